@@ -1,0 +1,31 @@
+"""Engines: the one place where connections to PostgreSQL are configured."""
+
+from sqlalchemy import Engine, create_engine
+
+CONNECT_TIMEOUT_S = 10
+POOL_SIZE = 8  # connections that are kept; the threads of a process bound how many there may be
+KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+def make_engine(database_url: str, *, application_name: str, session_settings: str = "") -> Engine:
+    """An engine for one process. Nothing connects yet; every thread that asks gets a connection.
+
+    Parameters:
+        database_url: `postgresql+psycopg2://…`.
+        application_name: what `pg_stat_activity` shows.
+        session_settings: libpq options such as `-c lock_timeout=5s`. PgBouncer in transaction mode refuses
+            them, so only processes that need a direct connection pass any.
+    """
+    return create_engine(
+        database_url,
+        pool_size=POOL_SIZE,
+        max_overflow=-1,
+        pool_pre_ping=True,
+        hide_parameters=True,  # they may be names and addresses
+        connect_args={
+            "application_name": application_name,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            **KEEPALIVES,
+            **({"options": session_settings} if session_settings else {}),
+        },
+    )

@@ -1,0 +1,284 @@
+"""The life of an effect in the database: offer, claim, record. Each change of state is one guarded UPDATE.
+
+Every time is the database's clock, so that the clocks of the workers do not matter.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import aliased
+
+from db.attempts import notify
+from db.models import Effect, EffectKind, EffectState, Try, TryResult
+
+NOW = func.clock_timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An effect that a worker should look at."""
+
+    id: UUID
+    kind: EffectKind
+    payload: dict[str, Any]
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An effect that is this worker's until its lease ends."""
+
+    id: UUID
+    kind: EffectKind
+    sequence: int
+    payload: dict[str, Any]
+    source: str
+    command_id: str
+    number: int
+    """Of this try, from 1."""
+    retrying_for_s: float
+    """Seconds since the first try."""
+
+
+# --- offer ---------------------------------------------------------------------------------------------
+
+
+def kinds_due(connection: Connection) -> list[EffectKind]:
+    """The kinds of which an effect is due and not offered."""
+    return [
+        kind for kind in EffectKind if connection.scalar(select(exists().where(_due(kind), _unoffered())))
+    ]
+
+
+def outstanding_offers(connection: Connection) -> dict[EffectKind, int]:
+    """How many offers of each kind no worker has answered yet."""
+    counts = connection.execute(
+        select(Effect.kind, func.count())
+        .where(Effect.state == EffectState.PENDING, Effect.offered_until > NOW)
+        .group_by(Effect.kind)
+    )
+    return {EffectKind(kind): count for kind, count in counts}
+
+
+def offer_due(connection: Connection, kind: EffectKind, limit: int, ttl_s: float) -> list[Offer]:
+    """Stamp the oldest due effects of a kind as offered, and return them, oldest first.
+
+    Parameters:
+        kind: the kind of effect.
+        limit: how many at most.
+        ttl_s: seconds until an unanswered offer is made again.
+    """
+    return _offer(connection, _due(kind), Effect.due_at, limit, ttl_s)
+
+
+def offer_lost(connection: Connection, limit: int, ttl_s: float) -> list[Offer]:
+    """The same for effects of any kind whose worker has not reported back before its lease ended."""
+    lost = and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW)
+    return _offer(connection, lost, Effect.lease_until, limit, ttl_s)
+
+
+def _offer(
+    connection: Connection, condition: ColumnElement[bool], age: Any, limit: int, ttl_s: float
+) -> list[Offer]:
+    chosen = (
+        select(Effect.id)
+        .where(condition, _unoffered())
+        .order_by(age)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    offered = connection.execute(
+        update(Effect)
+        .where(Effect.id.in_(chosen))
+        .values(offered_until=_in(ttl_s))
+        .returning(Effect.id, Effect.kind, Effect.payload, Effect.tries, age, Effect.sequence)
+    ).all()
+    # RETURNING keeps no order.
+    return [
+        Offer(row[0], EffectKind(row[1]), row[2], row[3])
+        for row in sorted(offered, key=lambda row: (row[4], row[5]))
+    ]
+
+
+def _due(kind: EffectKind) -> ColumnElement[bool]:
+    return and_(Effect.state == EffectState.PENDING, Effect.kind == kind, Effect.due_at <= NOW)
+
+
+def _unoffered() -> ColumnElement[bool]:
+    return or_(Effect.offered_until.is_(None), Effect.offered_until <= NOW)
+
+
+def withdraw_offers(connection: Connection, effect_ids: Collection[UUID]) -> None:
+    """Take back offers that never reached the broker, so that they are made again at once."""
+    connection.execute(update(Effect).where(Effect.id.in_(effect_ids)).values(offered_until=None))
+
+
+# --- claim ---------------------------------------------------------------------------------------------
+
+
+def claim(connection: Connection, effect_id: UUID, lease_s: float) -> Claim | None:
+    """Take a due effect for one try, or None when there is nothing to do.
+
+    An effect with a newer one on its target becomes `superseded` instead. One whose target is being changed
+    by another waits for it.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: another worker took an effect on the same target at this very moment.
+    """
+    row = connection.execute(
+        update(Effect)
+        .where(Effect.id == effect_id, _claimable(), or_(_overtaken(), ~_blocked()))
+        .values(
+            state=case((_overtaken(), EffectState.SUPERSEDED.value), else_=EffectState.RUNNING.value),
+            lease_until=case((_overtaken(), None), else_=_in(lease_s)),
+            tries=Effect.tries + case((_overtaken(), 0), else_=1),
+            retrying_since=func.coalesce(Effect.retrying_since, NOW),
+            offered_until=None,
+        )
+        .returning(
+            Effect.state,
+            Effect.kind,
+            Effect.sequence,
+            Effect.payload,
+            Effect.source,
+            Effect.command_id,
+            Effect.tries,
+            func.extract("epoch", NOW - Effect.retrying_since),
+        )
+    ).one_or_none()
+    if row is None:
+        wait_for_target(connection, effect_id)
+        return None
+    _close_lost_try(connection, effect_id)
+    state, kind, sequence, payload, source, command_id, number, retrying_for = row
+    if state == EffectState.SUPERSEDED:
+        return None
+    connection.execute(insert(Try).values(effect_id=effect_id, number=number, started_at=NOW))
+    return Claim(
+        effect_id, EffectKind(kind), sequence, payload, source, command_id, number, float(retrying_for)
+    )
+
+
+def wait_for_target(connection: Connection, effect_id: UUID) -> None:
+    """Do not offer a due effect again while another one runs on its target under a valid lease."""
+    other = aliased(Effect)
+    busy_until = (
+        select(other.lease_until)
+        .where(other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id)
+        .scalar_subquery()
+    )
+    connection.execute(
+        update(Effect)
+        .where(Effect.id == effect_id, Effect.state == EffectState.PENDING, Effect.target.is_not(None))
+        .values(offered_until=busy_until)
+    )
+
+
+def _claimable() -> ColumnElement[bool]:
+    return or_(
+        and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
+        and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
+    )
+
+
+def _overtaken() -> ColumnElement[bool]:
+    newer = aliased(Effect)
+    return exists().where(
+        newer.target == Effect.target,
+        newer.sequence > Effect.sequence,
+        newer.state != EffectState.CANCELLED,
+    )
+
+
+def _blocked() -> ColumnElement[bool]:
+    other = aliased(Effect)
+    return exists().where(
+        other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id
+    )
+
+
+def _close_lost_try(connection: Connection, effect_id: UUID) -> None:
+    connection.execute(
+        update(Try)
+        .where(Try.effect_id == effect_id, Try.result.is_(None))
+        .values(result=TryResult.LOST, finished_at=NOW, error="its worker did not report back in time")
+    )
+
+
+# --- record --------------------------------------------------------------------------------------------
+
+
+def finish_try(connection: Connection, effect_id: UUID, number: int) -> bool:
+    """The try has succeeded. False, changing nothing, when it is no longer the effect's current try."""
+    return _end_try(connection, effect_id, number, TryResult.DONE, None, state=EffectState.DONE, done_at=NOW)
+
+
+def reschedule_try(connection: Connection, effect_id: UUID, number: int, error: str, delay_s: float) -> bool:
+    """The try has failed and will be made again in `delay_s` seconds. False as with `finish_try`."""
+    return _end_try(
+        connection,
+        effect_id,
+        number,
+        TryResult.RETRY,
+        error,
+        state=EffectState.PENDING,
+        due_at=_in(delay_s),
+    )
+
+
+def fail_try(connection: Connection, effect_id: UUID, number: int, error: str) -> bool:
+    """The try has failed for good, until a person says otherwise. False as with `finish_try`."""
+    return _end_try(connection, effect_id, number, TryResult.FAILED, error, state=EffectState.FAILED)
+
+
+def _end_try(
+    connection: Connection, effect_id: UUID, number: int, result: TryResult, error: str | None, **values: Any
+) -> bool:
+    ended = connection.execute(
+        update(Effect)
+        .where(Effect.id == effect_id, Effect.state == EffectState.RUNNING, Effect.tries == number)
+        .values(lease_until=None, offered_until=None, last_error=error, **values)
+        .returning(Effect.target)
+    ).one_or_none()
+    if ended is None:
+        return False
+    connection.execute(
+        update(Try)
+        .where(Try.effect_id == effect_id, Try.number == number)
+        .values(finished_at=NOW, result=result, error=error)
+    )
+    if ended.target is not None:
+        _free_target(connection, ended.target)
+    return True
+
+
+def _free_target(connection: Connection, target: str) -> None:
+    waiting = connection.execute(
+        update(Effect)
+        .where(
+            Effect.target == target, Effect.state == EffectState.PENDING, Effect.offered_until.is_not(None)
+        )
+        .values(offered_until=None)
+    )
+    if waiting.rowcount:
+        notify(connection)
+
+
+def _in(seconds: float) -> ColumnElement[datetime]:
+    return NOW + literal(timedelta(seconds=seconds))

@@ -1,0 +1,33 @@
+"""Ids that sort by time, and that come out the same when the work that uses them is done again."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+COUNTER_BITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When something was taken up, and the ids that may follow from it.
+
+    A batch that is rolled back and run again makes the same ids, so that retries leave no trace.
+    """
+
+    at: datetime
+    first_id: int
+
+    def ids(self) -> Iterator[UUID]:
+        """Ids of UUID version 7, always the same ones, up to a million."""
+        return (UUID(int=self.first_id + n) for n in range(1 << COUNTER_BITS))
+
+
+def stamp(now: datetime | None = None) -> Stamp:
+    """A stamp for this moment (UTC). Its ids are UUIDs of version 7 (RFC 9562)."""
+    at = now or datetime.now(UTC)
+    milliseconds = int(at.timestamp() * 1000)
+    random_a = secrets.randbits(12)
+    random_b = secrets.randbits(62 - COUNTER_BITS) << COUNTER_BITS
+    return Stamp(at, milliseconds << 80 | 0x7 << 76 | random_a << 64 | 0b10 << 62 | random_b)

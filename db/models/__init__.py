@@ -1,0 +1,24 @@
+"""The tables, typed. PostgreSQL repeats here the rules that must never break."""
+
+from db.models.base import Base
+from db.models.effects import Effect, EffectKind, EffectState, Try, TryResult
+from db.models.messages import HandledCommand, InboxEntry, QuarantinedMessage, Shard
+from db.models.record import Attempt, Course, Exam, Learner, Transition
+
+__all__ = [
+    "Attempt",
+    "Base",
+    "Course",
+    "Effect",
+    "EffectKind",
+    "EffectState",
+    "Exam",
+    "HandledCommand",
+    "InboxEntry",
+    "Learner",
+    "QuarantinedMessage",
+    "Shard",
+    "Transition",
+    "Try",
+    "TryResult",
+]

@@ -1,0 +1,115 @@
+"""Effects: what transitions owe, and every try to pay it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, one_of
+
+
+class EffectKind(StrEnum):
+    """What an effect does; also the name of its Celery task after `effects.`."""
+
+    SET_CREDIT_STATUS = "set_credit_status"
+    REMOVE_CREDIT_STATUS = "remove_credit_status"
+    CASCADE_DECLINE = "cascade_decline"
+    SEND_STATUS_EMAIL = "send_status_email"
+    DELETE_STUDENT_ATTEMPT = "delete_student_attempt"
+
+
+class EffectState(StrEnum):
+    """Where an effect stands."""
+
+    PENDING = "pending"  # owed; looked at when due. Next: running, superseded, cancelled
+    RUNNING = "running"  # a worker has it until its lease ends. Next: done, pending, failed, superseded
+    DONE = "done"  # the other side has it. The end
+    FAILED = "failed"  # refused, or tried for too long. Next: pending or cancelled, by a person
+    SUPERSEDED = "superseded"  # a newer effect on the same target took its place. The end
+    CANCELLED = "cancelled"  # a person said no. Next: pending, by a person
+
+
+class TryResult(StrEnum):
+    """How a try ended; null while it runs."""
+
+    DONE = "done"
+    RETRY = "retry"  # a transient failure; it will be tried again
+    FAILED = "failed"  # a permanent failure, or a transient one for too long
+    LOST = "lost"  # its worker never reported back before the lease ended
+    FOLDED = "folded"  # a cascade that the handler finished while a worker had it
+
+
+class Effect(Base):
+    """A follow-up that a transition owes: one row, one kind, one Celery task."""
+
+    __tablename__ = "effects"
+    __table_args__ = (
+        one_of("kind", EffectKind),
+        one_of("state", EffectState),
+        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_has_lease"),
+        CheckConstraint("(state = 'done') = (done_at IS NOT NULL)", name="done_has_time"),
+        UniqueConstraint("sequence"),
+        Index(None, "attempt_id"),
+        Index(None, "created_at"),
+        Index(None, "state", "created_at"),
+        Index(None, "kind", "created_at"),
+        Index("ix_effects_due", "kind", "due_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_effects_offered", "kind", "offered_until", postgresql_where=text("state = 'pending'")),
+        Index("ix_effects_leased", "lease_until", postgresql_where=text("state = 'running'")),
+        Index("ix_effects_target", "target", "sequence", postgresql_where=text("target IS NOT NULL")),
+        Index(
+            "uq_effects_running_target",
+            "target",
+            unique=True,
+            postgresql_where=text("state = 'running' AND target IS NOT NULL"),
+        ),
+        Index(
+            "ix_effects_owed_cascades",
+            "user_id",
+            postgresql_where=text("kind = 'cascade_decline' AND state IN ('pending', 'running')"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(Identity(always=True))
+    """Grows for each target, because whoever inserts holds the learner's lock."""
+    kind: Mapped[str]
+    state: Mapped[str]
+    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("attempts.id"))
+    user_id: Mapped[str]
+    target: Mapped[str | None]
+    """What it changes on the other side, where the newest wins; null where each effect is owed."""
+    payload: Mapped[dict[str, Any]]
+    source: Mapped[str]
+    """With `command_id`: the command that it follows from."""
+    command_id: Mapped[str]
+    tries: Mapped[int] = mapped_column(Integer, server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    offered_until: Mapped[datetime | None]
+    """Until then the relay need not offer it to a worker again."""
+    lease_until: Mapped[datetime | None]
+    retrying_since: Mapped[datetime | None]
+    """When the first try since it was owed, or since a person's retry, began."""
+    last_error: Mapped[str | None]
+    done_at: Mapped[datetime | None]
+
+
+class Try(Base):
+    """One run of an effect."""
+
+    __tablename__ = "tries"
+    __table_args__ = (
+        one_of("result", TryResult),
+        CheckConstraint("(result IS NULL) = (finished_at IS NULL)", name="finished_has_result"),
+    )
+
+    effect_id: Mapped[UUID] = mapped_column(ForeignKey("effects.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    result: Mapped[str | None]
+    error: Mapped[str | None]

@@ -1,0 +1,79 @@
+"""Messages in: which commands were seen, what became of each, who reads which shard, and the quarantine."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, one_of
+from events.vocabulary import Outcome, QuarantineCode
+
+
+class InboxEntry(Base):
+    """A command that was seen: the same (source, id) twice is one command."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        UniqueConstraint("source", "command_id"),
+        CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    source: Mapped[str]
+    command_id: Mapped[str]
+    type: Mapped[str]
+    fingerprint: Mapped[bytes]
+    """SHA-256 of type and data: tells a duplicate from another command that reuses the id."""
+
+
+class HandledCommand(Base):
+    """The one outcome of a command."""
+
+    __tablename__ = "outcomes"
+    __table_args__ = (
+        one_of("outcome", Outcome),
+        CheckConstraint("(outcome IN ('rejected', 'ignored')) = (code IS NOT NULL)", name="code"),
+        Index(None, "handled_at"),
+        Index(None, "code", "handled_at", postgresql_where=text("code IS NOT NULL")),
+        Index(None, "outcome", "handled_at", postgresql_where=text("outcome <> 'applied'")),
+    )
+
+    inbox_id: Mapped[int] = mapped_column(ForeignKey("inbox.id", ondelete="CASCADE"), primary_key=True)
+    outcome: Mapped[str]
+    code: Mapped[str | None]
+    detail: Mapped[str | None]
+    handled_at: Mapped[datetime]
+
+
+class QuarantinedMessage(Base):
+    """A message that is no valid command, whole, for a person to look at."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (one_of("code", QuarantineCode),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    shard: Mapped[int] = mapped_column(Integer)
+    code: Mapped[str]
+    detail: Mapped[str]
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[bytes]
+    received_at: Mapped[datetime]
+
+
+class Shard(Base):
+    """A slice of the learners, and the one process that may write for it.
+
+    Whoever raises `epoch` owns the shard; a write guarded by an older epoch changes no row.
+    """
+
+    __tablename__ = "shards"
+    __table_args__ = (
+        CheckConstraint("shard >= 0", name="shard"),
+        CheckConstraint("(owner IS NULL) = (lease_until IS NULL)", name="owner_has_lease"),
+    )
+
+    shard: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    owner: Mapped[str | None]
+    epoch: Mapped[int]
+    lease_until: Mapped[datetime | None]

@@ -1,0 +1,107 @@
+"""The record: courses, exams, learners, their attempts, and the history of each attempt."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, one_of
+from events.vocabulary import Status
+
+
+class Course(Base):
+    """A course, as the LMS told us of it."""
+
+    __tablename__ = "courses"
+
+    course_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    provider: Mapped[str | None]
+
+
+class Exam(Base):
+    """An exam. Its course may not be known yet, so `course_id` is no foreign key."""
+
+    __tablename__ = "exams"
+    __table_args__ = (Index(None, "course_id"),)
+
+    exam_id: Mapped[str] = mapped_column(primary_key=True)
+    course_id: Mapped[str]
+    content_id: Mapped[str]
+    exam_name: Mapped[str]
+    is_proctored: Mapped[bool]
+    is_practice_exam: Mapped[bool]
+    is_active: Mapped[bool]
+    time_limit_mins: Mapped[int | None] = mapped_column(Integer)
+
+
+class Learner(Base):
+    """A learner. Whoever changes a learner's attempts locks this row first: one lock per learner."""
+
+    __tablename__ = "learners"
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    username: Mapped[str]
+    email: Mapped[str]
+    full_name: Mapped[str | None]
+
+
+class Attempt(Base):
+    """A learner's attempt at an exam; a removed one is kept, with `removed_at` set."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        one_of("status", Status),
+        CheckConstraint("version >= 1", name="version"),
+        Index(
+            "uq_attempts_live",
+            "exam_id",
+            "user_id",
+            unique=True,
+            postgresql_where=text("removed_at IS NULL"),
+        ),
+        Index(None, "exam_id", "user_id", "removed_at"),
+        Index(None, "user_id"),
+        Index(None, "status"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    exam_id: Mapped[str] = mapped_column(ForeignKey("exams.exam_id"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("learners.user_id"))
+    status: Mapped[str]
+    taking_as_proctored: Mapped[bool]
+    is_sample_attempt: Mapped[bool]
+    external_id: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    credit_owed: Mapped[bool]
+    """Whether a credit status was ever owed; a removal needs to know after effects are pruned."""
+    version: Mapped[int] = mapped_column(Integer)
+    """The number of transitions so far."""
+    created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+
+
+class Transition(Base):
+    """An applied change of status, kept for ever. `version` counts 1, 2, 3 … in each attempt, gapless."""
+
+    __tablename__ = "transitions"
+    __table_args__ = (
+        one_of("from_status", Status),
+        one_of("to_status", Status),
+        CheckConstraint("(version = 1) = (from_status IS NULL)", name="first_creates"),
+        UniqueConstraint("attempt_id", "version"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("attempts.id"))
+    version: Mapped[int] = mapped_column(Integer)
+    from_status: Mapped[str | None]
+    to_status: Mapped[str]
+    at: Mapped[datetime]
+    source: Mapped[str]
+    """With `command_id`: the command that caused it, for a cascade the one that started it."""
+    command_id: Mapped[str]
+    effect_id: Mapped[UUID | None]
+    """The cascade that it is part of."""

@@ -1,0 +1,78 @@
+"""Ownership of shards, fenced by an epoch. Every time is the database's."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, Update, func, insert, or_, select, text, update
+
+from db.models import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Proof of a tenure: whoever holds the newest epoch of a shard may write for it."""
+
+    shard: int
+    owner: str
+    epoch: int
+
+
+def ensure_shards(connection: Connection, count: int) -> int:
+    """Store the number of shards if none is stored yet, and return what is stored."""
+    stored = _stored(connection)
+    if stored == 0:
+        connection.execute(text("LOCK TABLE shards IN SHARE ROW EXCLUSIVE MODE"))
+        stored = _stored(connection)  # another process may have decided while this one waited
+    if stored == 0:
+        connection.execute(insert(Shard), [{"shard": n, "epoch": 0} for n in range(count)])
+    return stored or count
+
+
+def _stored(connection: Connection) -> int:
+    return connection.scalar(select(func.count()).select_from(Shard)) or 0
+
+
+def take(connection: Connection, shard: int, owner: str, lease_s: float) -> Fence | None:
+    """Take a shard whose lease has ended and raise its epoch; None while somebody else has it.
+
+    An owner in the middle of a batch holds the row's lock: the shard is not free, and nobody waits for it.
+    """
+    free = (
+        select(Shard.shard)
+        .where(
+            Shard.shard == shard,
+            or_(Shard.lease_until.is_(None), Shard.lease_until < func.clock_timestamp()),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    epoch = connection.scalar(
+        update(Shard)
+        .where(Shard.shard.in_(free))
+        .values(owner=owner, epoch=Shard.epoch + 1, lease_until=_lease(lease_s))
+        .returning(Shard.epoch)
+    )
+    return None if epoch is None else Fence(shard, owner, epoch)
+
+
+def renew(connection: Connection, fence: Fence, lease_s: float) -> bool:
+    """Renew a lease; False when the tenure is over.
+
+    Every batch does this first: the row's lock keeps a later owner out until the batch has committed.
+    """
+    renewed = connection.execute(_mine(fence).values(lease_until=_lease(lease_s)))
+    return renewed.rowcount == 1
+
+
+def release(connection: Connection, fence: Fence) -> None:
+    """Give a shard back, so that a standby need not wait for the lease to end."""
+    connection.execute(_mine(fence).values(owner=None, lease_until=None))
+
+
+def _mine(fence: Fence) -> Update:
+    return update(Shard).where(
+        Shard.shard == fence.shard, Shard.epoch == fence.epoch, Shard.owner == fence.owner
+    )
+
+
+def _lease(lease_s: float) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + timedelta(seconds=lease_s)

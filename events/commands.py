@@ -1,0 +1,172 @@
+"""The commands that Invigilator understands: what an LMS may ask for."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, ValidationError
+
+from events.errors import InvalidMessageError
+from events.fields import Email, Frozen, Id, Key, Minutes, Text, Word, explain
+from events.vocabulary import IfMissing, QuarantineCode
+
+
+class CommandData(Frozen):
+    """What one command asks for: the `data` of its CloudEvent."""
+
+    type: ClassVar[str]
+
+    @property
+    def learner_id(self) -> str | None:
+        """The learner whose commands are kept in order; None for a command that belongs to no learner."""
+        return None
+
+
+class LearnerData(CommandData):
+    """A command that belongs to one learner."""
+
+    user_id: Id
+
+    @property
+    def learner_id(self) -> str:
+        """The learner whose commands are kept in order."""
+        return self.user_id
+
+
+class CourseUpsert(CommandData):
+    """A course is there, or its details have changed."""
+
+    type: ClassVar[str] = "course.upsert.v1"
+
+    course_id: Id
+    name: Text | None = None
+    provider: Text | None = None
+
+
+class ExamUpsert(CommandData):
+    """An exam is there, or its details have changed. Its course need not be there yet."""
+
+    type: ClassVar[str] = "exam.upsert.v1"
+
+    exam_id: Id
+    course_id: Id
+    content_id: Id
+    exam_name: Text
+    is_proctored: bool = True
+    is_practice_exam: bool = False
+    is_active: bool = True
+    time_limit_mins: Minutes | None = None
+
+
+class LearnerUpsert(LearnerData):
+    """A learner is there, or their details have changed."""
+
+    type: ClassVar[str] = "learner.upsert.v1"
+
+    # Personal data stays out of every repr, and so out of logs.
+    username: Key = Field(repr=False)
+    email: Email = Field(repr=False)
+    full_name: Text | None = Field(default=None, repr=False)
+
+
+class AttemptCreate(LearnerData):
+    """A learner gets an attempt at an exam."""
+
+    type: ClassVar[str] = "exam.attempt.create.v1"
+
+    exam_id: Id
+    taking_as_proctored: bool = False
+    external_id: Id | None = None
+
+
+class AttemptUpdateStatus(LearnerData):
+    """A learner's attempt is to have another status.
+
+    `to_status` may be any string, or null: what is no status is not quarantined but gets an outcome,
+    `unknown_status`.
+    """
+
+    type: ClassVar[str] = "exam.attempt.update-status.v1"
+
+    exam_id: Id
+    to_status: Word | None
+    cascade_effects: bool = True
+    if_missing: Annotated[IfMissing, Field(strict=False)] = IfMissing.REJECT
+
+
+class AttemptRemove(LearnerData):
+    """A learner's attempt is to be removed, so that a new one may be created."""
+
+    type: ClassVar[str] = "exam.attempt.remove.v1"
+
+    exam_id: Id
+    requested_by: Text | None = None
+
+
+COMMAND_TYPES: Mapping[str, type[CommandData]] = MappingProxyType(
+    {
+        model.type: model
+        for model in (
+            CourseUpsert,
+            ExamUpsert,
+            LearnerUpsert,
+            AttemptCreate,
+            AttemptUpdateStatus,
+            AttemptRemove,
+        )
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command. `source` and `id` together say which one: the same pair again is the same command.
+
+    Parameters:
+        source: who sent it, 1 to 255 characters.
+        id: unique within the source, 1 to 255 characters.
+        data: what is asked for.
+        time: when it was sent, with an offset; None when the sender did not say.
+    """
+
+    source: str
+    id: str
+    data: CommandData
+    time: datetime | None = None
+
+    @property
+    def type(self) -> str:
+        """The name of the command's type on the wire, for example `exam.attempt.create.v1`."""
+        return self.data.type
+
+    def fingerprint(self) -> bytes:
+        """Return 32 bytes that are equal for two commands that ask for the same: same type, same data.
+
+        A field that is left out counts as its default. `time` does not count: a sender may stamp each try
+        anew.
+        """
+        # Defaults are left out rather than filled in. It compares the same, and a field that a later release
+        # adds does not change the fingerprints that an earlier one has stored.
+        data = self.data.model_dump(mode="json", exclude_defaults=True)
+        canonical = json.dumps([self.type, data], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode("ascii")).digest()
+
+
+def read_data(model: type[CommandData], fields: Mapping[str, Any]) -> CommandData:
+    """Check the data of a command.
+
+    Parameters:
+        model: what the command's type asks for, from `COMMAND_TYPES`.
+        fields: the fields as they stand in the message.
+
+    Raises:
+        InvalidMessageError: `invalid_data`, with each wrong field and what is expected of it.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidMessageError(QuarantineCode.INVALID_DATA, explain(error)) from None

@@ -1,0 +1,169 @@
+"""Commands as bytes: one CloudEvents 1.0 event in structured JSON mode."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import ConfigDict, StringConstraints, ValidationError
+
+from events.commands import COMMAND_TYPES, Command, read_data
+from events.errors import InvalidMessageError
+from events.fields import Frozen, Id, Key, explain, printable
+from events.vocabulary import QuarantineCode
+
+CONTENT_TYPE = "application/cloudevents+json"
+MAX_BODY_BYTES = 64 * 1024
+
+_CONTENT_TYPES = (CONTENT_TYPE, "application/json")
+_CHARSETS = ("utf-8", "utf8")
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
+
+# RFC 3339. The seconds may be 60, in a leap second.
+_TIME = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+_JSON_MEDIA_TYPE = r"^[^;]*[/+][Jj][Ss][Oo][Nn]\s*(;.*)?$"
+
+
+class Envelope(Frozen):
+    """The attributes of a CloudEvent that matter here. Extension attributes are allowed and ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    specversion: Literal["1.0"]
+    id: Id
+    source: Key
+    type: Annotated[str, StringConstraints(min_length=1)]
+    time: Annotated[str, StringConstraints(pattern=_TIME)] | None = None
+    datacontenttype: Annotated[str, StringConstraints(pattern=_JSON_MEDIA_TYPE)] | None = None
+
+
+def parse(body: bytes, content_type: str | None = None) -> Command:
+    """Read a command.
+
+    Parameters:
+        body: the message's body, at most `MAX_BODY_BYTES`.
+        content_type: as the broker names it; None or empty when it does not.
+
+    Raises:
+        InvalidMessageError: and nothing else, whatever the bytes: `too_large`, `not_json`, `not_cloudevent`,
+            `unknown_type` or `invalid_data`, with a detail that quotes no values.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidMessageError(
+            QuarantineCode.TOO_LARGE, f"{len(body)} bytes; at most {MAX_BODY_BYTES} are allowed"
+        )
+    if content_type:
+        _check_content_type(content_type)
+    event = _load(body)
+    envelope = _read_envelope(event)
+    time = _read_time(envelope.time)
+    model = COMMAND_TYPES.get(envelope.type)
+    if model is None:
+        raise InvalidMessageError(
+            QuarantineCode.UNKNOWN_TYPE, f"type: must be one of {', '.join(COMMAND_TYPES)}"
+        )
+    data = event.get("data")
+    if not isinstance(data, dict):
+        raise InvalidMessageError(QuarantineCode.INVALID_DATA, "data: must be an object")
+    return Command(envelope.source, envelope.id, read_data(model, data), time)
+
+
+def render(command: Command) -> bytes:
+    """Write a command, so that `parse(render(command)) == command`.
+
+    Parameters:
+        command: it is not checked here; `parse` does.
+
+    Raises:
+        InvalidMessageError: `not_cloudevent` when the time has no offset.
+    """
+    event: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": command.id,
+        "source": command.source,
+        "type": command.type,
+    }
+    if command.time is not None:
+        event["time"] = _render_time(command.time)
+    event["data"] = command.data.model_dump(mode="json")
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    # A lone surrogate in the id becomes bytes that are not UTF-8, which `parse` refuses.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _check_content_type(content_type: object) -> None:
+    # A broker hands on what the sender wrote, whatever its type.
+    media_type, *_ = str(content_type).partition(";")
+    if media_type.strip().lower() not in _CONTENT_TYPES:
+        raise InvalidMessageError(
+            QuarantineCode.NOT_CLOUDEVENT, f"content type: must be {' or '.join(_CONTENT_TYPES)}"
+        )
+    charset = _CHARSET.search(str(content_type))
+    if charset and charset[1].lower() not in _CHARSETS:
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "content type: charset must be utf-8")
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    try:
+        event = _decoder.decode(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise _not_json(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _not_json(f"{error.msg} at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise _not_json("nested too deeply") from None
+    except ValueError:
+        # Python refuses to read integers of thousands of digits.
+        raise _not_json("a number is too long") from None
+    if not isinstance(event, dict):
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "must be a JSON object")
+    return event
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    # Two readers may disagree on which of two equal keys counts, so neither does.
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise _not_json(f"{printable(twice)}: is there twice")
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _not_json(f"{name} is not JSON")
+
+
+def _not_json(detail: str) -> InvalidMessageError:
+    return InvalidMessageError(QuarantineCode.NOT_JSON, detail)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _read_envelope(event: dict[str, Any]) -> Envelope:
+    try:
+        return Envelope.model_validate(event)
+    except ValidationError as error:
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, explain(error)) from None
+
+
+def _read_time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if text[17:19] == "60":  # no datetime can hold a leap second
+        text = f"{text[:17]}59{text[19:]}"
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "time: there is no such time") from None
+
+
+def _render_time(time: datetime) -> str:
+    if time.utcoffset() is None:
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "time: must have an offset from UTC")
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,42 @@
+"""Errors of the wire. `InvigilatorError` is the root of every error of this project."""
+
+from typing import ClassVar
+
+from events.vocabulary import QuarantineCode
+
+
+class InvigilatorError(Exception):
+    """Something went wrong in Invigilator."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class InvalidMessageError(InvigilatorError):
+    """The message is not a valid command.
+
+    `reason` is the quarantine code, `detail` says in one line what to mend. `detail` never quotes values,
+    which may be personal.
+    """
+
+    code = "invalid_message"
+
+    def __init__(self, reason: QuarantineCode, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class PublishError(InvigilatorError):
+    """The broker did not take the command; publish it again with the same id.
+
+    `command_id` is that id; None when the message was no command.
+    """
+
+    code = "publish_failed"
+
+    def __init__(self, message: str | None = None, command_id: str | None = None) -> None:
+        super().__init__(message)
+        self.command_id = command_id

@@ -1,0 +1,107 @@
+"""The kinds of values that a message may hold, and how to say what is wrong with one without quoting it."""
+
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+
+MAX_ID = 255  # characters
+MAX_TEXT = 1000  # characters
+MAX_EMAIL = 254  # characters, the longest address that SMTP can carry
+MAX_INTEGER = 2_147_483_647  # PostgreSQL's integer
+
+# PostgreSQL's text cannot hold U+0000. Nor can it hold lone surrogates; those pydantic refuses by itself.
+STORABLE = r"^[^\x00]*$"
+
+# No white space and no control characters: an address ends up in the header of a mail.
+EMAIL = r"^[^\s@\x00-\x1f\x7f-\x9f]+@[^\s@\x00-\x1f\x7f-\x9f]+$"
+
+_MAX_PROBLEMS = 5  # named in one detail; the rest are counted
+_MAX_NAME = 40  # characters of a field's name, which the sender chose, in a detail
+
+_WORDING = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a known field",
+    "string_unicode": "must not contain a lone surrogate",
+    "string_pattern_mismatch": "has a character or a form that is not allowed",
+}
+
+
+class Frozen(BaseModel):
+    """A checked, unchangeable part of a message. Nothing is converted silently; errors quote no input."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+def _decimal(value: object) -> object:
+    # The exact type: True is an int to Python, but not an id.
+    return str(value) if type(value) is int else value
+
+
+Id = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_ID, pattern=STORABLE),
+    BeforeValidator(_decimal),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": STORABLE},
+                {"type": "integer"},
+            ]
+        }
+    ),
+]
+"""A string of 1 to 255 characters; an integer is taken as its decimal string."""
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=STORABLE)]
+"""A string of 1 to 255 characters."""
+
+Word = Annotated[str, StringConstraints(max_length=MAX_ID, pattern=STORABLE)]
+"""A string of up to 255 characters."""
+
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=STORABLE)]
+"""A string of up to 1000 characters."""
+
+Email = Annotated[str, StringConstraints(max_length=MAX_EMAIL, pattern=EMAIL)]
+"""What looks like an e-mail address and is safe in a mail's header."""
+
+Minutes = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+"""A whole number of minutes."""
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line which fields are wrong and what is expected, never what was given.
+
+    Parameters:
+        error: what pydantic found.
+    """
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [
+        f"{_field(problem['loc'])}: {_WORDING.get(problem['type'], problem['msg'])}"
+        for problem in problems[:_MAX_PROBLEMS]
+    ]
+    if len(problems) > _MAX_PROBLEMS:
+        lines.append(f"and {len(problems) - _MAX_PROBLEMS} more")
+    return "; ".join(lines)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    # No field holds others, so the location is one name; or none, when the name itself cannot be read.
+    return printable(location[0]) if location else "a field's name"
+
+
+def printable(name: object) -> str:
+    """Return a name that a sender chose as short, plain ASCII, fit for a log and for PostgreSQL.
+
+    Parameters:
+        name: a key of a JSON object.
+    """
+    plain = str(name).encode("unicode_escape").decode("ascii")
+    return plain if len(plain) <= _MAX_NAME else f"{plain[:_MAX_NAME]}..."

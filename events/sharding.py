@@ -1,0 +1,37 @@
+"""Which queue a command goes to: the commands of one learner share a queue, and so keep their order."""
+
+import zlib
+from collections.abc import Sequence
+
+from events.commands import CommandData
+
+
+def queue_name(shard: int) -> str:
+    """Return the name of a shard's queue.
+
+    Parameters:
+        shard: counted from 0.
+    """
+    return f"invigilator.commands.{shard}"
+
+
+def shard_of(user_id: str, shards: int) -> int:
+    """Return the shard of a learner, counted from 0. Publishers in every language must agree on it.
+
+    Parameters:
+        user_id: the learner.
+        shards: how many there are, at least 1.
+    """
+    return zlib.crc32(user_id.encode("utf-8")) % shards
+
+
+def shards_of(data: CommandData, shards: int) -> Sequence[int]:
+    """Return the shards that a command goes to: its learner's, or all of them when it belongs to no learner.
+
+    Parameters:
+        data: what the command asks for.
+        shards: how many there are, at least 1.
+    """
+    if data.learner_id is None:
+        return range(shards)
+    return (shard_of(data.learner_id, shards),)

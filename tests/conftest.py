@@ -1,0 +1,87 @@
+"""Fixtures for every test. The engines start only when a test asks for one."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session
+
+from tests import engines
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of an empty database on a PostgreSQL that lives as long as the pytest session."""
+    with engines.running_postgres() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_url(postgres_url: str) -> str:
+    """The same server, with the migrated template made."""
+    engines.make_template(postgres_url)
+    return postgres_url
+
+
+@pytest.fixture
+def database_url(migrated_postgres_url: str) -> Iterator[str]:
+    """A migrated database of the test's own, to commit in."""
+    with engines.fresh_database(migrated_postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A database without any table."""
+    with engines.fresh_database(postgres_url, template="template0") as url:
+        yield url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An SQLAlchemy engine on `database_url`."""
+    with engines.disposed(database_url) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def _shared_engine(migrated_postgres_url: str) -> Iterator[Engine]:
+    with (
+        engines.fresh_database(migrated_postgres_url) as url,
+        engines.disposed(url) as engine,
+    ):
+        yield engine
+
+
+@pytest.fixture
+def connection(_shared_engine: Engine) -> Iterator[Connection]:
+    """A connection to a database that tests share, in a transaction that is rolled back at the end."""
+    with _shared_engine.connect() as connection:
+        transaction = connection.begin()
+        try:
+            yield connection
+        finally:
+            transaction.rollback()
+
+
+@pytest.fixture
+def session(connection: Connection) -> Iterator[Session]:
+    """A session whose commits are savepoints: fast, and forgotten after the test."""
+    with Session(connection, join_transaction_mode="create_savepoint") as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def _valkey_url() -> Iterator[str]:
+    with engines.running_valkey() as server:
+        yield server.url
+
+
+@pytest.fixture
+def valkey_url(_valkey_url: str) -> str:
+    """The URL of an empty Valkey that lives as long as the pytest session."""
+    client = redis.Redis.from_url(_valkey_url)
+    client.flushall()
+    client.close()
+    return _valkey_url

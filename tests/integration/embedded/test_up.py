@@ -1,0 +1,391 @@
+"""`invigilator up` as a process, with dummies for the Procfile's processes, stopped in every way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+import redis
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+
+from tests import engines
+from worker.embedded import discovery
+from worker.embedded.discovery import find_engines, resolve
+from worker.embedded.processes import is_alive
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+from worker.system.up import System, environment
+
+ROOT = Path(__file__).parents[3]
+PATIENT = """
+import pathlib, signal, sys, time
+def end(*_):
+    time.sleep(float(sys.argv[3]))
+    pathlib.Path(sys.argv[2], "ended-in-peace").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[2], "started").touch()
+print("working", flush=True)
+time.sleep(600)
+"""
+
+
+@dataclass
+class Up:
+    """Starts `up` on a folder, and knows every process that mentions the folder."""
+
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    def procfile(self, *commands: str) -> None:
+        lines = [f"part{number}: {command}" for number, command in enumerate(commands)]
+        (self.folder / "Procfile").write_text("\n".join(lines))
+
+    def patient(self, seconds_to_end: float = 0) -> str:
+        """A command that takes its time to end, in a shell that stays."""
+        (self.folder / "patient.py").write_text(PATIENT)
+        return f"true; python {self.folder}/patient.py mark {self.folder} {seconds_to_end} ; false"
+
+    def start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.embedded.run_system", str(self.folder / "Procfile")],
+            cwd=ROOT,
+            env={**os.environ, "INVIGILATOR_DATA_DIR": str(self.data_dir), **self.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def start_and_wait(self) -> subprocess.Popen[str]:
+        process = self.start()
+        until(lambda: (self.folder / "started").exists() or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
+        return process
+
+    def processes(self) -> list[psutil.Process]:
+        """What runs for this folder, or holds its lock."""
+        lock = self.data_dir / "lock"
+        return [process for process in psutil.process_iter() if self._is_ours(process, lock)]
+
+    def _is_ours(self, process: psutil.Process, lock: Path) -> bool:
+        try:
+            mentioned = any(str(self.folder) in word for word in process.cmdline())
+            return mentioned or any(Path(file.path) == lock for file in process.open_files())
+        except psutil.Error:
+            return False
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def up(tmp_path: Path, postgres_url: str) -> Iterator[Up]:
+    """`postgres_url` is asked for because it skips the test where engines cannot run."""
+    up = Up(tmp_path)
+    try:
+        yield up
+    finally:
+        for leftover in up.processes():
+            leftover.kill()
+        for process in up.started:
+            process.kill()
+            process.communicate()
+
+
+def settings(up: Up) -> Settings:
+    return Settings(_env_file=None, data_dir=up.data_dir)
+
+
+def answers(up: Up) -> bool:
+    found = resolve(settings(up))
+    assert found.database_url is not None
+    assert found.broker_url is not None
+    url = make_url(found.database_url.get_secret_value()).set(drivername="postgresql")
+    psycopg2.connect(url.render_as_string(hide_password=False)).close()
+    with redis.Redis.from_url(found.broker_url.get_secret_value()) as client:
+        return bool(client.ping())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_everything_in_order(up: Up, number: signal.Signals) -> None:
+    up.procfile(up.patient(seconds_to_end=1))
+    process = up.start_and_wait()
+    assert answers(up)
+
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, errors) == (0, "")
+    assert "working" in output
+    assert (up.folder / "ended-in-peace").exists()
+    assert up.processes() == []
+    assert find_engines(up.data_dir) is None
+
+
+def test_a_second_signal_does_not_wait(up: Up) -> None:
+    up.procfile(up.patient(seconds_to_end=300))
+    process = up.start_and_wait()
+
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+
+    assert process.returncode == 0
+    assert up.processes() == []
+
+
+def test_whoever_does_not_end_is_killed(up: Up) -> None:
+    up.variables = {"INVIGILATOR_CALL_TIMEOUT_S": "0.1"}
+    up.procfile(up.patient(seconds_to_end=300))
+    process = up.start_and_wait()
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert up.processes() == []
+
+
+def test_a_part_that_ends_stops_everything_and_is_named(up: Up) -> None:
+    up.procfile(up.patient(), f"while ! test -e {up.folder}/started; do sleep 0.1; done; exit 3")
+    process = up.start()
+
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert errors == "part1 ended by itself (status 3): the system was stopped\n"
+    assert (up.folder / "ended-in-peace").exists()
+    assert up.processes() == []
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey-server"])
+def test_an_engine_that_dies_stops_everything_and_is_named(up: Up, name: str) -> None:
+    up.procfile(up.patient())
+    process = up.start_and_wait()
+
+    next(one for one in up.processes() if one.name() == name).kill()
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert errors.endswith(" ended by itself (killed by SIGKILL): the system was stopped\n")
+    until(lambda: up.processes() == [])
+
+
+def test_the_next_up_after_kill_9_keeps_the_data(up: Up) -> None:
+    up.procfile(up.patient())
+    process = up.start_and_wait()
+    with redis.Redis.from_url(broker_url(up)) as client:
+        client.set("answer", 42)
+
+    process.kill()
+    (up.folder / "started").unlink()
+    second = up.start_and_wait()  # at once: it waits for what the first one left to end
+
+    with redis.Redis.from_url(broker_url(up)) as client:
+        assert client.get("answer") == b"42"
+    second.send_signal(signal.SIGTERM)
+    second.communicate(timeout=30)
+    assert up.processes() == []
+
+
+def broker_url(up: Up) -> str:
+    url = resolve(settings(up), database=False).broker_url
+    assert url is not None
+    return url.get_secret_value()
+
+
+def test_kill_9_leaves_no_process(up: Up) -> None:
+    up.procfile(up.patient(seconds_to_end=300))
+    process = up.start_and_wait()
+    assert len(up.processes()) > 3
+
+    process.kill()
+
+    until(lambda: up.processes() == [], timeout_s=15)
+    assert find_engines(up.data_dir) is None
+    with pytest.raises(
+        ConfigurationError, match="no database configured: set INVIGILATOR_DATABASE_URL, or run"
+    ):
+        resolve(settings(up))
+
+
+def test_kill_9_of_everything_is_recovered_from(up: Up) -> None:
+    up.procfile(up.patient(seconds_to_end=300))
+    process = up.start_and_wait()
+    everything = up.processes()
+    for one in everything:
+        one.suspend()
+    for one in everything:
+        one.kill()
+    process.wait()
+    (up.folder / "started").unlink()
+
+    up.start_and_wait()
+
+    assert answers(up)
+
+
+def test_engines_that_outlived_up_and_its_guard_are_replaced(up: Up) -> None:
+    up.procfile(up.patient(seconds_to_end=300))
+    process = up.start_and_wait()
+    leftovers = [one for one in up.processes() if one.name() in ("postgres", "valkey-server")]
+    for one in up.processes():
+        if one not in leftovers:
+            one.suspend()
+    for one in up.processes():
+        if one not in leftovers:
+            one.kill()
+    process.wait()
+    (up.folder / "started").unlink()
+
+    up.start_and_wait()
+
+    assert answers(up)
+    assert not any(is_alive(one) for one in leftovers)
+
+
+def test_a_test_run_that_is_killed_leaves_no_engine(tmp_path: Path, postgres_url: str) -> None:
+    code = """if True:
+        import time
+        from tests import engines
+        with engines.running_valkey() as server:
+            print(server.process.pid, flush=True)
+            time.sleep(600)
+    """
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        engine = psutil.Process(int(run.stdout.readline()))
+        run.kill()
+
+    until(lambda: not is_alive(engine))
+
+
+def test_a_second_up_on_the_same_folder_is_refused(up: Up) -> None:
+    up.procfile(up.patient())
+    process = up.start_and_wait()
+
+    second = up.start()
+    _, errors = second.communicate(timeout=30)
+
+    assert second.returncode == 1
+    assert errors == f"`invigilator up` is already running on {up.data_dir} (process {process.pid})\n"
+    assert process.poll() is None
+    assert answers(up)
+
+
+def test_it_can_be_stopped_before_it_is_up(up: Up) -> None:
+    up.procfile(up.patient())
+    process = up.start()
+    until(lambda: up.data_dir.exists())
+
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, errors) == (0, "")
+    assert not (up.folder / "started").exists()
+    assert up.processes() == []
+
+
+def test_no_secret_is_printed_or_on_a_command_line(up: Up) -> None:
+    up.procfile(up.patient())
+    process = up.start_and_wait()
+    secrets = [(up.data_dir / name / "password").read_text() for name in ("postgres", "valkey")]
+    lines = [word for one in up.processes() for word in one.cmdline()]
+
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+
+    assert not any(secret in line for secret in secrets for line in [*lines, output])
+    assert (up.data_dir / "lock").stat().st_mode & 0o077 == 0
+
+
+def test_only_what_is_not_configured_is_embedded(up: Up) -> None:
+    with engines.running_valkey() as server:
+        up.variables = {"INVIGILATOR_BROKER_URL": server.url}
+        up.procfile(up.patient())
+        up.start_and_wait()
+
+        found = find_engines(up.data_dir)
+
+    assert found is not None
+    assert found.database_url is not None
+    assert found.broker_url is None
+    assert not (up.data_dir / "valkey").exists()
+
+
+def test_the_system_as_a_context_manager(up: Up) -> None:
+    marker = up.folder / "environment.json"
+    dump = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+    up.procfile(f'python -c "{dump}" {marker}.new; mv {marker}.new {marker}; sleep 600 # {up.folder}')
+    given = settings(up).model_copy(update={"lms_url": "http://localhost:1"})
+
+    with (
+        (up.folder / "up.log").open("w") as log,
+        System(given, procfile=up.folder / "Procfile", output=log, migrate=lambda url: None) as system,
+    ):
+        until(marker.exists)
+        system.check()
+        assert system.settings.lms_url == "http://localhost:1"
+        assert answers(up)
+
+    variables = json.loads(marker.read_text())
+    assert system.settings.database_url is not None
+    assert variables["INVIGILATOR_DATABASE_URL"] == system.settings.database_url.get_secret_value()
+    assert variables["INVIGILATOR_BROKER_URL"].startswith("redis://:")
+    assert variables["INVIGILATOR_LMS_URL"] == "http://localhost:1"
+    assert variables["PATH"].startswith(str(Path(sys.executable).parent))
+    assert up.processes() == []
+
+
+def test_secrets_reach_the_processes_by_their_environment(tmp_path: Path) -> None:
+    given = Settings(
+        _env_file=None, data_dir=Path("here"), flower_broker_api=SecretStr("http://guest:pw@mq/api/")
+    )
+
+    variables = environment(given)
+
+    assert variables["FLOWER_BROKER_API"] == "http://guest:pw@mq/api/"
+    assert variables["INVIGILATOR_DATA_DIR"] == str(Path.cwd() / "here")
+    assert "INVIGILATOR_POLICIES_FILE" not in variables
+    assert int(variables["FLOWER_PORT"]) > 0
+
+
+def test_what_is_needed_and_missing_is_named(tmp_path: Path) -> None:
+    empty = Settings(_env_file=None, data_dir=tmp_path)
+    database_only = empty.model_copy(
+        update={"database_url": SecretStr("postgresql+psycopg2://somewhere/else")}
+    )
+
+    assert resolve(database_only, broker=False) == database_only
+    with pytest.raises(ConfigurationError, match=f"no broker configured.*{tmp_path}"):
+        resolve(database_only)
+    with pytest.raises(ConfigurationError, match="no database configured"):
+        resolve(empty, broker=False)
+
+
+def test_a_file_of_a_killed_system_is_not_believed(tmp_path: Path) -> None:
+    discovery.announce(tmp_path, discovery.Engines("postgresql+psycopg2://old", "redis://old"))
+
+    assert find_engines(tmp_path) is None

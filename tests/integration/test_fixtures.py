@@ -1,0 +1,46 @@
+"""The fixtures keep tests apart."""
+
+import pytest
+import redis
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_what_a_session_commits_is_gone_in_the_next_test(session: Session, run: int) -> None:
+    session.execute(text("CREATE TABLE leftovers (id int)"))
+    session.commit()
+    session.execute(text("INSERT INTO leftovers VALUES (1)"))
+    session.rollback()
+
+    assert session.scalar(text("SELECT count(*) FROM leftovers")) == 0
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_every_test_has_its_own_database(engine: Engine, run: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE leftovers (id int)"))
+
+
+def test_a_database_is_utf8_and_sorts_the_same_everywhere(engine: Engine) -> None:
+    with engine.connect() as connection:
+        encoding, provider, locale = connection.execute(
+            text(
+                "SELECT pg_encoding_to_char(encoding), datlocprovider, datlocale"
+                " FROM pg_database WHERE datname = current_database()"
+            )
+        ).one()
+
+    assert (encoding, provider, locale) == ("UTF8", "b", "C.UTF-8")
+
+
+def test_an_empty_database_has_no_tables(empty_database_url: str) -> None:
+    assert "test_" in empty_database_url
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_every_test_finds_valkey_empty(valkey_url: str, run: int) -> None:
+    client = redis.Redis.from_url(valkey_url)
+    with client:
+        assert client.dbsize() == 0
+        client.set("left", "over")

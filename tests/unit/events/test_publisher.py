@@ -1,0 +1,309 @@
+"""The publisher, over kombu's in-memory transport: what it sends, and what it says when it cannot."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from kombu.connection import Connection
+from kombu.transport.memory import Channel, Transport
+
+from events.commands import AttemptCreate, AttemptUpdateStatus, Command
+from events.envelope import CONTENT_TYPE, MAX_BODY_BYTES, parse
+from events.errors import InvalidMessageError, PublishError
+from events.publisher import Publisher
+from events.sharding import queue_name, shard_of
+from events.vocabulary import IfMissing, QuarantineCode, Status
+
+NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
+
+# A call of each method, and the data that must arrive.
+CALLS: list[tuple[Callable[..., str], dict[str, Any]]] = [
+    (Publisher.upsert_course, {"course_id": "c1", "name": "Maths", "provider": "acme"}),
+    (
+        Publisher.upsert_exam,
+        {
+            "exam_id": "7",
+            "course_id": "c1",
+            "content_id": "b1",
+            "exam_name": "Finals",
+            "is_proctored": False,
+            "is_practice_exam": True,
+            "is_active": False,
+            "time_limit_mins": 90,
+        },
+    ),
+    (
+        Publisher.upsert_learner,
+        {"user_id": "42", "username": "ada", "email": "ada@example.com", "full_name": "Ada Lovelace"},
+    ),
+    (
+        Publisher.create_attempt,
+        {"exam_id": "7", "user_id": "42", "taking_as_proctored": True, "external_id": "x"},
+    ),
+    (
+        Publisher.update_status,
+        {
+            "exam_id": "7",
+            "user_id": "42",
+            "to_status": Status.SUBMITTED,
+            "cascade_effects": False,
+            "if_missing": IfMissing.IGNORE,
+        },
+    ),
+    (Publisher.remove_attempt, {"exam_id": "7", "user_id": "42", "requested_by": "the dean"}),
+]
+
+
+@pytest.fixture(autouse=True)
+def _empty_queues() -> Iterator[None]:
+    Channel.queues.clear()
+    yield
+    Channel.queues.clear()
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    with Publisher("memory://", source="/lms/acme", shards=4) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def rabbitmq_publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
+    """A publisher that believes in RabbitMQ; messages for shard 1 are returned to it, and then confirmed."""
+
+    def put(channel: Any, queue: str, message: object, **_: object) -> None:
+        for callback in channel.events["basic_return"] if queue == queue_name(1) else ():
+            callback(Exception("NO_ROUTE"), "", queue, message)
+
+    monkeypatch.setattr(Channel, "_put", put)
+    publisher = Publisher("amqp://", source="/lms/acme", shards=2)
+    publisher._connection = Connection("memory://")  # type: ignore[no-untyped-call]
+    return publisher
+
+
+def messages_in(shard: int) -> list[Any]:
+    queue = Channel.queues.get(queue_name(shard))
+    return list(queue.queue) if queue else []
+
+
+def commands_in(shard: int) -> list[Command]:
+    with Connection("memory://") as connection:  # type: ignore[no-untyped-call]
+        channel = connection.default_channel
+        return [parse(channel.message_to_python(raw).body, raw["content-type"]) for raw in messages_in(shard)]
+
+
+@pytest.mark.parametrize(("method", "fields"), CALLS)
+def test_each_method_publishes_its_command(
+    publisher: Publisher, method: Callable[..., str], fields: dict[str, Any]
+) -> None:
+    # When a command is published with everything that it can carry
+    returned = method(publisher, **fields, command_id="5f0c", time=NINE)
+
+    # Then it arrives as it was meant, on the first shard or its learner's
+    shard = shard_of("42", 4) if "user_id" in fields else 0
+    [command] = commands_in(shard)
+    assert (command.source, command.id, command.time) == ("/lms/acme", "5f0c", NINE)
+    assert command.data.model_dump() == fields
+    assert returned == "5f0c"
+
+
+def test_id_and_time_are_made_when_left_out(publisher: Publisher) -> None:
+    before = datetime.now(UTC)
+
+    command_id = publisher.create_attempt(exam_id=7, user_id=42)
+
+    [command] = commands_in(shard_of("42", 4))
+    assert command.data == AttemptCreate(exam_id="7", user_id="42")
+    assert UUID(command_id).version == 4
+    assert command.id == command_id
+    assert command.time is not None
+    assert before <= command.time <= datetime.now(UTC)
+
+
+def test_a_command_of_no_learner_goes_to_every_shard_with_one_id(publisher: Publisher) -> None:
+    command_id = publisher.upsert_course(course_id="c1")
+
+    assert [[command.id for command in commands_in(shard)] for shard in range(4)] == [[command_id]] * 4
+
+
+def test_commands_of_a_learner_keep_their_order(publisher: Publisher) -> None:
+    ids = [publisher.create_attempt(exam_id=exam, user_id=42) for exam in range(20)]
+
+    # The in-memory queue is oldest first.
+    assert [command.id for command in commands_in(shard_of("42", 4))] == ids
+
+
+def test_messages_are_persistent_json(publisher: Publisher) -> None:
+    publisher.create_attempt(exam_id=7, user_id=42)
+
+    [message] = messages_in(shard_of("42", 4))
+    assert message["content-type"] == CONTENT_TYPE
+    assert message["content-encoding"] == "utf-8"
+    assert message["properties"]["delivery_mode"] == 2
+    assert message["properties"]["delivery_info"]["exchange"] == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"exam_id": None}, QuarantineCode.INVALID_DATA),
+        ({"to_status": 5}, QuarantineCode.INVALID_DATA),
+        ({"if_missing": "perhaps"}, QuarantineCode.INVALID_DATA),
+        ({"command_id": ""}, QuarantineCode.NOT_CLOUDEVENT),
+        ({"time": datetime(2026, 3, 1)}, QuarantineCode.NOT_CLOUDEVENT),  # noqa: DTZ001
+    ],
+)
+def test_an_invalid_command_is_not_sent(
+    publisher: Publisher, wrong: dict[str, Any], reason: QuarantineCode
+) -> None:
+    fields: dict[str, Any] = {"exam_id": "7", "user_id": "42", "to_status": "submitted"}
+
+    with pytest.raises(InvalidMessageError) as caught:
+        publisher.update_status(**(fields | wrong))
+
+    assert caught.value.reason is reason
+    assert not any(messages_in(shard) for shard in range(4))
+
+
+def test_an_invalid_source_is_refused(publisher: Publisher) -> None:
+    data = AttemptUpdateStatus(exam_id="7", user_id="42", to_status="submitted")
+
+    with pytest.raises(InvalidMessageError, match="source: "):
+        publisher.publish(Command("", "1", data))
+
+
+class TestRaw:
+    """Bytes that are published as they are."""
+
+    def test_any_bytes_arrive(self, publisher: Publisher) -> None:
+        body = b"\xff\0 no JSON"
+
+        publisher.publish_raw(body, 2, "text/plain")
+
+        [message] = messages_in(2)
+        with Connection("memory://") as connection:  # type: ignore[no-untyped-call]
+            assert connection.default_channel.message_to_python(message).body == body
+        assert message["content-type"] == "text/plain"
+
+    def test_a_body_of_any_size_arrives(self, publisher: Publisher) -> None:
+        publisher.publish_raw(b"x" * (MAX_BODY_BYTES + 1), 0)
+
+        assert messages_in(0)
+
+    @pytest.mark.parametrize("shard", [-1, 4])
+    def test_a_shard_that_does_not_exist_is_refused(self, publisher: Publisher, shard: int) -> None:
+        with pytest.raises(ValueError, match="shard must be from 0 to 3"):
+            publisher.publish_raw(b"{}", shard)
+
+
+class TestFailures:
+    """A broker that does not take a message."""
+
+    def test_a_broken_connection_is_tried_again(
+        self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a connection that breaks once
+        put: Any = Channel._put
+        failures = [ConnectionResetError()]
+
+        def break_once(channel: Any, queue: str, message: object, **options: object) -> None:
+            if failures:
+                raise failures.pop()
+            put(channel, queue, message, **options)
+
+        monkeypatch.setattr(Channel, "_put", break_once)
+        monkeypatch.setattr(Transport, "connection_errors", (OSError,))
+
+        publisher.publish_raw(b"{}", 0)
+
+        assert not failures
+        assert len(messages_in(0)) == 1
+
+    def test_one_that_stays_broken_raises_with_the_commands_id(
+        self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a broker that is away
+        def away(*_: object, **__: object) -> None:
+            raise ConnectionRefusedError("ada@example.com")
+
+        monkeypatch.setattr(Channel, "_put", away)
+        monkeypatch.setattr(Transport, "connection_errors", (OSError,))
+
+        # When a command is published, then the error says with what id to publish it again
+        with pytest.raises(PublishError, match="ConnectionRefusedError") as caught:
+            publisher.create_attempt(exam_id=7, user_id=42, command_id="5f0c")
+        assert caught.value.command_id == "5f0c"
+        assert caught.value.__cause__ is not None
+        assert "ada" not in str(caught.value)
+
+        # And once the broker is back, the same publisher publishes
+        monkeypatch.undo()
+        publisher.create_attempt(exam_id=7, user_id=42, command_id="5f0c")
+        assert len(commands_in(shard_of("42", 4))) == 1
+
+    def test_a_message_that_rabbitmq_returns_raises(self, rabbitmq_publisher: Publisher) -> None:
+        with pytest.raises(PublishError, match=r"there is no queue invigilator\.commands\.1") as caught:
+            rabbitmq_publisher.upsert_course(course_id="c1", command_id="5f0c")
+
+        assert caught.value.command_id == "5f0c"
+
+    def test_the_next_message_is_not_blamed(self, rabbitmq_publisher: Publisher) -> None:
+        with pytest.raises(PublishError):
+            rabbitmq_publisher.publish_raw(b"{}", 1)
+
+        rabbitmq_publisher.publish_raw(b"{}", 0)
+
+
+def test_a_closed_publisher_opens_again(publisher: Publisher) -> None:
+    publisher.close()
+    publisher.close()
+
+    publisher.publish_raw(b"{}", 0)
+
+    assert messages_in(0)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://localhost/",
+        "redis://user:secret@localhost:6379/3",
+        "rediss://localhost:6379/0",
+        "amqp://user:secret@localhost/vhost",
+        "amqps://localhost",
+    ],
+)
+def test_a_publisher_does_not_connect_when_it_is_made(url: str) -> None:
+    with Publisher(url, source="/lms/acme") as publisher:
+        assert "secret" not in repr(publisher)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "secret",
+        "localhost:6379/secret",
+        "sqs://secret@",
+        "redis://user:sec/ret@localhost",
+        "redis://:1/secret@localhost",
+        "redis://localhost/secret",
+        "amqp://user:sec/ret@localhost",
+        "amqp://[secret",
+    ],
+)
+def test_a_wrong_url_is_refused_without_quoting_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^broker_url ") as caught:
+        Publisher(url, source="/lms/acme")
+
+    error = caught.value
+    assert not any(part in str(error) for part in ("secret", "sec", "ret@"))
+    assert error.__suppress_context__ or error.__context__ is None
+
+
+def test_there_is_at_least_one_shard() -> None:
+    with pytest.raises(ValueError, match="shards must be at least 1"):
+        Publisher("memory://", source="/lms/acme", shards=0)

@@ -1,0 +1,1 @@
+"""What happens: rules, commands in, effects out."""

@@ -1,0 +1,123 @@
+"""The Celery application (`celery -A worker.app worker …`) and its tasks: shells around `Runner.run`."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from db.effects import Offer
+from worker.effects.kinds import QUEUES, Payload, label
+from worker.effects.runner import Runner
+from worker.effects.running import TryFailedError
+from worker.embedded.discovery import resolve
+from worker.errors import Transient
+from worker.settings import load
+from worker.wiring import broker_url, runner
+
+app = Celery("invigilator")
+app.config_from_object("celeryconfig")
+app.add_defaults(lambda: {"broker_url": broker_url(resolve(load(), database=False))})
+
+
+class _Process:
+    """The runner of this process, made when its first task runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runner: Runner | None = None
+
+    def runner(self) -> Runner:
+        """The runner; every thread gets the same."""
+        with self._lock:
+            if self._runner is None:
+                self._runner = runner(resolve(load(), broker=False))
+            return self._runner
+
+
+_process = _Process()
+
+
+def _run(effect_id: str) -> str:
+    return _process.runner().run(UUID(effect_id))
+
+
+# `throws`: a failed try is recorded and shown in Flower; a traceback in the log would add nothing.
+
+
+@app.task(name="effects.set_credit_status", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+def set_credit_status(effect_id: str) -> str:
+    """Tell the credit service a status."""
+    return _run(effect_id)
+
+
+@app.task(name="effects.remove_credit_status", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+def remove_credit_status(effect_id: str) -> str:
+    """Tell the credit service to forget a status."""
+    return _run(effect_id)
+
+
+@app.task(name="effects.cascade_decline", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+def cascade_decline(effect_id: str) -> str:
+    """Decline the sibling exams."""
+    return _run(effect_id)
+
+
+@app.task(name="effects.send_status_email", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+def send_status_email(effect_id: str) -> str:
+    """Send the mail of a status."""
+    return _run(effect_id)
+
+
+@app.task(name="effects.delete_student_attempt", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+def delete_student_attempt(effect_id: str) -> str:
+    """Reset the learner's work."""
+    return _run(effect_id)
+
+
+@dataclass(frozen=True, slots=True)
+class CeleryDispatcher:
+    """The relay's way to the workers: one Celery message for each offer."""
+
+    celery: Celery = app
+
+    def dispatch(self, offers: Sequence[Offer]) -> None:
+        """Publish one task for each effect, in order.
+
+        Raises:
+            Transient: the broker is away.
+        """
+        with self._broker() as connection, connection.Producer() as producer:
+            for offer in offers:
+                self._publish(offer, producer)
+
+    def _publish(self, offer: Offer, producer: Any) -> None:
+        self.celery.send_task(
+            f"effects.{offer.kind}",
+            args=[str(offer.id)],
+            queue=QUEUES[offer.kind],
+            # Flower shows this instead of the bare id.
+            argsrepr=f"{label(offer.kind, Payload(**offer.payload), offer.tries + 1)} · {offer.id}",
+            producer=producer,
+        )
+
+    def queue_length(self, queue: str) -> int:
+        """How many tasks wait in a queue; 0 for one that does not exist yet.
+
+        Raises:
+            Transient: the broker is away.
+        """
+        with self._broker() as connection, connection.channel() as channel:
+            return int(self.celery.amqp.queues[queue].bind(channel).queue_declare().message_count)
+
+    @contextmanager
+    def _broker(self) -> Iterator[Any]:
+        with self.celery.pool.acquire(block=True) as connection:
+            try:
+                yield connection
+            except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+                raise Transient(f"the broker is away ({type(error).__name__})") from error

@@ -1,0 +1,1 @@
+"""Commands in: sources, the consumer loop, and the handler that applies a batch in one transaction."""

@@ -1,0 +1,127 @@
+"""One batch, one transaction: fenced, run again when it collides, taken apart when a command in it fails."""
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from traceback import format_tb
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import shards
+from db.errors import Failure, classify, describe
+from db.inbox import Unreadable
+from db.shards import Fence
+from events.errors import InvigilatorError
+from events.vocabulary import QuarantineCode
+from worker.commands.handler import Handler, Received
+
+logger = logging.getLogger(__name__)
+
+COLLISIONS = 5
+"""How often a batch that collides with another transaction is run before the tenure ends."""
+FAILURES_IN_A_ROW = 3
+"""So many commands that fail one after the other are no accident."""
+
+
+class ShardLostError(InvigilatorError):
+    """Another process has taken the shard; nothing of this batch was committed."""
+
+    code = "shard_lost"
+
+
+class BadReleaseError(InvigilatorError):
+    """Commands fail that should not: the release or the schema is wrong, not the messages."""
+
+    code = "bad_release"
+
+
+Item = Received | Unreadable
+
+
+@dataclass(slots=True)
+class Batches:
+    """Commits batches for one shard; used by one thread."""
+
+    engine: Engine
+    handler: Handler
+    lease_s: float
+    failures: int = field(default=0, init=False)
+    """Commands that failed one after the other, up to now."""
+
+    def commit(self, fence: Fence, items: Sequence[Item]) -> None:
+        """Write a batch. Afterwards everything in it is committed, in the record or in quarantine.
+
+        Raises:
+            ShardLostError: the tenure is over; nothing was committed.
+            sqlalchemy.exc.DBAPIError: the database is away; whether the batch was committed the inbox knows.
+            BadReleaseError: too many commands fail.
+        """
+        try:
+            self._commit(fence, items)
+            self.failures = 0
+        except ShardLostError:
+            raise
+        except Exception as error:
+            if isinstance(error, DBAPIError) and classify(error) in (Failure.AWAY, Failure.AGAIN):
+                raise
+            logger.info("a batch of %d failed (%s); one at a time", len(items), describe(error))
+            for item in items:
+                self._commit_alone(fence, item)
+
+    def renew(self, fence: Fence) -> None:
+        """Keep the shard while there is nothing to do.
+
+        Raises:
+            ShardLostError: the tenure is over.
+        """
+        with self.engine.begin() as connection:
+            if not shards.renew(connection, fence, self.lease_s):
+                raise ShardLostError
+
+    def _commit(self, fence: Fence, items: Sequence[Item]) -> None:
+        for attempt in range(1, COLLISIONS + 1):
+            try:
+                self._commit_once(fence, items)
+            except DBAPIError as error:
+                if classify(error) not in (Failure.AGAIN, Failure.CONFLICT) or attempt == COLLISIONS:
+                    raise
+                time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - so that both do not meet again
+            else:
+                return
+
+    def _commit_once(self, fence: Fence, items: Sequence[Item]) -> None:
+        received = [item for item in items if isinstance(item, Received)]
+        unreadable = [item for item in items if isinstance(item, Unreadable)]
+        with self.engine.begin() as connection:
+            if not shards.renew(connection, fence, self.lease_s):
+                raise ShardLostError
+            quarantined = self.handler.handle(connection, fence.shard, received, unreadable)
+        for message in quarantined:
+            logger.warning("a message went to quarantine: %s: %s", message.code, message.detail)
+
+    def _commit_alone(self, fence: Fence, item: Item) -> None:
+        try:
+            self._commit(fence, [item])
+            self.failures = 0
+        except ShardLostError:
+            raise
+        except Exception as error:
+            if isinstance(error, DBAPIError) and classify(error) not in (Failure.DATA, Failure.CONFLICT):
+                raise
+            self._give_up(fence, item, error)
+
+    def _give_up(self, fence: Fence, item: Item, error: Exception) -> None:
+        self.failures += 1
+        if self.failures >= FAILURES_IN_A_ROW or isinstance(item, Unreadable):
+            raise BadReleaseError(
+                f"{self.failures} commands in a row failed, the last with {describe(error)}: "
+                "the release may be wrong, so nothing more is taken"
+            ) from error
+        detail = f"failed with {describe(error)}; mend the cause, then replay it"
+        failed = Unreadable(QuarantineCode.FAILED, detail, item.headers, item.body, item.stamp.at)
+        # The trace without the error's own text, which may quote data.
+        logger.error("a command failed (%s):\n%s", describe(error), "".join(format_tb(error.__traceback__)))
+        self._commit(fence, [failed])

@@ -1,0 +1,92 @@
+"""The consumer of one shard: take the shard, then read, commit and acknowledge, batch after batch."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import shards
+from db.errors import brief
+from db.shards import Fence
+from worker.commands.batches import Batches, ShardLostError
+from worker.commands.decoding import decode
+from worker.commands.sources import BrokerAwayError, Source
+
+logger = logging.getLogger(__name__)
+
+RENEWALS_PER_LEASE = 3
+PAUSE_S = 1.0
+"""How long to wait after an error before the shard is taken again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Serves one shard, or stands by for it, in one thread.
+
+    Any error of the database or the broker ends the tenure: the batch, the source and the connection are
+    dropped, and everything starts anew. What was not acknowledged is delivered again.
+    """
+
+    shard: int
+    owner: str
+    engine: Engine
+    batches: Batches
+    open_source: Callable[[], Source]
+    batch_size: int
+    lease_s: float
+
+    def run(self, stopping: threading.Event) -> None:
+        """Serve the shard until told to stop; the batch in hand is finished.
+
+        Raises:
+            BadReleaseError: commands fail that should not.
+            ConfigurationError: the queue is not what it must be.
+        """
+        while not stopping.is_set():
+            try:
+                fence = self._take_shard()
+                if fence is None:
+                    stopping.wait(self.lease_s / RENEWALS_PER_LEASE)
+                else:
+                    self._serve(fence, stopping)
+            except (DBAPIError, BrokerAwayError, ShardLostError) as error:
+                logger.warning("shard %d: %s; starting over", self.shard, brief(error))
+                self.engine.dispose()
+                stopping.wait(PAUSE_S)
+
+    def _take_shard(self) -> Fence | None:
+        with self.engine.begin() as connection:
+            return shards.take(connection, self.shard, self.owner, self.lease_s)
+
+    def _serve(self, fence: Fence, stopping: threading.Event) -> None:
+        logger.info("shard %d: taken, epoch %d", self.shard, fence.epoch)
+        try:
+            # The shard first, then the queue: on RabbitMQ whoever subscribes holds back everybody else.
+            with self.open_source() as source:
+                self._read(source, fence, stopping)
+        except BrokerAwayError:
+            self._release(fence)
+            raise
+        self._release(fence)
+
+    def _release(self, fence: Fence) -> None:
+        with self.engine.begin() as connection:
+            shards.release(connection, fence)
+        logger.info("shard %d: released", self.shard)
+
+    def _read(self, source: Source, fence: Fence, stopping: threading.Event) -> None:
+        renew_every_s = self.lease_s / RENEWALS_PER_LEASE
+        renewed_at = time.monotonic()
+        while not stopping.is_set():
+            messages = source.take(self.batch_size, min(renew_every_s, PAUSE_S))
+            if messages:
+                self.batches.commit(fence, [decode(message) for message in messages])
+                source.ack(messages)
+                renewed_at = time.monotonic()
+            elif time.monotonic() - renewed_at >= renew_every_s:
+                self.batches.renew(fence)
+                renewed_at = time.monotonic()

@@ -1,0 +1,5 @@
+"""Where commands come from: Redis or RabbitMQ, behind one small Protocol."""
+
+from worker.commands.sources.base import BrokerAwayError, Message, Source, open_source
+
+__all__ = ["BrokerAwayError", "Message", "Source", "open_source"]

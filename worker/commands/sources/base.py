@@ -1,0 +1,70 @@
+"""The Protocol of a source, and the choice between the two."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from events.errors import InvigilatorError
+
+
+class BrokerAwayError(InvigilatorError):
+    """The broker cannot be reached, or has ended the connection."""
+
+    code = "broker_away"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as the broker holds it, its body neither decoded nor decompressed.
+
+    `token` is what the source needs to acknowledge it.
+    """
+
+    body: bytes
+    token: Any
+    content_type: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """The commands of one shard, oldest first. Every method raises `BrokerAwayError`."""
+
+    def take(self, limit: int, wait_s: float) -> Sequence[Message]:
+        """What waits, at most `limit` messages; when nothing does, wait up to `wait_s` seconds for the first.
+
+        Until it is acknowledged, a message is the broker's: whatever happens here, it is delivered again.
+        """
+        ...
+
+    def ack(self, batch: Sequence[Message]) -> None:
+        """Remove a whole batch, in the order in which it was taken."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def open_source(broker_url: str, queue: str, limit: int) -> Source:
+    """Connect to a queue of commands.
+
+    Parameters:
+        broker_url: `redis://`, `rediss://`, `amqp://` or `amqps://`.
+        queue: its name.
+        limit: how many messages will be taken at once.
+
+    Raises:
+        BrokerAwayError: no connection.
+        ConfigurationError: the queue exists, but is not what it must be.
+    """
+    if broker_url.startswith("redis"):
+        from worker.commands.sources.redis import RedisSource
+
+        return RedisSource.open(broker_url, queue)
+    from worker.commands.sources.rabbitmq import RabbitSource
+
+    return RabbitSource.open(broker_url, queue, limit)

@@ -1,0 +1,119 @@
+"""Commands on RabbitMQ: a quorum queue with a single active consumer, through kombu."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from kombu import Connection, Consumer, Queue
+from kombu.exceptions import OperationalError
+
+from worker.commands.sources.base import BrokerAwayError, Message
+from worker.errors import ConfigurationError
+
+HEARTBEAT_S = 10
+CONNECT_TIMEOUT_S = 10
+QUEUE_ARGUMENTS = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+PRECONDITION_FAILED = 406
+
+
+@dataclass(slots=True)
+class RabbitSource:
+    """One shard's queue. Makes one connection, used by one thread.
+
+    RabbitMQ keeps order only while one consumer holds messages: with the single active consumer a successor
+    gets nothing before its predecessor's connection has ended.
+    """
+
+    connection: Any
+    channel: Any
+    buffer: deque[Message] = field(default_factory=deque)
+
+    @classmethod
+    def open(cls, broker_url: str, queue: str, limit: int) -> Self:
+        """Connect, declare the queue and subscribe.
+
+        Raises:
+            BrokerAwayError: no connection.
+            ConfigurationError: the queue exists with other arguments.
+        """
+        connection = Connection(broker_url, heartbeat=HEARTBEAT_S, connect_timeout=CONNECT_TIMEOUT_S)
+        with _broker(connection):
+            connection.connect()
+            source = cls(connection, connection.channel())
+            try:
+                source._subscribe(queue, limit)
+            except ConfigurationError:
+                source.close()
+                raise
+        return source
+
+    def take(self, limit: int, wait_s: float) -> Sequence[Message]:
+        """See `Source`."""
+        with _broker(self.connection):
+            self.connection.heartbeat_check()
+            if not self.buffer:
+                self._drain(wait_s)
+            while len(self.buffer) < limit and self._drain(0):
+                pass
+        return [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
+
+    def ack(self, batch: Sequence[Message]) -> None:
+        """See `Source`."""
+        with _broker(self.connection):
+            self.channel.basic_ack(batch[-1].token, multiple=True)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self.connection.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _subscribe(self, queue: str, limit: int) -> None:
+        declared = Queue(queue, channel=self.channel, durable=True, queue_arguments=QUEUE_ARGUMENTS)
+        try:
+            declared.queue_declare()
+        except self.connection.channel_errors as error:
+            if getattr(error, "reply_code", None) == PRECONDITION_FAILED:
+                raise ConfigurationError(
+                    f"queue {queue} exists with other arguments: it must be durable with {QUEUE_ARGUMENTS}; "
+                    "move its messages away and delete it"
+                ) from error
+            raise
+        # Twice the batch: the next one travels while this one is written.
+        self.channel.basic_qos(0, 2 * limit, False)
+        consumer = Consumer(self.channel, [declared], on_message=self._on_message, auto_declare=False)
+        consumer.consume()
+
+    def _on_message(self, message: Any) -> None:
+        body = message.body
+        self.buffer.append(
+            Message(
+                body if isinstance(body, bytes) else str(body).encode(),
+                message.delivery_tag,
+                message.content_type,
+                dict(message.headers or {}),
+            )
+        )
+
+    def _drain(self, wait_s: float) -> bool:
+        try:
+            self.connection.drain_events(timeout=wait_s)
+        except (TimeoutError, BlockingIOError):
+            return False
+        return True
+
+
+@contextmanager
+def _broker(connection: Any) -> Iterator[None]:
+    errors = (OperationalError, *connection.connection_errors, *connection.channel_errors)
+    try:
+        yield
+    except errors as error:
+        connection.release()
+        raise BrokerAwayError(f"the broker is away: {type(error).__name__}") from error

@@ -1,0 +1,132 @@
+"""Commands on Redis or Valkey: read without taking, and pop what was committed.
+
+kombu's own consumer pops a message before it records that it has it, and loses it when killed in between.
+Here a message stays at the tail of its list until its batch is committed. The list's head is the newest.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Self
+
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from events.envelope import MAX_BODY_BYTES
+from worker.commands.sources.base import BrokerAwayError, Message
+
+PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""kombu keeps a list for each priority; the first has the highest, and is where messages without one go."""
+
+MAX_ENVELOPE_BYTES = MAX_BODY_BYTES * 4 // 3 + 16 * 1024
+"""A body in base64, and what kombu writes around it."""
+
+SOCKET_TIMEOUT_S = 15.0
+MAX_WAIT_S = 1.0  # also how soon a message in a list of another priority is seen
+
+# Pops messages as long as the tail is, byte for byte, what was committed. Whoever is late pops nothing.
+POP_COMMITTED = """
+for _, message in ipairs(ARGV) do
+    if redis.call('LINDEX', KEYS[1], -1) ~= message then break end
+    redis.call('RPOP', KEYS[1])
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message stands: its list, and its bytes there."""
+
+    list_name: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSource:
+    """One shard's lists. Makes one connection, used by one thread."""
+
+    client: Redis
+    queue: str
+
+    @classmethod
+    def open(cls, broker_url: str, queue: str) -> Self:
+        """Connect. Raises `BrokerAwayError`."""
+        client = Redis.from_url(
+            broker_url, socket_timeout=SOCKET_TIMEOUT_S, socket_keepalive=True, retry=Retry(NoBackoff(), 0)
+        )
+        with _broker():
+            client.ping()
+        return cls(client, queue)
+
+    def take(self, limit: int, wait_s: float) -> Sequence[Message]:
+        """See `Source`."""
+        with _broker():
+            waiting = self._peek(limit)
+            if not waiting:
+                # Moves the oldest message to where it is: blocks until there is one, and changes nothing.
+                seconds: Any = min(
+                    wait_s, MAX_WAIT_S
+                )  # Redis takes fractions, redis-py's annotation does not
+                self.client.blmove(self.queue, self.queue, seconds, "RIGHT", "RIGHT")
+                waiting = self._peek(limit)
+        return waiting
+
+    def ack(self, batch: Sequence[Message]) -> None:
+        """See `Source`."""
+        with _broker():
+            for list_name, messages in groupby(batch, key=lambda message: message.token.list_name):
+                self.client.eval(POP_COMMITTED, 1, list_name, *(message.token.raw for message in messages))
+
+    def close(self) -> None:
+        """See `Source`."""
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _peek(self, limit: int) -> list[Message]:
+        with self.client.pipeline(transaction=False) as pipeline:
+            names = [self.queue + suffix for suffix in PRIORITY_SUFFIXES]
+            for name in names:
+                pipeline.lrange(name, -limit, -1)
+            lists = zip(names, pipeline.execute(), strict=True)
+        return [open_envelope(Place(name, raw)) for name, found in lists for raw in reversed(found)][:limit]
+
+
+def open_envelope(place: Place) -> Message:
+    """The message in kombu's envelope, or the bare bytes when there is none around them."""
+    raw = place.raw
+    if len(raw) > MAX_ENVELOPE_BYTES:
+        return Message(raw, place)
+    try:
+        envelope = json.loads(raw)
+        if not isinstance(envelope, dict) or "specversion" in envelope:
+            return Message(raw, place)
+        return _opened(envelope, place)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Message(raw, place)
+
+
+def _opened(envelope: dict[str, Any], place: Place) -> Message:
+    body = envelope["body"]
+    if envelope["properties"].get("body_encoding") == "base64":
+        body = base64.b64decode(body, validate=True)
+    else:
+        body = body.encode("utf-8")
+    headers = envelope.get("headers") or {}
+    return Message(body, place, envelope.get("content-type"), dict(headers))
+
+
+@contextmanager
+def _broker() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise BrokerAwayError(f"the broker is away: {type(error).__name__}") from error

@@ -1,0 +1,1 @@
+"""Effects out: what transitions owe, run as Celery tasks: claim, run, record."""

@@ -1,0 +1,57 @@
+"""The five kinds of effect: their queues, what they carry, and how they are shown."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import quote
+
+from db.models import EffectKind
+
+QUEUES: Mapping[EffectKind, str] = {
+    EffectKind.SET_CREDIT_STATUS: "invigilator.effects.credit",
+    EffectKind.REMOVE_CREDIT_STATUS: "invigilator.effects.credit",
+    EffectKind.CASCADE_DECLINE: "invigilator.effects.cascade",
+    EffectKind.SEND_STATUS_EMAIL: "invigilator.effects.email",
+    EffectKind.DELETE_STUDENT_ATTEMPT: "invigilator.effects.instructor",
+}
+
+MAX_TARGET_CHARS = 600  # an index entry holds 2,700 bytes at most; ids may be 255 characters each
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What an effect needs to run, fixed when it came to be owed. Ids only, no names or addresses."""
+
+    exam_id: str
+    user_id: str
+    course_id: str
+    content_id: str
+    status: str | None = None
+    """The credit status, or the attempt's status that the mail is about."""
+    requested_by: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The payload as it is stored."""
+        return asdict(self)
+
+
+def credit_target(user_id: str, course_id: str, content_id: str) -> str:
+    """The target of both kinds of credit effects: the credit of (user, course, content). Injective."""
+    parts = [quote(part, safe=":+@,;=") for part in (user_id, course_id, content_id)]
+    target = "credit:" + "/".join(parts)
+    if len(target) > MAX_TARGET_CHARS:
+        return "credit:" + hashlib.sha256(target.encode()).hexdigest()
+    return target
+
+
+def label(kind: EffectKind, payload: Payload, number: int) -> str:
+    """What a person reads in Flower, such as `credit submitted · exam 7 · learner 42 · try 3`."""
+    what = {
+        EffectKind.SET_CREDIT_STATUS: f"credit {payload.status}",
+        EffectKind.REMOVE_CREDIT_STATUS: "credit removed",
+        EffectKind.CASCADE_DECLINE: "cascade decline",
+        EffectKind.SEND_STATUS_EMAIL: f"mail {payload.status}",
+        EffectKind.DELETE_STUDENT_ATTEMPT: "delete student attempt",
+    }[kind]
+    return f"{what} · exam {payload.exam_id} · learner {payload.user_id} · try {number}"

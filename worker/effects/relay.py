@@ -1,0 +1,139 @@
+"""The relay offers due effects to the workers. The rows are the truth; what it publishes only says "look"."""
+
+import logging
+import select
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import effects as store
+from db.attempts import EFFECTS_CHANNEL
+from db.effects import Offer
+from db.errors import brief
+from db.models import EffectKind
+from worker.effects.kinds import QUEUES
+from worker.errors import Transient
+
+logger = logging.getLogger(__name__)
+
+MAX_OUTSTANDING = 500
+"""Offers of one kind that no worker has answered yet, and messages in one queue, at most."""
+BUSY_WAIT_S = 0.05
+"""How long to wait for workers to make room when more is due than may be offered."""
+STOP_CHECK_S = 1.0
+
+
+class Dispatcher(Protocol):
+    """The way to the workers."""
+
+    def dispatch(self, offers: Sequence[Offer]) -> None:
+        """Publish one task for each effect, in order. Raises `Transient` when the broker is away."""
+        ...
+
+    def queue_length(self, queue: str) -> int:
+        """How many tasks wait in a queue. Raises `Transient` when the broker is away."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Offers due effects until told to stop. Several may run: rows are taken with SKIP LOCKED.
+
+    `engine` needs a direct connection: LISTEN does not work through PgBouncer in transaction mode.
+    """
+
+    engine: Engine
+    dispatcher: Dispatcher
+    poll_s: float
+    offer_ttl_s: float
+
+    def run(self, stopping: threading.Event) -> None:
+        """Offer what is due, again and again: when effects are committed, and every `poll_s` seconds."""
+        while not stopping.is_set():
+            try:
+                with _listening(self.engine) as notifications:
+                    self._serve(notifications, stopping)
+            except (DBAPIError, Transient) as error:
+                logger.warning("relay: %s; trying again in %g s", brief(error), self.poll_s)
+                stopping.wait(self.poll_s)
+
+    def _serve(self, notifications: Any, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            more_is_due = self.offer_once()
+            _wait(notifications, BUSY_WAIT_S if more_is_due else self.poll_s, stopping)
+
+    def offer_once(self) -> bool:
+        """Offer what is due as far as there is room. True when there was no room for all of it.
+
+        Raises:
+            Transient: the broker is away; the offers that it did not take will be made again.
+        """
+        with self.engine.begin() as connection:
+            kinds = store.kinds_due(connection)
+            outstanding = store.outstanding_offers(connection) if kinds else {}
+        all_offered = [self._offer(kind, MAX_OUTSTANDING - outstanding.get(kind, 0)) for kind in kinds]
+        self._offer_lost()
+        return not all(all_offered)
+
+    def _offer(self, kind: EffectKind, room: int) -> bool:
+        # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
+        if room > 0:
+            room = min(room, MAX_OUTSTANDING - self.dispatcher.queue_length(QUEUES[kind]))
+        if room <= 0:
+            return False
+        with self.engine.begin() as connection:
+            offers = store.offer_due(connection, kind, room, self.offer_ttl_s)
+        self._dispatch(offers)
+        return len(offers) < room
+
+    def _offer_lost(self) -> None:
+        with self.engine.begin() as connection:
+            offers = store.offer_lost(connection, MAX_OUTSTANDING, self.offer_ttl_s)
+        self._dispatch(offers)
+
+    def _dispatch(self, offers: Sequence[Offer]) -> None:
+        if not offers:
+            return
+        try:
+            self.dispatcher.dispatch(offers)
+        except Transient:
+            self._withdraw([offer.id for offer in offers])
+            raise
+
+    def _withdraw(self, effect_ids: Collection[UUID]) -> None:
+        with self.engine.begin() as connection:
+            store.withdraw_offers(connection, effect_ids)
+
+
+@contextmanager
+def _listening(engine: Engine) -> Iterator[Any]:
+    connection = engine.raw_connection()
+    try:
+        psycopg: Any = connection.driver_connection
+        psycopg.autocommit = True
+        with closing(psycopg.cursor()) as cursor:
+            cursor.execute(f"LISTEN {EFFECTS_CHANNEL}")
+        yield psycopg
+    finally:
+        # A connection that listens must not go back to the pool.
+        connection.invalidate()
+        connection.close()
+
+
+def _wait(notifications: Any, seconds: float, stopping: threading.Event) -> None:
+    """Wait for a notification, at most so many seconds, and take all that there are."""
+    waited = 0.0
+    while waited < seconds and not stopping.is_set():
+        step = min(STOP_CHECK_S, seconds - waited)
+        readable, _, _ = select.select([notifications], [], [], step)
+        waited += step
+        if readable:
+            break
+    notifications.poll()
+    notifications.notifies.clear()

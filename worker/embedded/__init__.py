@@ -1,0 +1,1 @@
+"""PostgreSQL and Valkey from wheels: real engines with nothing to install."""

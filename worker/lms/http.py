@@ -1,0 +1,263 @@
+"""The LMS over HTTP: credit and instructor service, as `docs/contract` describes the calls.
+
+A synchronous HTTP client cannot keep a deadline: its time-outs are per read, and a server that drips a byte
+a second resets each of them. So the calls run on one event loop in a thread of its own, where a deadline
+cancels whatever is going on: the name look-up, the connect, the headers, the body.
+"""
+
+import asyncio
+import json
+import math
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from ssl import create_default_context
+
+import httpx
+
+from worker.errors import ConfigurationError, Permanent, ServiceError, Transient
+from worker.lms.loop import LoopThread
+from worker.lms.ports import CallKey, CreditRequirement, Deadline
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_PORT = 65_535
+TRANSIENT_STATUSES = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)  # and every 5xx
+
+
+class HttpLms:
+    """One client for both services: pooled connections, safe to call from many threads.
+
+    Certificates are checked against the system's store (`SSL_CERT_FILE` and `SSL_CERT_DIR` point elsewhere).
+    Proxies of the environment are not used, and redirects are not followed.
+    """
+
+    def __init__(self, base_url: str, token: str | None = None) -> None:
+        """Check the settings; nothing is connected or started before the first call.
+
+        Parameters:
+            base_url: where the services are; may have a path of its own.
+            token: sent as `Authorization: Bearer …`.
+
+        Raises:
+            ConfigurationError: a setting that cannot work.
+        """
+        self._base_url = _checked_base_url(base_url)
+        # Asked for as it is: what is read is bounded, and nothing small unpacks into something big.
+        self._headers = {
+            "User-Agent": "invigilator",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {_checked_token(token)}"
+        self._start_lock = threading.Lock()
+        self._running: _Running | None = None
+
+    def set_status(
+        self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
+    ) -> None:
+        """Set the requirement to `status`."""
+        body = {**_requirement_body(requirement), "status": status}
+        self._post("/credit/set-requirement-status", body, key, deadline)
+
+    def remove(self, requirement: CreditRequirement, key: CallKey, deadline: Deadline) -> None:
+        """Remove the requirement."""
+        self._post("/credit/remove-requirement-status", _requirement_body(requirement), key, deadline)
+
+    def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
+        """The course's name. None on 404, and when the answer holds no name: a mail need not wait for one."""
+        call = _Call("GET", "/credit/state", params={"user_id": user_id, "course_id": course_id})
+        answer = self._answer(call, deadline)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        _raise_unless_done(answer, call)
+        return _name_in(answer.body)
+
+    def delete_student_attempt(
+        self,
+        username: str,
+        course_id: str,
+        content_id: str,
+        requested_by: str | None,
+        key: CallKey,
+        deadline: Deadline,
+    ) -> None:
+        """Reset the learner's work on one exam."""
+        body = {
+            "username": username,
+            "course_id": course_id,
+            "content_id": content_id,
+            "requested_by": requested_by,
+        }
+        self._post("/instructor/delete-student-attempt", body, key, deadline)
+
+    def close(self) -> None:
+        """Close the connections and end the thread. To be called when no call is running."""
+        with self._start_lock:
+            if self._running is not None:
+                self._running.loop.run(self._running.client.aclose())
+                self._running.loop.close()
+                self._running = None
+
+    def _post(self, path: str, body: Mapping[str, str | None], key: CallKey, deadline: Deadline) -> None:
+        headers = {"Idempotency-Key": str(key.effect_id), "Invigilator-Sequence": str(key.sequence)}
+        call = _Call("POST", path, json=body, headers=headers)
+        _raise_unless_done(self._answer(call, deadline), call)
+
+    def _answer(self, call: "_Call", deadline: Deadline) -> "_Answer":
+        deadline.check(str(call))
+        running = self._started()
+        return running.loop.run(_answer_to(running.client, call, deadline))
+
+    def _started(self) -> "_Running":
+        with self._start_lock:
+            if self._running is None:
+                client = httpx.AsyncClient(
+                    base_url=self._base_url,
+                    headers=self._headers,
+                    verify=create_default_context(),
+                    timeout=httpx.Timeout(None),  # the deadline covers all of it
+                    trust_env=False,
+                    follow_redirects=False,
+                )
+                self._running = _Running(LoopThread("lms-http"), client)
+            return self._running
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    loop: LoopThread
+    client: httpx.AsyncClient
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    params: Mapping[str, str] | None = None
+    json: Mapping[str, str | None] | None = None
+    headers: Mapping[str, str] | None = None
+
+    def __str__(self) -> str:
+        # For messages: never the parameters or the body, which are personal.
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    retry_after: str | None
+    body: bytes
+
+
+async def _answer_to(client: httpx.AsyncClient, call: _Call, deadline: Deadline) -> _Answer:
+    try:
+        async with asyncio.timeout(deadline.remaining_s()):
+            return await _exchange(client, call)
+    except TimeoutError:
+        raise deadline.late(str(call)) from None
+    except (httpx.TransportError, OSError) as error:
+        # Their class only: what they say may quote a header, and with it the token.
+        cause = type(_first_cause(error)).__name__
+        raise Transient(f"no answer from the LMS to {call} ({cause}); check INVIGILATOR_LMS_URL") from None
+
+
+async def _exchange(client: httpx.AsyncClient, call: _Call) -> _Answer:
+    request = client.stream(call.method, call.path, params=call.params, json=call.json, headers=call.headers)
+    async with request as response:
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                break  # leaving here closes the connection
+        return _Answer(response.status_code, response.headers.get("Retry-After"), bytes(body))
+
+
+def _raise_unless_done(answer: _Answer, call: _Call) -> None:
+    if 200 <= answer.status <= 299:
+        return
+    raise _failure(answer, f"LMS answered {answer.status} to {call}")
+
+
+def _failure(answer: _Answer, message: str) -> ServiceError:
+    if answer.status in TRANSIENT_STATUSES or 500 <= answer.status <= 599:
+        return Transient(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
+    return Permanent(message)
+
+
+def retry_after_s(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait, from a `Retry-After` header: a number or an HTTP date. None when it is neither.
+
+    `now` is aware. What lies in the past is 0.
+    """
+    if value is None:
+        return None
+    if re.fullmatch(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*", value):
+        seconds = float(value)
+    else:
+        seconds = _seconds_until(value, now)
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _seconds_until(http_date: str, now: datetime) -> float:
+    try:
+        date = parsedate_to_datetime(http_date)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return math.nan
+    if date.tzinfo is None:  # "-0000": a time in UTC that does not say where it was written
+        date = date.replace(tzinfo=UTC)
+    return (date - now).total_seconds()
+
+
+def _name_in(body: bytes) -> str | None:
+    try:
+        state = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    name = state.get("course_name") if isinstance(state, dict) else None
+    if not isinstance(name, str) or not name.strip():
+        return None
+    # JSON can spell half a surrogate pair, which no mail can carry.
+    return name.encode("utf-8", "replace").decode()
+
+
+def _requirement_body(requirement: CreditRequirement) -> dict[str, str]:
+    return {
+        "user_id": requirement.user_id,
+        "course_id": requirement.course_id,
+        "req_namespace": requirement.namespace,
+        "req_name": requirement.name,
+    }
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
+
+
+def _checked_base_url(base_url: str) -> httpx.URL:
+    allowed = "INVIGILATOR_LMS_URL must be http(s)://host[:port][/path], without user, query or fragment"
+    try:
+        url = httpx.URL(base_url)
+        url.raw_host.decode("ascii").encode("idna")  # or it fails at each look-up, with a ValueError as here
+    except (httpx.InvalidURL, ValueError):
+        raise ConfigurationError(allowed) from None
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
+        raise ConfigurationError(allowed)
+    if url.userinfo or url.query or url.fragment:
+        raise ConfigurationError(allowed)
+    return url
+
+
+def _checked_token(token: str) -> str:
+    # Whatever else a header cannot carry would be refused at each call, in an error that quotes the token.
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ConfigurationError("INVIGILATOR_LMS_TOKEN must be printable ASCII without spaces")
+    return token

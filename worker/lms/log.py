@@ -1,0 +1,66 @@
+"""Adapters for `log:`, where no LMS or mail server is configured: each call is logged and succeeds.
+
+Ids only. A log file is no place for a username, an address or a subject line.
+"""
+
+# ruff: noqa: ARG002 - the ports name what these adapters must not log
+
+import logging
+
+from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail
+
+logger = logging.getLogger("worker.lms")
+
+
+class LogLms:
+    """Credit and instructor service that only log. Course names are not known here."""
+
+    def set_status(
+        self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
+    ) -> None:
+        """Log the call. Ids are quoted with %r, so that no id can forge a log line."""
+        logger.info(
+            "credit %s: user %r, course %r, %s %r, effect %s",
+            status,
+            requirement.user_id,
+            requirement.course_id,
+            requirement.namespace,
+            requirement.name,
+            key.effect_id,
+        )
+
+    def remove(self, requirement: CreditRequirement, key: CallKey, deadline: Deadline) -> None:
+        """Log the call."""
+        logger.info(
+            "credit removed: user %r, course %r, %s %r, effect %s",
+            requirement.user_id,
+            requirement.course_id,
+            requirement.namespace,
+            requirement.name,
+            key.effect_id,
+        )
+
+    def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
+        """Log the call; None."""
+        logger.info("credit state asked: user %r, course %r", user_id, course_id)
+        return None
+
+    def delete_student_attempt(
+        self,
+        username: str,
+        course_id: str,
+        content_id: str,
+        requested_by: str | None,
+        key: CallKey,
+        deadline: Deadline,
+    ) -> None:
+        """Log the call, without the two names in it."""
+        logger.info("attempt reset: course %r, content %r, effect %s", course_id, content_id, key.effect_id)
+
+
+class LogMailer:
+    """Mailer that only logs."""
+
+    def send(self, mail: Mail, deadline: Deadline) -> None:
+        """Log the call."""
+        logger.info("mail sent: effect %s", mail.effect_id)

@@ -1,0 +1,104 @@
+"""What the reference LMS remembers, and how it uses the two headers. No network here."""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+Target = tuple[str, str, str, str]  # user, course, namespace, name
+
+SET = "/credit/set-requirement-status"
+REMOVE = "/credit/remove-requirement-status"
+DELETE = "/instructor/delete-student-attempt"
+
+_REQUIREMENT = frozenset({"user_id", "course_id", "req_namespace", "req_name"})
+FIELDS: Mapping[str, frozenset[str]] = {
+    SET: _REQUIREMENT | {"status"},
+    REMOVE: _REQUIREMENT,
+    DELETE: frozenset({"username", "course_id", "content_id", "requested_by"}),
+}
+NULLABLE = frozenset({"requested_by"})
+
+
+class Result(StrEnum):
+    """What became of a call."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"  # its idempotency key was seen before: answered as the first time
+    LATE = "late"  # a newer one for the same target was seen before: answered as done
+    ASKED = "asked"  # a GET
+    REFUSED = "refused"  # not as the contract says
+    FAILED = "failed"  # answered 503 on purpose, before anything changed
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A POST that was understood, and what became of it."""
+
+    path: str
+    body: Mapping[str, str | None]
+    effect_id: str
+    sequence: int
+    result: Result
+
+
+class Book:
+    """Credit by target, resets and course names. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self.credit: dict[Target, str] = {}
+        self.course_names: dict[str, str] = {}
+        self.calls: list[Call] = []
+        self.counts: Counter[Result] = Counter()
+        self._keys: set[str] = set()
+        self._newest: dict[Target, int] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def deletions(self) -> list[Mapping[str, str | None]]:
+        """The bodies of the resets that were carried out."""
+        with self._lock:
+            return [call.body for call in self.calls if call.path == DELETE and call.result is Result.APPLIED]
+
+    def count(self, result: Result) -> None:
+        """Count a call that never reaches the book."""
+        with self._lock:
+            self.counts[result] += 1
+
+    def write(self, path: str, body: Mapping[str, str | None], effect_id: str, sequence: int) -> None:
+        """Take a well-formed call: apply it, unless it came before or comes too late."""
+        with self._lock:
+            result = self._take(path, body, effect_id, sequence)
+            self.counts[result] += 1
+            self.calls.append(Call(path, body, effect_id, sequence, result))
+
+    def _take(self, path: str, body: Mapping[str, str | None], effect_id: str, sequence: int) -> Result:
+        if effect_id in self._keys:
+            return Result.DUPLICATE
+        self._keys.add(effect_id)
+        if path == DELETE:
+            return Result.APPLIED
+        target = _target(body)
+        if sequence < self._newest.get(target, sequence):
+            return Result.LATE
+        self._newest[target] = sequence
+        if path == SET:
+            self.credit[target] = str(body["status"])
+        else:
+            self.credit.pop(target, None)
+        return Result.APPLIED
+
+
+def is_well_formed(path: str, body: object) -> bool:
+    """Whether `body` has exactly the fields of the call `path`, each a string where it must be one."""
+    if not isinstance(body, dict) or body.keys() != FIELDS[path]:
+        return False
+    return all(isinstance(value, str) or (value is None and name in NULLABLE) for name, value in body.items())
+
+
+def _target(body: Mapping[str, str | None]) -> Target:
+    user, course, namespace, name = (
+        str(body[field]) for field in ("user_id", "course_id", "req_namespace", "req_name")
+    )
+    return user, course, namespace, name

@@ -1,0 +1,119 @@
+"""The mail sink: an SMTP server that keeps what it takes in memory."""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.policy import default
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from worker.lms.loop import LoopThread
+
+TAKEN = "250 OK"
+REFUSED = "451 4.3.0 try again later, as asked"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMail:
+    """One mail as it was handed over. `raw` holds headers and bodies."""
+
+    message_id: str
+    recipient: str
+    subject: str
+    raw: bytes
+
+
+class MailSink:
+    """A mail server on a free port of 127.0.0.1, in this process, between `start` and `stop`, or in a `with`.
+
+    `reject_fraction` of the mails, drawn from a seeded generator, is answered 451 and forgotten; it may be
+    changed while the sink runs.
+    """
+
+    def __init__(self, *, reject_fraction: float = 0.0, seed: int = 0) -> None:
+        self.reject_fraction = reject_fraction
+        self.rejected = 0
+        self._mails: list[ReceivedMail] = []
+        self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        self._conversations: WeakSet[SMTP] = WeakSet()
+        self._loop: LoopThread | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        """For `INVIGILATOR_SMTP_URL`."""
+        assert self._server is not None, "not started"
+        return f"smtp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    @property
+    def mails(self) -> list[ReceivedMail]:
+        """What was taken, in order."""
+        return list(self._mails)
+
+    @property
+    def duplicates(self) -> int:
+        """How many of the mails have a Message-ID that another one before had."""
+        mails = self.mails
+        return len(mails) - len({mail.message_id for mail in mails})
+
+    def start(self) -> None:
+        """Listen."""
+        # The library logs each recipient.
+        logging.getLogger("mail.log").setLevel(logging.WARNING)
+        self._loop = LoopThread("mail-sink")
+        self._server = self._loop.run(self._listen())
+
+    def stop(self) -> None:
+        """Close every connection and wait for the thread. What was taken can still be read."""
+        if self._loop is None:
+            return
+        self._loop.run(self._hang_up())
+        self._loop.close()
+        self._loop = self._server = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def conversation(self, loop: asyncio.AbstractEventLoop) -> SMTP:
+        """The server's side of one connection. Tests override this for servers that can do more, or less."""
+        return SMTP(self, hostname="localhost", enable_SMTPUTF8=True, loop=loop)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Take or refuse one mail: what aiosmtpd calls when it has all of it."""
+        del server, session
+        if self._chance.random() < self.reject_fraction:
+            self.rejected += 1
+            return REFUSED
+        raw = envelope.original_content or b""
+        message = message_from_bytes(raw, policy=default)
+        subject, message_id = str(message["Subject"]), str(message["Message-ID"])
+        self._mails.append(ReceivedMail(message_id, envelope.rcpt_tos[0], subject, raw))
+        return TAKEN
+
+    async def _listen(self) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+
+        def connected() -> SMTP:
+            conversation = self.conversation(loop)
+            self._conversations.add(conversation)
+            return conversation
+
+        return await loop.create_server(connected, "127.0.0.1", 0)
+
+    async def _hang_up(self) -> None:
+        assert self._server is not None, "not started"
+        self._server.close()
+        for conversation in list(self._conversations):
+            if isinstance(conversation.transport, asyncio.WriteTransport):
+                conversation.transport.abort()

@@ -1,0 +1,61 @@
+"""The file of policies: which provider wants what (rules.md, "Policies")."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worker.errors import ConfigurationError
+from worker.rules.policy import PRESETS, Policy, PolicyError, policy_from
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The policy of each provider; an unknown or missing provider has the default one."""
+
+    default: Policy = PRESETS["provider"]
+    providers: Mapping[str, Policy] = field(default_factory=dict)
+
+    def of(self, provider: str | None) -> Policy:
+        """The policy of a course's provider."""
+        return self.default if provider is None else self.providers.get(provider, self.default)
+
+
+def load_policies(path: Path | None) -> Policies:
+    """Read the file of policies; without one, everybody has the `provider` preset.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a setting is wrong; names the file, the key and what
+            is allowed.
+    """
+    if path is None:
+        return Policies()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"policies file {path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"policies file {path}: is no TOML: {error}") from None
+    unknown = sorted(set(document) - {"default", "providers"})
+    if unknown:
+        raise ConfigurationError(
+            f"policies file {path}: {unknown[0]}: is not allowed; tables are [default] and [providers.NAME]"
+        )
+    default = _read(path, "default", document.get("default", {}), PRESETS["provider"])
+    providers = document.get("providers", {})
+    if not isinstance(providers, dict):
+        raise ConfigurationError(f"policies file {path}: providers: must be tables [providers.NAME]")
+    return Policies(
+        default,
+        {name: _read(path, f"providers.{name}", table, default) for name, table in providers.items()},
+    )
+
+
+def _read(path: Path, name: str, table: Any, base: Policy) -> Policy:
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"policies file {path}: {name}: must be a table [{name}]")
+    try:
+        return policy_from(table, base)
+    except PolicyError as error:
+        raise ConfigurationError(f"policies file {path}: {name}.{error.key}: {error.allowed}") from None

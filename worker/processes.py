@@ -1,0 +1,125 @@
+"""The two processes of our own: `consume` and `relay`. (The effects run in Celery's workers.)"""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import migrate, shards
+from db.errors import brief
+from events.sharding import queue_name
+from worker.app import CeleryDispatcher
+from worker.commands.batches import Batches
+from worker.commands.consumer import Consumer
+from worker.commands.handler import Handler
+from worker.commands.sources import Source, open_source
+from worker.effects.relay import Relay
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+from worker.threads import Loop, run_until_stopped
+from worker.wiring import broker_url, database_engine, handler, offer_ttl_s
+
+logger = logging.getLogger(__name__)
+
+PAUSE_S = 1.0
+LOCK_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_S = 60
+
+
+def consume(settings: Settings, only: Sequence[int] = ()) -> None:
+    """Consume commands until SIGTERM: take every shard that is free, or of those named, and stand by for the rest.
+
+    Raises:
+        ConfigurationError: the settings are wrong, or do not fit the database.
+        BadReleaseError: commands fail that should not.
+    """
+    unknown = sorted(set(only) - set(range(settings.command_shards)))
+    if unknown:
+        raise ConfigurationError(
+            f"there is no shard {unknown[0]}; shards are 0 to {settings.command_shards - 1}"
+        )
+    write = handler(settings)
+    numbers = only or range(settings.command_shards)
+    run_until_stopped({f"shard-{number}": _shard_loop(settings, write, number) for number in numbers})
+
+
+def relay(settings: Settings) -> None:
+    """Offer due effects to the Celery workers until SIGTERM.
+
+    Raises:
+        ConfigurationError: the settings are wrong, or do not fit the database.
+    """
+    engine = database_engine(settings, "relay")
+    loop = Relay(engine, CeleryDispatcher(), settings.poll_s, offer_ttl_s(settings))
+    run_until_stopped({"relay": _after_checks(settings, engine, loop.run)})
+
+
+def _shard_loop(settings: Settings, write: Handler, shard: int) -> Loop:
+    engine = database_engine(settings, f"shard {shard}", session_settings=session_settings(settings))
+
+    def open_shard() -> Source:
+        return open_source(broker_url(settings), queue_name(shard), settings.batch_size)
+
+    consumer = Consumer(
+        shard=shard,
+        owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        engine=engine,
+        batches=Batches(engine, write, settings.shard_lease_s),
+        open_source=open_shard,
+        batch_size=settings.batch_size,
+        lease_s=settings.shard_lease_s,
+    )
+    return _after_checks(settings, engine, consumer.run)
+
+
+def session_settings(settings: Settings) -> str:
+    """What keeps an owner that was stopped in the middle of a batch from blocking its successor."""
+    idle_ms = int(settings.shard_lease_s * 1000)
+    return (
+        f"-c idle_in_transaction_session_timeout={idle_ms} "
+        f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s"
+    )
+
+
+def _after_checks(settings: Settings, engine: Engine, loop: Callable[[threading.Event], None]) -> Loop:
+    """The loop, once the database is there and fits."""
+
+    def run(stopping: threading.Event) -> None:
+        try:
+            while not stopping.is_set():
+                try:
+                    check_database(settings, engine)
+                except DBAPIError as error:
+                    logger.warning("the database is away: %s; waiting", brief(error))
+                    stopping.wait(PAUSE_S)
+                else:
+                    loop(stopping)
+                    return
+        finally:
+            engine.dispose()
+
+    return run
+
+
+def check_database(settings: Settings, engine: Engine) -> None:
+    """Make sure that the database has this release's schema and these settings' number of shards.
+
+    Raises:
+        ConfigurationError: it does not; says what to do.
+    """
+    with engine.begin() as connection:
+        if not migrate.is_current(connection):
+            raise ConfigurationError(
+                "the database does not have the schema of this release: run `invigilator migrate`"
+            )
+        stored = shards.ensure_shards(connection, settings.command_shards)
+    if stored != settings.command_shards:
+        raise ConfigurationError(
+            f"INVIGILATOR_COMMAND_SHARDS is {settings.command_shards}, but the database was set up with "
+            f"{stored}: set it to {stored}, or see docs/operations.md on changing the number of shards"
+        )

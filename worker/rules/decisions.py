@@ -1,0 +1,175 @@
+"""May an attempt change, and what follows? (rules.md, "Update status" and "Create and remove")."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from events.vocabulary import COMPLETED, INCOMPLETE, IfMissing, Outcome, OutcomeCode, Status
+from worker.rules.attempts import Attempt, Exam
+from worker.rules.policy import CREDIT_OF, Policy, RepeatStatus, TimeOuts
+
+VERDICTS = frozenset({Status.VERIFIED, Status.REJECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a command, and everything that follows from it.
+
+    `status` is the attempt's status afterwards (None when there is no attempt). `credit` is what the credit
+    service must be told. The flags say which effects are owed and which fields change.
+    """
+
+    outcome: Outcome
+    status: Status | None = None
+    code: OutcomeCode | None = None
+    credit: str | None = None
+    cascade: bool = False
+    email: bool = False
+    set_started_at: bool = False
+    set_completed_at: bool = False
+    clear_proctoring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What becomes of a removal: which of its two effects are owed."""
+
+    outcome: Outcome
+    code: OutcomeCode | None = None
+    remove_credit: bool = False
+    delete_student_attempt: bool = False
+
+
+def rejected(code: OutcomeCode, status: Status | None = None) -> Decision:
+    """The decision that refuses a command; nothing changes."""
+    return Decision(Outcome.REJECTED, status, code)
+
+
+def decide_update(
+    exam: Exam | None,
+    attempt: Attempt | None,
+    to_status: str | None,
+    policy: Policy,
+    *,
+    cascade_effects: bool = True,
+    if_missing: IfMissing = IfMissing.REJECT,
+) -> Decision:
+    """Decide an update-status command (rules.md, "Update status", steps 1 to 6).
+
+    Parameters:
+        exam: the exam, or None when nobody has told us of it.
+        attempt: the learner's live attempt at it, or None.
+        to_status: what is asked for; any string, or None.
+        policy: the policy of the exam's course.
+        cascade_effects: False when the sender wants no siblings declined.
+        if_missing: what the sender wants when there is no attempt.
+    """
+    if exam is None:
+        return rejected(OutcomeCode.EXAM_NOT_FOUND)
+    if attempt is None:
+        outcome = Outcome.IGNORED if if_missing is IfMissing.IGNORE else Outcome.REJECTED
+        return Decision(outcome, None, OutcomeCode.ATTEMPT_NOT_FOUND)
+    return decide(attempt, to_status, policy, cascade_effects=cascade_effects)
+
+
+def decide(
+    attempt: Attempt, to_status: str | None, policy: Policy, *, cascade_effects: bool = True
+) -> Decision:
+    """Decide a change of status of an attempt that exists (rules.md, "Update status", steps 2 to 6)."""
+    current = attempt.status
+    if to_status not in _STATUSES:
+        return rejected(OutcomeCode.UNKNOWN_STATUS, current)
+    asked = Status(to_status)
+    if policy.protect_verdicts and asked is Status.TIMED_OUT and current in VERDICTS:
+        return Decision(Outcome.IGNORED, current, OutcomeCode.LATE_TIMEOUT)
+    target = _alias(current, asked, policy)
+    if is_illegal(current, target):
+        return rejected(OutcomeCode.ILLEGAL_TRANSITION, current)
+    if target is current and policy.repeat_status is RepeatStatus.IGNORE:
+        return Decision(Outcome.UNCHANGED, current)
+    return _apply(attempt, target, policy, cascade_effects)
+
+
+_STATUSES = frozenset(str(status) for status in Status)
+
+
+def _alias(current: Status, asked: Status, policy: Policy) -> Status:
+    allowed = policy.allow_timed_out_state is TimeOuts.ALWAYS or (
+        policy.allow_timed_out_state is TimeOuts.FROM_CREATED and current is Status.CREATED
+    )
+    return Status.SUBMITTED if asked is Status.TIMED_OUT and not allowed else asked
+
+
+def is_illegal(current: Status, target: Status) -> bool:
+    """Whether an attempt may not go from `current` to `target` (rules.md, step 3)."""
+    return current in COMPLETED and (target in INCOMPLETE or target is Status.ERROR)
+
+
+def _apply(attempt: Attempt, target: Status, policy: Policy, cascade_effects: bool) -> Decision:
+    cascade = cascade_effects and target in policy.cascade_on
+    clear_proctoring = cascade and target is Status.DECLINED
+    proctored = attempt.taking_as_proctored and not clear_proctoring
+    return Decision(
+        Outcome.APPLIED,
+        target,
+        credit=CREDIT_OF[target] if target in policy.credit_on else None,
+        cascade=cascade,
+        email=proctored and not attempt.is_sample_attempt and target in policy.email_on,
+        set_started_at=target is Status.STARTED and attempt.started_at is None,
+        set_completed_at=target is Status.SUBMITTED,
+        clear_proctoring=clear_proctoring,
+    )
+
+
+def evolve(attempt: Attempt, decision: Decision, now: datetime) -> Attempt:
+    """The attempt after a decision; the same attempt unless the decision is `applied`."""
+    if decision.outcome is not Outcome.APPLIED or decision.status is None:
+        return attempt
+    return replace(
+        attempt,
+        status=decision.status,
+        started_at=now if decision.set_started_at else attempt.started_at,
+        completed_at=now if decision.set_completed_at else attempt.completed_at,
+        taking_as_proctored=attempt.taking_as_proctored and not decision.clear_proctoring,
+        external_id=None if decision.clear_proctoring else attempt.external_id,
+        credit_owed=attempt.credit_owed or decision.credit is not None,
+    )
+
+
+def decide_create(exam: Exam | None, learner_known: bool, attempt: Attempt | None) -> Decision:
+    """Decide a create command: one live attempt for each exam and learner."""
+    if exam is None:
+        return rejected(OutcomeCode.EXAM_NOT_FOUND)
+    if not learner_known:
+        return rejected(OutcomeCode.LEARNER_NOT_FOUND)
+    if attempt is not None:
+        return rejected(OutcomeCode.ATTEMPT_EXISTS, attempt.status)
+    return Decision(Outcome.APPLIED, Status.CREATED)
+
+
+def new_attempt(exam: Exam, *, taking_as_proctored: bool = False, external_id: str | None = None) -> Attempt:
+    """A fresh attempt: `created`, and a sample attempt if the exam is a practice exam."""
+    return Attempt(
+        Status.CREATED,
+        taking_as_proctored=taking_as_proctored,
+        is_sample_attempt=exam.is_practice_exam,
+        external_id=external_id,
+    )
+
+
+def decide_removal(exam: Exam | None, attempt: Attempt | None, *, instructor: bool) -> Removal:
+    """Decide a removal, legal in any status.
+
+    Parameters:
+        exam: the exam, or None when nobody has told us of it.
+        attempt: the live attempt, or None.
+        instructor: whether there is an instructor service that must forget the learner's work.
+    """
+    if exam is None:
+        return Removal(Outcome.REJECTED, OutcomeCode.EXAM_NOT_FOUND)
+    if attempt is None:
+        return Removal(Outcome.REJECTED, OutcomeCode.ATTEMPT_NOT_FOUND)
+    return Removal(
+        Outcome.APPLIED,
+        remove_credit=attempt.status in CREDIT_OF or attempt.credit_owed,
+        delete_student_attempt=instructor,
+    )

@@ -1,0 +1,137 @@
+"""The settings that a proctoring provider may choose, and their two presets (rules.md, "Policies")."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from events.vocabulary import Status
+
+
+class TimeOuts(StrEnum):
+    """When a request for `timed_out` is kept; otherwise it becomes `submitted`."""
+
+    ALWAYS = "true"
+    NEVER = "false"
+    FROM_CREATED = "from_created"  # only while the attempt is still `created`
+
+
+class RepeatStatus(StrEnum):
+    """What a request for the status that an attempt already has means."""
+
+    IGNORE = "ignore"  # outcome `unchanged`, nothing owed
+    REAPPLY = "reapply"  # goes through again, with fresh effects
+
+
+CREDIT_OF: Mapping[Status, str] = {
+    Status.VERIFIED: "satisfied",
+    Status.SUBMITTED: "submitted",
+    Status.DECLINED: "failed",
+    Status.REJECTED: "failed",
+    Status.ERROR: "failed",
+    Status.NOT_REVIEWED: "failed",
+}
+"""What the credit service is told for each status that needs credit; no other status owes any."""
+
+MAIL_STATUSES = frozenset({Status.SUBMITTED, Status.VERIFIED, Status.REJECTED})
+"""The statuses that there is a mail for."""
+
+
+class PolicyError(ValueError):
+    """A policy setting is unknown or has a value that is not allowed.
+
+    `key` is the setting, `allowed` says in words what it may be.
+    """
+
+    def __init__(self, key: str, allowed: str) -> None:
+        super().__init__(f"{key}: {allowed}")
+        self.key = key
+        self.allowed = allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One provider's choices. The defaults are the `provider` preset."""
+
+    allow_timed_out_state: TimeOuts = TimeOuts.FROM_CREATED
+    repeat_status: RepeatStatus = RepeatStatus.IGNORE
+    cascade_on: frozenset[Status] = frozenset({Status.DECLINED, Status.REJECTED})
+    credit_on: frozenset[Status] = frozenset(CREDIT_OF)
+    email_on: frozenset[Status] = MAIL_STATUSES
+    protect_verdicts: bool = False
+
+
+PRESETS: Mapping[str, Policy] = {
+    "provider": Policy(),
+    "platform": Policy(allow_timed_out_state=TimeOuts.NEVER, repeat_status=RepeatStatus.REAPPLY),
+}
+
+
+def policy_from(settings: Mapping[str, Any], base: Policy) -> Policy:
+    """Build a policy from settings as they stand in the policy file.
+
+    Parameters:
+        settings: setting → value; `preset` names what the other settings override.
+        base: where settings that are missing come from when no preset is named.
+
+    Raises:
+        PolicyError: a setting is unknown or its value is not allowed.
+    """
+    chosen = dict(settings)
+    if "preset" in chosen:
+        base = _preset(chosen.pop("preset"))
+    changes = {}
+    for key, value in chosen.items():
+        if key not in _READERS:
+            raise PolicyError(key, f"is no setting; the settings are {_words(['preset', *_READERS])}")
+        changes[key] = _READERS[key](key, value)
+    return replace(base, **changes)
+
+
+def _preset(name: Any) -> Policy:
+    if not isinstance(name, str) or name not in PRESETS:
+        raise PolicyError("preset", f"must be one of {_words(PRESETS)}")
+    return PRESETS[name]
+
+
+def _time_outs(key: str, value: Any) -> TimeOuts:
+    if isinstance(value, bool):
+        return TimeOuts.ALWAYS if value else TimeOuts.NEVER
+    if value != TimeOuts.FROM_CREATED:
+        raise PolicyError(key, 'must be true, false or "from_created"')
+    return TimeOuts.FROM_CREATED
+
+
+def _repeat_status(key: str, value: Any) -> RepeatStatus:
+    if value not in list(RepeatStatus):
+        raise PolicyError(key, f"must be one of {_words(RepeatStatus)}")
+    return RepeatStatus(value)
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise PolicyError(key, "must be true or false")
+    return value
+
+
+def _statuses(allowed: frozenset[Status]) -> Callable[[str, Any], frozenset[Status]]:
+    def read(key: str, value: Any) -> frozenset[Status]:
+        if not isinstance(value, list) or any(name not in list(allowed) for name in value):
+            raise PolicyError(key, f"must be a list of statuses out of {_words(sorted(allowed))}")
+        return frozenset(Status(name) for name in value)
+
+    return read
+
+
+_READERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "allow_timed_out_state": _time_outs,
+    "repeat_status": _repeat_status,
+    "cascade_on": _statuses(frozenset(Status)),
+    "credit_on": _statuses(frozenset(CREDIT_OF)),
+    "email_on": _statuses(MAIL_STATUSES),
+    "protect_verdicts": _flag,
+}
+
+
+def _words(names: Any) -> str:
+    return ", ".join(str(name) for name in names)

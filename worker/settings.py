@@ -1,0 +1,118 @@
+"""Every setting, typed, from the environment (prefix `INVIGILATOR_`) and a `.env` file.
+
+Nothing here reads the environment at import: call `load()`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from worker.errors import ConfigurationError
+
+PREFIX = "INVIGILATOR_"
+BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process; `docs/configuration.md` describes each. Secrets print as `**********`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    database_url: SecretStr | None = None
+    broker_url: SecretStr | None = None
+    data_dir: Path = Path(".invigilator")
+    lms_url: str = "log:"
+    lms_token: SecretStr | None = None
+    smtp_url: SecretStr = SecretStr("log:")
+    email_from: str = "exams@localhost"
+    policies_file: Path | None = None
+    command_shards: Annotated[int, Field(ge=1, le=1024)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
+    retry_base_s: Seconds = 2
+    retry_cap_s: Seconds = 3600
+    retry_for_s: Seconds = 604_800
+    lease_s: Seconds = 60
+    shard_lease_s: Seconds = 5
+    poll_s: Seconds = 2
+    call_timeout_s: Seconds = 10
+    instructor: Literal["on", "off"] = "on"
+    flower_broker_api: SecretStr | None = None
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql_only(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            url = make_url(value.get_secret_value())
+        except ArgumentError:
+            raise ValueError("is no database URL; use postgresql://user:password@host:port/name") from None
+        if url.get_backend_name() not in ("postgresql", "postgres"):
+            raise ValueError("must start with postgresql://; other databases are not supported")
+        driver = url.set(drivername="postgresql+psycopg2")
+        return SecretStr(driver.render_as_string(hide_password=False))
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().partition("://")[0] not in BROKER_SCHEMES:
+            raise ValueError("must start with redis://, rediss://, amqp:// or amqps://")
+        return value
+
+    @field_validator("lms_url")
+    @classmethod
+    def _known_lms(cls, value: str) -> str:
+        if value != "log:" and not value.startswith(("http://", "https://")):
+            raise ValueError("must be log: or start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _known_smtp(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() != "log:" and not value.get_secret_value().startswith(
+            ("smtp://", "smtps://")
+        ):
+            raise ValueError("must be log: or start with smtp:// or smtps://")
+        return value
+
+    @model_validator(mode="after")
+    def _deadline_within_lease(self) -> "Settings":
+        # A try that outlives its lease may run beside its successor; half leaves room for the record.
+        if self.call_timeout_s >= self.lease_s / 2:
+            raise ValueError(
+                f"{PREFIX}CALL_TIMEOUT_S ({self.call_timeout_s:g}) must be below half of "
+                f"{PREFIX}LEASE_S ({self.lease_s:g})"
+            )
+        if self.retry_base_s > self.retry_cap_s:
+            raise ValueError(f"{PREFIX}RETRY_BASE_S must not be above {PREFIX}RETRY_CAP_S")
+        return self
+
+
+def load() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        ConfigurationError: one line that names each wrong variable and what is allowed.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_explain(error))) from None
+
+
+def _explain(error: ValidationError) -> list[str]:
+    # The input is left out: it may be a secret.
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        name = "".join(f"{PREFIX}{str(part).upper()} " for part in problem["loc"][:1])
+        lines.append(f"{name}{message}")
+    return lines

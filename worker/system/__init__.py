@@ -1,0 +1,1 @@
+"""`invigilator up`: the engines, the migrations and the Procfile's processes, as one."""

@@ -1,0 +1,230 @@
+"""The whole system: engines where none are configured, migrations, the Procfile's processes."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Protocol, Self, TextIO
+
+from pydantic import SecretStr
+
+from db.migrate import upgrade
+from events.errors import InvigilatorError
+from worker.embedded import discovery, folder, postgres, server, valkey
+from worker.embedded.server import Server, Watch
+from worker.settings import PREFIX, Settings
+from worker.system import children
+from worker.system.children import Child, Output
+from worker.system.guard import Guard
+
+FLOWER_PORT = 5555
+STOP_MARGIN_S = 5.0  # on top of a try's deadline: time to record it and to disconnect
+WATCH_S = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Start(Protocol):
+    def __call__(self, folder: Path, /, *, watch: Watch) -> Server: ...
+
+
+class PartEndedError(InvigilatorError):
+    """A part of the system ended, so everything was stopped."""
+
+    code = "part_ended"
+
+
+class StoppedError(InvigilatorError):
+    """The system was stopped before it was up."""
+
+    code = "stopped"
+
+
+class System:
+    """Everything that `invigilator up` runs. Entering the `with` block starts it, leaving it stops it.
+
+        with System(load(), output=log) as system:
+            publish(system.settings.broker_url, …)
+            system.check()
+
+    `settings` is what the processes run with, the URLs of the embedded engines included.
+
+    Parameters:
+        procfile: names the processes; the repository's own by default.
+        output: where their lines go; standard output by default.
+        migrate: brings the database with this URL to the current schema.
+
+    Raises (on entering):
+        ConfigurationError: something is missing or wrong, or an engine cannot run here.
+        AlreadyRunningError: another system runs on the data folder.
+        StoppedError: `stop` was called meanwhile.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        procfile: Path = children.PROCFILE,
+        output: TextIO | None = None,
+        migrate: Callable[[str], None] = upgrade,
+    ) -> None:
+        self.settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
+        self._procfile = procfile
+        self._output = Output(output)
+        self._migrate = migrate
+        self._resources = ExitStack()
+        self._guard: Guard | None = None
+        self._servers: list[Server] = []
+        self._children: list[Child] = []
+        self._stop_requests = 0  # no threading.Event: setting one in a signal handler may deadlock
+
+    def run(self) -> None:
+        """Start everything, and return once Ctrl-C, SIGTERM or SIGHUP has stopped it. For the main thread.
+
+        Raises:
+            PartEndedError: a part ended by itself; everything else was stopped.
+            InvigilatorError: it could not be started, as above.
+        """
+        with _on_signals(self.stop), suppress(StoppedError), self:
+            while not self._stop_requests:
+                self.check()
+                time.sleep(WATCH_S)
+
+    def stop(self) -> None:
+        """Let `run` end. Asked a second time, it does not wait for the processes to finish their work."""
+        self._stop_requests += 1
+
+    def check(self) -> None:
+        """Make sure that every part is still running.
+
+        Raises:
+            PartEndedError: one is not; the message says which.
+        """
+        parts = [(child.name, child.process) for child in self._children]
+        parts += [(running.name, running.process) for running in self._servers]
+        if self._guard is not None:
+            parts.append(("guard", self._guard.process))
+        for name, process in parts:
+            if process.poll() is not None:
+                raise PartEndedError(
+                    f"{name} ended by itself ({_how(process.returncode)}): the system was stopped"
+                )
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._start(stack)
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._output.write("stopping")
+        self._resources.close()
+
+    def _start(self, stack: ExitStack) -> None:
+        commands = children.read_procfile(self._procfile)
+        self._output.expect(commands)
+        lock = stack.enter_context(folder.hold(self.settings.data_dir))
+        discovery.withdraw(self.settings.data_dir)
+        guard = self._guard = stack.enter_context(Guard(keep_open=[lock]))
+        self._start_engines(stack, guard)
+        self._bring_to_current_schema()
+        self._start_children(stack, guard, commands)
+
+    def _start_engines(self, stack: ExitStack, guard: Guard) -> None:
+        data_dir, urls = self.settings.data_dir, discovery.Engines()
+        if self.settings.database_url is None:
+            urls = discovery.Engines(self._start_engine(stack, guard, postgres.start, data_dir / "postgres"))
+        if self.settings.broker_url is None:
+            broker_url = self._start_engine(stack, guard, valkey.start, data_dir / "valkey")
+            urls = discovery.Engines(urls.database_url, broker_url)
+        discovery.announce(data_dir, urls)
+        stack.callback(discovery.withdraw, data_dir)
+        self.settings = discovery.resolve(self.settings)
+
+    def _start_engine(self, stack: ExitStack, guard: Guard, start: _Start, home: Path) -> str:
+        self._unless_stopped()
+        running = start(home, watch=guard.watch_engine)
+        stack.callback(running.stop)
+        self._servers.append(running)
+        self._output.write(f"{running.name} is up on port {running.port} (data in {home})")
+        return running.url
+
+    def _bring_to_current_schema(self) -> None:
+        self._unless_stopped()
+        assert self.settings.database_url is not None
+        self._migrate(self.settings.database_url.get_secret_value())
+
+    def _start_children(self, stack: ExitStack, guard: Guard, commands: dict[str, str]) -> None:
+        self._unless_stopped()
+        variables = environment(self.settings)
+        stack.callback(self._stop_children)
+        for name, command in commands.items():
+            child = Child(name, command, variables, self._procfile.parent, self._output)
+            self._children.append(child)
+            guard.watch_group(child.process.pid)
+        if "flower" in commands:
+            self._output.write(f"Flower is at http://{server.HOST}:{variables['FLOWER_PORT']}")
+
+    def _stop_children(self) -> None:
+        children.stop(
+            self._children, self.settings.call_timeout_s + STOP_MARGIN_S, lambda: self._stop_requests > 1
+        )
+
+    def _unless_stopped(self) -> None:
+        if self._stop_requests:
+            raise StoppedError
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of the processes: ours, with exactly these settings and our own programs first.
+
+    Secrets travel here and never on a command line, which everybody on the machine may read.
+    """
+    variables = dict(os.environ) | _variables(settings)
+    programs = str(Path(sys.executable).parent)
+    variables["PATH"] = os.pathsep.join(filter(None, (programs, os.environ.get("PATH", os.defpath))))
+    variables["PYTHONUNBUFFERED"] = "1"
+    variables.setdefault("FLOWER_PORT", str(_flower_port()))
+    if settings.flower_broker_api is not None:
+        variables["FLOWER_BROKER_API"] = settings.flower_broker_api.get_secret_value()
+    return variables
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    # Paths become absolute: the processes run in another folder than we do.
+    return {f"{PREFIX}{name.upper()}": _text(value) for name, value in settings if value is not None}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.absolute() if isinstance(value, Path) else value)
+
+
+def _flower_port() -> int:
+    return FLOWER_PORT if server.is_free(FLOWER_PORT) else server.free_port()
+
+
+def _how(status: int) -> str:
+    return f"status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
+
+
+@contextmanager
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    # `nohup` ignores the hang-up of the terminal on purpose.
+    detached = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    wanted = SIGNALS[:-1] if detached else SIGNALS
+    before = {number: signal.signal(number, handle) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,53 @@
+"""Running the loops of a process in threads until a signal, or the failure of one of them, ends them all."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from queue import SimpleQueue
+
+Loop = Callable[[threading.Event], None]
+"""Runs until the event is set."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_until_stopped(loops: Mapping[str, Loop]) -> None:
+    """Run loops, each in a thread named as in the mapping, until SIGINT or SIGTERM. For the main thread.
+
+    Raises:
+        Exception: what a loop raised; the others have been stopped.
+    """
+    ends: SimpleQueue[Exception | None] = SimpleQueue()  # unlike an Event, safe to use in a signal handler
+    stopping = threading.Event()
+    threads = [
+        threading.Thread(target=_run, args=(loop, stopping, ends), name=name) for name, loop in loops.items()
+    ]
+    with _on_signals(lambda: ends.put(None)):
+        for thread in threads:
+            thread.start()
+        first = ends.get()
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    if first is not None:
+        raise first
+
+
+def _run(loop: Loop, stopping: threading.Event, ends: "SimpleQueue[Exception | None]") -> None:
+    try:
+        loop(stopping)
+    except Exception as error:  # noqa: BLE001 - raised again in the main thread
+        ends.put(error)
+    else:
+        ends.put(None)
+
+
+@contextmanager
+def _on_signals(action: Callable[[], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, lambda *_: action()) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,65 @@
+"""Where everything is put together: from settings to objects."""
+
+from sqlalchemy import Engine
+
+from db.connect import make_engine
+from worker.commands.handler import Handler
+from worker.effects.runner import Runner
+from worker.effects.running import Tools
+from worker.errors import ConfigurationError
+from worker.lms.connect import connect
+from worker.policies import load_policies
+from worker.rules.retry import RetryPolicy
+from worker.settings import Settings
+
+OFFER_POLLS = 5  # an unanswered offer is made again after so many polls, and after two calls' time at least
+
+
+def database_engine(settings: Settings, name: str, *, session_settings: str = "") -> Engine:
+    """The engine of a process; `name` is what `pg_stat_activity` shows of it.
+
+    Raises:
+        ConfigurationError: no database is configured.
+    """
+    if settings.database_url is None:
+        raise ConfigurationError("no database is configured: set INVIGILATOR_DATABASE_URL")
+    return make_engine(
+        settings.database_url.get_secret_value(),
+        application_name=f"invigilator {name}",
+        session_settings=session_settings,
+    )
+
+
+def broker_url(settings: Settings) -> str:
+    """The broker's URL.
+
+    Raises:
+        ConfigurationError: no broker is configured.
+    """
+    if settings.broker_url is None:
+        raise ConfigurationError("no broker is configured: set INVIGILATOR_BROKER_URL")
+    return settings.broker_url.get_secret_value()
+
+
+def handler(settings: Settings) -> Handler:
+    """The one writer of attempts, with the policies of the settings' file."""
+    return Handler(load_policies(settings.policies_file), instructor=settings.instructor == "on")
+
+
+def runner(settings: Settings) -> Runner:
+    """What runs the effects of one worker process."""
+    return Runner(
+        Tools(
+            engine=database_engine(settings, "effects"),
+            services=connect(settings),
+            handler=handler(settings),
+            retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s, settings.retry_for_s),
+            lease_s=settings.lease_s,
+            call_timeout_s=settings.call_timeout_s,
+        )
+    )
+
+
+def offer_ttl_s(settings: Settings) -> float:
+    """Seconds until the relay offers an effect again that no worker has answered."""
+    return max(OFFER_POLLS * settings.poll_s, 2 * settings.call_timeout_s)
