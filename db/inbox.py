@@ -47,13 +47,10 @@ class Unreadable:
 def register(connection: Connection, arrivals: Sequence[Arrival]) -> dict[Key, int]:
     """Insert the commands that were never seen, and return their inbox ids; the others are missing.
 
-    Sorted, because two shards insert the same broadcast commands: in different orders they would deadlock.
-    A key that another transaction is inserting is waited for.
+    Each key comes once. Sorted, because two shards insert the same broadcast commands: in different orders they
+    would deadlock. A key that another transaction is inserting is waited for.
     """
-    rows = sorted(
-        {arrival.key: arrival for arrival in reversed(arrivals)}.values(), key=lambda arrival: arrival.key
-    )
-    if not rows:
+    if not arrivals:
         return {}
     inserted = connection.execute(
         upsert(InboxEntry)
@@ -66,7 +63,7 @@ def register(connection: Connection, arrivals: Sequence[Arrival]) -> dict[Key, i
                 "type": row.type,
                 "fingerprint": row.fingerprint,
             }
-            for row in rows
+            for row in sorted(arrivals, key=lambda arrival: arrival.key)
         ],
     )
     return {(source, command_id): inbox_id for inbox_id, source, command_id in inserted}

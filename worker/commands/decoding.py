@@ -24,7 +24,7 @@ def decode(message: Message) -> Received | Unreadable:
         command = _parse(message)
     except InvalidMessageError as error:
         return Unreadable(error.reason, storable(error.detail), headers, message.body, moment.at)
-    return Received(command, moment, headers, message.body)
+    return Received(command, moment, headers, message.body, command.fingerprint())
 
 
 def _parse(message: Message) -> Command:

@@ -34,11 +34,16 @@ class Received:
     stamp: Stamp
     headers: dict[str, Any]
     body: bytes
+    fingerprint: bytes
 
     @property
     def key(self) -> Key:
         """(source, id)."""
         return self.command.source, self.command.id
+
+    def arrival(self) -> Arrival:
+        """What the inbox keeps of it."""
+        return Arrival(self.key, self.command.type, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +64,16 @@ class Handler:
 
         Duplicates change nothing. Returns what went to quarantine.
         """
-        keys = {item.key: item.command.fingerprint() for item in reversed(received)}
-        arrivals = [Arrival(item.key, item.command.type, keys[item.key]) for item in received]
-        new = inbox.register(connection, arrivals)
-        known = keys | inbox.fingerprints(connection, keys.keys() - new.keys())
-        reused = [_reused(item) for item in received if item.command.fingerprint() != known[item.key]]
+        first: dict[Key, Received] = {}
+        for item in received:
+            first.setdefault(item.key, item)
+        new = inbox.register(connection, [item.arrival() for item in first.values()])
+        known = inbox.fingerprints(connection, first.keys() - new.keys())
+        known |= {key: first[key].fingerprint for key in new}
+        reused = [_reused(item) for item in received if item.fingerprint != known[item.key]]
         quarantined = [*unreadable, *reused]
         inbox.write_quarantine(connection, shard, quarantined)
-        first = {item.key: item for item in reversed(received) if item.key in new}
-        fresh = [item for item in received if first.get(item.key) is item]
+        fresh = [item for key, item in first.items() if key in new]
         outcomes = self.apply(connection, [(item.command, item.stamp) for item in fresh])
         inbox.write_outcomes(
             connection,

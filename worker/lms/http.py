@@ -176,7 +176,8 @@ async def _exchange(client: httpx.AsyncClient, call: _Call) -> _Answer:
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 break  # leaving here closes the connection
-        return _Answer(response.status_code, response.headers.get("Retry-After"), bytes(body))
+        retry_after = response.headers.get("Retry-After")
+        return _Answer(response.status_code, retry_after, bytes(body[:MAX_BODY_BYTES]))
 
 
 def _raise_unless_done(answer: _Answer, call: _Call) -> None:

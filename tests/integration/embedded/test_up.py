@@ -274,7 +274,8 @@ def test_a_test_run_that_is_killed_leaves_no_engine(tmp_path: Path, postgres_url
             print(server.process.pid, flush=True)
             time.sleep(600)
     """
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+    command, variables = [sys.executable, "-c", code], {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         engine = psutil.Process(int(run.stdout.readline()))
         run.kill()

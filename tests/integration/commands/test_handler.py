@@ -1,0 +1,317 @@
+"""The handler on a real PostgreSQL: what a batch writes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.exc import IntegrityError
+
+from db.ids import stamp
+from db.inbox import Handled, Unreadable
+from db.models import Attempt, Effect, HandledCommand, InboxEntry, Learner, QuarantinedMessage, Transition
+from events.commands import CommandData
+from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
+from tests import commands as c
+from worker.commands.handler import Handler
+from worker.policies import Policies
+from worker.rules.policy import PRESETS
+
+HANDLER = Handler(Policies(), instructor=True)
+SETUP = [
+    c.course(),
+    c.exam("A"),
+    c.exam("B"),
+    c.exam("C"),
+    c.exam("practice", is_practice_exam=True),
+    c.exam("timed", is_proctored=False),
+    c.exam("inactive", is_active=False),
+    c.exam("elsewhere", course_id="course-2"),
+    c.learner(),
+    c.learner("43"),
+]
+
+Apply = Callable[..., list[Handled]]
+
+
+@pytest.fixture
+def apply(connection: Connection) -> Apply:
+    """Applies commands as one batch, on a record with a course, its exams and two learners."""
+
+    def run(*data: CommandData, handler: Handler = HANDLER) -> list[Handled]:
+        return handler.apply(connection, [c.stamped(one) for one in data])
+
+    run(*SETUP)
+    return run
+
+
+def statuses(connection: Connection, user_id: str = "42") -> dict[str, str]:
+    rows = connection.execute(
+        select(Attempt.exam_id, Attempt.status).where(
+            Attempt.user_id == user_id, Attempt.removed_at.is_(None)
+        )
+    )
+    return {row.exam_id: row.status for row in rows}
+
+
+def effects(connection: Connection) -> list[tuple[str, str, str | None, str]]:
+    rows = connection.execute(select(Effect.kind, Effect.payload, Effect.state).order_by(Effect.sequence))
+    return [(row.kind, row.payload["exam_id"], row.payload["status"], row.state) for row in rows]
+
+
+def history(connection: Connection, exam_id: str) -> Sequence[Any]:
+    return connection.execute(
+        select(Transition.version, Transition.from_status, Transition.to_status)
+        .join(Attempt, Attempt.id == Transition.attempt_id)
+        .where(Attempt.exam_id == exam_id)
+        .order_by(Transition.version)
+    ).all()
+
+
+def codes(outcomes: list[Handled]) -> list[tuple[Outcome, OutcomeCode | None]]:
+    return [(handled.outcome, handled.code) for handled in outcomes]
+
+
+def test_a_verified_attempt_owes_credit_and_mail(apply: Apply, connection: Connection) -> None:
+    # Given a proctored attempt
+    apply(c.create("A", taking_as_proctored=True))
+    # When it goes through to verified, in one batch
+    outcomes = apply(c.update("A", "started"), c.update("A", "submitted"), c.update("A", "verified"))
+    # Then each step is in its history, and each effect is owed, in order
+    assert codes(outcomes) == [(Outcome.APPLIED, None)] * 3
+    assert history(connection, "A") == [
+        (1, None, "created"),
+        (2, "created", "started"),
+        (3, "started", "submitted"),
+        (4, "submitted", "verified"),
+    ]
+    assert effects(connection) == [
+        ("set_credit_status", "A", "submitted", "pending"),
+        ("send_status_email", "A", "submitted", "pending"),
+        ("set_credit_status", "A", "satisfied", "pending"),
+        ("send_status_email", "A", "verified", "pending"),
+    ]
+    attempt = connection.execute(select(Attempt.started_at, Attempt.completed_at)).one()
+    assert attempt.started_at is not None
+    assert attempt.completed_at is not None
+
+
+def test_refusals_change_nothing(apply: Apply, connection: Connection) -> None:
+    # Given a completed attempt
+    apply(c.create("A"), c.update("A", "verified"))
+    owed = effects(connection)
+    # When impossible things are asked for
+    outcomes = apply(
+        c.update("A", "started"),
+        c.update("A", "error"),
+        c.update("A", "verifed"),
+        c.update("A", None),
+        c.update("A", "verified"),
+        c.update("B", "started"),
+        c.update("B", "started", if_missing="ignore"),
+        c.update("nowhere", "started"),
+        c.update("A", "started", user_id="nobody"),
+        c.create("A"),
+        c.create("nowhere"),
+        c.create("B", user_id="nobody"),
+        c.remove("B"),
+        c.remove("nowhere"),
+    )
+    # Then each is answered, and nothing has changed
+    assert codes(outcomes) == [
+        (Outcome.REJECTED, OutcomeCode.ILLEGAL_TRANSITION),
+        (Outcome.REJECTED, OutcomeCode.ILLEGAL_TRANSITION),
+        (Outcome.REJECTED, OutcomeCode.UNKNOWN_STATUS),
+        (Outcome.REJECTED, OutcomeCode.UNKNOWN_STATUS),
+        (Outcome.UNCHANGED, None),
+        (Outcome.REJECTED, OutcomeCode.ATTEMPT_NOT_FOUND),
+        (Outcome.IGNORED, OutcomeCode.ATTEMPT_NOT_FOUND),
+        (Outcome.REJECTED, OutcomeCode.EXAM_NOT_FOUND),
+        (Outcome.REJECTED, OutcomeCode.ATTEMPT_NOT_FOUND),
+        (Outcome.REJECTED, OutcomeCode.ATTEMPT_EXISTS),
+        (Outcome.REJECTED, OutcomeCode.EXAM_NOT_FOUND),
+        (Outcome.REJECTED, OutcomeCode.LEARNER_NOT_FOUND),
+        (Outcome.REJECTED, OutcomeCode.ATTEMPT_NOT_FOUND),
+        (Outcome.REJECTED, OutcomeCode.EXAM_NOT_FOUND),
+    ]
+    assert statuses(connection) == {"A": "verified"}
+    assert effects(connection) == owed
+
+
+def test_decline_owes_a_cascade_and_clears_the_attempt(apply: Apply, connection: Connection) -> None:
+    # Given a proctored attempt with an external id
+    apply(c.create("A", taking_as_proctored=True, external_id="ext-1"))
+    # When it is declined
+    apply(c.update("A", "declined"))
+    # Then the cascade is owed and its siblings wait for it
+    assert statuses(connection) == {"A": "declined"}
+    assert effects(connection) == [
+        ("set_credit_status", "A", "failed", "pending"),
+        ("cascade_decline", "A", None, "pending"),
+    ]
+    attempt = connection.execute(select(Attempt.taking_as_proctored, Attempt.external_id)).one()
+    assert attempt == (False, None)
+
+
+@pytest.mark.parametrize("one_batch", [True, False])
+def test_a_cascade_owed_is_folded_in_before_the_next_command(
+    apply: Apply, connection: Connection, one_batch: bool
+) -> None:
+    # Given siblings: one submitted, one created, one without an attempt; and another learner
+    apply(
+        c.create("B", taking_as_proctored=True, external_id="ext-b"),
+        c.create("A"),
+        c.create("elsewhere"),
+        c.create("practice"),
+        c.create("B", user_id="43"),
+    )
+    # When A is declined, and B is started afterwards
+    batches = [c.update("A", "declined"), c.update("B", "started")]
+    outcomes = apply(*batches) if one_batch else [*apply(batches[0]), *apply(batches[1])]
+    # Then B was declined first, and cannot start any more
+    assert codes(outcomes) == [
+        (Outcome.APPLIED, None),
+        (Outcome.REJECTED, OutcomeCode.ILLEGAL_TRANSITION),
+    ]
+    assert statuses(connection) == {
+        "A": "declined",
+        "B": "declined",
+        "C": "declined",
+        "elsewhere": "created",
+        "practice": "created",
+    }
+    assert statuses(connection, "43") == {"B": "created"}
+    assert history(connection, "C") == [(1, None, "created"), (2, "created", "declined")]
+    # and the cascade is done, each sibling owes its own credit and no mail
+    assert effects(connection) == [
+        ("set_credit_status", "A", "failed", "pending"),
+        ("cascade_decline", "A", None, "done"),
+        ("set_credit_status", "B", "failed", "pending"),
+        ("set_credit_status", "C", "failed", "pending"),
+    ]
+    # and an attempt that existed keeps its fields
+    kept = connection.execute(
+        select(Attempt.taking_as_proctored, Attempt.external_id).where(
+            Attempt.exam_id == "B", Attempt.user_id == "42"
+        )
+    ).one()
+    assert kept == (True, "ext-b")
+
+
+def test_a_cascade_leaves_completed_attempts_alone(apply: Apply, connection: Connection) -> None:
+    apply(c.create("B"), c.update("B", "verified"), c.create("A"), c.update("A", "rejected"))
+    apply(c.create("timed"))
+    assert statuses(connection) == {"A": "rejected", "B": "verified", "C": "declined", "timed": "created"}
+
+
+def test_the_same_content_is_no_sibling(apply: Apply, connection: Connection) -> None:
+    apply(c.exam("twin", content_id="content-A"), c.create("twin"), c.create("A"))
+    apply(c.update("A", "declined"), c.update("twin", "started"))
+    assert statuses(connection)["twin"] == "started"
+
+
+def test_removal_owes_reset_and_credit_removal(apply: Apply, connection: Connection) -> None:
+    # Given an attempt that once owed credit, and is back in a status that owes none
+    apply(c.create("A"), c.update("A", "submitted"), c.update("A", "second_review_required"))
+    # When it is removed and created again, in one batch
+    outcomes = apply(c.remove("A", requested_by="staff"), c.create("A"), c.remove("A"))
+    # Then both effects are owed once for the first, and only the reset for the second
+    assert codes(outcomes) == [(Outcome.APPLIED, None)] * 3
+    assert effects(connection) == [
+        ("set_credit_status", "A", "submitted", "pending"),
+        ("remove_credit_status", "A", None, "pending"),
+        ("delete_student_attempt", "A", None, "pending"),
+        ("delete_student_attempt", "A", None, "pending"),
+    ]
+    assert statuses(connection) == {}
+
+
+def test_removal_without_an_instructor_service(apply: Apply, connection: Connection) -> None:
+    apply(c.create("A"), c.remove("A"), handler=Handler(Policies(), instructor=False))
+    assert effects(connection) == []
+
+
+def test_a_course_has_its_providers_policy(apply: Apply, connection: Connection) -> None:
+    handler = Handler(Policies(providers={"acme": PRESETS["platform"]}), instructor=True)
+    outcomes = apply(
+        c.course("acme"), c.create("A"), c.update("A", "started"), c.update("A", "started"), handler=handler
+    )
+    assert codes(outcomes)[-1] == (Outcome.APPLIED, None)
+    assert [row.version for row in history(connection, "A")] == [1, 2, 3]
+
+
+def test_upserts_change_what_is_there(apply: Apply, connection: Connection) -> None:
+    changed = c.learner().model_copy(update={"email": "new@example.org"})
+    apply(changed, c.course(), c.exam("A", is_active=False))
+    emails = connection.execute(select(Learner.email).where(Learner.user_id == "42")).scalars().all()
+    assert emails == ["new@example.org"]
+
+
+def test_an_empty_batch_is_nothing(connection: Connection) -> None:
+    assert HANDLER.apply(connection, []) == []
+
+
+def test_duplicates_are_one_command(connection: Connection) -> None:
+    # Given a batch that was handled
+    first = [c.received(one) for one in [*SETUP, c.create("A")]]
+    start = c.received(c.update("A", "started"), "same")
+    HANDLER.handle(connection, 0, [*first, start, start], [])
+    # When it comes again, with something new
+    HANDLER.handle(connection, 0, [*first, start, c.received(c.update("A", "submitted"))], [])
+    # Then each command has one outcome, the first one
+    assert connection.execute(select(InboxEntry)).all().__len__() == len(SETUP) + 3
+    assert connection.execute(select(HandledCommand)).all().__len__() == len(SETUP) + 3
+    assert [row.to_status for row in history(connection, "A")] == ["created", "started", "submitted"]
+
+
+@pytest.mark.parametrize("one_batch", [True, False])
+def test_a_reused_id_goes_to_quarantine(connection: Connection, one_batch: bool) -> None:
+    # Given a command
+    HANDLER.handle(connection, 0, [c.received(one) for one in [*SETUP, c.create("A")]], [])
+    commands = [
+        c.received(c.update("A", "started"), "reused"),
+        c.received(c.update("A", "verified"), "reused"),
+    ]
+    # When another one comes with the same id
+    batches = [commands] if one_batch else [[command] for command in commands]
+    quarantined = [HANDLER.handle(connection, 3, batch, []) for batch in batches][-1]
+    # Then it is kept, whole, and changes nothing
+    assert [message.code for message in quarantined] == [QuarantineCode.ID_REUSED]
+    assert statuses(connection) == {"A": "started"}
+    kept = connection.execute(select(QuarantinedMessage.body, QuarantinedMessage.shard)).one()
+    assert kept == (commands[1].body, 3)
+
+
+def test_what_is_unreadable_is_kept_whole(connection: Connection) -> None:
+    message = Unreadable(
+        QuarantineCode.NOT_JSON, "is no JSON", {"content-type": "x"}, b"\x00\xff", stamp().at
+    )
+    assert HANDLER.handle(connection, 0, [], [message]) == [message]
+    kept = connection.execute(select(QuarantinedMessage.body, QuarantinedMessage.headers)).one()
+    assert kept == (b"\x00\xff", {"content-type": "x"})
+
+
+def test_rolling_back_and_doing_it_again_makes_the_same_ids(engine: Engine) -> None:
+    # Given commands that were stamped once
+    commands = [c.stamped(one) for one in [*SETUP, c.create("A"), c.update("A", "submitted")]]
+    ids = []
+    for _ in range(2):
+        # When their batch is rolled back and run again
+        with engine.connect() as connection, connection.begin() as transaction:
+            HANDLER.apply(connection, commands)
+            ids.append(connection.scalars(select(Effect.id)).all())
+            transaction.rollback()
+    # Then it is the same batch
+    assert ids[0] == ids[1]
+
+
+def test_the_database_refuses_a_second_live_attempt(apply: Apply, connection: Connection) -> None:
+    apply(c.create("A"))
+    with pytest.raises(IntegrityError, match="uq_attempts_live"):
+        connection.execute(
+            text(
+                "INSERT INTO attempts SELECT gen_random_uuid(), exam_id, user_id, status, taking_as_proctored,"
+                " is_sample_attempt, external_id, started_at, completed_at, credit_owed, version, created_at,"
+                " removed_at FROM attempts"
+            )
+        )

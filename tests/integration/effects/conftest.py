@@ -1,0 +1,87 @@
+"""An effect worker without Celery: real database, fakes for the other side."""
+
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, select, text
+
+from db.models import Effect, EffectKind, Try
+from events.commands import CommandData
+from tests import commands as c
+from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer
+from worker.commands.handler import Handler
+from worker.effects.runner import Runner
+from worker.effects.running import Tools
+from worker.lms.connect import Services
+from worker.policies import Policies
+from worker.rules.retry import RetryPolicy
+
+LEASE_S = 60.0
+
+
+@dataclass
+class Bench:
+    """A record, an effect worker and the other side."""
+
+    engine: Engine
+    credit: FakeCredit = field(default_factory=FakeCredit)
+    instructor: FakeInstructor = field(default_factory=FakeInstructor)
+    mailer: FakeMailer = field(default_factory=FakeMailer)
+    handler: Handler = field(default_factory=lambda: Handler(Policies(), instructor=True))
+    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(2, 3600, 604_800))
+
+    @property
+    def runner(self) -> Runner:
+        services = Services(self.credit, self.instructor, self.mailer, close=lambda: None)
+        return Runner(Tools(self.engine, services, self.handler, self.retry, LEASE_S, 10))
+
+    def apply(self, *data: CommandData) -> None:
+        with self.engine.begin() as connection:
+            self.handler.apply(connection, [c.stamped(one) for one in data])
+
+    def ids(self, kind: EffectKind | None = None) -> list[UUID]:
+        """Effects, oldest first."""
+        query = select(Effect.id).order_by(Effect.sequence)
+        with self.engine.begin() as connection:
+            return list(connection.scalars(query.where(Effect.kind == kind) if kind else query))
+
+    def row(self, effect_id: UUID) -> Any:
+        with self.engine.begin() as connection:
+            return connection.execute(select(Effect.__table__).where(Effect.id == effect_id)).one()
+
+    def states(self) -> list[tuple[str, str]]:
+        with self.engine.begin() as connection:
+            rows = connection.execute(select(Effect.kind, Effect.state).order_by(Effect.sequence))
+            return [(row.kind, row.state) for row in rows]
+
+    def tries(self, effect_id: UUID) -> list[tuple[int, str | None, str | None]]:
+        with self.engine.begin() as connection:
+            rows = connection.execute(
+                select(Try.number, Try.result, Try.error).where(Try.effect_id == effect_id).order_by(Try.number)
+            )
+            return [(row.number, row.result, row.error) for row in rows]
+
+    def execute(self, statement: str, **values: Any) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(text(statement), values)
+
+    def make_due(self) -> None:
+        """As if the waiting were over."""
+        self.execute("UPDATE effects SET due_at = now() WHERE state = 'pending'")
+
+    def expire_leases(self) -> None:
+        """As if every worker had died long ago."""
+        self.execute("UPDATE effects SET lease_until = now() - interval '1s' WHERE state = 'running'")
+
+
+@pytest.fixture
+def bench(engine: Engine) -> Bench:
+    """A bench with a course, three exams and a learner."""
+    bench = Bench(engine)
+    bench.apply(c.course(), c.exam("A"), c.exam("B"), c.exam("C"), c.learner())
+    return bench
+
+

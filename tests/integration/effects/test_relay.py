@@ -1,0 +1,174 @@
+"""The relay: what it offers, how often, and what it does when the broker is away."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine
+
+from db.effects import Offer
+from db.models import EffectKind
+from tests import commands as c
+from tests.integration.effects.conftest import Bench
+from worker.effects import relay as module
+from worker.effects.kinds import QUEUES
+from worker.effects.relay import Relay
+from worker.errors import Transient
+
+
+@dataclass
+class FakeDispatcher:
+    """Queues in memory."""
+
+    offers: list[Offer] = field(default_factory=list)
+    away: int = 0
+    lengths: dict[str, int] = field(default_factory=dict)
+    on_dispatch: threading.Event = field(default_factory=threading.Event)
+
+    def dispatch(self, offers: Sequence[Offer]) -> None:
+        self._broker()
+        self.offers.extend(offers)
+        self.on_dispatch.set()
+
+    def queue_length(self, queue: str) -> int:
+        return self.lengths.get(queue, 0)
+
+    def _broker(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise Transient("the broker is away")
+
+
+@pytest.fixture
+def dispatcher() -> FakeDispatcher:
+    return FakeDispatcher()
+
+
+@pytest.fixture
+def relay(engine: Engine, dispatcher: FakeDispatcher) -> Relay:
+    return Relay(engine, dispatcher, poll_s=60, offer_ttl_s=60)
+
+
+def owed(bench: Bench, learners: int = 1) -> list[UUID]:
+    """As many credit effects as learners, oldest first."""
+    people = [str(number) for number in range(learners)]
+    bench.apply(*[c.learner(user) for user in people])
+    bench.apply(*[c.create("A", user) for user in people])
+    bench.apply(*[c.update("A", "submitted", user) for user in people])
+    return bench.ids(EffectKind.SET_CREDIT_STATUS)
+
+
+def test_due_effects_are_offered_once_oldest_first(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
+    ids = owed(bench, 3)
+    relay.offer_once()
+    relay.offer_once()
+    assert [offer.id for offer in dispatcher.offers] == ids
+
+
+def test_an_effect_that_is_not_due_is_not_offered(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
+    owed(bench)
+    bench.execute("UPDATE effects SET due_at = now() + interval '1h'")
+    assert not relay.offer_once()
+    assert dispatcher.offers == []
+
+
+def test_an_offer_that_nobody_answers_is_made_again(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
+    # Given an offer, and a broker that is then wiped
+    ids = owed(bench)
+    relay.offer_once()
+    bench.execute("UPDATE effects SET offered_until = now() - interval '1s'")
+    # When the relay looks again
+    relay.offer_once()
+    # Then it is offered again
+    assert [offer.id for offer in dispatcher.offers] == ids * 2
+
+
+def test_a_lost_effect_is_offered_again(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
+    [effect_id] = owed(bench)
+    bench.execute(
+        "UPDATE effects SET state = 'running', tries = 1, lease_until = now() - interval '1s', offered_until = null"
+    )
+    relay.offer_once()
+    relay.offer_once()
+    assert [(offer.id, offer.tries) for offer in dispatcher.offers] == [(effect_id, 1)]
+
+
+def test_offers_are_bounded(
+    bench: Bench, relay: Relay, dispatcher: FakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given room for two, and five that are due
+    monkeypatch.setattr(module, "MAX_OUTSTANDING", 2)
+    ids = owed(bench, 5)
+    # When the relay runs twice: then two are offered, and it knows that there is more
+    assert relay.offer_once()
+    assert relay.offer_once()
+    assert [offer.id for offer in dispatcher.offers] == ids[:2]
+    # When the workers have answered these: then the next two
+    bench.execute("UPDATE effects SET state = 'done', done_at = now() WHERE offered_until is not null")
+    assert relay.offer_once()
+    assert [offer.id for offer in dispatcher.offers] == ids[:4]
+
+
+def test_a_full_queue_is_left_alone(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
+    owed(bench)
+    dispatcher.lengths[QUEUES[EffectKind.SET_CREDIT_STATUS]] = module.MAX_OUTSTANDING
+    assert relay.offer_once()
+    assert dispatcher.offers == []
+
+
+def test_offers_that_the_broker_did_not_take_are_made_again_at_once(
+    bench: Bench, relay: Relay, dispatcher: FakeDispatcher
+) -> None:
+    ids = owed(bench)
+    dispatcher.away = 1
+    with pytest.raises(Transient):
+        relay.offer_once()
+    relay.offer_once()
+    assert [offer.id for offer in dispatcher.offers] == ids
+
+
+def test_the_loop_wakes_when_effects_are_committed(
+    bench: Bench, engine: Engine, dispatcher: FakeDispatcher
+) -> None:
+    # Given a relay that polls once an hour, whose broker is away at first
+    dispatcher.away = 1
+    relay = Relay(engine, dispatcher, poll_s=3600, offer_ttl_s=60)
+    stopping = threading.Event()
+    thread = threading.Thread(target=relay.run, args=(stopping,))
+    thread.start()
+    try:
+        # When an effect is committed after its first look
+        while not listening(bench):
+            pass
+        dispatcher.away = 0
+        ids = owed(bench)
+        # Then it is offered
+        assert dispatcher.on_dispatch.wait(30)
+        assert [offer.id for offer in dispatcher.offers] == ids
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_the_loop_goes_on_after_an_error(bench: Bench, engine: Engine, dispatcher: FakeDispatcher) -> None:
+    # Given a broker that is away for a moment
+    dispatcher.away = 2
+    ids = owed(bench)
+    relay = Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60)
+    stopping = threading.Event()
+    thread = threading.Thread(target=relay.run, args=(stopping,))
+    # When the relay runs
+    thread.start()
+    # Then the effect is offered all the same
+    assert dispatcher.on_dispatch.wait(30)
+    stopping.set()
+    thread.join()
+    assert [offer.id for offer in dispatcher.offers] == ids
+
+
+def listening(bench: Bench) -> bool:
+    with bench.engine.begin() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN invigilator_effects'"
+        return bool(connection.exec_driver_sql(query).scalar())

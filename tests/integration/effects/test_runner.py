@@ -1,0 +1,267 @@
+"""One try of an effect: claim, run, record."""
+
+import logging
+from uuid import UUID, uuid4
+
+import pytest
+
+from db import effects as store
+from db.models import EffectKind
+from tests import commands as c
+from tests.integration.effects.conftest import LEASE_S, Bench
+from worker.effects.running import TryFailedError
+from worker.errors import Permanent, Transient
+from worker.lms.ports import CallKey, CreditRequirement
+from worker.rules.retry import RetryPolicy
+
+CREDIT = CreditRequirement("42", c.COURSE, "content-A")
+
+
+def submitted(bench: Bench, *, proctored: bool = False) -> UUID:
+    """An attempt that owes the credit `submitted`; returns the effect's id."""
+    bench.apply(c.create("A", taking_as_proctored=proctored), c.update("A", "submitted"))
+    return bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
+
+
+def test_credit_is_set_once(bench: Bench) -> None:
+    # Given an effect that is owed
+    effect_id = submitted(bench)
+    # When it is run twice
+    answers = [bench.runner.run(effect_id), bench.runner.run(effect_id)]
+    # Then the call was made once, with its key, and is recorded
+    assert answers == ["credit submitted · exam A · learner 42 · try 1: done", "nothing to do"]
+    assert bench.credit.statuses == {CREDIT: "submitted"}
+    assert [call.key for call in bench.credit.calls] == [CallKey(effect_id, bench.row(effect_id).sequence)]
+    assert bench.states() == [("set_credit_status", "done")]
+    assert bench.tries(effect_id) == [(1, "done", None)]
+
+
+def test_an_unknown_effect_is_nothing_to_do(bench: Bench) -> None:
+    assert bench.runner.run(uuid4()) == "nothing to do"
+
+
+def test_a_transient_failure_is_tried_again_when_due(bench: Bench) -> None:
+    # Given a service that fails once, and says when to come back
+    effect_id = submitted(bench)
+    bench.credit.fail_with(Transient("LMS answered 503", retry_after_s=100))
+    # When the effect is run, and run again too early
+    with pytest.raises(TryFailedError, match=r"credit submitted · exam A · learner 42 · try 1: LMS answered 503"):
+        bench.runner.run(effect_id)
+    assert bench.runner.run(effect_id) == "nothing to do"
+    # Then it waits at least as long as it was told
+    row = bench.row(effect_id)
+    assert (row.state, row.last_error) == ("pending", "LMS answered 503")
+    assert (row.due_at - row.created_at).total_seconds() >= 100
+    # and when it is due it succeeds
+    bench.make_due()
+    assert bench.runner.run(effect_id).endswith("try 2: done")
+    assert bench.tries(effect_id) == [(1, "retry", "LMS answered 503"), (2, "done", None)]
+    assert bench.row(effect_id).last_error is None
+
+
+def test_a_refusal_is_final_and_warned_of_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    effect_id = submitted(bench)
+    bench.credit.fail_with(Permanent("LMS answered 400"))
+    with caplog.at_level(logging.INFO), pytest.raises(TryFailedError, match="LMS answered 400"):
+        bench.runner.run(effect_id)
+    assert bench.states() == [("set_credit_status", "failed")]
+    assert bench.tries(effect_id) == [(1, "failed", "LMS answered 400")]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [f"effect {effect_id} (set_credit_status) failed: LMS answered 400"]
+
+
+def test_a_transient_failure_for_too_long_is_final(bench: Bench) -> None:
+    # Given an effect whose first try is longer ago than it may be retried
+    bench.retry = RetryPolicy(2, 3600, 50)
+    effect_id = submitted(bench)
+    bench.execute("UPDATE effects SET retrying_since = now() - interval '51s'")
+    # When it fails again
+    bench.credit.fail_with(Transient("LMS answered 503"))
+    with pytest.raises(TryFailedError):
+        bench.runner.run(effect_id)
+    # Then it waits for a person
+    assert bench.row(effect_id).state == "failed"
+    assert bench.row(effect_id).last_error == "LMS answered 503 (retried for 51 s)"
+
+
+def test_an_unexpected_error_is_recorded_without_its_text(bench: Bench) -> None:
+    effect_id = submitted(bench)
+    bench.credit.fail_with(ZeroDivisionError("ada@example.org"))  # type: ignore[arg-type]
+    with pytest.raises(TryFailedError):
+        bench.runner.run(effect_id)
+    assert bench.tries(effect_id) == [(1, "retry", "unexpected ZeroDivisionError")]
+
+
+def test_a_newer_effect_supersedes_an_older_one(bench: Bench) -> None:
+    # Given two effects on one target
+    older = submitted(bench)
+    bench.apply(c.update("A", "verified"))
+    newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
+    # When both are run, the newer one first
+    bench.runner.run(newer)
+    assert bench.runner.run(older) == "nothing to do"
+    # Then only the newer one was told
+    assert [call.args["status"] for call in bench.credit.calls] == ["satisfied"]
+    assert bench.row(older).state == "superseded"
+
+
+def test_a_cancelled_newer_effect_supersedes_nothing(bench: Bench) -> None:
+    older = submitted(bench)
+    bench.apply(c.update("A", "verified"))
+    bench.execute("UPDATE effects SET state = 'cancelled' WHERE id = :id", id=bench.ids()[-1])
+    assert bench.runner.run(older).endswith("done")
+
+
+def test_a_newer_effect_waits_for_the_one_that_runs(bench: Bench) -> None:
+    # Given an effect that runs
+    older = submitted(bench)
+    with bench.engine.begin() as connection:
+        claim = store.claim(connection, older, LEASE_S)
+    assert claim is not None
+    # When a newer one on the same target comes
+    bench.apply(c.update("A", "verified"))
+    newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
+    # Then it waits, and is not offered
+    assert bench.runner.run(newer) == "nothing to do"
+    assert bench.row(newer).offered_until == bench.row(older).lease_until
+    # and when the older one has ended it is free at once
+    with bench.engine.begin() as connection:
+        assert store.finish_try(connection, older, claim.number)
+    assert bench.row(newer).offered_until is None
+    assert bench.runner.run(newer).endswith("done")
+
+
+def test_a_lost_worker_is_succeeded_and_cannot_record(bench: Bench) -> None:
+    # Given a worker that took an effect and was never heard of again
+    effect_id = submitted(bench)
+    with bench.engine.begin() as connection:
+        lost = store.claim(connection, effect_id, LEASE_S)
+    assert lost is not None
+    assert bench.runner.run(effect_id) == "nothing to do"
+    bench.expire_leases()
+    # When another one runs it
+    bench.credit.fail_with(Transient("LMS answered 503"))
+    with pytest.raises(TryFailedError):
+        bench.runner.run(effect_id)
+    # Then the first one's word no longer counts
+    with bench.engine.begin() as connection:
+        assert not store.finish_try(connection, effect_id, lost.number)
+        assert not store.fail_try(connection, effect_id, lost.number, "late")
+    assert bench.tries(effect_id) == [
+        (1, "lost", "its worker did not report back in time"),
+        (2, "retry", "LMS answered 503"),
+    ]
+
+
+def test_a_result_that_comes_too_late_is_only_noted(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    # Given a call during which the lease ends and somebody else finishes the effect
+    effect_id = submitted(bench)
+
+    class SlowCredit(type(bench.credit)):  # type: ignore[misc]
+        def set_status(self, *args: object) -> None:
+            bench.expire_leases()
+            with bench.engine.begin() as connection:
+                claim = store.claim(connection, effect_id, LEASE_S)
+                assert claim is not None
+                store.finish_try(connection, effect_id, claim.number)
+
+    bench.credit = SlowCredit()
+    # When the call returns
+    with caplog.at_level(logging.INFO):
+        bench.runner.run(effect_id)
+    # Then the successor's record stands
+    assert bench.tries(effect_id)[-1] == (2, "done", None)
+    assert f"effect {effect_id}: try 1 came back too late to be recorded" in caplog.messages
+
+
+def test_an_overtaken_effect_of_a_lost_worker_is_superseded(bench: Bench) -> None:
+    older = submitted(bench)
+    with bench.engine.begin() as connection:
+        store.claim(connection, older, LEASE_S)
+    bench.apply(c.update("A", "verified"))
+    bench.expire_leases()
+    assert bench.runner.run(older) == "nothing to do"
+    assert bench.row(older).state == "superseded"
+    assert bench.tries(older) == [(1, "lost", "its worker did not report back in time")]
+
+
+def test_mail_is_sent_to_the_learner(bench: Bench) -> None:
+    # Given a mail that is owed, and a course that the LMS has a name for
+    submitted(bench, proctored=True)
+    bench.credit.course_names[c.COURSE] = "Physics 101"
+    effect_id = bench.ids(EffectKind.SEND_STATUS_EMAIL)[0]
+    # When it is run
+    bench.runner.run(effect_id)
+    # Then it went to the learner and names course and exam
+    [mail] = bench.mailer.sent
+    assert (mail.effect_id, mail.to_address) == (effect_id, "u42@example.org")
+    assert "Physics 101" in mail.text
+    assert "Exam A" in mail.text
+
+
+def test_removal_resets_the_work_and_the_credit(bench: Bench) -> None:
+    # Given a removed attempt whose credit was never told
+    submitted(bench)
+    bench.apply(c.remove("A", requested_by="staff-7"))
+    # When everything is run, newest first
+    for effect_id in reversed(bench.ids()):
+        bench.runner.run(effect_id)
+    # Then only the removal reached the credit service, and the instructor service knows the username
+    assert [call.method for call in bench.credit.calls] == ["remove"]
+    assert [dict(call.args) for call in bench.instructor.calls] == [
+        {
+            "username": "user-42",
+            "course_id": c.COURSE,
+            "content_id": "content-A",
+            "requested_by": "staff-7",
+        }
+    ]
+    assert bench.states() == [
+        ("set_credit_status", "superseded"),
+        ("remove_credit_status", "done"),
+        ("delete_student_attempt", "done"),
+    ]
+
+
+def test_a_cascade_declines_in_the_transaction_that_marks_it_done(bench: Bench) -> None:
+    # Given a cascade
+    bench.apply(c.create("A"), c.create("B"), c.update("A", "declined"))
+    [effect_id] = bench.ids(EffectKind.CASCADE_DECLINE)
+    # When it is run twice
+    answers = [bench.runner.run(effect_id), bench.runner.run(effect_id)]
+    # Then the siblings are declined once, and owe their own credit
+    assert answers == ["cascade decline · exam A · learner 42 · try 1: done", "nothing to do"]
+    assert bench.states() == [
+        ("set_credit_status", "pending"),
+        ("cascade_decline", "done"),
+        ("set_credit_status", "pending"),
+        ("set_credit_status", "pending"),
+    ]
+
+
+def test_a_cascade_that_was_folded_in_meanwhile_is_left_alone(bench: Bench) -> None:
+    # Given a cascade that a worker has claimed
+    bench.apply(c.create("A"), c.update("A", "declined"))
+    [effect_id] = bench.ids(EffectKind.CASCADE_DECLINE)
+    with bench.engine.begin() as connection:
+        claim = store.claim(connection, effect_id, LEASE_S)
+    assert claim is not None
+    # When a command of the learner comes first
+    bench.apply(c.update("B", "started"))
+    # Then the handler has done it, and the worker changes nothing
+    assert bench.row(effect_id).state == "done"
+    assert bench.tries(effect_id) == [(1, "folded", None)]
+    before = bench.states()
+    bench.expire_leases()
+    assert bench.runner.run(effect_id) == "nothing to do"
+    assert bench.states() == before
+
+
+@pytest.mark.parametrize("kind", [EffectKind.SET_CREDIT_STATUS, EffectKind.SEND_STATUS_EMAIL])
+def test_a_payload_without_a_status_fails_in_plain_sight(bench: Bench, kind: EffectKind) -> None:
+    submitted(bench, proctored=True)
+    [effect_id] = bench.ids(kind)
+    bench.execute("UPDATE effects SET payload = payload || '{\"status\": null}' WHERE id = :id", id=effect_id)
+    with pytest.raises(TryFailedError, match="the effect's payload has no status"):
+        bench.runner.run(effect_id)
+    assert bench.row(effect_id).state == "failed"

@@ -1,0 +1,111 @@
+"""What every adapter of a port does, the fakes included: one suite over all of them."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer
+from worker.errors import Transient
+from worker.lms.http import HttpLms
+from worker.lms.log import LogLms, LogMailer
+from worker.lms.ports import (
+    CallKey,
+    CreditRequirement,
+    CreditService,
+    Deadline,
+    InstructorService,
+    Mail,
+    Mailer,
+)
+from worker.lms.reference import MailSink, ReferenceLms
+from worker.lms.smtp import SmtpMailer
+
+REQUIREMENT = CreditRequirement("42", "course-v1:Org+C+1", "block-v1:Org+C+1+b")
+KEY = CallKey(UUID(int=7), 1)
+
+
+def soon() -> Deadline:
+    return Deadline.after(30)
+
+
+@pytest.fixture
+def http() -> Iterator[HttpLms]:
+    with ReferenceLms() as reference, ExitStack() as stack:
+        lms = HttpLms(reference.url)
+        stack.callback(lms.close)
+        yield lms
+
+
+@pytest.fixture
+def smtp() -> Iterator[SmtpMailer]:
+    with MailSink() as sink:
+        yield SmtpMailer(sink.url, "exams@localhost")
+
+
+@pytest.fixture(params=["fake", "log", "http"])
+def credit(request: pytest.FixtureRequest) -> CreditService:
+    if request.param == "http":
+        return request.getfixturevalue("http")  # type: ignore[no-any-return]
+    return FakeCredit() if request.param == "fake" else LogLms()
+
+
+@pytest.fixture(params=["fake", "log", "http"])
+def instructor(request: pytest.FixtureRequest) -> InstructorService:
+    if request.param == "http":
+        return request.getfixturevalue("http")  # type: ignore[no-any-return]
+    return FakeInstructor() if request.param == "fake" else LogLms()
+
+
+@pytest.fixture(params=["fake", "log", "smtp"])
+def mailer(request: pytest.FixtureRequest) -> Mailer:
+    if request.param == "smtp":
+        return request.getfixturevalue("smtp")  # type: ignore[no-any-return]
+    return FakeMailer() if request.param == "fake" else LogMailer()
+
+
+def test_credit_may_be_set_again_with_the_same_key(credit: CreditService) -> None:
+    credit.set_status(REQUIREMENT, "submitted", KEY, soon())
+    credit.set_status(REQUIREMENT, "submitted", KEY, soon())
+
+
+def test_credit_that_is_not_there_may_be_removed(credit: CreditService) -> None:
+    credit.remove(REQUIREMENT, KEY, soon())
+
+
+def test_the_name_of_an_unknown_course_is_none(credit: CreditService) -> None:
+    assert credit.course_name("42", "course-v1:Org+C+1", soon()) is None
+
+
+@pytest.mark.parametrize("requested_by", ["grace", None])
+def test_an_attempt_may_be_reset_again_with_the_same_key(
+    instructor: InstructorService, requested_by: str | None
+) -> None:
+    instructor.delete_student_attempt("ada", "course-1", "block-1", requested_by, KEY, soon())
+    instructor.delete_student_attempt("ada", "course-1", "block-1", requested_by, KEY, soon())
+
+
+def test_the_same_mail_may_be_sent_again(mailer: Mailer) -> None:
+    mail = Mail(uuid4(), "ada@example.org", "Algebra", "Hello", "<p>Hello")
+
+    mailer.send(mail, soon())
+    mailer.send(mail, soon())
+
+
+@pytest.mark.parametrize("credit", ["fake", "http"], indirect=True)
+def test_past_the_deadline_credit_is_not_asked(credit: CreditService) -> None:
+    with pytest.raises(Transient, match="took longer than"):
+        credit.set_status(REQUIREMENT, "submitted", KEY, Deadline.after(0))
+
+
+@pytest.mark.parametrize("instructor", ["fake", "http"], indirect=True)
+def test_past_the_deadline_the_instructor_is_not_asked(instructor: InstructorService) -> None:
+    with pytest.raises(Transient, match="took longer than"):
+        instructor.delete_student_attempt("ada", "course-1", "block-1", None, KEY, Deadline.after(0))
+
+
+@pytest.mark.parametrize("mailer", ["fake", "smtp"], indirect=True)
+def test_past_the_deadline_no_mail_is_sent(mailer: Mailer) -> None:
+    with pytest.raises(Transient, match="took longer than"):
+        mailer.send(Mail(uuid4(), "ada@example.org", "Algebra", "Hello", "<p>Hello"), Deadline.after(0))

@@ -1,0 +1,417 @@
+"""The SMTP adapter against servers that are right, wrong, rude and slow."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trustme
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from tests.fakes.servers import drip, serving
+from worker.errors import Permanent, ServiceError, Transient
+from worker.lms.ports import Deadline, Mail
+from worker.lms.reference import MailSink, ReceivedMail
+from worker.lms.smtp import SmtpMailer
+
+EFFECT = UUID(int=7)
+FROM = "Prüfungsamt <exams@lms.example.org>"
+PASSWORD = "s3cret:/@%ä".removesuffix("ä")
+PERSONAL = ("ada", "learner.example", "Algebra", "s3cret", "clerk")
+
+
+def soon() -> Deadline:
+    return Deadline.after(30)
+
+
+def mail(to_address: str = "ada@learner.example", subject: str = "Algebra") -> Mail:
+    return Mail(EFFECT, to_address, subject, "Hello Ada\n.\nfrom the ünit\n", "<p>Hello <b>Ada</b>")
+
+
+def failure_of(
+    mailer: SmtpMailer, what: Mail | None = None, deadline: Deadline | None = None
+) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        mailer.send(what or mail(), deadline or soon())
+    assert not any(word in str(caught.value) for word in PERSONAL)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return caught.value
+
+
+def content(received: ReceivedMail) -> EmailMessage:
+    message = message_from_bytes(received.raw, policy=default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+# A server of a few lines, for what no library lets a server say
+
+
+class Replies:
+    """Speaks enough SMTP to answer each command with what a test wants; None hangs up instead."""
+
+    def __init__(self, replies: Mapping[str, str | None]) -> None:
+        usual: dict[str, str | None] = {
+            "GREETING": "220 here",
+            "EHLO": "250 here",
+            "DATA": "354 go on",
+            ".": "250 taken",
+            "QUIT": "221 bye",
+        }
+        self.replies = usual | dict(replies)
+        self.heard: list[str] = []
+
+    def __call__(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as file:
+            word = "GREETING"
+            while (reply := self.replies.get(word, "250 fine")) is not None:
+                connection.sendall(f"{reply}\r\n".encode())
+                word = self.next_word(file, in_data=reply.startswith("354"))
+
+    def next_word(self, file: Any, in_data: bool) -> str:
+        line = file.readline()
+        while in_data and line != b".\r\n":
+            line = file.readline()
+        word = line.decode().strip().partition(" ")[0].upper()
+        self.heard.append(word)
+        if not word:
+            raise ConnectionError  # the client has gone
+        return word
+
+
+@contextmanager
+def scripted(script: Callable[[socket.socket], None]) -> Iterator[SmtpMailer]:
+    with serving(script) as server:
+        yield SmtpMailer(f"smtp://127.0.0.1:{server.port}", FROM)
+
+
+@contextmanager
+def replying(replies: Mapping[str, str | None]) -> Iterator[SmtpMailer]:
+    with scripted(Replies(replies)) as mailer:
+        yield mailer
+
+
+# The mail
+
+
+def test_the_mail_says_what_it_should() -> None:
+    with MailSink() as sink:
+        SmtpMailer(sink.url, FROM).send(mail(), soon())
+
+    (received,) = sink.mails
+    message = content(received)
+    assert (received.recipient, received.subject) == ("ada@learner.example", "Algebra")
+    assert received.message_id == f"<{EFFECT}@lms.example.org>"
+    assert message["From"] == FROM
+    assert message["To"] == "ada@learner.example"
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Date"].datetime is not None
+    assert message.get_content_type() == "multipart/alternative"
+    text, html = message.iter_parts()
+    assert isinstance(text, EmailMessage)
+    assert isinstance(html, EmailMessage)
+    assert text.get_content() == "Hello Ada\n.\nfrom the ünit\n"
+    assert (html.get_content_type(), html.get_content()) == ("text/html", "<p>Hello <b>Ada</b>\n")
+
+
+def test_it_has_the_same_message_id_on_every_try() -> None:
+    with MailSink() as sink:
+        mailer = SmtpMailer(sink.url, FROM)
+        mailer.send(mail(), soon())
+        mailer.send(mail(), soon())
+
+    assert sink.duplicates == 1
+
+
+def test_what_is_sent_is_ascii_for_servers_that_take_nothing_else() -> None:
+    with MailSink() as sink:
+        SmtpMailer(sink.url, FROM).send(mail(subject="Álgebra " * 40), soon())
+
+    assert sink.mails[0].raw.isascii()
+    assert max(len(line) for line in sink.mails[0].raw.splitlines()) < 100
+    assert sink.mails[0].subject == ("Álgebra " * 40).strip()
+
+
+# What an answer means
+
+
+@pytest.mark.parametrize("word", ["GREETING", "MAIL", "RCPT", "DATA", "."])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(421, Transient), (451, Transient), (550, Permanent), (554, Permanent)]
+)
+def test_4xx_is_worth_another_try_and_5xx_is_not(word: str, code: int, kind: type[ServiceError]) -> None:
+    with replying({word: f"{code} no: ada@learner.example"}) as mailer:
+        failure = failure_of(mailer)
+
+    assert type(failure) is kind
+    assert str(code) in str(failure)
+
+
+def test_messages_say_what_was_refused() -> None:
+    with replying({"RCPT": "550 no such user"}) as mailer:
+        assert str(failure_of(mailer)) == "the mail server refused the recipient (550)"
+    with replying({"MAIL": "553 not you"}) as mailer:
+        assert str(failure_of(mailer)) == "the mail server refused INVIGILATOR_EMAIL_FROM as sender (553)"
+
+
+@pytest.mark.parametrize("word", ["GREETING", "EHLO", "MAIL", "RCPT", "DATA", "."])
+@pytest.mark.parametrize("reply", [None, "gibberish", "HTTP/1.1 400 Bad Request"])
+def test_a_broken_conversation_is_transient(word: str, reply: str | None) -> None:
+    with replying({word: reply, "HELO": None}) as mailer:
+        assert isinstance(failure_of(mailer), Transient)
+
+
+@pytest.mark.parametrize("reply", [None, "421 too late", "550 no", "gibberish"])
+def test_once_the_mail_is_accepted_it_is_sent(reply: str | None) -> None:
+    server = Replies({"QUIT": reply})
+    with scripted(server) as mailer:
+        mailer.send(mail(), soon())
+
+    assert server.heard[:5] == ["EHLO", "MAIL", "RCPT", "DATA", "."]
+
+
+def test_once_the_mail_is_accepted_even_the_deadline_does_not_matter() -> None:
+    replies = Replies({"QUIT": None})
+
+    def never_says_goodbye(connection: socket.socket) -> None:
+        replies(connection)
+        drip(connection, b"", b"2")
+
+    with scripted(never_says_goodbye) as mailer:
+        mailer.send(mail(), Deadline.after(2))
+
+
+def test_nobody_there_is_transient() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    failure = failure_of(SmtpMailer(f"smtp://127.0.0.1:{port}", FROM))
+
+    assert isinstance(failure, Transient)
+    assert "ConnectionRefusedError" in str(failure)
+
+
+def test_a_name_with_several_addresses_is_tried_at_each() -> None:
+    with MailSink() as sink:  # on 127.0.0.1 only, while localhost is often ::1 first
+        SmtpMailer(sink.url.replace("127.0.0.1", "localhost"), FROM).send(mail(), soon())
+
+    assert len(sink.mails) == 1
+
+
+# The deadline
+
+
+@pytest.mark.parametrize("first", [b"", b"220-", b"220 here\r\n", b"220 here\r\n250-"])
+def test_a_dripping_server_is_cut_off(first: bytes) -> None:
+    with scripted(lambda connection: drip(connection, first, b"2")) as mailer:
+        failure = failure_of(mailer, deadline=Deadline.after(0.2))
+
+    assert isinstance(failure, Transient)
+    assert str(failure) == "the mail server took longer than 0.2 s"
+
+
+def test_a_silent_server_is_cut_off() -> None:
+    with scripted(lambda connection: drip(connection, b"", b"")) as mailer:
+        assert "took longer than 0.2 s" in str(failure_of(mailer, deadline=Deadline.after(0.2)))
+
+
+def test_a_server_that_drips_instead_of_encrypting_is_cut_off() -> None:
+    with serving(lambda connection: drip(connection, b"\x16\x03\x03\x40\x00", b"\x00")) as server:
+        failure = failure_of(
+            SmtpMailer(f"smtps://127.0.0.1:{server.port}", FROM), deadline=Deadline.after(0.2)
+        )
+
+    assert isinstance(failure, Transient)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ada",
+        "@learner.example",
+        "ada@",
+        "ada@learner.example, eve@learner.example",
+        "Ada <ada@learner.example>",
+        "ada@learner.example\r\nRCPT TO:<eve@learner.example>",
+        "ada\x00@learner.example",
+        "ada @learner.example",
+        "ada@learner.example>",
+        "ada\ud800@learner.example",
+    ],
+)
+def test_what_is_no_address_is_permanent_and_goes_nowhere(address: str) -> None:
+    with MailSink() as sink:
+        failure = failure_of(SmtpMailer(sink.url, FROM), mail(address))
+
+    assert isinstance(failure, Permanent)
+    assert sink.mails == []
+
+
+@pytest.mark.parametrize("subject", ["Algebra\r\nBcc: eve@learner.example", "Algebra \ud800"])
+def test_a_subject_that_no_mail_can_carry_is_permanent(subject: str) -> None:
+    with MailSink() as sink:
+        failure = failure_of(SmtpMailer(sink.url, FROM), mail(subject=subject))
+
+    assert isinstance(failure, Permanent)
+    assert sink.mails == []
+
+
+def test_other_letters_in_an_address_reach_a_server_that_takes_them() -> None:
+    with MailSink() as sink:
+        SmtpMailer(sink.url, FROM).send(mail("jörg@bücher.example"), soon())
+
+    assert sink.mails[0].recipient == "jörg@bücher.example"
+    assert content(sink.mails[0])["To"] == "jörg@bücher.example"
+
+
+def test_other_letters_in_an_address_are_permanent_elsewhere() -> None:
+    with replying({}) as mailer:
+        failure = failure_of(mailer, mail("ada-jörg@learner.example"))
+
+    assert isinstance(failure, Permanent)
+    assert "SMTPUTF8" in str(failure)
+
+
+# Encryption and login
+
+
+class Sink(MailSink):
+    """A sink that encrypts, asks for a login, or both."""
+
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, *, starttls: bool = True, login: bool = False
+    ) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {"tls_context": tls} if starttls else {}
+        if login:
+            self.options |= {"auth_required": True, "auth_require_tls": False, "authenticator": self.check}
+        self.encrypted: list[bool] = []
+
+    def conversation(self, loop: asyncio.AbstractEventLoop) -> SMTP:
+        return SMTP(self, hostname="localhost", loop=loop, **self.options)
+
+    def check(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
+    ) -> AuthResult:
+        right = LoginPassword(b"clerk@lms", PASSWORD.encode())
+        return AuthResult(success=data == right, handled=False)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        self.encrypted.append(session.ssl is not None)
+        return await super().handle_DATA(server, session, envelope)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """The authority, and the process trusts it."""
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return authority
+
+
+def server_tls(authority: trustme.CA, host: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host).configure_cert(context)
+    return context
+
+
+def test_starttls_is_used_when_it_is_offered(trusted: trustme.CA) -> None:
+    with Sink(server_tls(trusted)) as sink:
+        SmtpMailer(sink.url, FROM).send(mail(), soon())
+
+    assert sink.encrypted == [True]
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(authority: trustme.CA) -> None:
+    with Sink(server_tls(authority)) as sink:
+        failure = failure_of(SmtpMailer(sink.url, FROM))
+
+    assert isinstance(failure, Transient)
+    assert "SSLCertVerificationError" in str(failure)
+    assert sink.mails == []
+
+
+def test_a_certificate_for_another_host_is_refused(trusted: trustme.CA) -> None:
+    with Sink(server_tls(trusted, "mail.example.org")) as sink:
+        assert "SSLCertVerificationError" in str(failure_of(SmtpMailer(sink.url, FROM)))
+
+    assert sink.mails == []
+
+
+def test_a_dripping_server_is_cut_off_behind_starttls_too(trusted: trustme.CA) -> None:
+    context = server_tls(trusted)
+
+    def drips_when_encrypted(connection: socket.socket) -> None:
+        replies = Replies({"EHLO": "250-here\r\n250 STARTTLS", "STARTTLS": None})
+        replies(connection)
+        connection.sendall(b"220 go on\r\n")
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            wrapped.sendall(b"250-")
+            while True:
+                wrapped.sendall(b"2")
+
+    with scripted(drips_when_encrypted) as mailer:
+        failure = failure_of(mailer, deadline=Deadline.after(1))
+
+    assert isinstance(failure, ServiceError)
+
+
+def test_smtps_is_encrypted_from_the_first_byte(trusted: trustme.CA) -> None:
+    context = server_tls(trusted)
+    replies = Replies({})
+
+    def encrypted(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            replies(wrapped)
+
+    with serving(encrypted) as server:
+        SmtpMailer(f"smtps://127.0.0.1:{server.port}", FROM).send(mail(), soon())
+
+    assert "." in replies.heard
+
+
+def with_login(url: str, password: str = "s3cret%3A%2F%40%25") -> str:
+    return url.replace("//", f"//clerk%40lms:{password}@")
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+def test_the_login_is_percent_decoded_and_may_be_sent_in_clear_to_this_machine() -> None:
+    with Sink(login=True) as sink:
+        SmtpMailer(with_login(sink.url), FROM).send(mail(), soon())
+
+    assert sink.encrypted == [False]
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+def test_a_wrong_password_is_permanent() -> None:
+    with Sink(login=True) as sink:
+        failure = failure_of(SmtpMailer(with_login(sink.url, "s3cret"), FROM))
+
+    assert isinstance(failure, Permanent)
+    assert str(failure) == "the mail server refused the user or password of INVIGILATOR_SMTP_URL (535)"
+
+
+@pytest.mark.parametrize("features", ["250 here", "250-here\r\n250 AUTH GSSAPI"])
+def test_a_server_without_a_login_that_we_know_is_permanent(features: str) -> None:
+    with serving(Replies({"EHLO": features})) as server:
+        failure = failure_of(SmtpMailer(with_login(f"smtp://127.0.0.1:{server.port}"), FROM))
+
+    assert isinstance(failure, Permanent)
+    assert "no way to log in" in str(failure)
