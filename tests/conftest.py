@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from tests import engines
+from tests.rabbit import running_rabbitmq
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +86,10 @@ def valkey_url(_valkey_url: str) -> str:
     client.flushall()
     client.close()
     return _valkey_url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """The URL of a RabbitMQ that lives as long as the pytest session."""
+    with running_rabbitmq() as url:
+        yield url

@@ -1,6 +1,7 @@
 """A TCP server that does what a test says, however rude."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +58,7 @@ def _is_closed(connection: socket.socket) -> bool:
     try:
         while connection.recv(65536):
             pass
-    except BlockingIOError:
+    except (BlockingIOError, ssl.SSLWantReadError):
         return False
     finally:
         connection.setblocking(True)

@@ -199,10 +199,8 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     """
     if value is None:
         return None
-    if re.fullmatch(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*", value):
-        seconds = float(value)
-    else:
-        seconds = _seconds_until(value, now)
+    is_number = re.fullmatch(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*", value)
+    seconds = float(value) if is_number else _seconds_until(value, now)
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 

@@ -68,8 +68,9 @@ class SmtpMailer:
                 self._hand_over(client, mail.to_address, message)
                 with suppress(OSError):
                     client.quit()
-        except OSError as error:  # the root of smtplib's errors, too
-            # What they say is left out: it quotes the recipient.
+        except (OSError, ValueError) as error:
+            # OSError is the root of smtplib's errors, too; a ValueError is a challenge that is no base64. What
+            # they say is left out: it quotes the recipient.
             raise _failure(error, deadline) from None
 
     def _compose(self, mail: Mail) -> bytes:
@@ -136,7 +137,7 @@ class _Client(smtplib.SMTP):
         """Whether nobody between here and the server can read along."""
         if isinstance(self.sock, ssl.SSLSocket):
             return True
-        return self.sock is not None and ip_address(self.sock.getpeername()[0].partition("%")[0]).is_loopback
+        return self.sock is not None and is_this_machine(self.sock.getpeername()[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,11 @@ class _Server:
     implicit_tls: bool
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether an IP address, with or without a `%scope`, is a loopback one."""
+    return ip_address(address.partition("%")[0]).is_loopback
 
 
 def _connect(server: _Server, deadline: Deadline) -> socket.socket:
@@ -198,26 +204,29 @@ def _own_name() -> str:
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 
 
-def _failure(error: OSError, deadline: Deadline) -> ServiceError:
+def _failure(error: Exception, deadline: Deadline) -> ServiceError:
     code = _code_in(error)
-    if code is not None:
+    if code is not None and 400 <= code <= 599:
         return _refusal(error, code)
-    if isinstance(error, smtplib.SMTPException) and not isinstance(error, smtplib.SMTPServerDisconnected):
-        return Permanent(f"{WHO} offers no way to log in that is known here; check INVIGILATOR_SMTP_URL")
     if not deadline.remaining_s():
         return deadline.late(WHO)
+    if type(error) in _NO_LOGIN:
+        return Permanent(f"{WHO} offers no way to log in that is known here; check INVIGILATOR_SMTP_URL")
     cause = type(error).__name__
     return Transient(f"the conversation with {WHO} broke ({cause}); check INVIGILATOR_SMTP_URL")
 
 
-def _refusal(error: OSError, code: int) -> ServiceError:
+def _refusal(error: Exception, code: int) -> ServiceError:
     what = _REFUSED.get(type(error), "the conversation")
-    if 500 <= code <= 599:
+    if code >= 500:
         return Permanent(f"{WHO} refused {what} ({code})")
     return Transient(f"{WHO} refused {what} for now ({code})")
 
 
-_REFUSED: dict[type[OSError], str] = {
+# What smtplib raises, apart from answers and broken connections, when the server knows no AUTH that it knows.
+_NO_LOGIN = (smtplib.SMTPException, smtplib.SMTPNotSupportedError)
+
+_REFUSED: dict[type[Exception], str] = {
     smtplib.SMTPAuthenticationError: "the user or password of INVIGILATOR_SMTP_URL",
     smtplib.SMTPSenderRefused: "INVIGILATOR_EMAIL_FROM as sender",
     smtplib.SMTPRecipientsRefused: "the recipient",
@@ -225,7 +234,7 @@ _REFUSED: dict[type[OSError], str] = {
 }
 
 
-def _code_in(error: OSError) -> int | None:
+def _code_in(error: Exception) -> int | None:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return next(code for code, _ in error.recipients.values())
     return error.smtp_code if isinstance(error, smtplib.SMTPResponseException) else None

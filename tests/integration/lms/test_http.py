@@ -3,6 +3,8 @@
 import json
 import socket
 import ssl
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -334,6 +336,23 @@ def test_closing_twice_or_unused_is_fine() -> None:
     failure_of(lms)
     lms.close()
     lms.close()
+
+
+def test_a_process_that_forgets_to_close_ends_all_the_same() -> None:
+    forgetful = """
+from worker.errors import Transient
+from worker.lms.http import HttpLms
+from worker.lms.ports import Deadline
+try:
+    HttpLms("http://127.0.0.1:1").course_name("u", "c", Deadline.after(30))
+except Transient:
+    print("done")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", forgetful], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert ended.stdout == "done\n"
 
 
 # TLS

@@ -5,7 +5,7 @@ from worker.errors import ConfigurationError
 from worker.lms.connect import connect
 from worker.lms.http import HttpLms
 from worker.lms.log import LogLms, LogMailer
-from worker.lms.smtp import SmtpMailer
+from worker.lms.smtp import SmtpMailer, is_this_machine
 from worker.settings import Settings
 
 
@@ -111,3 +111,11 @@ def test_a_sender_that_is_not_one_address_is_refused(email_from: str) -> None:
 )
 def test_unusual_but_right_smtp_urls_are_taken(url: str) -> None:
     connect(settings(smtp_url=url, email_from="Prüfungen <exams@example.org>"))
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("192.0.2.1", False), ("fe80::1%eth0", False)],
+)
+def test_a_password_is_sent_in_clear_to_this_machine_only(address: str, expected: bool) -> None:
+    assert is_this_machine(address) is expected

@@ -116,4 +116,4 @@ def _broker(connection: Any) -> Iterator[None]:
         yield
     except errors as error:
         connection.release()
-        raise BrokerAwayError(f"the broker is away: {type(error).__name__}") from error
+        raise BrokerAwayError(f"the broker is away: {type(error).__name__}: {error}") from error

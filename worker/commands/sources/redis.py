@@ -129,4 +129,4 @@ def _broker() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise BrokerAwayError(f"the broker is away: {type(error).__name__}") from error
+        raise BrokerAwayError(f"the broker is away: {type(error).__name__}: {error}") from error

@@ -1,0 +1,213 @@
+"""One suite for both sources: order, redelivery, batches."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from kombu import Connection
+from redis import Redis
+
+from events.publisher import Publisher
+from events.sharding import queue_name
+from tests import commands as c
+from worker.commands.sources import BrokerAwayError, Source, open_source
+from worker.errors import ConfigurationError
+
+LIMIT = 10
+
+
+@dataclass
+class Broker:
+    """A broker with a queue of its own."""
+
+    url: str
+    shard: int
+
+    @property
+    def queue(self) -> str:
+        return queue_name(self.shard)
+
+    def open(self) -> Source:
+        return open_source(self.url, self.queue, LIMIT)
+
+    def publish(self, *bodies: bytes) -> None:
+        with Publisher(self.url, source="/tests", shards=self.shard + 1) as publisher:
+            for body in bodies:
+                publisher.publish_raw(body, self.shard)
+
+
+_shards = iter(range(1, 1000))
+
+
+@pytest.fixture(params=["valkey", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    broker = Broker(request.getfixturevalue(f"{request.param}_url"), next(_shards))
+    with broker.open():  # RabbitMQ's queue is declared by whoever consumes
+        pass
+    return broker
+
+
+def bodies(source: Source, limit: int = LIMIT) -> list[bytes]:
+    return [message.body for message in source.take(limit, 1)]
+
+
+def test_messages_come_in_the_order_of_publication(broker: Broker) -> None:
+    broker.publish(b"1", b"2", b"3")
+    with broker.open() as source:
+        taken = list(source.take(LIMIT, 1))
+        while len(taken) < 3:
+            taken += source.take(LIMIT, 1)
+    assert [message.body for message in taken] == [b"1", b"2", b"3"]
+    assert {message.content_type for message in taken} == {"application/cloudevents+json"}
+
+
+def test_what_is_not_acknowledged_comes_again(broker: Broker) -> None:
+    # Given a reader that takes two messages and goes
+    broker.publish(b"1", b"2", b"3")
+    with broker.open() as source:
+        first = source.take(2, 1)
+        source.ack(first[:1])
+    # When another one comes
+    with broker.open() as source:
+        again = take_all(source, 2)
+    # Then it gets everything that was not acknowledged, in order
+    assert again == [b"2", b"3"]
+
+
+def test_an_acknowledged_batch_is_gone(broker: Broker) -> None:
+    broker.publish(*[str(number).encode() for number in range(25)])
+    seen = []
+    with broker.open() as source:
+        while batch := source.take(LIMIT, 1):
+            assert len(batch) <= LIMIT
+            seen += [message.body for message in batch]
+            source.ack(batch)
+    with broker.open() as source:
+        assert source.take(LIMIT, 0.1) == []
+    assert seen == [str(number).encode() for number in range(25)]
+
+
+def test_an_empty_queue_gives_nothing(broker: Broker) -> None:
+    with broker.open() as source:
+        assert source.take(LIMIT, 0.1) == []
+
+
+def take_all(source: Source, count: int) -> list[bytes]:
+    taken: list[bytes] = []
+    while len(taken) < count:
+        taken += bodies(source)
+    return taken
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://guest:guest@127.0.0.1:1//"])
+def test_a_broker_that_is_away_says_so(url: str) -> None:
+    with pytest.raises(BrokerAwayError, match="the broker is away: "):
+        open_source(url, queue_name(0), LIMIT)
+
+
+# --- Redis alone ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(valkey_url: str) -> Iterator[Redis]:
+    with Redis.from_url(valkey_url) as client:
+        yield client
+
+
+QUEUE = queue_name(0)
+
+
+def test_a_bare_event_is_taken_as_it_is(valkey_url: str, client: Redis) -> None:
+    body = json.dumps({"specversion": "1.0", "body": "not an envelope"}).encode()
+    client.lpush(QUEUE, body)
+    with open_source(valkey_url, QUEUE, LIMIT) as source:
+        [message] = source.take(LIMIT, 1)
+    assert (message.body, message.content_type) == (body, None)
+
+
+def test_every_priority_of_kombu_is_read(valkey_url: str) -> None:
+    with Connection(valkey_url) as connection, connection.Producer() as producer:
+        for priority in (9, 0, 6, 3):
+            producer.publish({"p": priority}, routing_key=QUEUE, serializer="json", priority=priority)
+    with open_source(valkey_url, QUEUE, LIMIT) as source:
+        batch = source.take(LIMIT, 1)
+        source.ack(batch)
+        assert source.take(LIMIT, 0.1) == []
+    assert sorted(json.loads(message.body)["p"] for message in batch) == [0, 3, 6, 9]
+    assert batch[0].content_type == "application/json"
+
+
+def test_a_plain_envelope_is_opened(valkey_url: str, client: Redis) -> None:
+    envelope = {"body": "{}", "content-type": "text/plain", "headers": {"x": 1}, "properties": {}}
+    client.lpush(QUEUE, json.dumps(envelope))
+    with open_source(valkey_url, QUEUE, LIMIT) as source:
+        [message] = source.take(LIMIT, 1)
+    assert (message.body, message.content_type, message.headers) == (b"{}", "text/plain", {"x": 1})
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"nonsense",
+        b"\xff\xfe",
+        b"[1, 2]",
+        b'{"no": "envelope"}',
+        b'{"body": 7, "properties": {}}',
+        b'{"body": "!", "properties": {"body_encoding": "base64"}}',
+        b'{"body": "", "properties": {}, "headers": 7}',
+        b"[" * 50_000,
+        b'"' + b"x" * 200_000 + b'"',
+    ],
+    ids=["text", "bytes", "list", "dict", "number", "base64", "headers", "deep", "large"],
+)
+def test_what_is_no_envelope_is_kept_as_it_is(valkey_url: str, client: Redis, raw: bytes) -> None:
+    client.lpush(QUEUE, raw)
+    with open_source(valkey_url, QUEUE, LIMIT) as source:
+        [message] = source.take(LIMIT, 1)
+    assert message.body == raw
+
+
+def test_a_late_owner_pops_nothing_of_its_successors(valkey_url: str, client: Redis) -> None:
+    # Given two owners that have read the same batch
+    client.lpush(QUEUE, b"1", b"2")
+    with open_source(valkey_url, QUEUE, LIMIT) as old, open_source(valkey_url, QUEUE, LIMIT) as new:
+        late = old.take(LIMIT, 1)
+        new.ack(new.take(LIMIT, 1))
+        client.lpush(QUEUE, b"3")
+        # When the late one acknowledges too
+        old.ack(late)
+        # Then the new message is still there
+        assert bodies(new) == [b"3"]
+
+
+def test_an_answer_that_is_an_error_is_told(valkey_url: str, client: Redis) -> None:
+    client.set(QUEUE, "no list")
+    with (
+        open_source(valkey_url, QUEUE, LIMIT) as source,
+        pytest.raises(BrokerAwayError, match="WRONGTYPE"),
+    ):
+        source.take(LIMIT, 0.1)
+
+
+# --- RabbitMQ alone ------------------------------------------------------------------------------------
+
+
+def test_a_queue_with_other_arguments_is_refused(rabbitmq_url: str) -> None:
+    name = f"other.{uuid.uuid4().hex}"
+    with Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_declare(name, durable=True, auto_delete=False)
+    with pytest.raises(ConfigurationError, match=f"queue {name} exists with other arguments"):
+        open_source(rabbitmq_url, name, LIMIT)
+
+
+def test_a_successor_gets_nothing_before_its_predecessor_has_gone(rabbitmq_url: str) -> None:
+    broker = Broker(rabbitmq_url, next(_shards))
+    with broker.open() as old:
+        broker.publish(b"1", b"2")
+        first = take_all(old, 2)
+        with broker.open() as new:
+            assert new.take(LIMIT, 0.3) == []
+            old.close()
+            assert take_all(new, 2) == first
