@@ -310,7 +310,7 @@ def _connection(broker_url: str, timeout_s: float) -> Any:
     if scheme not in _SCHEMES:
         raise ValueError("broker_url must start with redis://, rediss://, amqp:// or amqps://")
     try:
-        connection = Connection(  # type: ignore[no-untyped-call]
+        connection = Connection(
             broker_url,
             connect_timeout=timeout_s,
             heartbeat=_HEARTBEAT_S,

@@ -11,7 +11,6 @@ from redis import Redis
 
 from events.publisher import Publisher
 from events.sharding import queue_name
-from tests import commands as c
 from worker.commands.sources import BrokerAwayError, Source, open_source
 from worker.errors import ConfigurationError
 

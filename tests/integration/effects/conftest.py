@@ -1,6 +1,5 @@
 """An effect worker without Celery: real database, fakes for the other side."""
 
-
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -60,7 +59,9 @@ class Bench:
     def tries(self, effect_id: UUID) -> list[tuple[int, str | None, str | None]]:
         with self.engine.begin() as connection:
             rows = connection.execute(
-                select(Try.number, Try.result, Try.error).where(Try.effect_id == effect_id).order_by(Try.number)
+                select(Try.number, Try.result, Try.error)
+                .where(Try.effect_id == effect_id)
+                .order_by(Try.number)
             )
             return [(row.number, row.result, row.error) for row in rows]
 
@@ -83,5 +84,3 @@ def bench(engine: Engine) -> Bench:
     bench = Bench(engine)
     bench.apply(c.course(), c.exam("A"), c.exam("B"), c.exam("C"), c.learner())
     return bench
-
-

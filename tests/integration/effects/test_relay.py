@@ -60,21 +60,27 @@ def owed(bench: Bench, learners: int = 1) -> list[UUID]:
     return bench.ids(EffectKind.SET_CREDIT_STATUS)
 
 
-def test_due_effects_are_offered_once_oldest_first(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
+def test_due_effects_are_offered_once_oldest_first(
+    bench: Bench, relay: Relay, dispatcher: FakeDispatcher
+) -> None:
     ids = owed(bench, 3)
     relay.offer_once()
     relay.offer_once()
     assert [offer.id for offer in dispatcher.offers] == ids
 
 
-def test_an_effect_that_is_not_due_is_not_offered(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
+def test_an_effect_that_is_not_due_is_not_offered(
+    bench: Bench, relay: Relay, dispatcher: FakeDispatcher
+) -> None:
     owed(bench)
     bench.execute("UPDATE effects SET due_at = now() + interval '1h'")
     assert not relay.offer_once()
     assert dispatcher.offers == []
 
 
-def test_an_offer_that_nobody_answers_is_made_again(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
+def test_an_offer_that_nobody_answers_is_made_again(
+    bench: Bench, relay: Relay, dispatcher: FakeDispatcher
+) -> None:
     # Given an offer, and a broker that is then wiped
     ids = owed(bench)
     relay.offer_once()

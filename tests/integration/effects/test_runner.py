@@ -45,7 +45,9 @@ def test_a_transient_failure_is_tried_again_when_due(bench: Bench) -> None:
     effect_id = submitted(bench)
     bench.credit.fail_with(Transient("LMS answered 503", retry_after_s=100))
     # When the effect is run, and run again too early
-    with pytest.raises(TryFailedError, match=r"credit submitted · exam A · learner 42 · try 1: LMS answered 503"):
+    with pytest.raises(
+        TryFailedError, match=r"credit submitted · exam A · learner 42 · try 1: LMS answered 503"
+    ):
         bench.runner.run(effect_id)
     assert bench.runner.run(effect_id) == "nothing to do"
     # Then it waits at least as long as it was told

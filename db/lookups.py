@@ -1,0 +1,254 @@
+"""What a person may ask: read-only queries, for the command line. Long answers are streamed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from db.models import (
+    Attempt,
+    Effect,
+    EffectKind,
+    EffectState,
+    Exam,
+    HandledCommand,
+    InboxEntry,
+    QuarantinedMessage,
+    Shard,
+    Transition,
+    Try,
+)
+from events.vocabulary import Outcome, OutcomeCode, Status
+
+Row = Mapping[str, Any]
+
+STREAMED_ROWS = 500  # fetched at a time
+
+_ATTEMPT = (
+    Attempt.id,
+    Attempt.exam_id,
+    Attempt.user_id,
+    Attempt.status,
+    Attempt.taking_as_proctored,
+    Attempt.is_sample_attempt,
+    Attempt.external_id,
+    Attempt.started_at,
+    Attempt.completed_at,
+    Attempt.version,
+    Attempt.removed_at,
+)
+_TRANSITION = (
+    Transition.from_status,
+    Transition.to_status,
+    Transition.at,
+    Transition.source,
+    Transition.command_id,
+)
+_COMMAND = (
+    InboxEntry.source,
+    InboxEntry.command_id.label("id"),
+    InboxEntry.type,
+    HandledCommand.outcome,
+    HandledCommand.code,
+    HandledCommand.detail,
+    HandledCommand.handled_at,
+)
+_EFFECT = (
+    Effect.id,
+    Effect.kind,
+    Effect.state,
+    Effect.tries,
+    Effect.target,
+    Effect.due_at,
+    Effect.last_error,
+    Effect.created_at,
+    Effect.done_at,
+)
+_TRY = (Try.number, Try.started_at, Try.finished_at, Try.result, Try.error)
+_QUARANTINED = (
+    QuarantinedMessage.id,
+    QuarantinedMessage.code,
+    QuarantinedMessage.detail,
+    func.octet_length(QuarantinedMessage.body).label("size"),
+    QuarantinedMessage.received_at,
+)
+
+
+# --- attempts --------------------------------------------------------------------------------------------
+
+
+def attempt_history(connection: Connection, exam_id: str, user_id: str) -> dict[str, Any]:
+    """A learner's live attempt at an exam, else the last removed one; its transitions and effects, oldest
+    first. Without any attempt: None and empty lists.
+    """
+    attempt = _first(
+        connection,
+        select(*_ATTEMPT)
+        .where(Attempt.exam_id == exam_id, Attempt.user_id == user_id)
+        .order_by(Attempt.removed_at.desc().nulls_first(), Attempt.created_at.desc(), Attempt.id.desc())
+        .limit(1),
+    )
+    if attempt is None:
+        return {"attempt": None, "transitions": [], "effects": []}
+    attempt_id = attempt["id"]
+    transitions = (
+        select(*_TRANSITION).where(Transition.attempt_id == attempt_id).order_by(Transition.version)
+    )
+    effects = select(*_EFFECT).where(Effect.attempt_id == attempt_id).order_by(Effect.sequence)
+    return {
+        "attempt": attempt,
+        "transitions": _all(connection, transitions),
+        "effects": _all(connection, effects),
+    }
+
+
+def attempts(
+    connection: Connection,
+    *,
+    course_id: str | None = None,
+    exam_id: str | None = None,
+    user_id: str | None = None,
+    status: Status | None = None,
+    removed: bool = False,
+    limit: int | None = None,
+) -> Iterable[Row]:
+    """Attempts, oldest first; None stands for any.
+
+    Parameters:
+        removed: whether to include those that were removed.
+        limit: how many at most; None for all of them.
+    """
+    statement = select(*_ATTEMPT).order_by(Attempt.created_at, Attempt.id).limit(limit)
+    if course_id is not None:
+        statement = statement.join(Exam, Exam.exam_id == Attempt.exam_id).where(Exam.course_id == course_id)
+    if not removed:
+        statement = statement.where(Attempt.removed_at.is_(None))
+    wanted = {Attempt.exam_id: exam_id, Attempt.user_id: user_id, Attempt.status: status}
+    return _stream(connection, _only(statement, wanted))
+
+
+# --- commands --------------------------------------------------------------------------------------------
+
+
+def command(connection: Connection, source: str, command_id: str) -> Row | None:
+    """What became of one command; None when it was never seen."""
+    return _first(
+        connection,
+        _commands().where(InboxEntry.source == source, InboxEntry.command_id == command_id),
+    )
+
+
+def commands(
+    connection: Connection,
+    *,
+    outcome: Outcome | None = None,
+    code: OutcomeCode | None = None,
+    limit: int | None = None,
+) -> Iterable[Row]:
+    """What became of commands, newest first; None stands for any."""
+    statement = (
+        _commands().order_by(HandledCommand.handled_at.desc(), HandledCommand.inbox_id.desc()).limit(limit)
+    )
+    wanted = {HandledCommand.outcome: outcome, HandledCommand.code: code}
+    return _stream(connection, _only(statement, wanted))
+
+
+def _commands() -> Select[Any]:
+    return select(*_COMMAND).join(HandledCommand, HandledCommand.inbox_id == InboxEntry.id)
+
+
+# --- effects ---------------------------------------------------------------------------------------------
+
+
+def effect(connection: Connection, effect_id: UUID) -> Row | None:
+    """An effect with its payload and every try, oldest first; None when there is no such effect."""
+    found = _first(connection, select(*_EFFECT, Effect.payload).where(Effect.id == effect_id))
+    if found is None:
+        return None
+    tries = select(*_TRY).where(Try.effect_id == effect_id).order_by(Try.number)
+    return {**found, "tries": _all(connection, tries)}
+
+
+def effects(
+    connection: Connection,
+    *,
+    state: EffectState | None = None,
+    kind: EffectKind | None = None,
+    limit: int | None = None,
+) -> Iterable[Row]:
+    """Effects, newest first; None stands for any."""
+    statement = select(*_EFFECT).order_by(Effect.created_at.desc(), Effect.sequence.desc()).limit(limit)
+    return _stream(connection, _only(statement, {Effect.state: state, Effect.kind: kind}))
+
+
+def effect_ids(connection: Connection, state: EffectState, kind: EffectKind | None) -> Sequence[UUID]:
+    """The ids of the effects in a state, oldest first."""
+    statement = select(Effect.id).order_by(Effect.sequence)
+    return connection.scalars(_only(statement, {Effect.state: state, Effect.kind: kind})).all()
+
+
+# --- quarantine ------------------------------------------------------------------------------------------
+
+
+def quarantined(connection: Connection, message_id: int) -> Row | None:
+    """A message in quarantine, with its shard, headers and body; None when there is no such message."""
+    whole = (QuarantinedMessage.shard, QuarantinedMessage.headers, QuarantinedMessage.body)
+    return _first(
+        connection, select(*_QUARANTINED, *whole).where(QuarantinedMessage.id == message_id)
+    )
+
+
+def quarantine(connection: Connection, *, limit: int | None = None) -> Iterable[Row]:
+    """The messages in quarantine, oldest first."""
+    return _stream(connection, select(*_QUARANTINED).order_by(QuarantinedMessage.id).limit(limit))
+
+
+# --- the whole -------------------------------------------------------------------------------------------
+
+
+def count_quarantined(connection: Connection) -> int:
+    """How many messages are in quarantine."""
+    return connection.scalar(select(func.count()).select_from(QuarantinedMessage)) or 0
+
+
+def count_effects(connection: Connection) -> dict[str, int]:
+    """How many effects are in each state."""
+    counts = connection.execute(select(Effect.state, func.count()).group_by(Effect.state))
+    found = {state: count for state, count in counts}
+    return {state.value: found.get(state, 0) for state in EffectState}
+
+
+def oldest_pending_s(connection: Connection) -> float | None:
+    """Seconds since the oldest pending effect came to be owed; None when none is pending."""
+    age = func.extract("epoch", func.clock_timestamp() - func.min(Effect.created_at))
+    seconds = connection.scalar(select(age).where(Effect.state == EffectState.PENDING))
+    return None if seconds is None else float(seconds)
+
+
+def count_shards(connection: Connection) -> int:
+    """The number of shards that the database was set up with; 0 when nothing was consumed yet."""
+    return connection.scalar(select(func.count()).select_from(Shard)) or 0
+
+
+def schema_revision(connection: Connection) -> str | None:
+    """The revision of the database's schema; None when it has none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _only(statement: Select[Any], wanted: Mapping[InstrumentedAttribute[Any], Any]) -> Select[Any]:
+    return statement.where(*(column == value for column, value in wanted.items() if value is not None))
+
+
+def _first(connection: Connection, statement: Select[Any]) -> Row | None:
+    return connection.execute(statement).mappings().first()
+
+
+def _all(connection: Connection, statement: Select[Any]) -> list[Row]:
+    return list(connection.execute(statement).mappings())
+
+
+def _stream(connection: Connection, statement: Select[Any]) -> Iterable[Row]:
+    return connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS}).mappings()

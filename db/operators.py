@@ -1,0 +1,145 @@
+"""What a person may do to effects and to the quarantine. Each change is guarded, in the caller's transaction."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.orm import aliased
+
+from db.attempts import notify
+from db.effects import NOW
+from db.models import Effect, EffectState, QuarantinedMessage
+
+RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)
+CANCELLABLE = (EffectState.PENDING, EffectState.FAILED)
+
+
+# --- effects ---------------------------------------------------------------------------------------------
+
+
+def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Make effects pending and due now, with the time that they are retried for starting anew.
+
+    Returns the reason for each effect that was refused and left as it is; the others are done.
+    """
+    locked = _lock(connection, effect_ids, RETRYABLE)
+    overtaken = _overtaken(connection, locked)
+    _change(
+        connection,
+        locked - overtaken.keys(),
+        state=EffectState.PENDING,
+        due_at=NOW,
+        offered_until=None,
+        retrying_since=None,
+    )
+    notify(connection)
+    reasons = {
+        effect_id: f"overtaken: {newer} is newer, and on the same target the newest wins"
+        for effect_id, newer in overtaken.items()
+    }
+    return reasons | _refused(connection, effect_ids, locked, RETRYABLE)
+
+
+def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Cancel effects that are pending or failed. Returns what was refused, as `retry` does."""
+    locked = _lock(connection, effect_ids, CANCELLABLE)
+    _change(connection, locked, state=EffectState.CANCELLED, offered_until=None)
+    return _refused(connection, effect_ids, locked, CANCELLABLE)
+
+
+def _lock(
+    connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]
+) -> set[UUID]:
+    """Lock those of the effects that are in one of the states.
+
+    In the order in which the handler locks the cascades that it folds in, so that the two cannot deadlock.
+    """
+    return set(
+        connection.scalars(
+            select(Effect.id)
+            .where(Effect.id.in_(effect_ids), Effect.state.in_(states))
+            .order_by(Effect.sequence)
+            .with_for_update()
+        )
+    )
+
+
+def _overtaken(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Those of the effects that a claim would supersede, each with the newest effect on its target."""
+    newer = aliased(Effect)
+    rows = connection.execute(
+        select(Effect.id, newer.id)
+        .join(newer, (newer.target == Effect.target) & (newer.sequence > Effect.sequence))
+        .where(Effect.id.in_(effect_ids), newer.state != EffectState.CANCELLED)
+        .order_by(newer.sequence)
+    )
+    return {effect_id: newest for effect_id, newest in rows}
+
+
+def _change(connection: Connection, effect_ids: Collection[UUID], **values: Any) -> None:
+    connection.execute(update(Effect).where(Effect.id.in_(effect_ids)).values(**values))
+
+
+def _refused(
+    connection: Connection,
+    effect_ids: Collection[UUID],
+    locked: Collection[UUID],
+    states: Sequence[EffectState],
+) -> dict[UUID, str]:
+    others = [effect_id for effect_id in effect_ids if effect_id not in locked]
+    rows = connection.execute(select(Effect.id, Effect.state).where(Effect.id.in_(others)))
+    found = {effect_id: state for effect_id, state in rows}
+    allowed = " or ".join(states)
+    return {
+        effect_id: f"is {found[effect_id]}, not {allowed}" if effect_id in found else "no such effect"
+        for effect_id in others
+    }
+
+
+# --- quarantine ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is needed to publish a message in quarantine again. `content_type` as it came, or None."""
+
+    shard: int
+    body: bytes
+    content_type: str | None
+
+
+@contextmanager
+def release(connection: Connection, message_id: int) -> Iterator[Release | None]:
+    """Hand out a message, and delete it when the `with` block ends without an error.
+
+    None when there is no such message. It is locked meanwhile: who asks for the same one at the same time
+    waits, and then gets None.
+    """
+    row = connection.execute(
+        select(
+            QuarantinedMessage.shard,
+            QuarantinedMessage.body,
+            QuarantinedMessage.headers["content-type"].astext.label("content_type"),
+        )
+        .where(QuarantinedMessage.id == message_id)
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        yield None
+        return
+    yield Release(row.shard, row.body, row.content_type)
+    discard(connection, [message_id])
+
+
+def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
+    """Delete messages from the quarantine. Returns those that were there."""
+    return set(
+        connection.scalars(
+            delete(QuarantinedMessage)
+            .where(QuarantinedMessage.id.in_(message_ids))
+            .returning(QuarantinedMessage.id)
+        )
+    )

@@ -1,0 +1,207 @@
+"""One batch, one transaction: the fence, collisions, and commands that fail."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.exc import DBAPIError
+
+from db import shards
+from db.connect import make_engine
+from db.ids import Stamp, stamp
+from db.inbox import Handled, Unreadable
+from db.models import HandledCommand, QuarantinedMessage, Transition
+from db.shards import Fence
+from events.commands import Command
+from events.vocabulary import QuarantineCode
+from tests import commands as c
+from worker.commands import batches as module
+from worker.commands.batches import BadReleaseError, Batches, ShardLostError
+from worker.commands.handler import Handler
+from worker.policies import Policies
+
+LEASE_S = 30.0
+ADDRESS = "ada@example.org"
+
+
+@dataclass(frozen=True, slots=True)
+class Failing(Handler):
+    """A handler in whose transaction something goes wrong, by the command's id."""
+
+    statements: dict[str, str] = field(default_factory=dict)
+    bugs: Sequence[str] = ()
+
+    def apply(self, connection: Connection, commands: Sequence[tuple[Command, Stamp]]) -> list[Handled]:
+        for command, _ in commands:
+            if command.id in self.bugs:
+                raise KeyError(ADDRESS)
+            if command.id in self.statements:
+                connection.execute(text(self.statements[command.id]))
+        return Handler.apply(self, connection, commands)
+
+
+@pytest.fixture
+def fence(engine: Engine) -> Fence:
+    with engine.begin() as connection:
+        shards.ensure_shards(connection, 1)
+        fence = shards.take(connection, 0, "me", LEASE_S)
+    assert fence is not None
+    return fence
+
+
+def batches(engine: Engine, **failures: object) -> Batches:
+    return Batches(engine, Failing(Policies(), True, **failures), LEASE_S)  # type: ignore[arg-type]
+
+
+def outcomes(engine: Engine) -> int:
+    with engine.begin() as connection:
+        return len(connection.execute(select(HandledCommand)).all())
+
+
+def quarantined(engine: Engine) -> list[tuple[str, str]]:
+    with engine.begin() as connection:
+        rows = connection.execute(select(QuarantinedMessage.code, QuarantinedMessage.detail))
+        return [(row.code, row.detail) for row in rows]
+
+
+def setup(number: int = 3) -> list[module.Item]:
+    return [c.received(c.exam(str(n)), f"exam-{n}") for n in range(number)]
+
+
+def test_a_batch_is_committed_and_the_lease_renewed(engine: Engine, fence: Fence) -> None:
+    unreadable = Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", stamp().at)
+    batches(engine).commit(fence, [*setup(), unreadable])
+    assert outcomes(engine) == 3
+    assert quarantined(engine) == [("not_json", "is no JSON")]
+
+
+def test_without_the_fence_nothing_is_committed(engine: Engine, fence: Fence) -> None:
+    # Given another owner
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE shards SET lease_until = now() - interval '1s'"))
+        assert shards.take(connection, 0, "other", LEASE_S) is not None
+    # When the old one comes with a batch, or wants to renew
+    ours = batches(engine)
+    with pytest.raises(ShardLostError):
+        ours.commit(fence, setup())
+    with pytest.raises(ShardLostError):
+        ours.renew(fence)
+    # Then nothing of it is committed
+    assert outcomes(engine) == 0
+
+
+def test_renewing(engine: Engine, fence: Fence) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE shards SET lease_until = now() - interval '1s'"))
+    batches(engine).renew(fence)
+    with engine.begin() as connection:
+        assert shards.take(connection, 0, "other", LEASE_S) is None
+
+
+def test_a_collision_is_run_again(engine: Engine, fence: Fence, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a batch that meets another transaction twice
+    collisions = iter(["40P01", "55P03"])
+    handle = Handler.handle
+
+    def colliding(self: Handler, connection: Connection, *rest: object) -> list[Unreadable]:
+        if state := next(collisions, None):
+            connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$"))
+        return handle(self, connection, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Handler, "handle", colliding)
+    # When it is committed, then it is run until it goes through
+    batches(engine).commit(fence, setup())
+    assert outcomes(engine) == 3
+
+
+def test_a_batch_that_always_collides_ends_the_tenure(engine: Engine, fence: Fence) -> None:
+    deadlock = "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$"
+    with pytest.raises(DBAPIError):
+        batches(engine, statements={"exam-1": deadlock}).commit(fence, setup())
+    assert quarantined(engine) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "detail"),
+    [
+        ("SELECT 1/0", "failed with DataError 22012; mend the cause, then replay it"),
+        (
+            "INSERT INTO courses VALUES ('x'), ('x')",
+            "failed with IntegrityError 23505 pk_courses; mend the cause, then replay it",
+        ),
+    ],
+)
+def test_a_command_that_the_database_refuses_goes_to_quarantine_alone(
+    engine: Engine, fence: Fence, statement: str, detail: str
+) -> None:
+    ours = batches(engine, statements={"exam-1": statement})
+    ours.commit(fence, setup())
+    assert outcomes(engine) == 2
+    assert quarantined(engine) == [("failed", detail)]
+    assert ours.failures == 0
+
+
+def test_a_bug_quarantines_its_command_and_tells_no_data(
+    engine: Engine, fence: Fence, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        batches(engine, bugs=["exam-2"]).commit(fence, setup())
+    assert outcomes(engine) == 2
+    assert quarantined(engine) == [("failed", "failed with KeyError; mend the cause, then replay it")]
+    assert "in apply" in caplog.text
+    assert ADDRESS not in caplog.text
+
+
+def test_three_in_a_row_are_no_accident(engine: Engine, fence: Fence) -> None:
+    # Given a release that fails on every command
+    ours = batches(engine, bugs=[f"exam-{n}" for n in range(1, 4)])
+    # When it handles a batch, then the third failure stops it, and that message is not taken
+    with pytest.raises(BadReleaseError, match="3 commands in a row failed, the last with KeyError"):
+        ours.commit(fence, setup(5))
+    assert outcomes(engine) == 1
+    assert len(quarantined(engine)) == 2
+
+
+def test_a_broken_schema_stops_at_once(engine: Engine, fence: Fence) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE transitions"))
+    with pytest.raises(DBAPIError):
+        batches(engine).commit(
+            fence, [c.received(c.exam("A")), c.received(c.learner()), c.received(c.create("A"))]
+        )
+    assert quarantined(engine) == []
+
+
+def test_an_unreadable_message_that_cannot_be_written_stops(engine: Engine, fence: Fence) -> None:
+    broken = Unreadable(QuarantineCode.NOT_JSON, "\x00", {}, b"", stamp().at)
+    with pytest.raises(BadReleaseError):
+        batches(engine).commit(fence, [broken])
+
+
+def test_a_database_that_is_away_is_waited_for(database_url: str, engine: Engine, fence: Fence) -> None:
+    # Given a connection that the server ends in the middle of a batch
+    ours = make_engine(database_url, application_name="victim")
+    kill = "SELECT pg_terminate_backend(pg_backend_pid())"
+    with pytest.raises(DBAPIError):
+        batches(ours, statements={"exam-1": kill}).commit(fence, setup())
+    ours.dispose()
+    # Then nothing was written and nothing quarantined
+    assert (outcomes(engine), quarantined(engine)) == (0, [])
+
+
+def test_the_history_is_gapless_when_a_middle_command_fails(engine: Engine, fence: Fence) -> None:
+    items: list[module.Item] = [
+        c.received(c.exam("A")),
+        c.received(c.learner()),
+        c.received(c.create("A")),
+        c.received(c.update("A", "started"), "bad"),
+        c.received(c.update("A", "submitted")),
+    ]
+    batches(engine, bugs=["bad"]).commit(fence, items)
+    with engine.begin() as connection:
+        rows = connection.execute(
+            select(Transition.version, Transition.to_status).order_by(Transition.version)
+        )
+        assert [tuple(row) for row in rows] == [(1, "created"), (2, "submitted")]

@@ -1,0 +1,58 @@
+"""From a message to a command, or to the quarantine."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.inbox import Unreadable
+from events.vocabulary import QuarantineCode
+from tests.unit.events.messages import EXAMPLES, encode, event
+from worker.commands.decoding import MAX_HEADERS, decode, storable
+from worker.commands.handler import Received
+from worker.commands.sources import Message
+
+BODY = encode(event(next(iter(EXAMPLES))))
+
+
+def test_a_command_is_understood_and_kept_whole() -> None:
+    received = decode(Message(BODY, None, "application/json", {"trace": 7}))
+    assert isinstance(received, Received)
+    assert received.body == BODY
+    assert received.headers == {"content-type": "application/json", "trace": "7"}
+    assert received.key == (json.loads(BODY)["source"], json.loads(BODY)["id"])
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (Message(b"nonsense", None), QuarantineCode.NOT_JSON),
+        (Message(BODY, None, None, {"compression": "application/x-gzip"}), QuarantineCode.NOT_JSON),
+        (Message(BODY, None, "application/x-python-serialize"), QuarantineCode.NOT_CLOUDEVENT),
+        (Message(b"x" * 70_000, None), QuarantineCode.TOO_LARGE),
+    ],
+)
+def test_what_is_no_command_says_why(message: Message, code: QuarantineCode) -> None:
+    unreadable = decode(message)
+    assert isinstance(unreadable, Unreadable)
+    assert (unreadable.code, unreadable.body) == (code, message.body)
+
+
+@given(
+    st.binary(),
+    st.one_of(st.none(), st.text(), st.just("application/json")),
+    st.dictionaries(st.text(), st.one_of(st.text(), st.binary(), st.integers(), st.none()), max_size=60),
+)
+def test_whatever_comes_can_be_stored(body: bytes, content_type: str | None, headers: dict[str, Any]) -> None:
+    one = decode(Message(body, None, content_type, headers))
+    texts = [*one.headers, *one.headers.values(), *([one.detail] if isinstance(one, Unreadable) else [])]
+    assert len(one.headers) <= MAX_HEADERS
+    for text in texts:
+        assert "\x00" not in text
+        text.encode("utf-8")
+
+
+def test_what_cannot_be_stored_is_marked() -> None:
+    assert storable("a\x00b\ud800c") == "a�b?c"

@@ -1,0 +1,16 @@
+"""How the processes of our own log: plain lines on standard error. (Celery's workers have Celery's format.)"""
+
+import logging
+import time
+
+FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+
+def configure() -> None:
+    """Send every record from INFO up to standard error: time in UTC, level, logger, message."""
+    formatter = logging.Formatter(FORMAT, TIME_FORMAT)
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
