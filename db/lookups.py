@@ -23,7 +23,8 @@ from db.models import (
 )
 from events.vocabulary import Outcome, OutcomeCode, Status
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
+Query = Select[*tuple[Any, ...]]
 
 STREAMED_ROWS = 500  # fetched at a time
 
@@ -94,9 +95,7 @@ def attempt_history(connection: Connection, exam_id: str, user_id: str) -> dict[
     if attempt is None:
         return {"attempt": None, "transitions": [], "effects": []}
     attempt_id = attempt["id"]
-    transitions = (
-        select(*_TRANSITION).where(Transition.attempt_id == attempt_id).order_by(Transition.version)
-    )
+    transitions = select(*_TRANSITION).where(Transition.attempt_id == attempt_id).order_by(Transition.version)
     effects = select(*_EFFECT).where(Effect.attempt_id == attempt_id).order_by(Effect.sequence)
     return {
         "attempt": attempt,
@@ -156,7 +155,7 @@ def commands(
     return _stream(connection, _only(statement, wanted))
 
 
-def _commands() -> Select[Any]:
+def _commands() -> Query:
     return select(*_COMMAND).join(HandledCommand, HandledCommand.inbox_id == InboxEntry.id)
 
 
@@ -196,9 +195,7 @@ def effect_ids(connection: Connection, state: EffectState, kind: EffectKind | No
 def quarantined(connection: Connection, message_id: int) -> Row | None:
     """A message in quarantine, with its shard, headers and body; None when there is no such message."""
     whole = (QuarantinedMessage.shard, QuarantinedMessage.headers, QuarantinedMessage.body)
-    return _first(
-        connection, select(*_QUARANTINED, *whole).where(QuarantinedMessage.id == message_id)
-    )
+    return _first(connection, select(*_QUARANTINED, *whole).where(QuarantinedMessage.id == message_id))
 
 
 def quarantine(connection: Connection, *, limit: int | None = None) -> Iterable[Row]:
@@ -217,7 +214,7 @@ def count_quarantined(connection: Connection) -> int:
 def count_effects(connection: Connection) -> dict[str, int]:
     """How many effects are in each state."""
     counts = connection.execute(select(Effect.state, func.count()).group_by(Effect.state))
-    found = {state: count for state, count in counts}
+    found = {row[0]: row[1] for row in counts}
     return {state.value: found.get(state, 0) for state in EffectState}
 
 
@@ -238,17 +235,19 @@ def schema_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _only(statement: Select[Any], wanted: Mapping[InstrumentedAttribute[Any], Any]) -> Select[Any]:
+def _only(statement: Query, wanted: Mapping[InstrumentedAttribute[Any], Any]) -> Query:
     return statement.where(*(column == value for column, value in wanted.items() if value is not None))
 
 
-def _first(connection: Connection, statement: Select[Any]) -> Row | None:
-    return connection.execute(statement).mappings().first()
+def _first(connection: Connection, statement: Query) -> Row | None:
+    row = connection.execute(statement).first()
+    return None if row is None else row._asdict()
 
 
-def _all(connection: Connection, statement: Select[Any]) -> list[Row]:
-    return list(connection.execute(statement).mappings())
+def _all(connection: Connection, statement: Query) -> list[Row]:
+    return [row._asdict() for row in connection.execute(statement)]
 
 
-def _stream(connection: Connection, statement: Select[Any]) -> Iterable[Row]:
-    return connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS}).mappings()
+def _stream(connection: Connection, statement: Query) -> Iterable[Row]:
+    rows = connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS})
+    return (row._asdict() for row in rows)

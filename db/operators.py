@@ -1,12 +1,10 @@
 """What a person may do to effects and to the quarantine. Each change is guarded, in the caller's transaction."""
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.orm import aliased
 
 from db.attempts import notify
@@ -50,9 +48,7 @@ def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, s
     return _refused(connection, effect_ids, locked, CANCELLABLE)
 
 
-def _lock(
-    connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]
-) -> set[UUID]:
+def _lock(connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]) -> set[UUID]:
     """Lock those of the effects that are in one of the states.
 
     In the order in which the handler locks the cascades that it folds in, so that the two cannot deadlock.
@@ -76,7 +72,7 @@ def _overtaken(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUI
         .where(Effect.id.in_(effect_ids), newer.state != EffectState.CANCELLED)
         .order_by(newer.sequence)
     )
-    return {effect_id: newest for effect_id, newest in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 def _change(connection: Connection, effect_ids: Collection[UUID], **values: Any) -> None:
@@ -91,7 +87,7 @@ def _refused(
 ) -> dict[UUID, str]:
     others = [effect_id for effect_id in effect_ids if effect_id not in locked]
     rows = connection.execute(select(Effect.id, Effect.state).where(Effect.id.in_(others)))
-    found = {effect_id: state for effect_id, state in rows}
+    found = {row.id: row.state for row in rows}
     allowed = " or ".join(states)
     return {
         effect_id: f"is {found[effect_id]}, not {allowed}" if effect_id in found else "no such effect"
@@ -102,23 +98,12 @@ def _refused(
 # --- quarantine ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """What is needed to publish a message in quarantine again. `content_type` as it came, or None."""
+def lock_message(connection: Connection, message_id: int) -> Row[Any] | None:
+    """Lock a message, and return its shard, body and content_type (None when it had none).
 
-    shard: int
-    body: bytes
-    content_type: str | None
-
-
-@contextmanager
-def release(connection: Connection, message_id: int) -> Iterator[Release | None]:
-    """Hand out a message, and delete it when the `with` block ends without an error.
-
-    None when there is no such message. It is locked meanwhile: who asks for the same one at the same time
-    waits, and then gets None.
+    None when there is no such message. Who asks for the same one at the same time waits.
     """
-    row = connection.execute(
+    return connection.execute(
         select(
             QuarantinedMessage.shard,
             QuarantinedMessage.body,
@@ -127,11 +112,6 @@ def release(connection: Connection, message_id: int) -> Iterator[Release | None]
         .where(QuarantinedMessage.id == message_id)
         .with_for_update()
     ).one_or_none()
-    if row is None:
-        yield None
-        return
-    yield Release(row.shard, row.body, row.content_type)
-    discard(connection, [message_id])
 
 
 def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:

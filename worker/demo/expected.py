@@ -146,9 +146,7 @@ class _Oracle:
             key = user_id, exam.exam_id
             if key not in self.attempts:
                 self._begin(key, new_attempt(exam))
-            decision = decide(
-                self.attempts[key], Status.DECLINED, self._policy(exam), cascade_effects=False
-            )
+            decision = decide(self.attempts[key], Status.DECLINED, self._policy(exam), cascade_effects=False)
             self._carry_out(user_id, exam, decision)
 
     def _begin(self, key: tuple[str, str], attempt: Attempt) -> None:

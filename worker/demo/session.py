@@ -54,9 +54,14 @@ class Session:
         return f"demo-{self.run}"
 
     @property
+    def mail_domain(self) -> str:
+        """What the addresses of its learners end with."""
+        return mail_domain_of(self.run)
+
+    @property
     def exam_ids(self) -> list[str]:
         """The exams that exist."""
-        return [data.exam_id for data in self._data() if isinstance(data, ExamUpsert)]
+        return list(dict.fromkeys(data.exam_id for data in self._data() if isinstance(data, ExamUpsert)))
 
     @property
     def learner_ids(self) -> list[str]:
@@ -64,13 +69,17 @@ class Session:
         return list(dict.fromkeys(data.user_id for data in self._data() if isinstance(data, LearnerUpsert)))
 
     def _data(self) -> Iterator[CommandData]:
-        published_twice = {message.id: message for message in self.messages if isinstance(message, Command)}
-        return (command.data for command in published_twice.values())
+        return (message.data for message in self.messages if isinstance(message, Command))
 
 
 def source_of(run: str) -> str:
     """Who publishes the session."""
     return f"/demo/{run}"
+
+
+def mail_domain_of(run: str) -> str:
+    """Where the learners of a session have their mail."""
+    return f"{run}.example.org"
 
 
 def generate(run: str, *, seed: int, start: datetime, learners: int = LEARNERS) -> Session:
@@ -131,7 +140,7 @@ def _learner(run: str, user_id: str, number: int) -> CommandData:
     return LearnerUpsert(
         user_id=user_id,
         username=user_id,
-        email=f"learner-{number}@{run}.example.org",
+        email=f"learner-{number}@{mail_domain_of(run)}",
         full_name=f"Learner No. {number}" if number % 5 else None,
     )
 

@@ -5,7 +5,6 @@ a second resets each of them. So the calls run on one event loop in a thread of 
 cancels whatever is going on: the name look-up, the connect, the headers, the body.
 """
 
-import asyncio
 import json
 import math
 import re
@@ -17,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from ssl import create_default_context
 
+import anyio
 import httpx
 
 from worker.errors import ConfigurationError, Permanent, ServiceError, Transient
@@ -123,6 +123,7 @@ class HttpLms:
                     headers=self._headers,
                     verify=create_default_context(),
                     timeout=httpx.Timeout(None),  # the deadline covers all of it
+                    limits=httpx.Limits(max_connections=None),  # as many as there are threads that call
                     trust_env=False,
                     follow_redirects=False,
                 )
@@ -158,7 +159,8 @@ class _Answer:
 
 async def _answer_to(client: httpx.AsyncClient, call: _Call, deadline: Deadline) -> _Answer:
     try:
-        async with asyncio.timeout(deadline.remaining_s()):
+        # Not asyncio.timeout(): cancelled that way, httpx's pool loses a connection now and then, for good.
+        with anyio.fail_after(deadline.remaining_s()):
             return await _exchange(client, call)
     except TimeoutError:
         raise deadline.late(str(call)) from None

@@ -20,7 +20,7 @@ class LogLms:
     ) -> None:
         """Log the call. Ids are quoted with %r, so that no id can forge a log line."""
         logger.info(
-            "credit %s: user %r, course %r, %s %r, effect %s",
+            "credit set to %s: user %r, course %r, %s %r, effect %s",
             status,
             requirement.user_id,
             requirement.course_id,

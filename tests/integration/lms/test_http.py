@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import UUID
 
+import httpx
+import psutil
 import pytest
 import trustme
 
@@ -328,6 +330,29 @@ def test_after_a_time_out_the_client_works_on() -> None:
         assert isinstance(failure_of(lms, Deadline.after(0.1)), Transient)
         reference.latency_s = 0
         set_credit(lms)
+
+
+def test_time_outs_leave_no_connection_behind() -> None:
+    keys = [CallKey(UUID(int=number), number) for number in range(300)]
+    with (
+        ReferenceLms(latency_s=60) as reference,
+        client(reference.url) as lms,
+        ThreadPoolExecutor(16) as threads,
+    ):
+
+        def times_out(key: CallKey) -> None:
+            with pytest.raises(Transient):
+                lms.set_status(REQUIREMENT, "submitted", key, Deadline.after(0.05))
+
+        list(threads.map(times_out, keys))
+        reference.latency_s = 0
+        set_credit(lms)
+
+        port = httpx.URL(reference.url).port
+        ours = [
+            one for one in psutil.Process().net_connections("tcp") if one.raddr and one.raddr.port == port
+        ]
+        assert [one.status for one in ours].count(psutil.CONN_ESTABLISHED) == 1  # the last one, kept alive
 
 
 def test_closing_twice_or_unused_is_fine() -> None:

@@ -178,17 +178,6 @@ def test_once_the_mail_is_accepted_it_is_sent(reply: str | None) -> None:
     assert server.heard[:5] == ["EHLO", "MAIL", "RCPT", "DATA", "."]
 
 
-def test_once_the_mail_is_accepted_even_the_deadline_does_not_matter() -> None:
-    replies = Replies({"QUIT": None})
-
-    def never_says_goodbye(connection: socket.socket) -> None:
-        replies(connection)
-        drip(connection, b"", b"2")
-
-    with scripted(never_says_goodbye) as mailer:
-        mailer.send(mail(), Deadline.after(2))
-
-
 def test_nobody_there_is_transient() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -79,7 +79,7 @@ def rabbitmq_publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
 
     monkeypatch.setattr(Channel, "_put", put)
     publisher = Publisher("amqp://", source="/lms/acme", shards=2)
-    publisher._connection = Connection("memory://")  # type: ignore[no-untyped-call]
+    publisher._connection = Connection("memory://")
     return publisher
 
 
@@ -89,7 +89,7 @@ def messages_in(shard: int) -> list[Any]:
 
 
 def commands_in(shard: int) -> list[Command]:
-    with Connection("memory://") as connection:  # type: ignore[no-untyped-call]
+    with Connection("memory://") as connection:
         channel = connection.default_channel
         return [parse(channel.message_to_python(raw).body, raw["content-type"]) for raw in messages_in(shard)]
 
@@ -183,7 +183,7 @@ class TestRaw:
         publisher.publish_raw(body, 2, "text/plain")
 
         [message] = messages_in(2)
-        with Connection("memory://") as connection:  # type: ignore[no-untyped-call]
+        with Connection("memory://") as connection:
             assert connection.default_channel.message_to_python(message).body == body
         assert message["content-type"] == "text/plain"
 

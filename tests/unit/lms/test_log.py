@@ -26,7 +26,7 @@ def test_each_call_is_one_line_of_ids(log: pytest.LogCaptureFixture) -> None:
 
     effect = "effect 00000000-0000-0000-0000-000000000007"
     assert log.messages == [
-        f"credit submitted: user '42', course 'course-1', proctored_exam 'block-1', {effect}",
+        f"credit set to submitted: user '42', course 'course-1', proctored_exam 'block-1', {effect}",
         f"credit removed: user '42', course 'course-1', proctored_exam 'block-1', {effect}",
         "credit state asked: user '42', course 'course-1'",
     ]

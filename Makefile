@@ -1,0 +1,51 @@
+# Everything that a person or CI does here. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED) ## Create .venv from the pinned constraints; does nothing when it is current
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv --clear $(VENV)
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+.PHONY: demo
+demo: install ## Run the main job on embedded engines, and check every learner's credit
+	$(BIN)/invigilator demo
+
+.PHONY: test
+test: install ## Run all tests
+	$(BIN)/pytest --cov --cov-report=
+
+.PHONY: lint
+lint: install ## Check style, types and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: coverage
+coverage: test ## Fail unless rules, commands, effects and contracts are covered, branch by branch
+	$(BIN)/coverage report --fail-under=100
+
+.PHONY: check
+check: lint coverage ## All gates: what CI runs
+
+.PHONY: schemas
+schemas: install ## Generate docs/schemas from the contracts
+	$(BIN)/python -m events.schemas docs/schemas
+
+.PHONY: clean
+clean: ## Remove the environment, caches, and the embedded engines' data
+	rm -rf $(VENV) .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

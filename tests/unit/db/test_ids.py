@@ -1,0 +1,28 @@
+"""Stamps: ids that sort by time and come out the same again."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from db.ids import stamp
+
+NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
+
+
+def test_a_stamp_gives_the_same_ids_again() -> None:
+    one = stamp(NOW)
+    first = list(islice(one.ids(), 5))
+    assert list(islice(one.ids(), 5)) == first
+    assert len(set(first)) == 5
+    assert first == sorted(first)
+
+
+def test_ids_are_version_7_and_sort_by_time() -> None:
+    earlier, later = next(stamp(NOW).ids()), next(stamp(NOW + timedelta(milliseconds=1)).ids())
+    assert earlier.version == later.version == 7
+    assert earlier < later
+    assert earlier.int >> 80 == int(NOW.timestamp() * 1000)
+
+
+def test_two_stamps_of_one_moment_share_no_id() -> None:
+    ids = [next(stamp(NOW).ids()) for _ in range(1000)]
+    assert len(set(ids)) == 1000

@@ -1,0 +1,22 @@
+"""The command line's way to the broker."""
+
+from events.publisher import Publisher
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+
+SOURCE = "/invigilator/cli"
+
+
+def open_publisher(settings: Settings) -> Publisher:
+    """A publisher on the broker of resolved settings. Nothing connects yet.
+
+    Raises:
+        ConfigurationError: the broker's URL cannot be right.
+    """
+    assert settings.broker_url is not None
+    try:
+        return Publisher(
+            settings.broker_url.get_secret_value(), source=SOURCE, shards=settings.command_shards
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"INVIGILATOR_BROKER_URL: {error}") from None

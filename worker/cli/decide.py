@@ -1,0 +1,157 @@
+"""`invigilator decide`: what the rules say, a line for a line, touching nothing."""
+
+import json
+import re
+import sys
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from events.vocabulary import Status
+from worker.rules.attempts import Attempt
+from worker.rules.decisions import decide as decide_change
+from worker.rules.policy import PRESETS, Policy, PolicyError, policy_from
+
+MAX_ERROR_CHARS = 300  # an error may name a key, which the sender chose
+BASE = PRESETS["provider"]
+
+CASE = (
+    "from_status",
+    "to_status",
+    "taking_as_proctored",
+    "is_sample_attempt",
+    "started_at",
+    "cascade_effects",
+    "policy",
+)
+ANSWER = (
+    "outcome",
+    "code",
+    "status",
+    "credit",
+    "cascade",
+    "email",
+    "set_started_at",
+    "set_completed_at",
+    "clear_proctoring",
+)
+
+_STATUSES = {status.value: status for status in Status}
+_TIME = re.compile(  # RFC 3339
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:([0-9]{2})(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+class CaseError(ValueError):
+    """A line is no case; the message says what is wrong with it."""
+
+
+def decide() -> None:
+    """Answer each line of standard input with what the rules decide.
+
+    A line is JSON, such as {"from_status": "started", "to_status": "submitted", "taking_as_proctored": true,
+    "is_sample_attempt": false, "started_at": null, "cascade_effects": true, "policy": {"preset": "platform"}}.
+    """
+    for line in sys.stdin.buffer:
+        sys.stdout.write(answer(line) + "\n")
+        sys.stdout.flush()  # whoever asks line by line waits for it
+
+
+def answer(line: bytes) -> str:
+    """The answer to one line, as one line of JSON: a decision, or what is wrong with the line."""
+    try:
+        case = _read(line)
+        decision = decide_change(
+            _attempt(case),
+            _to_status(case),
+            _policy(case.get("policy", {})),
+            cascade_effects=_flag(case, "cascade_effects", True),
+        )
+    except CaseError as error:
+        return json.dumps({"error": str(error)[:MAX_ERROR_CHARS]})
+    return json.dumps({name: getattr(decision, name) for name in ANSWER})
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    if not line.strip():
+        raise CaseError("the line is empty")
+    try:
+        case = _decoder.decode(line.decode("utf-8").strip())
+    except UnicodeDecodeError as error:
+        raise CaseError(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise CaseError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise CaseError("not JSON: nested too deeply") from None
+    except ValueError as error:
+        # NaN and the like; and Python refuses to read integers of thousands of digits.
+        raise CaseError(f"not JSON: {error}") from None
+    if not isinstance(case, dict):
+        raise CaseError("must be a JSON object")
+    unknown = case.keys() - set(CASE)
+    if unknown:
+        raise CaseError(f"{min(unknown)}: is not a known key; they are {', '.join(CASE)}")
+    return case
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _attempt(case: dict[str, Any]) -> Attempt:
+    name = case.get("from_status")
+    status = _STATUSES.get(name) if isinstance(name, str) else None
+    if status is None:
+        raise CaseError(f"from_status: must be one of {', '.join(_STATUSES)}")
+    return Attempt(
+        status,
+        taking_as_proctored=_flag(case, "taking_as_proctored"),
+        is_sample_attempt=_flag(case, "is_sample_attempt"),
+        started_at=_time(case.get("started_at")),
+    )
+
+
+def _to_status(case: dict[str, Any]) -> str | None:
+    to_status = case.get("to_status", 0)
+    if to_status is not None and not isinstance(to_status, str):
+        raise CaseError("to_status: must be a string or null")
+    return to_status
+
+
+def _flag(case: dict[str, Any], key: str, default: bool | None = None) -> bool:
+    flag = case.get(key, default)
+    if not isinstance(flag, bool):
+        raise CaseError(f"{key}: must be true or false")
+    return flag
+
+
+def _time(text: Any) -> datetime | None:
+    if text is None:
+        return None
+    matched = _TIME.fullmatch(text) if isinstance(text, str) else None
+    if matched:
+        if matched[1] == "60":  # no datetime can hold a leap second
+            text = f"{text[:17]}59{text[19:]}"
+        try:
+            return datetime.fromisoformat(text.upper())
+        except ValueError:
+            pass
+    raise CaseError("started_at: must be a time such as 2026-03-01T09:00:00Z, or null")
+
+
+def _policy(settings: Any) -> Policy:
+    if not isinstance(settings, dict):
+        raise CaseError("policy: must be an object")
+    return _policy_of(json.dumps(settings)) if settings else BASE
+
+
+@lru_cache(maxsize=1000)
+def _policy_of(text: str) -> Policy:
+    # Thousands of cases have few policies between them.
+    try:
+        return policy_from(json.loads(text), BASE)
+    except PolicyError as error:
+        raise CaseError(f"policy: {error}") from None

@@ -1,0 +1,112 @@
+"""`invigilator`: the entry point, and what becomes of errors: exit status 0 done, 1 failed, 2 wrong usage."""
+
+import os
+import sys
+from collections.abc import Sequence
+from traceback import extract_tb
+from typing import Annotated, NoReturn
+
+import typer
+from typer.main import get_command
+
+from events.errors import InvigilatorError
+from worker.cli import attempts, commands, decide, demo, effects, publish, quarantine, system
+from worker.cli.output import warn
+
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
+
+app = typer.Typer(add_completion=False)
+app.add_typer(system.app)
+app.command("publish")(publish.publish)
+app.add_typer(attempts.app, name="attempts")
+app.add_typer(commands.app, name="commands")
+app.add_typer(effects.app, name="effects")
+app.add_typer(quarantine.app, name="quarantine")
+app.command("decide")(decide.decide)
+app.command("demo")(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"invigilator {version('invigilator')}")
+        raise typer.Exit
+
+
+@app.callback()
+def invigilator(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Keeps the record of online exam attempts, and never loses what must follow from them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command.
+
+    Parameters:
+        arguments: what follows `invigilator`; those of the process by default.
+
+    Raises:
+        SystemExit: always, with the exit status.
+    """
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        # Not `app()`: that would print errors its own way.
+        command = get_command(app)
+        status = command.main(arguments, prog_name="invigilator", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has gone (`| head`). Python flushes once more at the end, and must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except typer.TyperException as error:
+        warn(_explain_usage(error))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - a person gets one line, never a traceback
+        warn(_explain(error))
+        return 1
+    return status or 0
+
+
+def _explain_usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "invigilator"
+    return f"{error.format_message().rstrip('.')}; see `{path} --help`"
+
+
+def _explain(error: Exception) -> str:
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(error, InvigilatorError):
+        return str(error)
+    if isinstance(error, DBAPIError):
+        return _explain_database(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or type(error).__name__}: {error.filename or 'check the system'}"
+    # Its own text may quote anything.
+    *_, place = extract_tb(error.__traceback__)
+    return f"unexpected {type(error).__name__} at {place.filename}:{place.lineno}; please report it"
+
+
+def _explain_database(error: Exception) -> str:
+    from sqlalchemy.exc import DBAPIError
+
+    from db.errors import Failure, brief, classify
+
+    assert isinstance(error, DBAPIError)
+    if getattr(error.orig, "pgcode", None) in ("42P01", "42703"):  # undefined table, undefined column
+        return "the database does not have the schema of this release: run `invigilator migrate`"
+    advice = {
+        Failure.AWAY: "check that the database is up and that INVIGILATOR_DATABASE_URL is right",
+        Failure.AGAIN: "another transaction was in the way; try again",
+    }.get(classify(error), "see the database's log")
+    return f"{brief(error)}; {advice}"

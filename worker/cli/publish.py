@@ -1,0 +1,105 @@
+"""`invigilator publish`: commands from a file, onto the queue."""
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from events.errors import InvalidMessageError, PublishError
+from worker.cli.output import AsJson, to_json, warn
+
+if TYPE_CHECKING:
+    from events.commands import Command
+
+MAX_PROBLEMS = 20
+
+Numbered = list[tuple[int, "Command"]]
+
+
+def publish(
+    file: Annotated[
+        typer.FileBinaryRead,
+        typer.Argument(help="A file of JSON lines; - is standard input.", metavar="FILE|-"),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Publish commands: a CloudEvent on each line.
+
+    id, source, time and specversion may be left out and are filled in. If one line is wrong, nothing is
+    published.
+    """
+    from worker.cli.broker import open_publisher
+    from worker.embedded.discovery import resolve
+    from worker.settings import load
+
+    commands = _read(file)
+    settings = resolve(load(), database=False)
+    with open_publisher(settings) as publisher:
+        for done, (number, command) in enumerate(commands):
+            try:
+                publisher.publish(command)
+            except PublishError as error:
+                raise PublishError(
+                    f"line {number}, id {command.id}: {error}; the {done} before it are published", command.id
+                ) from error
+    typer.echo(to_json({"published": len(commands)}) if as_json else f"published: {len(commands)}")
+
+
+def _read(lines: Iterable[bytes]) -> Numbered:
+    commands: Numbered = []
+    problems = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            commands.append((number, read_command(line)))
+        except InvalidMessageError as error:
+            problems += 1
+            if problems <= MAX_PROBLEMS:
+                warn(f"line {number}: {error}")
+    if problems > MAX_PROBLEMS:
+        warn(f"and {problems - MAX_PROBLEMS} lines more")
+    if problems:
+        raise typer.Exit(1)
+    return commands
+
+
+def read_command(line: bytes) -> "Command":
+    """Read a command, with what may be left out filled in.
+
+    Raises:
+        InvalidMessageError: it is no valid command, as `events.envelope.parse` says.
+    """
+    from events.envelope import parse
+
+    return parse(_filled(line.strip()))
+
+
+def _filled(line: bytes) -> bytes:
+    try:
+        event = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return line  # `parse` says what is wrong with it
+    if not isinstance(event, dict):
+        return line
+    missing = {name: value for name, value in _defaults().items() if name not in event}
+    if not missing:
+        return line
+    # The line itself stays as it is: reading and writing it would hide a member that is there twice.
+    head = json.dumps(missing).removesuffix("}").encode("ascii")
+    return head + (b"," if event else b"") + line[1:]
+
+
+def _defaults() -> dict[str, Any]:
+    from datetime import UTC, datetime
+    from uuid import uuid4
+
+    from worker.cli.broker import SOURCE
+
+    return {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": SOURCE,
+        "time": datetime.now(UTC).isoformat(),
+    }

@@ -1,0 +1,120 @@
+"""`invigilator quarantine`: the messages that were no valid commands."""
+
+from base64 import b64encode
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from events.errors import InvigilatorError, PublishError
+from worker.cli.output import (
+    AsJson,
+    AsJsonLines,
+    Limit,
+    Row,
+    print_document,
+    print_done,
+    print_rows,
+    rows_wanted,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from events.publisher import Publisher
+
+COLUMNS = ("id", "received_at", "code", "size", "detail")
+NO_SUCH_MESSAGE = "no such message"
+MAX_CONTENT_TYPE = 255  # bytes; AMQP carries no more
+
+# PostgreSQL's bigint; beyond it there is no message.
+MessageId = Annotated[int, typer.Argument(help="The message's id.", metavar="ID", min=1, max=2**63 - 1)]
+MessageIds = Annotated[
+    list[int], typer.Argument(help="Ids of messages.", metavar="ID...", min=1, max=2**63 - 1)
+]
+
+app = typer.Typer(help="Look at messages that are no valid commands, replay and discard them.")
+
+
+@app.command("list")
+def list_(limit: Limit = None, as_json: AsJsonLines = False) -> None:
+    """List the messages in quarantine, oldest first."""
+    from db import lookups
+    from worker.cli.database import reading
+
+    with reading() as connection:
+        print_rows(lookups.quarantine(connection, limit=rows_wanted(limit, as_json)), COLUMNS, as_json)
+
+
+@app.command("show")
+def show(message_id: MessageId, as_json: AsJson = False) -> None:
+    """Show a message whole. Its body may hold personal data."""
+    from db import lookups
+    from worker.cli.database import reading
+
+    with reading() as connection:
+        found = lookups.quarantined(connection, message_id)
+    if found is None:
+        raise InvigilatorError("no such message; `invigilator quarantine list` names those that there are")
+    print_document(_readable(found), as_json)
+
+
+def _readable(message: Row) -> dict[str, Any]:
+    body = bytes(message["body"])
+    try:
+        return {**message, "body": body.decode("utf-8"), "body_encoding": "utf-8"}
+    except UnicodeDecodeError:
+        return {**message, "body": b64encode(body).decode("ascii"), "body_encoding": "base64"}
+
+
+@app.command("replay")
+def replay(message_ids: MessageIds, as_json: AsJson = False) -> None:
+    """Publish messages again as they came, at the end of their queue; they leave the quarantine."""
+    from worker.cli.broker import open_publisher
+    from worker.cli.database import open_engine
+    from worker.embedded.discovery import resolve
+    from worker.settings import load
+
+    settings = resolve(load())
+    refused: dict[int, str] = {}
+    chosen = list(dict.fromkeys(message_ids))
+    with open_engine(settings) as engine, open_publisher(settings) as publisher:
+        away: str | None = None
+        for message_id in chosen:
+            try:
+                reason = away or _replay(engine, publisher, message_id)
+            except PublishError as error:  # the others would only wait for the same
+                reason = away = str(error)
+            if reason:
+                refused[message_id] = reason
+    print_done("replayed", len(chosen) - len(refused), refused, as_json)
+
+
+def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | None:
+    """Replay one message; returns why not, if not."""
+    from db import operators
+    from events.envelope import CONTENT_TYPE
+    from worker.cli.database import writing
+
+    with writing(engine) as connection:
+        message = operators.lock_message(connection, message_id)
+        if message is None:
+            return NO_SUCH_MESSAGE
+        if message.shard >= publisher.shards:
+            return f"its shard {message.shard} does not exist any more: publish its body anew"
+        content_type = (message.content_type or CONTENT_TYPE).encode()[:MAX_CONTENT_TYPE]
+        # First publish, then delete: a message that is there twice is recognised, a lost one is not.
+        publisher.publish_raw(message.body, message.shard, content_type.decode("utf-8", "ignore"))
+        operators.discard(connection, [message_id])
+    return None
+
+
+@app.command("discard")
+def discard(message_ids: MessageIds, as_json: AsJson = False) -> None:
+    """Delete messages for good."""
+    from db import operators
+    from worker.cli.database import open_engine, writing
+
+    with open_engine() as engine, writing(engine) as connection:
+        deleted = operators.discard(connection, message_ids)
+    refused = {message_id: NO_SUCH_MESSAGE for message_id in message_ids if message_id not in deleted}
+    print_done("discarded", len(deleted), refused, as_json)
