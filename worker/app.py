@@ -1,6 +1,5 @@
 """The Celery application (`celery -A worker.app worker …`) and its tasks: shells around `Runner.run`."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from celery.signals import worker_init
 from kombu.exceptions import OperationalError
 
 from db.effects import Offer
+from events.errors import InvigilatorError
 from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.runner import Runner
 from worker.effects.running import TryFailedError
@@ -24,26 +25,22 @@ app.config_from_object("celeryconfig")
 app.add_defaults(lambda: {"broker_url": broker_url(resolve(load(), database=False))})
 
 
-class _Process:
-    """The runner of this process, made when its first task runs."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runner: Runner | None = None
-
-    def runner(self) -> Runner:
-        """The runner; every thread gets the same."""
-        with self._lock:
-            if self._runner is None:
-                self._runner = runner(resolve(load(), broker=False))
-            return self._runner
+_runner: Runner | None = None
 
 
-_process = _Process()
+@worker_init.connect  # type: ignore[untyped-decorator]
+def start(**_: Any) -> None:
+    """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes any."""
+    global _runner  # Celery knows one application per process, and so do its tasks
+    try:
+        _runner = runner(resolve(load(), broker=False))
+    except InvigilatorError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def _run(effect_id: str) -> str:
-    return _process.runner().run(UUID(effect_id))
+    assert _runner is not None, "the worker has not been started"
+    return _runner.run(UUID(effect_id))
 
 
 # `throws`: a failed try is recorded and shown in Flower; a traceback in the log would add nothing.
@@ -116,8 +113,16 @@ class CeleryDispatcher:
 
     @contextmanager
     def _broker(self) -> Iterator[Any]:
-        with self.celery.pool.acquire(block=True) as connection:
-            try:
-                yield connection
-            except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-                raise Transient(f"the broker is away ({type(error).__name__})") from error
+        pool = self.celery.pool
+        connection = pool.acquire(block=True)
+        try:
+            yield connection
+        except Exception as error:
+            # A connection that broke does not come back by itself.
+            pool.replace(connection)
+            if isinstance(
+                error, (OperationalError, *connection.connection_errors, *connection.channel_errors)
+            ):
+                raise Transient(f"the broker is away: {type(error).__name__}") from error
+            raise
+        connection.release()

@@ -1,4 +1,4 @@
-"""The file of policies: which provider wants what (rules.md, "Policies")."""
+"""The file of policies: which provider wants what (docs/rules.md, "Policies")."""
 
 import tomllib
 from collections.abc import Mapping

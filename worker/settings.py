@@ -20,7 +20,7 @@ Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
 class Settings(BaseSettings):
-    """The settings of one process; `docs/configuration.md` describes each. Secrets print as `**********`."""
+    """The settings of one process; the README describes each. Secrets print as `**********`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True

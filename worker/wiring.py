@@ -1,5 +1,7 @@
 """Where everything is put together: from settings to objects."""
 
+import logging
+
 from sqlalchemy import Engine
 
 from db.connect import make_engine
@@ -47,7 +49,13 @@ def handler(settings: Settings) -> Handler:
 
 
 def runner(settings: Settings) -> Runner:
-    """What runs the effects of one worker process."""
+    """What runs the effects of one worker process.
+
+    Raises:
+        ConfigurationError: a setting is missing, or the file of policies is wrong.
+    """
+    # One line for each request, with the learner's and the course's id, is more than a log wants to hold.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     return Runner(
         Tools(
             engine=database_engine(settings, "effects"),

@@ -124,7 +124,7 @@ class Fold:
         return exam
 
     def decline_siblings(self, cascade: Cascade, cause: Cause) -> None:
-        """Carry out a cascade (rules.md, "Cascade")."""
+        """Carry out a cascade (docs/rules.md, "Cascade")."""
         payload = cascade.payload
         of_cascade = Cause(cascade.source, cascade.command_id, cause.at, cause.ids, cascade.id)
         siblings = siblings_to_decline(

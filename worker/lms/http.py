@@ -1,4 +1,4 @@
-"""The LMS over HTTP: credit and instructor service, as `docs/contract` describes the calls.
+"""The LMS over HTTP: credit and instructor service, as docs/contract.md describes the calls.
 
 A synchronous HTTP client cannot keep a deadline: its time-outs are per read, and a server that drips a byte
 a second resets each of them. So the calls run on one event loop in a thread of its own, where a deadline

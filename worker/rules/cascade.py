@@ -1,4 +1,4 @@
-"""Which sibling exams does a cascade decline? (rules.md, "Cascade")."""
+"""Which sibling exams does a cascade decline? (docs/rules.md, "Cascade")."""
 
 from collections.abc import Iterable, Mapping
 

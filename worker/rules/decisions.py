@@ -1,4 +1,4 @@
-"""May an attempt change, and what follows? (rules.md, "Update status" and "Create and remove")."""
+"""May an attempt change, and what follows? (docs/rules.md, "Update status" and "Create and remove")."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -53,7 +53,7 @@ def decide_update(
     cascade_effects: bool = True,
     if_missing: IfMissing = IfMissing.REJECT,
 ) -> Decision:
-    """Decide an update-status command (rules.md, "Update status", steps 1 to 6).
+    """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 6).
 
     Parameters:
         exam: the exam, or None when nobody has told us of it.
@@ -74,7 +74,7 @@ def decide_update(
 def decide(
     attempt: Attempt, to_status: str | None, policy: Policy, *, cascade_effects: bool = True
 ) -> Decision:
-    """Decide a change of status of an attempt that exists (rules.md, "Update status", steps 2 to 6)."""
+    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 6)."""
     current = attempt.status
     if to_status not in _STATUSES:
         return rejected(OutcomeCode.UNKNOWN_STATUS, current)
@@ -100,7 +100,7 @@ def _alias(current: Status, asked: Status, policy: Policy) -> Status:
 
 
 def is_illegal(current: Status, target: Status) -> bool:
-    """Whether an attempt may not go from `current` to `target` (rules.md, step 3)."""
+    """Whether an attempt may not go from `current` to `target` (docs/rules.md, step 3)."""
     return current in COMPLETED and (target in INCOMPLETE or target is Status.ERROR)
 
 

@@ -1,4 +1,4 @@
-"""The settings that a proctoring provider may choose, and their two presets (rules.md, "Policies")."""
+"""The settings that a proctoring provider may choose, and their two presets (docs/rules.md, "Policies")."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

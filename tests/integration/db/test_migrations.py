@@ -71,5 +71,3 @@ def test_a_migration_gives_up_on_a_locked_table(database_url: str) -> None:
     with holder.begin() as connection:
         assert migrate.is_current(connection)
     holder.dispose()
-
-

@@ -1,0 +1,311 @@
+"""What a person may ask of the record."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine
+
+from tests import commands as c
+from tests.commandline import CommandLine
+from tests.integration.cli.conftest import Record
+
+ATTEMPT = [
+    "id",
+    "exam_id",
+    "user_id",
+    "status",
+    "taking_as_proctored",
+    "is_sample_attempt",
+    "external_id",
+    "started_at",
+    "completed_at",
+    "version",
+    "removed_at",
+]
+EFFECT = ["id", "kind", "state", "tries", "target", "due_at", "last_error", "created_at", "done_at"]
+COMMAND = ["source", "id", "type", "outcome", "code", "detail", "handled_at"]
+
+
+def is_time(text: str) -> bool:
+    return text.endswith("Z") and datetime.fromisoformat(text).tzinfo == UTC
+
+
+def test_an_attempt_with_its_history_and_effects(cli: CommandLine, record: Record) -> None:
+    # Given a learner who has submitted
+    record.handle(
+        c.received(c.create("A", taking_as_proctored=True, external_id="EXT"), "create"),
+        c.received(c.update("A", "started"), "start"),
+        c.received(c.update("A", "submitted"), "submit"),
+    )
+    # When the attempt is asked for
+    ran = cli("attempts", "show", "--exam", "A", "--user", 42, "--json")
+    # Then everything about it is there
+    assert (ran.status, ran.err) == (0, "")
+    assert list(ran.json) == ["attempt", "transitions", "effects"]
+    attempt = ran.json["attempt"]
+    assert list(attempt) == ATTEMPT
+    assert (attempt["status"], attempt["version"], attempt["external_id"]) == ("submitted", 3, "EXT")
+    assert attempt["taking_as_proctored"] is True
+    assert is_time(attempt["started_at"])
+    assert is_time(attempt["completed_at"])
+    assert attempt["removed_at"] is None
+    history = [(step["from_status"], step["to_status"]) for step in ran.json["transitions"]]
+    assert history == [(None, "created"), ("created", "started"), ("started", "submitted")]
+    last = ran.json["transitions"][-1]
+    assert list(last) == ["from_status", "to_status", "at", "source", "command_id"]
+    assert (last["source"], last["command_id"]) == ("/tests", "submit")
+    assert is_time(last["at"])
+    assert [effect["kind"] for effect in ran.json["effects"]] == ["set_credit_status", "send_status_email"]
+    assert list(ran.json["effects"][0]) == EFFECT
+
+
+def test_an_attempt_that_never_was(cli: CommandLine, record: Record) -> None:
+    ran = cli("attempts", "show", "--exam", "A", "--user", "42", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.json == {"attempt": None, "transitions": [], "effects": []}
+
+
+def test_the_last_removed_attempt_is_shown_until_there_is_a_live_one(
+    cli: CommandLine, record: Record
+) -> None:
+    show = ("attempts", "show", "--exam", "A", "--user", "42", "--json")
+    # Given two attempts, both removed
+    record.handle(c.received(c.create("A", external_id="first")), c.received(c.remove("A")))
+    record.handle(c.received(c.create("A", external_id="second")), c.received(c.remove("A")))
+    removed = cli(*show).json["attempt"]
+    assert removed["external_id"] == "second"
+    assert is_time(removed["removed_at"])
+    # When there is a third, then that is shown
+    record.handle(c.received(c.create("A", external_id="third")))
+    assert cli(*show).json["attempt"]["external_id"] == "third"
+
+
+def test_listing_attempts(cli: CommandLine, record: Record) -> None:
+    # Given attempts of two learners in two courses, one of them removed
+    record.handle(
+        c.received(c.exam("X", course_id="course-2")),
+        c.received(c.learner("43")),
+        c.received(c.create("A")),
+        c.received(c.create("B")),
+        c.received(c.create("X")),
+        c.received(c.create("A", "43")),
+        c.received(c.update("A", "started", "43")),
+        c.received(c.remove("B")),
+    )
+
+    def listed(*arguments: str) -> list[str]:
+        ran = cli("attempts", "list", "--json", *arguments)
+        assert (ran.status, ran.err) == (0, "")
+        return [f"{row['exam_id']}{row['user_id']}" for row in ran.lines]
+
+    # Then each filter finds its own, oldest first
+    assert listed() == ["A42", "X42", "A43"]
+    assert listed("--removed") == ["A42", "B42", "X42", "A43"]
+    assert listed("--course", c.COURSE) == ["A42", "A43"]
+    assert listed("--exam", "A", "--user", "43") == ["A43"]
+    assert listed("--status", "started") == ["A43"]
+    assert listed("--limit", "2") == ["A42", "X42"]
+    assert listed("--user", "nobody") == []
+    assert list(cli("attempts", "list", "--json").lines[0]) == ATTEMPT
+
+
+def test_a_long_list_comes_whole_as_json_and_cut_as_a_table(cli: CommandLine, record: Record) -> None:
+    # Given more attempts than are fetched at a time
+    learners = [str(number) for number in range(600)]
+    record.handle(*(c.received(c.learner(user)) for user in learners))
+    record.handle(*(c.received(c.create("A", user)) for user in learners))
+    # When they are listed
+    assert len(cli("attempts", "list", "--json").lines) == 600
+    # Then a person gets a hundred, and is told
+    table = cli("attempts", "list")
+    assert len(table.out.splitlines()) == 101
+    assert table.err == "invigilator: 100 rows are shown; for more use --limit or --json\n"
+    assert len(cli("attempts", "list", "--limit", "200").out.splitlines()) == 201
+
+
+def test_a_command(cli: CommandLine, record: Record) -> None:
+    # Given a command that was rejected
+    record.handle(c.received(c.update("A", "started"), "too-early"))
+    # When it is shown
+    ran = cli("commands", "show", "--source", "/tests", "--id", "too-early", "--json")
+    # Then it says why
+    assert (ran.status, ran.err) == (0, "")
+    assert list(ran.json) == COMMAND
+    assert is_time(ran.json.pop("handled_at"))
+    assert ran.json["type"] == "exam.attempt.update-status.v1"
+    assert (ran.json["outcome"], ran.json["code"]) == ("rejected", "attempt_not_found")
+    assert ran.json["detail"]
+
+
+def test_a_command_that_was_never_seen(cli: CommandLine, record: Record) -> None:
+    ran = cli("commands", "show", "--source", "/other", "--id", "learner", "--json")
+    assert (ran.status, ran.out) == (1, "")
+    assert "no command with this source and id was handled" in ran.err
+
+
+def test_listing_commands(cli: CommandLine, record: Record) -> None:
+    record.handle(c.received(c.update("A", "started"), "early"))
+    record.handle(c.received(c.create("A"), "create"), c.received(c.update("A", "bad"), "bad"))
+
+    def listed(*arguments: str) -> list[str]:
+        return [row["id"] for row in cli("commands", "list", "--json", *arguments).lines]
+
+    assert listed() == ["bad", "create", "early", "learner", "exam-B", "exam-A", "course"]
+    assert listed("--outcome", "rejected") == ["bad", "early"]
+    assert listed("--code", "attempt_not_found") == ["early"]
+    assert listed("--limit", "1") == ["bad"]
+
+
+def test_effects(cli: CommandLine, record: Record) -> None:
+    # Given a mail that failed at its second try, and a credit that is done
+    record.handle(c.received(c.create("A", taking_as_proctored=True)), c.received(c.update("A", "submitted")))
+    credit, mail = record.effect_ids()
+    record.set_state(credit, "done")
+    record.set_state(mail, "failed")
+    record.execute("UPDATE effects SET tries = 2, last_error = 'refused' WHERE id = :id", id=mail)
+    record.execute(
+        "INSERT INTO tries VALUES (:id, 1, now(), now(), 'retry', 'busy'), (:id, 2, now(), now(), 'failed', 'no')",
+        id=mail,
+    )
+    # When they are listed
+    rows = cli("effects", "list", "--json").lines
+    # Then the newest is first, and filters find theirs
+    assert [row["id"] for row in rows] == [str(mail), str(credit)]
+    assert list(rows[0]) == EFFECT
+    assert (rows[0]["tries"], rows[0]["last_error"], rows[0]["target"]) == (2, "refused", None)
+    assert is_time(rows[1]["done_at"])
+    done = cli("effects", "list", "--state", "done", "--kind", "set_credit_status", "--json").lines
+    assert [row["id"] for row in done] == [str(credit)]
+    assert cli("effects", "list", "--limit", "1", "--json").lines == rows[:1]
+    # When one is shown, then its tries and its payload are there
+    shown = cli("effects", "show", mail, "--json").json
+    assert set(shown) == {*EFFECT, "payload"}
+    assert [(one["number"], one["result"], one["error"]) for one in shown["tries"]] == [
+        (1, "retry", "busy"),
+        (2, "failed", "no"),
+    ]
+    assert list(shown["tries"][0]) == ["number", "started_at", "finished_at", "result", "error"]
+    assert shown["payload"]["status"] == "submitted"
+    assert is_time(shown["tries"][0]["started_at"])
+
+
+def test_an_effect_that_is_not_there(cli: CommandLine, record: Record) -> None:
+    ran = cli("effects", "show", uuid4(), "--json")
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("invigilator: no such effect")
+
+
+@pytest.mark.parametrize("group", ["attempts", "commands", "effects", "quarantine"])
+def test_an_empty_list_is_no_line_of_json(cli: CommandLine, engine: Engine, group: str) -> None:
+    ran = cli(group, "list", "--json")
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+    assert cli(group, "list").status == 0
+
+
+def test_a_person_reads_the_same_without_json(cli: CommandLine, record: Record) -> None:
+    # Given something of everything, and an error that would colour the terminal
+    record.handle(c.received(c.create("A")), c.received(c.update("A", "submitted"), "submit"))
+    [credit] = record.effect_ids()
+    record.execute("UPDATE effects SET last_error = E'no [red]way\\n\\x1b[31m'")
+    record.quarantine(b"\xff\x00\x1b")
+    # When a person looks
+    attempt = cli("attempts", "show", "--exam", "A", "--user", "42").out
+    effects = cli("effects", "list", "--limit", "1")
+    effect = cli("effects", "show", credit).out
+    # Then it is readable, whole and harmless
+    assert "status: submitted" in attempt
+    assert "transitions:" in attempt
+    assert "removed_at: -" in attempt
+    assert "[red]" in effects.out
+    assert effects.err == ""
+    assert "last_error: no [red]way �[31m" in effect
+    assert "tries: none" in effect
+    assert "exam_id: A" in effect
+    assert "outcome: applied" in cli("commands", "show", "--source", "/tests", "--id", "submit").out
+    assert "body_encoding: base64" in cli("quarantine", "show", 1).out
+    assert "is no JSON" in cli("quarantine", "list").out
+
+
+def test_the_quarantine(cli: CommandLine, record: Record) -> None:
+    # Given a message that is text and one that is not
+    record.quarantine(b"caf\xc3\xa9", {"content-type": "text/plain", "x": "1"})
+    record.quarantine(b"\xff\x00")
+    # When they are listed, then it is known what they are
+    rows = cli("quarantine", "list", "--json").lines
+    assert rows[0] == {
+        "id": 1,
+        "code": "not_json",
+        "detail": "is no JSON",
+        "size": 5,
+        "received_at": "2026-03-01T09:00:00Z",
+    }
+    assert len(rows) == 2
+    # When they are shown, then whole
+    text = cli("quarantine", "show", 1, "--json").json
+    assert text == {
+        **rows[0],
+        "shard": 0,
+        "headers": {"content-type": "text/plain", "x": "1"},
+        "body": "café",
+        "body_encoding": "utf-8",
+    }
+    binary = cli("quarantine", "show", 2, "--json").json
+    assert (binary["body"], binary["body_encoding"], binary["size"]) == ("/wA=", "base64", 2)
+
+
+def test_a_message_that_is_not_in_quarantine(cli: CommandLine, record: Record) -> None:
+    for message_id in (1, 2**63 - 1):
+        ran = cli("quarantine", "show", message_id, "--json")
+        assert (ran.status, ran.out) == (1, "")
+        assert ran.err.startswith("invigilator: no such message")
+
+
+def test_migrating(cli: CommandLine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a database without tables, which commands refuse
+    monkeypatch.setenv("INVIGILATOR_DATABASE_URL", empty_database_url)
+    before = cli("effects", "list")
+    assert before.status == 1
+    assert before.err == (
+        "invigilator: the database does not have the schema of this release: run `invigilator migrate`\n"
+    )
+    # When it is migrated, twice
+    ran = cli("migrate", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert cli("migrate").out == f"revision: {ran.json['revision']}\n"
+    # Then they work
+    assert cli("effects", "list", "--json").status == 0
+
+
+def test_a_database_of_a_newer_release(cli: CommandLine, record: Record) -> None:
+    record.execute("UPDATE alembic_version SET version_num = '9999'")
+    ran = cli("migrate")
+    assert ran.status == 1
+    assert "was the database migrated by a newer release?" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_odd_text_on_the_command_line(cli: CommandLine, record: Record) -> None:
+    for odd in ("%s %(x)s", "'; DROP TABLE effects; --", "\udcff", "é" * 300):
+        ran = cli("commands", "show", "--source", odd, "--id", odd)
+        assert ran.status in (1, 2)
+        assert ran.err.count("\n") == 1
+        assert "unexpected" not in ran.err
+
+
+def test_a_real_process(record: Record, database_url: str, tmp_path: Any) -> None:
+    record.handle(c.received(c.create("A")))
+    ran = subprocess.run(
+        [sys.executable, "-c", "from worker.cli.main import main; main()", "attempts", "list", "--json"],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={"INVIGILATOR_DATABASE_URL": database_url, "PYTHONPATH": ":".join(sys.path)},
+        cwd=tmp_path,
+    )
+    assert json.loads(ran.stdout)["exam_id"] == "A"
+    assert ran.stderr == ""

@@ -1,0 +1,137 @@
+"""`invigilator status`, `publish` and the processes, against real engines."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from db import shards
+from events.sharding import queue_name
+from tests import commands as c
+from tests.commandline import CommandLine
+from tests.integration.cli.conftest import Record
+from worker.commands.sources import BrokerAwayError, open_source
+from worker.commands.sources.depth import queued
+from worker.errors import ConfigurationError
+
+EVENT = (
+    b'{"type": "exam.upsert.v1", "data": {"exam_id": 1, "course_id": 1, "content_id": 1, "exam_name": "x"}}\n'
+)
+PATIENCE_S = 60
+
+
+def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: str) -> None:
+    ran = cli("status", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.json == {
+        "commands": {"queued": 0, "quarantined": 0},
+        "effects": {
+            "pending": 0,
+            "running": 0,
+            "done": 0,
+            "failed": 0,
+            "superseded": 0,
+            "cancelled": 0,
+        },
+        "oldest_pending_s": None,
+    }
+
+
+def test_the_status(cli: CommandLine, record: Record, with_valkey: str) -> None:
+    # Given two commands in two shards, one of another priority, one message in quarantine, and effects
+    with record.engine.begin() as connection:
+        shards.ensure_shards(connection, 2)
+    with redis.Redis.from_url(with_valkey) as client:
+        client.lpush(queue_name(0), b"a")
+        client.lpush(queue_name(1) + "\x06\x169", b"b")
+    record.quarantine(b"?")
+    record.handle(
+        c.received(c.create("A")),
+        c.received(c.update("A", "submitted")),
+        c.received(c.update("A", "verified")),
+    )
+    first, _ = record.effect_ids()
+    record.set_state(first, "failed")
+    # When the status is asked for
+    ran = cli("status", "--json")
+    # Then everything is counted
+    assert ran.json["commands"] == {"queued": 2, "quarantined": 1}
+    assert ran.json["effects"]["pending"] == 1
+    assert ran.json["effects"]["failed"] == 1
+    assert ran.json["oldest_pending_s"] >= 0
+    # And a person can read it
+    assert "queued: 2" in cli("status").out
+
+
+def test_a_broker_that_is_away(cli: CommandLine, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme in ("redis", "amqp"):
+        monkeypatch.setenv("INVIGILATOR_BROKER_URL", f"{scheme}://me:secret@127.0.0.1:1")
+        ran = cli("status")
+        assert (ran.status, ran.out) == (1, "")
+        assert ran.err.startswith("invigilator: the broker is away (")
+        assert ran.err.count("\n") == 1
+        assert "secret" not in ran.err
+
+
+@pytest.mark.parametrize("url", ["redis://:sec/ret@127.0.0.1:x", "amqp://me:sec/ret@127.0.0.1:x"])
+def test_a_broker_url_that_cannot_be_read(url: str) -> None:
+    with pytest.raises((ConfigurationError, BrokerAwayError)) as caught:
+        queued(url, 1)
+    assert "sec" not in str(caught.value)
+
+
+def test_what_waits_in_rabbitmq(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch, cli: CommandLine) -> None:
+    # Given a queue with two commands, another one that does not exist
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", rabbitmq_url)
+    open_source(rabbitmq_url, queue_name(0), 1).close()
+    before = queued(rabbitmq_url, 2)
+    ran = cli("publish", "-", "--json", stdin=EVENT * 2)
+    assert ran.json == {"published": 2}
+    # Then they are counted
+    deadline = time.monotonic() + PATIENCE_S
+    while queued(rabbitmq_url, 2) != before + 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert queued(rabbitmq_url, 2) == before + 2
+
+
+def test_published_commands_are_consumed_by_a_process(
+    cli: CommandLine, record: Record, with_valkey: str, database_url: str, tmp_path: Path
+) -> None:
+    # Given commands that were published
+    assert cli("publish", "-", "--json", stdin=EVENT * 2).json == {"published": 2}
+    assert cli("status", "--json").json["commands"]["queued"] == 2
+    # When a consumer runs
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from worker.cli.main import main; main()", "consume", "--shard", "0"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    while cli("status", "--json").json["commands"]["queued"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    # Then they are handled, and it ends when asked to, having logged plain lines
+    assert [row["outcome"] for row in cli("commands", "list", "--json").lines][:2] == ["applied"] * 2
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert "Z INFO worker.commands.consumer: shard 0: taken, epoch 1" in log
+
+
+def test_a_shard_that_does_not_exist(cli: CommandLine, record: Record, with_valkey: str) -> None:
+    ran = cli("consume", "--shard", "7")
+    assert ran.status == 1
+    assert ran.err == "invigilator: there is no shard 7; shards are 0 to 0\n"
+
+
+@pytest.fixture
+def with_valkey(valkey_url: str, monkeypatch: pytest.MonkeyPatch, cli: CommandLine) -> str:
+    """After `cli`, which takes the broker away."""
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", valkey_url)
+    return valkey_url

@@ -1,0 +1,116 @@
+"""The Celery application: its tasks, its labels, its way to the broker."""
+
+import base64
+import json
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from redis import Redis
+
+from db.effects import Offer
+from db.models import EffectKind
+from tests.integration.effects.conftest import Bench
+from tests.integration.effects.test_runner import submitted
+from worker import app as module
+from worker.app import CeleryDispatcher
+from worker.effects.kinds import QUEUES
+from worker.errors import Transient
+
+TASKS = {f"effects.{kind}" for kind in EffectKind}
+
+
+@pytest.fixture
+def celery(valkey_url: str) -> Iterator[object]:
+    """An application of its own on the test's broker."""
+    app = module.Celery("test", set_as_current=False)
+    app.config_from_object("celeryconfig")
+    app.conf.broker_url = valkey_url
+    yield app
+    app.close()
+
+
+@pytest.fixture(autouse=True)
+def _broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", "redis://127.0.0.1:1/0")  # nothing connects to it
+
+
+def test_each_kind_has_its_task_and_its_queue() -> None:
+    assert {name for name in module.app.tasks if name.startswith("effects.")} == TASKS
+    routes = {name: route["queue"] for name, route in module.app.conf.task_routes.items()}
+    assert routes == {f"effects.{kind}": queue for kind, queue in QUEUES.items()}
+    assert module.app.conf.accept_content == ["json"]
+
+
+def test_the_tasks_run_their_effect(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_runner", bench.runner)
+    effect_id = submitted(bench)
+    for name in TASKS:
+        assert module.app.tasks[name](str(effect_id)) in (
+            "credit submitted · exam A · learner 42 · try 1: done",
+            "nothing to do",
+        )
+    assert bench.row(effect_id).state == "done"
+
+
+def test_a_worker_with_wrong_settings_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "mysql://localhost/x")
+    with pytest.raises(SystemExit, match="error: INVIGILATOR_DATABASE_URL must start with postgresql://"):
+        module.start()
+
+
+def test_a_worker_starts_without_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_runner", None)
+    monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    module.start()
+    assert module._runner is not None
+
+
+def test_an_offer_becomes_a_message_without_personal_data(
+    bench: Bench, celery: module.Celery, valkey_url: str
+) -> None:
+    # Given an effect that is owed
+    effect_id = submitted(bench)
+    offer = Offer(effect_id, EffectKind.SET_CREDIT_STATUS, bench.row(effect_id).payload, 2)
+    queue = QUEUES[offer.kind]
+    # When it is offered
+    dispatcher = CeleryDispatcher(celery)
+    dispatcher.dispatch([offer])
+    # Then its message says what a person needs to read in Flower, and nothing of the learner but the id
+    assert dispatcher.queue_length(queue) == 1
+    with Redis.from_url(valkey_url) as client:
+        envelope = json.loads(client.lindex(queue, 0))  # type: ignore[arg-type]
+    assert envelope["headers"]["task"] == "effects.set_credit_status"
+    assert envelope["headers"]["argsrepr"] == f"credit submitted · exam A · learner 42 · try 3 · {effect_id}"
+    assert json.loads(base64.b64decode(envelope["body"]))[0] == [str(effect_id)]
+    for secret in ("user-42", "u42@example.org", "Ada"):
+        assert secret not in json.dumps(envelope)
+
+
+def test_a_broker_that_is_away_is_transient(celery: module.Celery) -> None:
+    celery.conf.broker_url = "redis://127.0.0.1:1/0"
+    celery.conf.broker_transport_options = {"max_retries": 0}
+    offer = Offer(EFFECT_ID, EffectKind.CASCADE_DECLINE, PAYLOAD, 0)
+    with pytest.raises(Transient, match="the broker is away"):
+        CeleryDispatcher(celery).dispatch([offer])
+    with pytest.raises(Transient, match="the broker is away"):
+        CeleryDispatcher(celery).queue_length("x")
+
+
+EFFECT_ID = UUID(int=7)
+PAYLOAD = {"exam_id": "A", "user_id": "42", "course_id": "c", "content_id": "x"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "shown"),
+    [
+        (EffectKind.SET_CREDIT_STATUS, "failed", "credit failed"),
+        (EffectKind.REMOVE_CREDIT_STATUS, None, "credit removed"),
+        (EffectKind.CASCADE_DECLINE, None, "cascade decline"),
+        (EffectKind.SEND_STATUS_EMAIL, "verified", "mail verified"),
+        (EffectKind.DELETE_STUDENT_ATTEMPT, None, "delete student attempt"),
+    ],
+)
+def test_labels(kind: EffectKind, status: str | None, shown: str) -> None:
+    payload = module.Payload(**PAYLOAD, status=status)
+    assert module.label(kind, payload, 1) == f"{shown} · exam A · learner 42 · try 1"

@@ -1,0 +1,15 @@
+"""The command line where nothing is configured and nothing runs."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import CommandLine
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> CommandLine:
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATABASE_URL", "BROKER_URL", "DATA_DIR", "COMMAND_SHARDS"):
+        monkeypatch.delenv(f"INVIGILATOR_{name}", raising=False)
+    return CommandLine(monkeypatch, capsys)

@@ -1,0 +1,201 @@
+"""`invigilator decide`: a line for a line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.vocabulary import Outcome, Status
+from tests.commandline import CommandLine
+from worker.cli.decide import ANSWER, answer
+
+SAMPLE = Path(__file__).parents[2] / "data" / "decisions-sample.jsonl"
+COMMAND = [sys.executable, "-c", "from worker.cli.main import main; main()", "decide"]
+CASE = {
+    "from_status": "created",
+    "to_status": "started",
+    "taking_as_proctored": True,
+    "is_sample_attempt": False,
+    "started_at": None,
+}
+
+
+def ask(**changes: Any) -> Any:
+    return json.loads(answer(json.dumps({**CASE, **changes}).encode()))
+
+
+def case_of(observed: dict[str, Any]) -> dict[str, Any]:
+    policy: dict[str, Any] = {"preset": "platform" if observed["example"] == 2 else "provider"}
+    if observed["allow_timed_out"] != "absent":
+        policy["allow_timed_out_state"] = observed["allow_timed_out"]
+    return {
+        "from_status": observed["from_status"],
+        "to_status": observed["to_status"],
+        "taking_as_proctored": observed["taking_as_proctored"],
+        "is_sample_attempt": observed["is_sample_attempt"],
+        "started_at": "2026-02-01T09:00:00Z" if observed["started_at_preset"] else None,
+        "cascade_effects": observed["cascade_effects"],
+        "policy": policy,
+    }
+
+
+def test_every_observed_case_is_answered_as_observed() -> None:
+    # Given the observed cases
+    observed = [json.loads(line) for line in SAMPLE.read_text().splitlines()]
+    # When a process of its own is asked
+    lines = "".join(json.dumps(case_of(one)) + "\n" for one in observed)
+    ran = subprocess.run(COMMAND, input=lines, capture_output=True, text=True, check=True)
+    # Then it answers each, in order
+    answers = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(answers) == len(observed)
+    for one, said in zip(observed, answers, strict=True):
+        expect = one["expect"]
+        assert tuple(said) == ANSWER
+        assert said["outcome"] == expect["outcome"]
+        assert said["status"] == expect["status"]
+        assert ([said["credit"]] if said["credit"] else []) == expect["credit"]
+        assert said["email"] == expect["email"]
+        assert said["cascade"] or not expect["cascade"]
+        assert said["set_started_at"] == (expect["started_at"] == "stamped")
+        assert said["set_completed_at"] == (expect["completed_at"] == "stamped")
+        assert said["clear_proctoring"] == (expect["external_id"] is None)
+
+
+def test_a_line_is_answered_before_the_next_is_asked() -> None:
+    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for to_status in ("started", "submitted"):
+            process.stdin.write(json.dumps({**CASE, "to_status": to_status}) + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["status"] == to_status
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_needs_no_settings_and_goes_on_after_a_bad_line(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given settings that are wrong
+    monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "mysql://nowhere")
+    # When a bad line stands between good ones, and the last one has no end
+    good = json.dumps(CASE).encode()
+    ran = cli("decide", stdin=good + b"\n?\n\n" + good)
+    # Then each is answered
+    assert ran.status == 0
+    assert ran.err == ""
+    assert [next(iter(line)) for line in ran.lines] == ["outcome", "error", "error", "outcome"]
+
+
+def test_what_may_be_left_out() -> None:
+    said = ask(to_status="declined")
+    assert (said["cascade"], said["clear_proctoring"]) == (True, True)
+    del_started = {name: value for name, value in CASE.items() if name != "started_at"}
+    assert json.loads(answer(json.dumps(del_started).encode()))["set_started_at"] is True
+    assert ask(to_status="declined", cascade_effects=False)["cascade"] is False
+
+
+@pytest.mark.parametrize("to_status", ["", None, "verifed", "Started", "x" * 5000, "\x00", "\ud800"])
+def test_an_unknown_status_is_rejected_and_the_status_stays(to_status: str | None) -> None:
+    said = ask(to_status=to_status)
+    assert (said["outcome"], said["code"], said["status"]) == (Outcome.REJECTED, "unknown_status", "created")
+
+
+def test_outcomes_that_change_nothing_keep_the_status() -> None:
+    assert ask(to_status="created")["outcome"] == Outcome.UNCHANGED
+    illegal = ask(from_status="verified", to_status="created")
+    assert (illegal["code"], illegal["status"]) == ("illegal_transition", Status.VERIFIED)
+    late = ask(from_status="verified", to_status="timed_out", policy={"protect_verdicts": True})
+    assert (late["outcome"], late["code"], late["status"]) == ("ignored", "late_timeout", "verified")
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2026-02-01T09:00:00Z", "2026-02-01t09:00:00.123456789+05:30", "2016-12-31T23:59:60z"],
+)
+def test_a_time_counts_as_started(time: str) -> None:
+    assert ask(started_at=time)["set_started_at"] is False
+
+
+def test_the_preset_names_what_the_others_override() -> None:
+    platform = {"preset": "platform"}
+    assert ask(to_status="timed_out", policy=platform)["status"] == "submitted"
+    assert (
+        ask(to_status="timed_out", policy={**platform, "allow_timed_out_state": True})["status"]
+        == "timed_out"
+    )
+    assert ask(to_status="timed_out")["status"] == "timed_out"
+    assert ask(to_status="created", policy=platform)["outcome"] == "applied"
+    assert ask(to_status="submitted", policy={"credit_on": [], "email_on": []})["credit"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"from_status": "verifed"}, "from_status: must be one of eligible, created"),
+        ({"from_status": None}, "from_status: must be"),
+        ({"from_status": ["created"]}, "from_status: must be"),
+        ({"to_status": 5}, "to_status: must be a string or null"),
+        ({"to_status": ["started"]}, "to_status: must be"),
+        ({"taking_as_proctored": 1}, "taking_as_proctored: must be true or false"),
+        ({"is_sample_attempt": None}, "is_sample_attempt: must be true or false"),
+        ({"cascade_effects": "no"}, "cascade_effects: must be true or false"),
+        ({"started_at": "yesterday"}, "started_at: must be a time such as"),
+        ({"started_at": "2026-02-30T09:00:00Z"}, "started_at: must be"),
+        ({"started_at": "2026-02-01T09:00:00"}, "started_at: must be"),
+        ({"started_at": 1770000000}, "started_at: must be"),
+        ({"policy": None}, "policy: must be an object"),
+        ({"policy": {"preset": "acme"}}, "policy: preset: must be one of provider, platform"),
+        ({"policy": {"preset": []}}, "policy: preset: must be"),
+        ({"policy": {"email_on": ["started"]}}, "policy: email_on: must be a list of statuses out of"),
+        ({"policy": {"colour": 1}}, "policy: colour: is no setting"),
+        ({"exam_id": "7"}, "exam_id: is not a known key"),
+        ({"k" * 5000: 1}, "kkkkk"),
+    ],
+)
+def test_a_line_that_is_no_such_case(changes: dict[str, Any], error: str) -> None:
+    said = ask(**changes)
+    assert list(said) == ["error"]
+    assert said["error"].startswith(error)
+    assert len(said["error"]) <= 300
+
+
+@pytest.mark.parametrize("missing", ["from_status", "to_status", "taking_as_proctored", "is_sample_attempt"])
+def test_what_may_not_be_left_out(missing: str) -> None:
+    case = {name: value for name, value in CASE.items() if name != missing}
+    assert json.loads(answer(json.dumps(case).encode()))["error"].startswith(missing)
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"", "the line is empty"),
+        (b" \r\n", "the line is empty"),
+        (b"\xff\xfe", "not UTF-8 at byte 0"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b"{", "not JSON: "),
+        (b"[" * 200_000, "not JSON: nested too deeply"),
+        (b'{"policy": ' + b'{"a": ' * 200_000, "not JSON: nested too deeply"),
+        (b'{"started_at": NaN}', "not JSON: NaN is no number"),
+        (b'{"started_at": ' + b"9" * 5000 + b"}", "not JSON: "),
+        (b'{"started_at": 1e999}', "from_status: "),
+        (b"[]", "must be a JSON object"),
+        (b"null", "must be a JSON object"),
+        (b"{}{}", "not JSON: Extra data"),
+        (b'{"from_\x00": 1}', "not JSON: "),
+    ],
+)
+def test_a_line_that_is_nothing_of_the_kind(line: bytes, error: str) -> None:
+    said = json.loads(answer(line))
+    assert list(said) == ["error"]
+    assert said["error"].startswith(error)
+    assert "\n" not in answer(line)
+
+
+def test_a_policy_nested_just_below_the_limit_of_reading() -> None:
+    nested = b'{"cascade_on": ' + b"[" * 900 + b"]" * 900 + b"}"
+    line = json.dumps(CASE).encode()[:-1] + b', "policy": ' + nested + b"}"
+    assert list(json.loads(answer(line))) == ["error"]
