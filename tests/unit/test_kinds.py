@@ -21,3 +21,9 @@ def test_a_target_fits_its_index(user_id: str, course_id: str, content_id: str) 
 def test_a_target_can_be_read() -> None:
     assert credit_target("42", "course-v1:X+Y", "a/b") == "credit:42/course-v1:X+Y/a%2Fb"
     assert credit_target("a/b", "c", "d") != credit_target("a", "b/c", "d")
+
+
+def test_a_long_target_is_a_digest() -> None:
+    long = credit_target("u" * 255, "c" * 255, "x" * 255)
+    assert len(long) == len("credit:") + 64
+    assert long != credit_target("u" * 255, "c" * 255, "y" * 255)

@@ -7,7 +7,7 @@ import typer
 from events.vocabulary import Status
 from worker.cli.output import AsJson, AsJsonLines, Limit, print_document, print_rows, rows_wanted
 
-COLUMNS = ("exam_id", "user_id", "status", "taking_as_proctored", "started_at", "completed_at", "removed_at")
+COLUMNS = ("exam_id", "user_id", "status", "started_at", "completed_at", "removed_at")
 
 app = typer.Typer(help="Look at attempts.")
 

@@ -57,10 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not _is_utf8(given):
+        warn("an argument is not UTF-8; see `invigilator --help`")
+        return 2
     try:
         # Not `app()`: that would print errors its own way.
         command = get_command(app)
-        status = command.main(arguments, prog_name="invigilator", standalone_mode=False)
+        status = command.main(given, prog_name="invigilator", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -75,6 +79,14 @@ def _run(arguments: Sequence[str] | None) -> int:
         warn(_explain(error))
         return 1
     return status or 0
+
+
+def _is_utf8(arguments: Sequence[str]) -> bool:
+    try:
+        "".join(arguments).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _explain_usage(error: typer.TyperException) -> str:

@@ -82,15 +82,14 @@ class Batches:
                 raise ShardLostError
 
     def _commit(self, fence: Fence, items: Sequence[Item]) -> None:
-        for attempt in range(1, COLLISIONS + 1):
+        for attempt in range(1, COLLISIONS):
             try:
-                self._commit_once(fence, items)
+                return self._commit_once(fence, items)
             except DBAPIError as error:
-                if classify(error) not in (Failure.AGAIN, Failure.CONFLICT) or attempt == COLLISIONS:
+                if classify(error) not in (Failure.AGAIN, Failure.CONFLICT):
                     raise
                 time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - so that both do not meet again
-            else:
-                return
+        return self._commit_once(fence, items)
 
     def _commit_once(self, fence: Fence, items: Sequence[Item]) -> None:
         received = [item for item in items if isinstance(item, Received)]

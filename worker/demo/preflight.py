@@ -11,11 +11,15 @@ from sqlalchemy.pool import NullPool
 
 from db.migrate import upgrade
 from db.models import Effect, Shard
+from worker.commands.sources.depth import queued
 from worker.demo.record import OPEN
 from worker.demo.session import source_of
 from worker.errors import ConfigurationError
+from worker.settings import Settings
 
-ADVICE = "give the demo a database of its own, such as with INVIGILATOR_DATA_DIR=/tmp/invigilator-demo"
+ADVICE = (
+    "give the demo a database and a broker of its own, or the embedded ones, by a new INVIGILATOR_DATA_DIR"
+)
 CHECK_S = 0.2
 
 
@@ -54,3 +58,19 @@ def refuse_owed(connection: Connection) -> None:
     )
     if owed:
         raise ConfigurationError(f"this database still owes {owed} effects to a real LMS: {ADVICE}")
+
+
+def refuse_queued(settings: Settings) -> None:
+    """Make sure that nobody's commands wait in a broker that is configured.
+
+    The embedded one is not looked at: it is not up yet, and what an interrupted demo left there is harmless.
+
+    Raises:
+        ConfigurationError: some do; they would owe effects that the reference LMS then gets.
+        BrokerAwayError: the broker cannot be reached.
+    """
+    if settings.broker_url is None:
+        return
+    waiting = queued(settings.broker_url.get_secret_value(), settings.command_shards)
+    if waiting:
+        raise ConfigurationError(f"{waiting} commands wait in the broker: {ADVICE}")

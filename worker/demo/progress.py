@@ -31,7 +31,6 @@ class Counts:
     """Effects that are done or superseded."""
     unfinished: int = 0
     """Effects that wait or run."""
-    failed: int = 0
     tries: int = 0
     mails: int = 0
 

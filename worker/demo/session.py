@@ -19,6 +19,7 @@ from events.commands import (
 from worker.demo.malformed import Malformed, malformed_messages
 from worker.demo.stories import STORIES, Actor, ExamRole, exam_id
 
+COURSE_NAME = "Thinking in Proofs"
 LEARNERS = 240
 IN_THE_ROOM = 60
 """How many learners take turns; one who has finished makes room for the next."""
@@ -107,7 +108,7 @@ def generate(run: str, *, seed: int, start: datetime, learners: int = LEARNERS) 
 
 
 def _announcements(course_id: str) -> Iterator[CommandData]:
-    yield CourseUpsert(course_id=course_id, name="Thinking in Proofs", provider="demo")
+    yield CourseUpsert(course_id=course_id, name=COURSE_NAME, provider="demo")
     for role in (ExamRole.MIDTERM, ExamRole.FINAL, ExamRole.PRACTICE, ExamRole.TIMED):
         yield ExamUpsert(
             exam_id=exam_id(course_id, role),

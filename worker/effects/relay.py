@@ -3,6 +3,7 @@
 import logging
 import select
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -128,12 +129,9 @@ def _listening(engine: Engine) -> Iterator[Any]:
 
 def _wait(notifications: Any, seconds: float, stopping: threading.Event) -> None:
     """Wait for a notification, at most so many seconds, and take all that there are."""
-    waited = 0.0
-    while waited < seconds and not stopping.is_set():
-        step = min(STOP_CHECK_S, seconds - waited)
-        readable, _, _ = select.select([notifications], [], [], step)
-        waited += step
-        if readable:
-            break
+    ends_at = time.monotonic() + seconds
+    readable: Sequence[Any] = ()
+    while not readable and not stopping.is_set() and (left := ends_at - time.monotonic()) > 0:
+        readable, _, _ = select.select([notifications], [], [], min(STOP_CHECK_S, left))
     notifications.poll()
     notifications.notifies.clear()

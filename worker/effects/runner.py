@@ -4,12 +4,14 @@ import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from traceback import format_tb
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
 from db import effects as store
 from db.effects import Claim
+from db.errors import describe
 from db.models import EffectKind
 from worker.effects import cascade, credit, instructor, mail
 from worker.effects.kinds import Payload, label
@@ -57,11 +59,12 @@ class Runner:
         except Transient as error:
             self._try_again(claim, str(error), error.retry_after_s)
             raise TryFailedError(f"{shown}: {error}") from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
             # Most likely the database, or a bug that the next release mends. Its text may hold anything.
-            reason = f"unexpected {type(error).__name__}"
+            reason = f"unexpected {describe(error)}"
+            logger.error("effect %s: %s\n%s", claim.id, reason, "".join(format_tb(error.__traceback__)))  # noqa: TRY400
             self._try_again(claim, reason, None)
-            raise TryFailedError(f"{shown}: {reason}") from error
+            raise TryFailedError(f"{shown}: {reason}") from None
         if not recorded:
             with self.tools.engine.begin() as connection:
                 _noted(claim, store.finish_try(connection, claim.id, claim.number))

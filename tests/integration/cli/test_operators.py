@@ -2,6 +2,7 @@
 
 import base64
 import json
+import select
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ from tests import commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
 from worker.cli import effects as module
+
+PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -141,6 +144,7 @@ def test_a_retry_wakes_the_relay(cli: CommandLine, record: Record, credits_owed:
         with listener.cursor() as cursor:
             cursor.execute(f"LISTEN {EFFECTS_CHANNEL}")
         cli("effects", "retry", credits_owed[-1])
+        select.select([listener], [], [], PATIENCE_S)
         listener.poll()
         assert listener.notifies
     finally:

@@ -1,10 +1,11 @@
 """What a person may ask of the record."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -297,15 +298,33 @@ def test_odd_text_on_the_command_line(cli: CommandLine, record: Record) -> None:
         assert "unexpected" not in ran.err
 
 
-def test_a_real_process(record: Record, database_url: str, tmp_path: Any) -> None:
-    record.handle(c.received(c.create("A")))
-    ran = subprocess.run(
+def process(database_url: str, folder: Path, stdout: int) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [sys.executable, "-c", "from worker.cli.main import main; main()", "attempts", "list", "--json"],
-        capture_output=True,
-        check=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
-        env={"INVIGILATOR_DATABASE_URL": database_url, "PYTHONPATH": ":".join(sys.path)},
-        cwd=tmp_path,
+        env={"INVIGILATOR_DATABASE_URL": database_url, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=folder,
+        check=False,
     )
+
+
+def test_a_real_process(record: Record, database_url: str, tmp_path: Path) -> None:
+    record.handle(c.received(c.create("A")))
+    ran = process(database_url, tmp_path, stdout=subprocess.PIPE)
+    assert (ran.returncode, ran.stderr) == (0, "")
     assert json.loads(ran.stdout)["exam_id"] == "A"
-    assert ran.stderr == ""
+
+
+def test_a_reader_that_is_gone_before_the_last_line(
+    record: Record, database_url: str, tmp_path: Path
+) -> None:
+    record.handle(c.received(c.create("A")))
+    reading_end, writing_end = os.pipe()
+    os.close(reading_end)
+    try:
+        ran = process(database_url, tmp_path, stdout=writing_end)
+    finally:
+        os.close(writing_end)
+    assert (ran.returncode, ran.stderr) == (1, "")

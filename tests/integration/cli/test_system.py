@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import kombu
 import pytest
 import redis
 
@@ -97,6 +98,9 @@ def test_what_waits_in_rabbitmq(rabbitmq_url: str, monkeypatch: pytest.MonkeyPat
     while queued(rabbitmq_url, 2) != before + 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert queued(rabbitmq_url, 2) == before + 2
+    # And other tests find the broker as it was
+    with kombu.Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_delete(queue_name(0))
 
 
 def test_published_commands_are_consumed_by_a_process(

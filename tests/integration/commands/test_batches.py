@@ -92,6 +92,16 @@ def test_without_the_fence_nothing_is_committed(engine: Engine, fence: Fence) ->
     assert outcomes(engine) == 0
 
 
+def test_a_shard_that_is_lost_while_a_batch_is_taken_apart_stays_lost(engine: Engine, fence: Fence) -> None:
+    # Given a batch that fails, after which another owner takes the shard
+    steal = "UPDATE shards SET epoch = epoch + 1; COMMIT; SELECT 1/0"
+    ours = batches(engine, statements={"exam-1": steal})
+    # When it is taken apart, then nothing of it is committed
+    with pytest.raises(ShardLostError):
+        ours.commit(fence, setup()[1:])
+    assert (outcomes(engine), quarantined(engine)) == (0, [])
+
+
 def test_renewing(engine: Engine, fence: Fence) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE shards SET lease_until = now() - interval '1s'"))

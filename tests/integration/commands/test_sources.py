@@ -201,6 +201,23 @@ def test_a_queue_with_other_arguments_is_refused(rabbitmq_url: str) -> None:
         open_source(rabbitmq_url, name, LIMIT)
 
 
+def test_another_refusal_of_the_queue_is_a_broker_that_is_away(rabbitmq_url: str) -> None:
+    with pytest.raises(BrokerAwayError, match="reserved"):
+        open_source(rabbitmq_url, "amq.reserved", LIMIT)
+
+
+def test_no_more_is_taken_than_asked_for(rabbitmq_url: str) -> None:
+    broker = Broker(rabbitmq_url, next(_shards))
+    with broker.open() as source:
+        broker.publish(b"1", b"2", b"3")
+        taken = []
+        while len(taken) < 3:
+            batch = source.take(1, 1)
+            assert len(batch) <= 1
+            taken += [message.body for message in batch]
+    assert taken == [b"1", b"2", b"3"]
+
+
 def test_a_successor_gets_nothing_before_its_predecessor_has_gone(rabbitmq_url: str) -> None:
     broker = Broker(rabbitmq_url, next(_shards))
     with broker.open() as old:

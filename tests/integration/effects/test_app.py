@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
+from celery import Celery
 from redis import Redis
 
 from db.effects import Offer
@@ -14,7 +15,7 @@ from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
 from worker import app as module
 from worker.app import CeleryDispatcher
-from worker.effects.kinds import QUEUES
+from worker.effects.kinds import QUEUES, Payload, label
 from worker.errors import Transient
 
 TASKS = {f"effects.{kind}" for kind in EffectKind}
@@ -23,7 +24,7 @@ TASKS = {f"effects.{kind}" for kind in EffectKind}
 @pytest.fixture
 def celery(valkey_url: str) -> Iterator[object]:
     """An application of its own on the test's broker."""
-    app = module.Celery("test", set_as_current=False)
+    app = Celery("test", set_as_current=False)
     app.config_from_object("celeryconfig")
     app.conf.broker_url = valkey_url
     yield app
@@ -67,7 +68,7 @@ def test_a_worker_starts_without_connecting(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_offer_becomes_a_message_without_personal_data(
-    bench: Bench, celery: module.Celery, valkey_url: str
+    bench: Bench, celery: Celery, valkey_url: str
 ) -> None:
     # Given an effect that is owed
     effect_id = submitted(bench)
@@ -79,7 +80,7 @@ def test_an_offer_becomes_a_message_without_personal_data(
     # Then its message says what a person needs to read in Flower, and nothing of the learner but the id
     assert dispatcher.queue_length(queue) == 1
     with Redis.from_url(valkey_url) as client:
-        envelope = json.loads(client.lindex(queue, 0))  # type: ignore[arg-type]
+        envelope = json.loads(client.lindex(queue, 0))
     assert envelope["headers"]["task"] == "effects.set_credit_status"
     assert envelope["headers"]["argsrepr"] == f"credit submitted · exam A · learner 42 · try 3 · {effect_id}"
     assert json.loads(base64.b64decode(envelope["body"]))[0] == [str(effect_id)]
@@ -87,7 +88,7 @@ def test_an_offer_becomes_a_message_without_personal_data(
         assert secret not in json.dumps(envelope)
 
 
-def test_a_broker_that_is_away_is_transient(celery: module.Celery) -> None:
+def test_a_broker_that_is_away_is_transient(celery: Celery) -> None:
     celery.conf.broker_url = "redis://127.0.0.1:1/0"
     celery.conf.broker_transport_options = {"max_retries": 0}
     offer = Offer(EFFECT_ID, EffectKind.CASCADE_DECLINE, PAYLOAD, 0)
@@ -112,5 +113,5 @@ PAYLOAD = {"exam_id": "A", "user_id": "42", "course_id": "c", "content_id": "x"}
     ],
 )
 def test_labels(kind: EffectKind, status: str | None, shown: str) -> None:
-    payload = module.Payload(**PAYLOAD, status=status)
-    assert module.label(kind, payload, 1) == f"{shown} · exam A · learner 42 · try 1"
+    payload = Payload(**PAYLOAD, status=status)
+    assert label(kind, payload, 1) == f"{shown} · exam A · learner 42 · try 1"

@@ -1,6 +1,7 @@
 """One try of an effect: claim, run, record."""
 
 import logging
+import threading
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,6 +10,7 @@ from db import effects as store
 from db.models import EffectKind
 from tests import commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench
+from worker.commands.handler import Handler
 from worker.effects.running import TryFailedError
 from worker.errors import Permanent, Transient
 from worker.lms.ports import CallKey, CreditRequirement
@@ -133,6 +135,31 @@ def test_a_newer_effect_waits_for_the_one_that_runs(bench: Bench) -> None:
     assert bench.runner.run(newer).endswith("done")
 
 
+def test_two_workers_that_meet_on_a_target_take_turns(bench: Bench) -> None:
+    # Given a worker that is about to take an effect
+    older = submitted(bench)
+    answers: list[str] = []
+    with bench.engine.connect() as connection, connection.begin():
+        assert store.claim(connection, older, LEASE_S)
+        # When another one takes a newer effect on the same target at that very moment
+        bench.apply(c.update("A", "verified"))
+        newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
+        other = threading.Thread(target=lambda: answers.append(bench.runner.run(newer)))
+        other.start()
+        while not waiting_for_a_lock(bench):
+            pass
+    other.join()
+    # Then it waits for the first to end
+    assert answers == ["nothing to do"]
+    assert bench.row(newer).offered_until == bench.row(older).lease_until
+
+
+def waiting_for_a_lock(bench: Bench) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with bench.engine.begin() as connection:
+        return bool(connection.exec_driver_sql(query).scalar())
+
+
 def test_a_lost_worker_is_succeeded_and_cannot_record(bench: Bench) -> None:
     # Given a worker that took an effect and was never heard of again
     effect_id = submitted(bench)
@@ -239,6 +266,43 @@ def test_a_cascade_declines_in_the_transaction_that_marks_it_done(bench: Bench) 
         ("set_credit_status", "pending"),
         ("set_credit_status", "pending"),
     ]
+
+
+def test_a_cascade_that_is_folded_in_while_it_runs_is_done_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a cascade that a worker has claimed, and a command that comes just before its transaction
+    bench.apply(c.create("A"), c.update("A", "declined"))
+    [effect_id] = bench.ids(EffectKind.CASCADE_DECLINE)
+    settle = Handler.settle_cascade
+
+    def late(self: Handler, *rest: object) -> bool:
+        bench.apply(c.update("B", "started"))
+        return settle(self, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Handler, "settle_cascade", late)
+    # When the worker runs it, then the siblings are declined once
+    bench.runner.run(effect_id)
+    assert bench.tries(effect_id) == [(1, "folded", None)]
+    assert [kind for kind, _ in bench.states()].count("set_credit_status") == 3
+
+
+def test_a_failure_that_comes_too_late_is_only_noted(bench: Bench) -> None:
+    # Given a call that is refused after somebody else has finished the effect
+    effect_id = submitted(bench)
+
+    class LateRefusal(type(bench.credit)):  # type: ignore[misc]
+        def set_status(self, *args: object) -> None:
+            bench.execute(
+                "UPDATE effects SET state = 'done', done_at = now(), lease_until = NULL WHERE id = :id",
+                id=effect_id,
+            )
+            raise Permanent("LMS answered 400")
+
+    bench.credit = LateRefusal()
+    with pytest.raises(TryFailedError):
+        bench.runner.run(effect_id)
+    assert bench.row(effect_id).state == "done"
 
 
 def test_a_cascade_that_was_folded_in_meanwhile_is_left_alone(bench: Bench) -> None:

@@ -53,9 +53,7 @@ class RabbitSource:
         """See `Source`."""
         with _broker(self.connection):
             self.connection.heartbeat_check()
-            if not self.buffer:
-                self._drain(wait_s)
-            while len(self.buffer) < limit and self._drain(0):
+            while len(self.buffer) < limit and self._drain(0 if self.buffer else wait_s):
                 pass
         return [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
 

@@ -1,0 +1,52 @@
+"""Fixtures of the acceptance tests, and the state of the system when one of them fails."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import redis
+
+from tests import engines
+from tests.acceptance.harness import Stack
+
+MakeStack = Callable[..., Stack]
+
+
+@pytest.fixture(scope="module")
+def make_module_stack(migrated_postgres_url: str, _valkey_url: str) -> Iterator[MakeStack]:
+    """Makes a stack on Valkey that the tests of a module share; nothing in it is started."""
+    with ExitStack() as resources:
+
+        def make(broker_url: str | None = None, **settings: object) -> Stack:
+            database_url = resources.enter_context(engines.fresh_database(migrated_postgres_url))
+            if broker_url is None:
+                with redis.Redis.from_url(_valkey_url) as client:
+                    client.flushall()
+            return resources.enter_context(Stack(database_url, broker_url or _valkey_url, **settings))
+
+        yield make
+
+
+@pytest.fixture
+def stack(database_url: str, valkey_url: str) -> Iterator[Stack]:
+    """A stack on Valkey of the test's own; nothing in it is started."""
+    with Stack(database_url, valkey_url) as stack:
+        yield stack
+
+
+@pytest.fixture
+def calm_database_url(migrated_postgres_url: str) -> Iterator[str]:
+    """Another migrated database, for the same commands on a calm day."""
+    with engines.fresh_database(migrated_postgres_url) as url:
+        yield url
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show the state of the system with a failed test."""
+    report: Any = yield
+    if report.when == "call" and report.failed:
+        stacks = (value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Stack))
+        report.sections += [("the system", stack.report()) for stack in stacks]
+    return report

@@ -1,0 +1,301 @@
+"""A whole system for a test: its own database, broker, LMS and mail server, and the Procfile's processes."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Row, text
+
+from tests.acceptance.client import SOURCE, Client
+from tests.acceptance.lms import TOKEN, Lms
+from tests.engines import disposed
+from worker.lms.reference import MailSink
+from worker.system.children import read_procfile
+from worker.system.guard import Guard
+
+PATIENCE_S = 150  # how long anything may take before the test gives up; never how long it should take
+POLL_S = 0.03
+TAIL_CHARS = 6000
+WORKERS = ("effects", "mail")
+EVERYBODY = ("commands", "relay", *WORKERS)
+SETTINGS = {
+    "RETRY_BASE_S": "0.1",
+    "RETRY_CAP_S": "0.5",
+    "LEASE_S": "4",
+    "CALL_TIMEOUT_S": "1.5",
+    "SHARD_LEASE_S": "1",
+    "POLL_S": "0.3",
+}
+
+_PROGRESS = """
+SELECT (SELECT count(*) FROM outcomes) AS handled,
+       (SELECT count(*) FROM quarantine) AS quarantined,
+       (SELECT count(*) FROM effects WHERE state IN ('pending', 'running')) AS owed
+"""
+_STATE = {
+    "outcomes": "SELECT outcome, code, count(*) FROM outcomes GROUP BY 1, 2 ORDER BY 1, 2",
+    "quarantine": "SELECT code, count(*) FROM quarantine GROUP BY 1 ORDER BY 1",
+    "effects": "SELECT kind, state, last_error, count(*) FROM effects GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+    "shards": "SELECT * FROM shards ORDER BY shard",
+}
+
+
+class Process:
+    """One process of the system, in a group of its own, its output in a file."""
+
+    def __init__(self, name: str, command: str, environment: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self.ended_by_us = False
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                shlex.split(command),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def output(self) -> str:
+        """Everything that it has printed."""
+        return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL, the whole group."""
+        self.ended_by_us = True
+        if self.is_running:
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def terminate(self) -> int:
+        """SIGTERM; returns the exit status."""
+        self.ended_by_us = True
+        self._process.terminate()
+        return self._process.wait(PATIENCE_S)
+
+
+class Stack:
+    """The system under test. Leaving the `with` block leaves no process behind, whatever happened.
+
+    Parameters:
+        database_url: of a migrated database of its own.
+        broker_url: of a broker of its own.
+        settings: what differs from `SETTINGS`, without the prefix.
+    """
+
+    def __init__(self, database_url: str, broker_url: str, **settings: object) -> None:
+        self.database_url = database_url
+        self.broker_url = broker_url
+        self.settings = {**SETTINGS, **{name: str(value) for name, value in settings.items()}}
+        self.lms = Lms()
+        self.mail = MailSink()
+        self.processes: list[Process] = []
+        self._resources = ExitStack()
+        self._numbers: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        with self._resources as resources:
+            self.folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="invigilator-acc-")))
+            self._engine = resources.enter_context(disposed(self.database_url))
+            self._guard = resources.enter_context(Guard())
+            self.client = Client(self.broker_url, int(self.settings.get("COMMAND_SHARDS", "1")))
+            resources.callback(self.client.close)
+            self.lms.open()
+            resources.callback(self.lms.shut)
+            resources.enter_context(self.mail)
+            resources.callback(self._kill_all)
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def _kill_all(self) -> None:
+        for process in self.processes:
+            process.kill()
+
+    # --- processes -------------------------------------------------------------------------------------
+
+    def start(self, name: str, **settings: object) -> Process:
+        """Start one of the Procfile's processes; `settings` are for this one only."""
+        self._numbers[name] += 1
+        number = self._numbers[name]
+        command = read_procfile()[name].replace(f"{name}@%h", f"{name}{number}@%h")
+        process = Process(f"{name}-{number}", command, self._environment(settings), self.folder)
+        self._guard.watch_group(process.pid)
+        self.processes.append(process)
+        return process
+
+    def start_all(self) -> None:
+        """Start one of each."""
+        for name in EVERYBODY:
+            self.start(name)
+
+    def running(self, name: str) -> list[Process]:
+        """The running processes of this name, the oldest first."""
+        return [one for one in self.processes if one.name.startswith(f"{name}-") and one.is_running]
+
+    def owner(self, shard: int = 0) -> Process | None:
+        """The running process that has the shard, if there is one."""
+        [row] = self.rows("SELECT owner FROM shards WHERE shard = :shard", shard=shard) or [None]
+        pid = int(row.owner.split(":")[1]) if row is not None and row.owner else None
+        return next((one for one in self.running("commands") if one.pid == pid), None)
+
+    def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Run `invigilator`."""
+        return subprocess.run(
+            ["invigilator", *arguments],
+            env=self._environment({}),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=PATIENCE_S,
+        )
+
+    def _environment(self, settings: dict[str, object]) -> dict[str, str]:
+        ours = {
+            "DATABASE_URL": self.database_url,
+            "BROKER_URL": self.broker_url,
+            "LMS_URL": self.lms.url,
+            "LMS_TOKEN": TOKEN,
+            "SMTP_URL": self.mail.url,
+            **self.settings,
+            **{name: str(value) for name, value in settings.items()},
+        }
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        return {
+            "PATH": path,
+            "PYTHONUNBUFFERED": "1",
+            **{f"INVIGILATOR_{name}": value for name, value in ours.items()},
+        }
+
+    # --- looking -----------------------------------------------------------------------------------------
+
+    def rows(self, query: str, **parameters: object) -> list[Row[Any]]:
+        """Ask the database."""
+        with self._engine.connect() as connection:
+            return list(connection.execute(text(query), parameters))
+
+    def number(self, query: str, **parameters: object) -> int:
+        """Ask the database for one number."""
+        [[number]] = self.rows(query, **parameters)
+        return int(number)
+
+    def handled(self) -> int:
+        """How many commands have an outcome."""
+        return self.number("SELECT count(*) FROM outcomes")
+
+    def owed(self) -> int:
+        """How many effects are pending or running."""
+        return self.number("SELECT count(*) FROM effects WHERE state IN ('pending', 'running')")
+
+    def outcome(self, command_id: str) -> tuple[str, str | None]:
+        """The outcome of a command and its code."""
+        [row] = self.rows(
+            "SELECT outcome, code FROM outcomes JOIN inbox ON inbox.id = inbox_id "
+            "WHERE source = :source AND command_id = :id",
+            source=SOURCE,
+            id=command_id,
+        )
+        return row.outcome, row.code
+
+    def attempt(self, exam_id: str, user_id: str) -> Row[Any]:
+        """The live attempt."""
+        [row] = self.rows(
+            "SELECT * FROM attempts WHERE exam_id = :exam AND user_id = :user AND removed_at IS NULL",
+            exam=exam_id,
+            user=user_id,
+        )
+        return row
+
+    def history(self, exam_id: str, user_id: str) -> list[str]:
+        """The statuses that a learner's attempts at an exam have had."""
+        rows = self.rows(
+            "SELECT to_status FROM transitions t JOIN attempts a ON a.id = attempt_id "
+            "WHERE exam_id = :exam AND user_id = :user ORDER BY a.created_at, a.id, t.version",
+            exam=exam_id,
+            user=user_id,
+        )
+        return [row.to_status for row in rows]
+
+    def effects(self, user_id: str) -> list[tuple[str, str | None]]:
+        """(kind, status) of each effect that a learner was ever owed, oldest first."""
+        rows = self.rows(
+            "SELECT kind, payload->>'status' AS status FROM effects WHERE user_id = :user ORDER BY sequence",
+            user=user_id,
+        )
+        return [(row.kind, row.status) for row in rows]
+
+    # --- waiting -----------------------------------------------------------------------------------------
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something is so.
+
+        Raises:
+            AssertionError: a process ended by itself, or it takes for ever; with the state of everything.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            dead = [one.name for one in self.processes if not (one.is_running or one.ended_by_us)]
+            if dead:
+                raise AssertionError(f"{', '.join(dead)} ended while waiting for {what}\n{self.report()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited in vain for {what}\n{self.report()}")
+            time.sleep(POLL_S)
+
+    def settle(self) -> None:
+        """Wait until every message is an outcome or in quarantine, and nothing is owed any more."""
+        self.wait_until(self._is_settled, "everything to be handled and nothing to be owed")
+
+    def settle_commands(self) -> None:
+        """Wait until every message is an outcome or in quarantine."""
+        self.wait_until(self._all_handled, "every message to be handled")
+
+    def _is_settled(self) -> bool:
+        return self._all_handled() and self.owed() == 0
+
+    def _all_handled(self) -> bool:
+        [progress] = self.rows(_PROGRESS)
+        return (
+            progress.handled >= len(self.client.bodies)
+            and progress.quarantined >= len(self.client.malformed)
+            and self.client.waiting() == 0
+        )
+
+    def report(self) -> str:
+        """The state of the tables and the end of each log."""
+        parts = [f"published {len(self.client.bodies)}, malformed {len(self.client.malformed)}"]
+        parts.append(f"waiting in the broker: {self.client.waiting()}")
+        for title, query in _STATE.items():
+            parts += [f"--- {title}", *(str(tuple(row)) for row in self.rows(query))]
+        for process in self.processes:
+            parts += [f"--- {process.log.name}", process.output()[-TAIL_CHARS:]]
+        return "\n".join(parts)

@@ -1,0 +1,83 @@
+"""Load: many learners, everything that may happen to an attempt, in a repeatable order."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
+
+from tests.acceptance.client import Client, event
+
+COURSES = 3
+EXAMS = 4  # in each course
+BACKLOG = 60  # waiting messages at most while feeding
+STATUSES = (
+    *("started",) * 4,
+    *("submitted",) * 4,
+    *("verified",) * 3,
+    *("declined", "rejected") * 2,
+    *("ready_to_submit", "timed_out", "second_review_required", "error", "not_reviewed", "verifed"),
+)
+KINDS = ("create",) * 4 + ("update",) * 9 + ("remove",) * 2
+
+
+def load(commands: int, *, learners: int = 60, seed: int = 1) -> list[bytes]:
+    """So many commands about attempts, after those that introduce courses, exams and learners."""
+    chance = random.Random(seed)
+    bodies = _introductions(learners)
+    for number in range(commands):
+        exam = f"{chance.randrange(COURSES)}-{chance.randrange(EXAMS)}"
+        learner = f"u{chance.randrange(learners)}"
+        bodies.append(_about_an_attempt(chance, f"n{number}", exam, learner))
+    return bodies
+
+
+def _introductions(learners: int) -> list[bytes]:
+    bodies = []
+    for course in range(COURSES):
+        bodies.append(event("course.upsert.v1", {"course_id": f"course-{course}"}, f"course-{course}"))
+        for exam in range(EXAMS):
+            name = f"{course}-{exam}"
+            data = {"exam_id": name, "course_id": f"course-{course}", "content_id": f"content-{name}"}
+            bodies.append(event("exam.upsert.v1", {**data, "exam_name": f"Exam {name}"}, f"exam-{name}"))
+    for learner in range(learners):
+        data = {"user_id": f"u{learner}", "username": f"name-{learner}", "email": f"u{learner}@example.org"}
+        bodies.append(event("learner.upsert.v1", data, f"learner-{learner}"))
+    return bodies
+
+
+def _about_an_attempt(chance: random.Random, command_id: str, exam: str, learner: str) -> bytes:
+    ids = {"exam_id": exam, "user_id": learner}
+    match chance.choice(KINDS):
+        case "create":
+            proctored = chance.random() < 0.8
+            return event("exam.attempt.create.v1", {**ids, "taking_as_proctored": proctored}, command_id)
+        case "update":
+            status = chance.choice(STATUSES)
+            return event("exam.attempt.update-status.v1", {**ids, "to_status": status}, command_id)
+        case _:
+            return event("exam.attempt.remove.v1", ids, command_id)
+
+
+@contextmanager
+def feeding(client: Client, bodies: Sequence[bytes]) -> Iterator[None]:
+    """Publish in the background, a few at a time, so that there is always something waiting; all in the end."""
+    stop = Event()
+    thread = Thread(target=_feed, args=(client, bodies, stop), name="feeding")
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        thread.join()
+
+
+def _feed(client: Client, bodies: Sequence[bytes], stop: Event) -> None:
+    at = 0
+    while at < len(bodies) and not stop.is_set():
+        if client.waiting() < BACKLOG:
+            client.publish(bodies[at : at + BACKLOG])
+            at += BACKLOG
+        else:
+            stop.wait(0.005)

@@ -1,0 +1,97 @@
+"""`invigilator demo` as a person runs it: to the end, with nothing left running; and stopped half-way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+INVIGILATOR = Path(sys.executable).with_name("invigilator")
+PATIENCE_S = 300  # before the test gives up; a run takes about a minute
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, postgres_url: str) -> Iterator[Path]:
+    """`postgres_url` is asked for because it skips the test where engines cannot run."""
+    yield tmp_path / "data"
+    for leftover in left_running(tmp_path / "data"):
+        leftover.kill()
+
+
+def start(data_dir: Path, *arguments: str) -> "subprocess.Popen[str]":
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("INVIGILATOR_")}
+    return subprocess.Popen(
+        [INVIGILATOR, "demo", *arguments],
+        env={**variables, "INVIGILATOR_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"},
+        cwd=data_dir.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def left_running(data_dir: Path) -> list[psutil.Process]:
+    """Every process that works on the data folder: named on its command line, in its settings, or locked."""
+    return [process for process in psutil.process_iter() if _is_of(process, str(data_dir))]
+
+
+def _is_of(process: psutil.Process, data_dir: str) -> bool:
+    try:
+        words = [*process.cmdline(), process.environ().get("INVIGILATOR_DATA_DIR", "")]
+        return any(data_dir in word for word in words)
+    except psutil.Error:
+        return False
+
+
+def wait_for(log: Path, words: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (log.exists() and words in log.read_text()):
+        assert time.monotonic() < deadline, f"{words} never came"
+        time.sleep(0.1)
+
+
+def test_runs_to_the_end_without_a_difference(data_dir: Path) -> None:
+    process = start(data_dir)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (0, ""), out
+    assert "Flower is at http://127.0.0.1:" in out
+    assert "published 1895/1895, committed 1793/1793, effects 983/983" in out
+    assert "reconciliation: 240 learners, 960 credit requirements compared: 0 differences" in out
+    assert left_running(data_dir) == []
+    log = (data_dir / "demo.log").read_text()
+    assert "effects" in log
+    assert "example.org" not in log  # nobody's address
+    assert "Learner No." not in log  # nobody's name
+
+
+def test_keep_stays_up_until_sigterm(data_dir: Path) -> None:
+    process = start(data_dir, "--keep")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "stays up until Ctrl-C" in line:
+            break
+    assert left_running(data_dir)
+    second = start(data_dir)
+    _, err = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 1
+    assert len(err.splitlines()) == 1
+    assert "already running" in err
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (0, ""), out
+    assert left_running(data_dir) == []
+
+
+def test_sigterm_half_way_stops_everything(data_dir: Path) -> None:
+    process = start(data_dir)
+    wait_for(data_dir / "demo.log", "succeeded in")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert err.splitlines() == ["invigilator: stopped before the end of the session"]
+    assert left_running(data_dir) == []

@@ -1,0 +1,74 @@
+"""Every process killed with SIGKILL, again and again, in the middle of its work."""
+
+import random
+
+from tests.acceptance.harness import Process, Stack
+from tests.acceptance.load import feeding, load
+from tests.acceptance.oracle import assert_nothing_lost_or_doubled
+
+COMMANDS = 900
+CONSUMER_KILLS = 8
+WORKER_KILLS = 4
+BATCH = 5  # small, so that there are many moments to be killed at
+
+
+def test_nothing_is_lost_or_doubled(stack: Stack, calm_database_url: str) -> None:
+    bodies = load(COMMANDS)
+    for _ in range(2):
+        stack.start("commands", BATCH_SIZE=BATCH)
+    for name in ("relay", "effects", "mail"):
+        stack.start(name)
+    stack.lms.latency_s = 0.1
+    with feeding(stack.client, bodies):
+        _kill_consumers(stack, len(bodies))
+    _kill_effect_workers(stack)
+    stack.lms.latency_s = 0.0
+    stack.settle()
+    assert_nothing_lost_or_doubled(stack, calm_database_url)
+
+
+def _kill_consumers(stack: Stack, commands: int) -> None:
+    """Kill whoever has the shard, at moments spread over the load; each time another one starts to stand by."""
+    chance = random.Random(2)
+    for kill in range(1, CONSUMER_KILLS + 1):
+        moment = commands * kill // (CONSUMER_KILLS + 1) + chance.randrange(BATCH)
+        stack.wait_until(lambda moment=moment: stack.handled() >= moment, f"{moment} commands to be handled")
+        _owner(stack).kill()
+        stack.start("commands", BATCH_SIZE=BATCH)
+        if kill % 3 == 0:
+            _replace(stack, "relay")
+    epoch = stack.number("SELECT epoch FROM shards")
+    assert epoch >= CONSUMER_KILLS
+
+
+def _owner(stack: Stack) -> Process:
+    stack.wait_until(lambda: stack.owner() is not None, "somebody to take the shard")
+    owner = stack.owner()
+    assert owner is not None
+    return owner
+
+
+def _kill_effect_workers(stack: Stack) -> None:
+    """Kill workers while they call the LMS."""
+    for kill in range(WORKER_KILLS):
+        stack.wait_until(lambda: _in_hand(stack, "set_credit_status") > 0, "a call to be under way")
+        _replace(stack, "effects")
+        if kill == 1:
+            stack.wait_until(lambda: _in_hand(stack, "send_status_email") > 0, "a mail to be under way")
+            _replace(stack, "mail")
+            _replace(stack, "relay")
+    lost = stack.number("SELECT count(*) FROM effects WHERE state = 'running'")
+    assert lost > 0, "the last one left something behind"
+
+
+def _in_hand(stack: Stack, kind: str) -> int:
+    return stack.number(
+        "SELECT count(*) FROM effects WHERE state = 'running' AND lease_until > now() AND kind = :kind",
+        kind=kind,
+    )
+
+
+def _replace(stack: Stack, name: str) -> None:
+    for process in stack.running(name):
+        process.kill()
+    stack.start(name)

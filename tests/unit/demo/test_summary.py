@@ -1,0 +1,60 @@
+"""The tables say what they were given."""
+
+from collections import Counter
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from tests.unit.demo.sessions import WHO, session
+from worker.demo.expected import expect
+from worker.demo.stories import ExamRole
+from worker.demo.summary import Numbers, show_reconciliation, show_summary
+from worker.lms.reference import Result
+from worker.policies import Policies
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=StringIO(), width=120)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_summary(console: Console) -> None:
+    picture = expect(session(*WHO.sit(ExamRole.MIDTERM, "verified")), Policies(), instructor=True)
+    numbers = Numbers(
+        statuses={"verified": 1},
+        effects={("set_credit_status", "done"): 1, ("set_credit_status", "superseded"): 1},
+        tries={"done": 4, "retry": 1},
+        calls=Counter({Result.APPLIED: 2, Result.FAILED: 1, Result.LATE: 7}),
+        mails=3,
+    )
+    show_summary(console, picture, numbers)
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed(console).splitlines()]
+    for row in (
+        ["verified", "1"],
+        ["set_credit_status", "1", "1"],
+        ["retry", "1"],
+        ["distinct", "2"],
+        ["duplicates", "1"],
+        ["made", "10"],
+        ["late ones dropped", "7"],
+    ):
+        assert row in rows
+
+
+def test_reconciliation_lists_the_first_differences(console: Console) -> None:
+    show_reconciliation(console, 240, 960, [f"credit, [{number}]" for number in range(13)])
+    lines = printed(console).splitlines()
+    assert lines[0] == "reconciliation: 240 learners, 960 credit requirements compared: 13 differences"
+    assert "  credit, [9]" in lines
+    assert lines[-1] == "  and 3 more"
+
+
+def test_reconciliation_without_differences(console: Console) -> None:
+    show_reconciliation(console, 240, 960, [])
+    assert "240 learners, 960 credit requirements compared: 0 differences" in printed(console)
