@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, union, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.models import Attempt, Base, Course, Effect, EffectKind, EffectState, Exam, Learner, Transition, Try
@@ -36,9 +36,13 @@ def load_exams(
     connection: Connection, exam_ids: Collection[str], course_ids: Collection[str]
 ) -> Sequence[Row[Any]]:
     """All exams of the courses that are named, or that one of the exams belongs to."""
-    of_exams = select(Exam.course_id).where(Exam.exam_id.in_(exam_ids))
+    courses_of_exams = select(Exam.course_id).where(Exam.exam_id.in_(exam_ids))
+    # Not one query with OR: PostgreSQL would read the whole table.
     return connection.execute(
-        select(Exam.__table__).where(or_(Exam.course_id.in_(course_ids), Exam.course_id.in_(of_exams)))
+        union(
+            select(Exam.__table__).where(Exam.course_id.in_(course_ids)),
+            select(Exam.__table__).where(Exam.course_id.in_(courses_of_exams)),
+        )
     ).all()
 
 

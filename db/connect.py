@@ -1,6 +1,6 @@
 """Engines: the one place where connections to PostgreSQL are configured."""
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, func, select
 
 CONNECT_TIMEOUT_S = 10
 POOL_SIZE = 8  # connections that are kept; the threads of a process bound how many there may be
@@ -29,3 +29,9 @@ def make_engine(database_url: str, *, application_name: str, session_settings: s
             **({"options": session_settings} if session_settings else {}),
         },
     )
+
+
+def limit_statements(connection: Connection, seconds: float) -> None:
+    """Let no statement of this transaction take longer than so many seconds, waiting for locks included."""
+    milliseconds = max(1, int(seconds * 1000))
+    connection.execute(select(func.set_config("statement_timeout", str(milliseconds), True)))

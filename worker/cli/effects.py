@@ -25,7 +25,7 @@ COLUMNS = ("id", "kind", "state", "tries", "due_at", "last_error")
 TRANSACTION_ROWS = 1000  # changed at a time, so that nobody waits long for their locks
 
 Kind = Annotated[str | None, typer.Option(help="Only of this kind, such as send_status_email.", metavar="K")]
-Ids = Annotated[list[UUID], typer.Argument(help="Ids of effects.", metavar="ID...")]
+Ids = Annotated[list[UUID], typer.Argument(help="Ids of effects.", metavar="ID")]
 Word = TypeVar("Word", bound=StrEnum)
 
 app = typer.Typer(help="Look at effects, retry and cancel them.")
@@ -74,9 +74,7 @@ def show(
 
 @app.command("retry")
 def retry(
-    effect_ids: Annotated[
-        list[UUID] | None, typer.Argument(help="Ids of effects.", metavar="[ID...]")
-    ] = None,
+    effect_ids: Annotated[list[UUID] | None, typer.Argument(help="Ids of effects.", metavar="ID")] = None,
     state: Annotated[
         str | None, typer.Option(help="All that are failed (or cancelled, or pending).", metavar="S")
     ] = None,

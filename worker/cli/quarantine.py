@@ -28,9 +28,7 @@ MAX_CONTENT_TYPE = 255  # bytes; AMQP carries no more
 
 # PostgreSQL's bigint; beyond it there is no message.
 MessageId = Annotated[int, typer.Argument(help="The message's id.", metavar="ID", min=1, max=2**63 - 1)]
-MessageIds = Annotated[
-    list[int], typer.Argument(help="Ids of messages.", metavar="ID...", min=1, max=2**63 - 1)
-]
+MessageIds = Annotated[list[int], typer.Argument(help="Ids of messages.", metavar="ID", min=1, max=2**63 - 1)]
 
 app = typer.Typer(help="Look at messages that are no valid commands, replay and discard them.")
 

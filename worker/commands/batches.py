@@ -108,15 +108,16 @@ class Batches:
         except ShardLostError:
             raise
         except Exception as error:
-            if isinstance(error, DBAPIError) and classify(error) not in (Failure.DATA, Failure.CONFLICT):
+            if isinstance(error, DBAPIError) and classify(error) in (Failure.AWAY, Failure.AGAIN):
                 raise
             self._give_up(fence, item, error)
 
     def _give_up(self, fence: Fence, item: Item, error: Exception) -> None:
         self.failures += 1
-        if self.failures >= FAILURES_IN_A_ROW or isinstance(item, Unreadable):
+        hopeless = isinstance(error, DBAPIError) and classify(error) is Failure.OTHER
+        if hopeless or self.failures >= FAILURES_IN_A_ROW or isinstance(item, Unreadable):
             raise BadReleaseError(
-                f"{self.failures} commands in a row failed, the last with {describe(error)}: "
+                f"{self.failures} command(s) in a row failed, the last with {describe(error)}: "
                 "the release may be wrong, so nothing more is taken"
             ) from error
         detail = f"failed with {describe(error)}; mend the cause, then replay it"

@@ -66,7 +66,7 @@ class Record:
         return Counter(dict(rows.tuples().all()))
 
     def _is_mine(self) -> ColumnElement[bool]:
-        return QuarantinedMessage.body.like(f"%{self.run}%".encode())
+        return QuarantinedMessage.body.bool_op("~~")(f"%{self.run}%".encode())  # LIKE, on bytes
 
     def effects(self) -> Counter[tuple[str, str]]:
         """Effects by kind and state."""

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db import shards
-from events.commands import CommandData
+from events.commands import Command, CommandData
 from events.publisher import Publisher
 from tests import commands as c
 from tests.unit.demo.sessions import START
@@ -25,7 +25,7 @@ def owe(engine: Engine, source: str) -> None:
         c.create("A"),
         c.update("A", "submitted"),
     ]
-    named = [(c.Command(source, one.id, one.data), stamp) for one, stamp in map(c.stamped, data)]
+    named = [(Command(source, one.id, one.data), stamp) for one, stamp in map(c.stamped, data)]
     with engine.begin() as connection:
         Handler(Policies(), instructor=True).apply(connection, named)
 

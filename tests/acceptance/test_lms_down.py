@@ -1,0 +1,210 @@
+"""The other side fails in every way that it can, and comes back."""
+
+import json
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import Row
+
+from tests.acceptance.conftest import MakeStack
+from tests.acceptance.harness import Stack
+from tests.acceptance.lms import Answer, Request, Script
+
+RETRY_AFTER_S = 1.2
+CAP_S = 2
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def shared(make_module_stack: MakeStack) -> Stack:
+    stack = make_module_stack(RETRY_CAP_S=CAP_S)
+    stack.start_all()
+    stack.client.course("course")
+    stack.client.exam("exam", "course")
+    return stack
+
+
+@pytest.fixture
+def stack(shared: Stack) -> Iterator[Stack]:
+    """The shared stack; whatever a test does to the other side is mended after it."""
+    yield shared
+    shared.lms.script = lambda _request: None
+    shared.lms.latency_s = 0.0
+    shared.mail.reject_fraction = 0.0
+
+
+def _owe(stack: Stack, *statuses: str) -> str:
+    """A new learner whose attempt owes something for each status; returns the user's id."""
+    user = f"u{next(_numbers)}"
+    stack.client.learner(user)
+    stack.client.create("exam", user, taking_as_proctored=True)
+    for status in statuses:
+        stack.client.update("exam", user, status)
+    return user
+
+
+def _answering(answer: Answer, user: str) -> Script:
+    def script(request: Request) -> Answer | None:
+        return answer if request.body and request.fields.get("user_id") == user else None
+
+    return script
+
+
+def _credit_effects(stack: Stack, user: str) -> list[Row[Any]]:
+    return stack.rows(
+        "SELECT * FROM effects WHERE user_id = :user AND target IS NOT NULL ORDER BY sequence", user=user
+    )
+
+
+def _results(stack: Stack, user: str) -> list[str]:
+    rows = stack.rows(
+        "SELECT result FROM tries JOIN effects ON id = effect_id "
+        "WHERE user_id = :user AND target IS NOT NULL ORDER BY started_at",
+        user=user,
+    )
+    return [row.result for row in rows]
+
+
+def test_refused_connections_are_tried_again_until_the_lms_is_back(stack: Stack) -> None:
+    before = _owe(stack, "submitted")
+    stack.settle()  # the workers have connections now, which go stale
+    stack.lms.shut()
+    user = _owe(stack, "submitted")
+    stack.wait_until(lambda: len(_results(stack, user)) > 2, "some tries")
+    stack.lms.open()
+    stack.settle()
+    assert stack.lms.credit(user, "course", "content-exam") == "submitted"
+    assert stack.lms.credit(before, "course", "content-exam") == "submitted"
+    *failed, last = _results(stack, user)
+    assert set(failed) == {"retry"}
+    assert last == "done"
+
+
+def test_an_lms_that_never_answers_holds_nobody_for_longer_than_the_deadline(stack: Stack) -> None:
+    stack.lms.latency_s = 30
+    user = _owe(stack, "submitted")
+    stack.wait_until(lambda: "retry" in _results(stack, user), "a try to time out")
+    stack.lms.latency_s = 0.0
+    stack.settle()
+    assert stack.lms.credit(user, "course", "content-exam") == "submitted"
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_transient_answers_are_tried_again(stack: Stack, status: int) -> None:
+    stack.lms.script = lambda request: Answer(status) if request.body else None
+    user = _owe(stack, "submitted")
+    stack.wait_until(lambda: "retry" in _results(stack, user), "a try to fail")
+    stack.lms.script = lambda _request: None
+    stack.settle()
+    assert _results(stack, user)[-1] == "done"
+    assert stack.lms.credit(user, "course", "content-exam") == "submitted"
+
+
+def test_retry_after_is_honoured(stack: Stack) -> None:
+    answers = iter([Answer(503, {"Retry-After": str(RETRY_AFTER_S)})])
+    stack.lms.script = lambda request: next(answers, None) if request.body else None
+    user = _owe(stack, "submitted")
+    stack.settle()
+    [effect] = _credit_effects(stack, user)
+    first, second = (one for one in stack.lms.requests if one.effect_id == str(effect.id))
+    assert second.at - first.at >= RETRY_AFTER_S
+
+
+def test_retry_after_is_honoured_up_to_the_cap_only(stack: Stack) -> None:
+    answers = iter([Answer(429, {"Retry-After": "86400"})])
+    stack.lms.script = lambda request: next(answers, None) if request.body else None
+    user = _owe(stack, "submitted")
+    stack.settle()
+    [effect] = _credit_effects(stack, user)
+    first, second = (one for one in stack.lms.requests if one.effect_id == str(effect.id))
+    assert second.at - first.at >= CAP_S
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 404, 409, 422])
+def test_a_permanent_answer_fails_in_plain_sight_and_a_person_brings_it_home(
+    stack: Stack, status: int
+) -> None:
+    user = f"u{next(_numbers)}"
+    stack.lms.script = _answering(Answer(status), user)
+    stack.client.learner(user)
+    stack.client.create("exam", user)
+    stack.client.update("exam", user, "submitted")
+    other = _owe(stack, "submitted")
+    stack.settle()
+    [effect] = _credit_effects(stack, user)
+    assert (effect.state, effect.tries) == ("failed", 1)
+    assert stack.lms.credit(other, "course", "content-exam") == "submitted"
+    assert str(status) in effect.last_error
+    [log] = [one.output() for one in stack.running("effects")]
+    warnings = [line for line in log.splitlines() if str(effect.id) in line and "WARNING" in line]
+    assert len(warnings) == 1
+    stack.lms.script = lambda _request: None
+    assert stack.cli("effects", "retry", str(effect.id)).returncode == 0
+    stack.settle()
+    assert _results(stack, user) == ["failed", "done"]
+    assert stack.lms.credit(user, "course", "content-exam") == "submitted"
+
+
+def test_all_that_failed_can_be_seen_and_retried_at_once(stack: Stack) -> None:
+    stack.lms.script = lambda request: Answer(400) if request.body else None
+    users = [_owe(stack, "submitted") for _ in range(5)]
+    stack.settle()
+    listed = stack.cli("effects", "list", "--state", "failed", "--json").stdout.splitlines()
+    assert [json.loads(line)["kind"] for line in listed] == ["set_credit_status"] * 5
+    assert json.loads(stack.cli("status", "--json").stdout)["effects"]["failed"] == 5
+    stack.lms.script = lambda _request: None
+    done = stack.cli("effects", "retry", "--state", "failed", "--json")
+    assert json.loads(done.stdout)["retried"] == 5
+    stack.settle()
+    assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
+
+
+def test_a_failed_credit_that_is_overtaken_is_not_retried(stack: Stack) -> None:
+    stack.lms.script = lambda request: Answer(400) if request.body else None
+    user = _owe(stack, "submitted")
+    stack.settle()
+    stack.lms.script = lambda _request: None
+    stack.client.update("exam", user, "verified")
+    stack.settle()
+    old, _new = _credit_effects(stack, user)
+    refused = stack.cli("effects", "retry", str(old.id), check=False)
+    assert refused.returncode == 1
+    assert "overtaken" in refused.stderr
+    assert stack.lms.credit(user, "course", "content-exam") == "satisfied"
+
+
+def test_while_the_lms_is_down_only_the_newest_credit_waits(stack: Stack) -> None:
+    stack.lms.shut()
+    user = _owe(stack, "submitted", "second_review_required", "verified", "rejected", "verified")
+    stack.settle_commands()
+    stack.wait_until(lambda: len(_results(stack, user)) > 1, "some tries")
+    stack.lms.open()
+    stack.settle()
+    effects = _credit_effects(stack, user)
+    assert [one.state for one in effects][-1] == "done"
+    assert stack.lms.credit(user, "course", "content-exam") == "satisfied"
+    calls = [call.sequence for call in stack.lms.calls if call.body.get("user_id") == user]
+    assert calls == sorted(calls)
+
+
+def test_mails_wait_for_the_mail_server_and_the_course_name(stack: Stack) -> None:
+    stack.mail.reject_fraction = 1.0
+    user = _owe(stack, "submitted", "verified")
+    stack.wait_until(lambda: stack.mail.rejected > 2, "some mails to be refused")
+    stack.mail.reject_fraction = 0.0
+    stack.settle()
+    mails = [one for one in stack.mail.mails if one.recipient == f"{user}@example.org"]
+    assert len({mail.message_id for mail in mails}) == len(mails) == 2
+
+
+def test_a_mail_waits_when_the_credit_state_is_away(stack: Stack) -> None:
+    stack.lms.script = lambda request: Answer(503) if request.path == "/credit/state" else None
+    user = _owe(stack, "submitted")
+    mail = "SELECT tries FROM effects WHERE user_id = :user AND kind = 'send_status_email'"
+    stack.wait_until(lambda: [row.tries > 1 for row in stack.rows(mail, user=user)] == [True], "a second try")
+    stack.lms.script = lambda _request: None
+    stack.settle()
+    assert f"{user}@example.org" in {one.recipient for one in stack.mail.mails}

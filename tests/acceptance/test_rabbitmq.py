@@ -1,0 +1,37 @@
+"""The same on RabbitMQ: the whole way of an attempt, and a consumer killed in the middle of its work."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.harness import Stack
+from tests.acceptance.load import load
+from tests.acceptance.oracle import assert_nothing_lost_or_doubled
+
+BATCH = 5
+KILLS = 4
+
+
+@pytest.fixture
+def stack(database_url: str, rabbitmq_url: str) -> Iterator[Stack]:
+    with Stack(database_url, rabbitmq_url) as stack:
+        yield stack
+
+
+def test_an_attempt_and_killed_consumers(stack: Stack, calm_database_url: str) -> None:
+    for name in ("relay", "effects", "mail"):
+        stack.start(name)
+    for _ in range(2):
+        stack.start("commands", BATCH_SIZE=BATCH)
+    bodies = load(500, seed=12)
+    stack.client.publish(bodies)
+    for kill in range(1, KILLS + 1):
+        moment = len(bodies) * kill // (KILLS + 1)
+        stack.wait_until(lambda moment=moment: stack.handled() >= moment, f"{moment} commands")
+        stack.wait_until(lambda: stack.owner() is not None, "somebody to take the shard")
+        owner = stack.owner()
+        assert owner is not None
+        owner.kill()
+        stack.start("commands", BATCH_SIZE=BATCH)
+    stack.settle()
+    assert_nothing_lost_or_doubled(stack, calm_database_url)
