@@ -1,4 +1,4 @@
-"""`invigilator demo` as a person runs it: to the end, with nothing left running; and stopped half-way."""
+"""`invigilator demo` as a person runs it: to the end, twice, with nothing left running; and stopped half-way."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 INVIGILATOR = Path(sys.executable).with_name("invigilator")
+RECONCILED = "reconciliation: 240 learners, 960 credit requirements compared: 0 differences"
 PATIENCE_S = 300  # before the test gives up; a run takes about a minute
 
 
@@ -48,6 +49,17 @@ def _is_of(process: psutil.Process, data_dir: str) -> bool:
         return False
 
 
+def read_until(process: "subprocess.Popen[str]", words: str) -> str:
+    """What the process prints, up to the line with these words, or to its end."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            break
+    return "".join(lines)
+
+
 def wait_for(log: Path, words: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not (log.exists() and words in log.read_text()):
@@ -55,43 +67,44 @@ def wait_for(log: Path, words: str) -> None:
         time.sleep(0.1)
 
 
-def test_runs_to_the_end_without_a_difference(data_dir: Path) -> None:
-    process = start(data_dir)
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, err) == (0, ""), out
+def test_runs_to_the_end_without_a_difference_and_again_on_the_same_data(data_dir: Path) -> None:
+    # Given a demo that has run to its end
+    first = start(data_dir)
+    out, err = first.communicate(timeout=PATIENCE_S)
+    assert (first.returncode, err) == (0, ""), out
     assert "Flower is at http://127.0.0.1:" in out
     assert "published 1895/1895, committed 1793/1793, effects 983/983" in out
-    assert "reconciliation: 240 learners, 960 credit requirements compared: 0 differences" in out
+    assert RECONCILED in out
     assert left_running(data_dir) == []
     log = (data_dir / "demo.log").read_text()
-    assert "effects" in log
+    assert "succeeded in" in log
     assert "example.org" not in log  # nobody's address
     assert "Learner No." not in log  # nobody's name
-
-
-def test_keep_stays_up_until_sigterm(data_dir: Path) -> None:
-    process = start(data_dir, "--keep")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "stays up until Ctrl-C" in line:
-            break
+    # When there is another one on what the first one left
+    second = start(data_dir, "--keep")
+    shown = read_until(second, "stays up until Ctrl-C")
+    assert RECONCILED in shown
     assert left_running(data_dir)
+    # Then it ends when it is told to
+    second.send_signal(signal.SIGTERM)
+    out, err = second.communicate(timeout=PATIENCE_S)
+    assert (second.returncode, err) == (0, ""), out
+    assert left_running(data_dir) == []
+
+
+def test_sigterm_half_way_stops_everything(data_dir: Path) -> None:
+    # Given a demo at work, and another one that is refused
+    first = start(data_dir)
+    wait_for(data_dir / "demo.log", "succeeded in")
     second = start(data_dir)
     _, err = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 1
     assert len(err.splitlines()) == 1
     assert "already running" in err
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, err) == (0, ""), out
-    assert left_running(data_dir) == []
-
-
-def test_sigterm_half_way_stops_everything(data_dir: Path) -> None:
-    process = start(data_dir)
-    wait_for(data_dir / "demo.log", "succeeded in")
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
+    # When the first one is told to stop
+    first.send_signal(signal.SIGTERM)
+    _, err = first.communicate(timeout=PATIENCE_S)
+    # Then it says so, and nothing is left
+    assert first.returncode == 1
     assert err.splitlines() == ["invigilator: stopped before the end of the session"]
     assert left_running(data_dir) == []

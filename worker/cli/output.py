@@ -10,6 +10,7 @@ from uuid import UUID
 
 import typer
 
+PIPE_WIDTH = 200  # characters of a line, where no terminal says how wide it is
 TABLE_ROWS = 100
 
 Row = Mapping[str, Any]
@@ -119,7 +120,10 @@ def _print_table(rows: Iterable[Row], columns: Sequence[str]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "id")  # ids are there to be copied
     for row in rows:
         table.add_row(*(Text(_cell(row[name])) for name in columns))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(table)

@@ -63,7 +63,7 @@ class Record:
             .where(self._is_mine())
             .group_by(QuarantinedMessage.code)
         )
-        return Counter(dict(rows.tuples().all()))
+        return Counter(dict(rows.all()))
 
     def _is_mine(self) -> ColumnElement[bool]:
         return QuarantinedMessage.body.bool_op("~~")(f"%{self.run}%".encode())  # LIKE, on bytes
@@ -85,7 +85,7 @@ class Record:
             .where(Effect.source == self.source)
             .group_by(Try.result)
         )
-        return Counter(dict(rows.tuples().all()))
+        return Counter(dict(rows.all()))
 
     def attempts(self) -> dict[tuple[str, str], AttemptView]:
         """Live attempts by (learner, exam)."""
