@@ -8,7 +8,7 @@ from threading import Event, Thread
 from tests.acceptance.client import Client, event
 
 COURSES = 3
-EXAMS = 4  # in each course
+EXAMS = 3  # in each course
 BACKLOG = 60  # waiting messages at most while feeding
 STATUSES = (
     *("started",) * 4,
@@ -17,17 +17,24 @@ STATUSES = (
     *("declined", "rejected") * 2,
     *("ready_to_submit", "timed_out", "second_review_required", "error", "not_reviewed", "verifed"),
 )
-KINDS = ("create",) * 4 + ("update",) * 9 + ("remove",) * 2
+KINDS = ("create", *("update",) * 12, "remove")
 
 
 def load(commands: int, *, learners: int = 60, seed: int = 1) -> list[bytes]:
-    """So many commands about attempts, after those that introduce courses, exams and learners."""
+    """So many commands about attempts, after those that introduce courses, exams and learners.
+
+    Each learner is in one course, and mostly begins with an attempt at the exam.
+    """
     chance = random.Random(seed)
     bodies = _introductions(learners)
+    begun: set[tuple[str, str]] = set()
     for number in range(commands):
-        exam = f"{chance.randrange(COURSES)}-{chance.randrange(EXAMS)}"
-        learner = f"u{chance.randrange(learners)}"
-        bodies.append(_about_an_attempt(chance, f"n{number}", exam, learner))
+        learner = chance.randrange(learners)
+        pair = f"{learner % COURSES}-{chance.randrange(EXAMS)}", f"u{learner}"
+        begins = pair not in begun and chance.random() < 0.9
+        kind = "create" if begins else chance.choice(KINDS)
+        begun.add(pair)
+        bodies.append(_about_an_attempt(chance, kind, f"n{number}", *pair))
     return bodies
 
 
@@ -45,9 +52,11 @@ def _introductions(learners: int) -> list[bytes]:
     return bodies
 
 
-def _about_an_attempt(chance: random.Random, command_id: str, exam: str, learner: str) -> bytes:
+def _about_an_attempt(
+    chance: random.Random, kind: str, command_id: str, exam: str, learner: str
+) -> bytes:
     ids = {"exam_id": exam, "user_id": learner}
-    match chance.choice(KINDS):
+    match kind:
         case "create":
             proctored = chance.random() < 0.8
             return event("exam.attempt.create.v1", {**ids, "taking_as_proctored": proctored}, command_id)

@@ -1,7 +1,7 @@
 """The other side fails in every way that it can, and comes back."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -10,10 +10,12 @@ from sqlalchemy import Row
 
 from tests.acceptance.conftest import MakeStack
 from tests.acceptance.harness import Stack
-from tests.acceptance.lms import Answer, Request, Script
+from tests.acceptance.lms import Answer, Request
 
 RETRY_AFTER_S = 1.2
 CAP_S = 2
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+PERMANENT = (302, 400, 401, 403, 404, 409, 422)
 
 _numbers = count(1)
 
@@ -44,13 +46,6 @@ def _owe(stack: Stack, *statuses: str) -> str:
     for status in statuses:
         stack.client.update("exam", user, status)
     return user
-
-
-def _answering(answer: Answer, user: str) -> Script:
-    def script(request: Request) -> Answer | None:
-        return answer if request.body and request.fields.get("user_id") == user else None
-
-    return script
 
 
 def _credit_effects(stack: Stack, user: str) -> list[Row[Any]]:
@@ -92,15 +87,56 @@ def test_an_lms_that_never_answers_holds_nobody_for_longer_than_the_deadline(sta
     assert stack.lms.credit(user, "course", "content-exam") == "submitted"
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_transient_answers_are_tried_again(stack: Stack, status: int) -> None:
-    stack.lms.script = lambda request: Answer(status) if request.body else None
-    user = _owe(stack, "submitted")
-    stack.wait_until(lambda: "retry" in _results(stack, user), "a try to fail")
+def test_transient_answers_are_tried_again(stack: Stack) -> None:
+    users = _owe_each_answered(stack, TRANSIENT)
+    stack.wait_until(lambda: all("retry" in _results(stack, user) for user in users), "each to be tried")
     stack.lms.script = lambda _request: None
     stack.settle()
-    assert _results(stack, user)[-1] == "done"
-    assert stack.lms.credit(user, "course", "content-exam") == "submitted"
+    assert {_results(stack, user)[-1] for user in users} == {"done"}
+    assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
+
+
+def test_permanent_answers_fail_in_plain_sight_at_once(stack: Stack) -> None:
+    users = _owe_each_answered(stack, PERMANENT)
+    other = _owe(stack, "submitted")
+    stack.settle()
+    [log] = [one.output() for one in stack.running("effects")]
+    for user, status in users.items():
+        [effect] = _credit_effects(stack, user)
+        assert (effect.state, effect.tries) == ("failed", 1)
+        assert str(status) in effect.last_error
+        warnings = [line for line in log.splitlines() if str(effect.id) in line and "WARNING" in line]
+        assert len(warnings) == 1
+    assert stack.lms.credit(other, "course", "content-exam") == "submitted"
+    _retry_all(stack, len(users))
+    assert {tuple(_results(stack, user)) for user in users} == {("failed", "done")}
+    assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
+
+
+def _owe_each_answered(stack: Stack, statuses: Sequence[int]) -> dict[str, int]:
+    """A learner for each status, whose credit is answered with it."""
+    answers: dict[str, Answer] = {}
+
+    def script(request: Request) -> Answer | None:
+        return answers.get(request.fields.get("user_id"))
+
+    stack.lms.script = script
+    users = {}
+    for status in statuses:
+        user = f"u{next(_numbers)}"
+        answers[user] = Answer(status)
+        users[user] = status
+        stack.client.learner(user)
+        stack.client.create("exam", user)
+        stack.client.update("exam", user, "submitted")
+    return users
+
+
+def _retry_all(stack: Stack, how_many: int) -> None:
+    stack.lms.script = lambda _request: None
+    done = stack.cli("effects", "retry", "--state", "failed", "--json")
+    assert json.loads(done.stdout)["retried"] == how_many
+    stack.settle()
 
 
 def test_retry_after_is_honoured(stack: Stack) -> None:
@@ -123,43 +159,19 @@ def test_retry_after_is_honoured_up_to_the_cap_only(stack: Stack) -> None:
     assert second.at - first.at >= CAP_S
 
 
-@pytest.mark.parametrize("status", [302, 400, 401, 404, 409, 422])
-def test_a_permanent_answer_fails_in_plain_sight_and_a_person_brings_it_home(
-    stack: Stack, status: int
-) -> None:
-    user = f"u{next(_numbers)}"
-    stack.lms.script = _answering(Answer(status), user)
-    stack.client.learner(user)
-    stack.client.create("exam", user)
-    stack.client.update("exam", user, "submitted")
-    other = _owe(stack, "submitted")
+def test_what_failed_is_seen_and_brought_home_by_a_person(stack: Stack) -> None:
+    stack.lms.script = lambda request: Answer(400) if request.body else None
+    user = _owe(stack, "submitted")
     stack.settle()
-    [effect] = _credit_effects(stack, user)
-    assert (effect.state, effect.tries) == ("failed", 1)
-    assert stack.lms.credit(other, "course", "content-exam") == "submitted"
-    assert str(status) in effect.last_error
-    [log] = [one.output() for one in stack.running("effects")]
-    warnings = [line for line in log.splitlines() if str(effect.id) in line and "WARNING" in line]
-    assert len(warnings) == 1
+    [line] = stack.cli("effects", "list", "--state", "failed", "--json").stdout.splitlines()
+    failed = json.loads(line)
+    assert (failed["kind"], failed["tries"]) == ("set_credit_status", 1)
+    assert json.loads(stack.cli("status", "--json").stdout)["effects"]["failed"] == 1
     stack.lms.script = lambda _request: None
-    assert stack.cli("effects", "retry", str(effect.id)).returncode == 0
+    stack.cli("effects", "retry", failed["id"])
     stack.settle()
     assert _results(stack, user) == ["failed", "done"]
     assert stack.lms.credit(user, "course", "content-exam") == "submitted"
-
-
-def test_all_that_failed_can_be_seen_and_retried_at_once(stack: Stack) -> None:
-    stack.lms.script = lambda request: Answer(400) if request.body else None
-    users = [_owe(stack, "submitted") for _ in range(5)]
-    stack.settle()
-    listed = stack.cli("effects", "list", "--state", "failed", "--json").stdout.splitlines()
-    assert [json.loads(line)["kind"] for line in listed] == ["set_credit_status"] * 5
-    assert json.loads(stack.cli("status", "--json").stdout)["effects"]["failed"] == 5
-    stack.lms.script = lambda _request: None
-    done = stack.cli("effects", "retry", "--state", "failed", "--json")
-    assert json.loads(done.stdout)["retried"] == 5
-    stack.settle()
-    assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
 
 
 def test_a_failed_credit_that_is_overtaken_is_not_retried(stack: Stack) -> None:
