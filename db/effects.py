@@ -6,13 +6,16 @@ Every time is the database's clock, so that the clocks of the workers do not mat
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Interval,
     and_,
+    bindparam,
     case,
     exists,
     func,
@@ -23,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import aliased
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from db.attempts import notify
 from db.models import Effect, EffectKind, EffectState, Try, TryResult
@@ -141,13 +145,35 @@ def claim(connection: Connection, effect_id: UUID, lease_s: float) -> Claim | No
     Raises:
         sqlalchemy.exc.IntegrityError: another worker took an effect on the same target at this very moment.
     """
-    row = connection.execute(
+    values = {"effect_id": effect_id, "lease": timedelta(seconds=lease_s)}
+    row = connection.execute(_claim_statement(), values).one_or_none()
+    if row is None:
+        wait_for_target(connection, effect_id)
+        return None
+    _close_lost_try(connection, effect_id)
+    state, kind, sequence, payload, source, command_id, number, retrying_for = row
+    if state == EffectState.SUPERSEDED:
+        return None
+    connection.execute(insert(Try).values(effect_id=effect_id, number=number, started_at=NOW))
+    return Claim(
+        effect_id, EffectKind(kind), sequence, payload, source, command_id, number, float(retrying_for)
+    )
+
+
+@cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
+def _claim_statement() -> ReturningUpdate[Any]:
+    overtaken = _overtaken()
+    claimable = or_(
+        and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
+        and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
+    )
+    return (
         update(Effect)
-        .where(Effect.id == effect_id, _claimable(), or_(_overtaken(), ~_blocked()))
+        .where(Effect.id == bindparam("effect_id"), claimable, or_(overtaken, ~_blocked()))
         .values(
-            state=case((_overtaken(), EffectState.SUPERSEDED.value), else_=EffectState.RUNNING.value),
-            lease_until=case((_overtaken(), None), else_=_in(lease_s)),
-            tries=Effect.tries + case((_overtaken(), 0), else_=1),
+            state=case((overtaken, EffectState.SUPERSEDED.value), else_=EffectState.RUNNING.value),
+            lease_until=case((overtaken, None), else_=NOW + bindparam("lease", type_=Interval)),
+            tries=Effect.tries + case((overtaken, 0), else_=1),
             retrying_since=func.coalesce(Effect.retrying_since, NOW),
             offered_until=None,
         )
@@ -161,17 +187,6 @@ def claim(connection: Connection, effect_id: UUID, lease_s: float) -> Claim | No
             Effect.tries,
             func.extract("epoch", NOW - Effect.retrying_since),
         )
-    ).one_or_none()
-    if row is None:
-        wait_for_target(connection, effect_id)
-        return None
-    _close_lost_try(connection, effect_id)
-    state, kind, sequence, payload, source, command_id, number, retrying_for = row
-    if state == EffectState.SUPERSEDED:
-        return None
-    connection.execute(insert(Try).values(effect_id=effect_id, number=number, started_at=NOW))
-    return Claim(
-        effect_id, EffectKind(kind), sequence, payload, source, command_id, number, float(retrying_for)
     )
 
 
@@ -187,13 +202,6 @@ def wait_for_target(connection: Connection, effect_id: UUID) -> None:
         update(Effect)
         .where(Effect.id == effect_id, Effect.state == EffectState.PENDING, Effect.target.is_not(None))
         .values(offered_until=busy_until)
-    )
-
-
-def _claimable() -> ColumnElement[bool]:
-    return or_(
-        and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
-        and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
     )
 
 

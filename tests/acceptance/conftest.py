@@ -1,6 +1,6 @@
 """Fixtures of the acceptance tests, and the state of the system when one of them fails."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -43,9 +43,9 @@ def calm_database_url(migrated_postgres_url: str) -> Iterator[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Show the state of the system with a failed test."""
-    report: Any = yield
+    report = yield
     if report.when == "call" and report.failed:
         stacks = (value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Stack))
         report.sections += [("the system", stack.report()) for stack in stacks]

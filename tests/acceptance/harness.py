@@ -120,7 +120,9 @@ class Stack:
 
     def __enter__(self) -> Self:
         with self._resources as resources:
-            self.folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="invigilator-acc-")))
+            self.folder = Path(
+                resources.enter_context(tempfile.TemporaryDirectory(prefix="invigilator-acc-"))
+            )
             self._engine = resources.enter_context(disposed(self.database_url))
             self._guard = resources.enter_context(Guard())
             self.client = Client(self.broker_url, int(self.settings.get("COMMAND_SHARDS", "1")))
@@ -164,9 +166,16 @@ class Stack:
 
     def owner(self, shard: int = 0) -> Process | None:
         """The running process that has the shard, if there is one."""
-        [row] = self.rows("SELECT owner FROM shards WHERE shard = :shard", shard=shard) or [None]
-        pid = int(row.owner.split(":")[1]) if row is not None and row.owner else None
-        return next((one for one in self.running("commands") if one.pid == pid), None)
+        rows = self.rows("SELECT owner FROM shards WHERE shard = :shard AND owner IS NOT NULL", shard=shard)
+        pids = [int(row.owner.split(":")[1]) for row in rows]
+        return next((one for one in self.running("commands") if one.pid in pids), None)
+
+    def some_owner(self, shard: int = 0) -> Process:
+        """Whoever has the shard, as soon as somebody has it."""
+        self.wait_until(lambda: self.owner(shard) is not None, "somebody to take the shard")
+        owner = self.owner(shard)
+        assert owner is not None
+        return owner
 
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run `invigilator`."""
@@ -270,6 +279,10 @@ class Stack:
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited in vain for {what}\n{self.report()}")
             time.sleep(POLL_S)
+
+    def wait_until_handled(self, commands: int) -> None:
+        """Wait until so many commands have an outcome."""
+        self.wait_until(lambda: self.handled() >= commands, f"{commands} commands to be handled")
 
     def settle(self) -> None:
         """Wait until every message is an outcome or in quarantine, and nothing is owed any more."""

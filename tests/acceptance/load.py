@@ -52,9 +52,7 @@ def _introductions(learners: int) -> list[bytes]:
     return bodies
 
 
-def _about_an_attempt(
-    chance: random.Random, kind: str, command_id: str, exam: str, learner: str
-) -> bytes:
+def _about_an_attempt(chance: random.Random, kind: str, command_id: str, exam: str, learner: str) -> bytes:
     ids = {"exam_id": exam, "user_id": learner}
     match kind:
         case "create":

@@ -27,7 +27,9 @@ SELECT exam_id, user_id, removed_at IS NOT NULL AS removed, a.id, a.version AS l
 FROM attempts a JOIN transitions t ON attempt_id = a.id
 ORDER BY exam_id, user_id, a.created_at, a.id, t.version
 """
-_EFFECTS = "SELECT kind, user_id, payload->>'exam_id' AS exam, payload->>'status' AS status, command_id FROM effects"
+_EFFECTS = (
+    "SELECT kind, user_id, payload->>'exam_id' AS exam, payload->>'status' AS status, command_id FROM effects"
+)
 _OWED_CASCADES = """
 SELECT DISTINCT user_id, payload->>'exam_id' AS exam_id FROM effects
 WHERE kind = 'cascade_decline' AND state = 'pending'
@@ -44,7 +46,9 @@ class Record(NamedTuple):
 
 def calm_record(database_url: str, bodies: Sequence[bytes]) -> Record:
     """The record after the same commands on a calm day: no processes, nothing fails, each comes once."""
-    received = [item for item in (decode(Message(body, None)) for body in bodies) if isinstance(item, Received)]
+    received = [
+        item for item in (decode(Message(body, None)) for body in bodies) if isinstance(item, Received)
+    ]
     assert len(received) == len(bodies)
     handler = Handler(Policies(), instructor=True)
     with disposed(database_url) as engine:

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.acceptance.harness import Process, Stack
+from tests.acceptance.harness import Stack
 from tests.acceptance.load import feeding, load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 
@@ -32,21 +32,13 @@ def _kill_consumers(stack: Stack, commands: int) -> None:
     """Kill whoever has the shard, at moments spread over the load; each time another one starts to stand by."""
     chance = random.Random(2)
     for kill in range(1, CONSUMER_KILLS + 1):
-        moment = commands * kill // (CONSUMER_KILLS + 1) + chance.randrange(BATCH)
-        stack.wait_until(lambda moment=moment: stack.handled() >= moment, f"{moment} commands to be handled")
-        _owner(stack).kill()
+        stack.wait_until_handled(commands * kill // (CONSUMER_KILLS + 1) + chance.randrange(BATCH))
+        stack.some_owner().kill()
         stack.start("commands", BATCH_SIZE=BATCH)
         if kill % 3 == 0:
             _replace(stack, "relay")
     epoch = stack.number("SELECT epoch FROM shards")
     assert epoch >= CONSUMER_KILLS
-
-
-def _owner(stack: Stack) -> Process:
-    stack.wait_until(lambda: stack.owner() is not None, "somebody to take the shard")
-    owner = stack.owner()
-    assert owner is not None
-    return owner
 
 
 def _kill_effect_workers(stack: Stack) -> None:

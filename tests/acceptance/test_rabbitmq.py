@@ -26,12 +26,8 @@ def test_an_attempt_and_killed_consumers(stack: Stack, calm_database_url: str) -
     bodies = load(500, seed=12)
     stack.client.publish(bodies)
     for kill in range(1, KILLS + 1):
-        moment = len(bodies) * kill // (KILLS + 1)
-        stack.wait_until(lambda moment=moment: stack.handled() >= moment, f"{moment} commands")
-        stack.wait_until(lambda: stack.owner() is not None, "somebody to take the shard")
-        owner = stack.owner()
-        assert owner is not None
-        owner.kill()
+        stack.wait_until_handled(len(bodies) * kill // (KILLS + 1))
+        stack.some_owner().kill()
         stack.start("commands", BATCH_SIZE=BATCH)
     stack.settle()
     assert_nothing_lost_or_doubled(stack, calm_database_url)

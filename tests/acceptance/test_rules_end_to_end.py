@@ -492,7 +492,9 @@ def test_remove_create_remove_in_one_breath(stack: Stack) -> None:
     assert scene.history() == ["created", "submitted"] * 3 + ["created", "verified"]
 
 
-def test_without_an_instructor_service_nothing_is_owed_to_it(make_module_stack: MakeStack, stack: Stack) -> None:
+def test_without_an_instructor_service_nothing_is_owed_to_it(
+    make_module_stack: MakeStack, stack: Stack
+) -> None:
     stack.settle()
     other = make_module_stack(broker_url=stack.broker_url.rstrip("/0") + "/7", INSTRUCTOR="off")
     other.start("commands")
@@ -514,7 +516,13 @@ def test_the_sequence_grows_for_each_target(stack: Stack) -> None:
         scene.update(status, cascade_effects=False)
         scene.settled()
     calls = [call for call in stack.lms.calls if call.body.get("user_id") == scene.user]
-    assert [call.body["status"] for call in calls] == ["submitted", "satisfied", "failed", "failed", "submitted"]
+    assert [call.body["status"] for call in calls] == [
+        "submitted",
+        "satisfied",
+        "failed",
+        "failed",
+        "submitted",
+    ]
     sequences = [call.sequence for call in calls]
     assert sequences == sorted(set(sequences))
     rows = stack.rows("SELECT id FROM effects WHERE user_id = :user ORDER BY sequence", user=scene.user)

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.acceptance.harness import Process, Stack
+from tests.acceptance.harness import Stack
 from tests.acceptance.load import feeding, load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 
@@ -16,8 +16,7 @@ def test_a_stopped_owner_that_wakes_up_does_no_harm(stack: Stack, calm_database_
     chance = random.Random(8)
     with feeding(stack.client, bodies):
         for stop in range(1, 6):
-            moment = len(bodies) * stop // 6 + chance.randrange(2 * BATCH)
-            stack.wait_until(lambda moment=moment: stack.handled() >= moment, f"{moment} commands")
+            stack.wait_until_handled(len(bodies) * stop // 6 + chance.randrange(2 * BATCH))
             _stop_until_replaced(stack)
     stack.settle_commands()
     assert stack.number("SELECT epoch FROM shards") > 5
@@ -28,7 +27,7 @@ def test_a_stopped_owner_that_wakes_up_does_no_harm(stack: Stack, calm_database_
 
 
 def _stop_until_replaced(stack: Stack) -> None:
-    owner = some_owner(stack)
+    owner = stack.some_owner()
     owner.pause()
     try:
         stack.wait_until(lambda: stack.owner() not in (None, owner), "the standby to take over")
@@ -78,14 +77,5 @@ def test_everybody_ends_when_asked(stack: Stack) -> None:
     stack.start_all()
     stack.client.publish(load(50, seed=11))
     stack.settle()
-    assert {one.name: one.terminate() for one in stack.processes} == {
-        one.name: 0 for one in stack.processes
-    }
+    assert {one.name: one.terminate() for one in stack.processes} == {one.name: 0 for one in stack.processes}
 
-
-def some_owner(stack: Stack) -> Process:
-    """Whoever has the shard, as soon as somebody has it."""
-    stack.wait_until(lambda: stack.owner() is not None, "somebody to take the shard")
-    owner = stack.owner()
-    assert owner is not None
-    return owner

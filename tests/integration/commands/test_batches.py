@@ -177,7 +177,7 @@ def test_three_in_a_row_are_no_accident(engine: Engine, fence: Fence) -> None:
 def test_a_broken_schema_stops_at_once(engine: Engine, fence: Fence) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE transitions"))
-    with pytest.raises(BadReleaseError, match="UndefinedTable|ProgrammingError 42P01"):
+    with pytest.raises(BadReleaseError, match="ProgrammingError 42P01"):
         batches(engine).commit(
             fence, [c.received(c.exam("A")), c.received(c.learner()), c.received(c.create("A"))]
         )

@@ -1,0 +1,213 @@
+"""Whatever arrives, the good commands around it are applied, and it waits whole for a person."""
+
+import base64
+import gzip
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection
+
+from tests.acceptance.client import SOURCE, event
+from tests.acceptance.harness import Stack
+
+QUEUE = "invigilator.commands.0"
+UPDATE = "exam.attempt.update-status.v1"
+STATUSES = ("started", "ready_to_submit", "download_software_clicked", "ready_to_start")
+DATA = {"exam_id": "exam", "user_id": "u", "to_status": "started"}
+GOOD = event(UPDATE, DATA, "never-applied")
+
+
+def _data(**fields: object) -> bytes:
+    return event(UPDATE, {**DATA, **fields}, "never-applied")
+
+
+def _event(**attributes: object) -> bytes:
+    return event(UPDATE, DATA, "never-applied", **attributes)
+
+
+def _without(name: str) -> bytes:
+    return json.dumps({key: value for key, value in json.loads(GOOD).items() if key != name}).encode()
+
+
+def _nested(depth: int) -> bytes:
+    return GOOD.replace(b'"started"', b"[" * depth + b"]" * depth)
+
+
+BARE = [
+    ("not_json", b""),
+    ("not_json", b"{nope"),
+    ("not_json", GOOD[:-1]),
+    ("not_json", GOOD + b"{}"),
+    ("not_json", b"\xff\xfe\x00"),
+    ("not_json", GOOD.replace(b"started", b"\xe9")),
+    ("not_json", GOOD.decode().encode("utf-16")),
+    ("not_json", b"\xef\xbb\xbf" + GOOD),
+    ("not_json", gzip.compress(GOOD)),
+    ("not_json", b"\x80\x04\x95\x0b\x00."),  # pickle
+    ("not_json", GOOD.replace(b'"started"', b"NaN")),
+    ("not_json", GOOD.replace(b'"started"', b"-Infinity")),
+    ("not_json", GOOD.replace(b'"started"', b"9" * 5000)),
+    ("not_json", GOOD.replace(b'"id"', b'"id": "x", "id"')),
+    ("not_json", _nested(20_000)),
+    ("not_json", b"[" * 60_000),
+    ("not_cloudevent", b"[]"),
+    ("not_cloudevent", b"null"),
+    ("not_cloudevent", b"42"),
+    ("not_cloudevent", b"{}"),
+    ("not_cloudevent", b'{"a": 1}'),
+    ("not_cloudevent", _without("specversion")),
+    ("not_cloudevent", _without("id")),
+    ("not_cloudevent", _without("type")),
+    ("not_cloudevent", _event(specversion="0.3")),
+    ("not_cloudevent", _event(source="")),
+    ("not_cloudevent", _event(id="x" * 256)),
+    ("not_cloudevent", _event(id="nul\x00")),
+    ("not_cloudevent", _event(id="\ud800")),
+    ("not_cloudevent", _event(source="\udfff")),
+    ("not_cloudevent", _event(id=True)),
+    ("not_cloudevent", _event(time="yesterday")),
+    ("not_cloudevent", _event(datacontenttype="text/xml")),
+    ("unknown_type", _event(type="exam.attempt.cancel.v1")),
+    ("unknown_type", _event(type="exam.attempt.update-status.v2\x00")),
+    ("invalid_data", _without("data")),
+    ("invalid_data", _event(data=[])),
+    ("invalid_data", _event(data=None)),
+    ("invalid_data", _data(to_satus="started")),
+    ("invalid_data", _event(data={"exam_id": "exam", "user_id": "u"})),
+    ("invalid_data", _data(to_status=1)),
+    ("invalid_data", _data(cascade_effects="yes")),
+    ("invalid_data", _data(if_missing="shrug")),
+    ("invalid_data", _data(user_id="")),
+    ("invalid_data", _data(user_id="x" * 256)),
+    ("invalid_data", _data(user_id="nul\x00")),
+    ("invalid_data", _data(exam_id="\ud800")),
+    ("invalid_data", _data(user_id=1.5)),
+    ("invalid_data", _data(user_id=True)),
+    ("invalid_data", GOOD.replace(b'"exam"', b"1e999")),
+    ("invalid_data", _nested(100)),
+    ("invalid_data", event("learner.upsert.v1", {"user_id": "u", "username": "n", "email": "a@b\r\nc"}, "n")),
+    ("too_large", _data(to_status="x" * 65_536)),
+    ("too_large", b" " * 65_537),
+    ("too_large", b"{" * 3_000_000),
+    ("id_reused", event(UPDATE, {**DATA, "to_status": "submitted"}, "taken")),
+    ("id_reused", event("exam.attempt.remove.v1", {"exam_id": "exam", "user_id": "u"}, "taken")),
+]
+
+
+def test_whatever_arrives_waits_whole_and_stops_nobody(stack: Stack) -> None:
+    process = stack.start("commands", BATCH_SIZE=7)
+    _introduce(stack)
+    for number, (_, body) in enumerate(BARE):
+        stack.client.publish_malformed(body)
+        stack.client.update("exam", "u", STATUSES[number % len(STATUSES)])
+    stack.settle_commands()
+    rows = stack.rows("SELECT code, body FROM quarantine")
+    assert Counter((row.code, bytes(row.body)) for row in rows) == Counter(BARE)
+    expected = [STATUSES[number % len(STATUSES)] for number in range(len(BARE))]
+    assert stack.history("exam", "u") == ["created", *expected]
+    assert stack.running("commands") == [process]
+    assert process.output().count(" WARNING ") == len(BARE), "one line each"
+
+
+def _introduce(stack: Stack) -> None:
+    stack.client.course("course")
+    stack.client.exam("exam", "course")
+    stack.client.learner("u")
+    stack.client.create("exam", "u")
+    stack.client.command("course.upsert.v1", {"course_id": "other"}, "taken")
+
+
+def test_what_other_programs_put_into_the_queue(stack: Stack) -> None:
+    process = stack.start("commands")
+    _introduce(stack)
+    expected = [
+        ("not_cloudevent", _celery_task(stack)),
+        ("not_cloudevent", _by_kombu(stack, GOOD, "application/x-python-serialize")),
+        ("not_cloudevent", _by_kombu(stack, GOOD, "text/plain")),
+        ("not_cloudevent", _by_kombu(stack, GOOD, "application/json; charset=latin-1")),
+        ("not_json", _by_kombu(stack, b"\x80\x04.", "application/json")),
+        ("too_large", _by_kombu(stack, b" " * 65_537, "application/json")),
+        ("not_json", _compressed(stack)),
+        ("not_cloudevent", _enveloped(stack, body=12)),
+        ("not_cloudevent", _enveloped(stack, body="%%%")),
+        ("not_cloudevent", _enveloped(stack, headers=[1, 2])),
+        ("not_cloudevent", _enveloped(stack, properties=None)),
+        ("not_cloudevent", _enveloped(stack, **{"content-type": ["pickle"]}, raw=False)),
+    ]
+    stack.client.update("exam", "u", "started")
+    stack.settle_commands()
+    rows = stack.rows("SELECT code, body FROM quarantine")
+    assert Counter((row.code, bytes(row.body)) for row in rows) == Counter(expected)
+    assert stack.history("exam", "u") == ["created", "started"]
+    assert stack.running("commands") == [process]
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/cloudevents+json; charset=UTF-8"])
+def test_a_good_command_in_kombus_envelope_is_one(stack: Stack, content_type: str) -> None:
+    stack.start("commands")
+    _introduce(stack)
+    body = event(UPDATE, DATA, "by-kombu")
+    _by_kombu(stack, body, content_type)
+    stack.client.malformed.clear()
+    stack.client.bodies[SOURCE, "by-kombu"] = body
+    stack.settle_commands()
+    assert stack.outcome("by-kombu") == ("applied", None)
+    assert stack.number("SELECT count(*) FROM quarantine") == 0
+
+
+def test_a_person_looks_mends_and_discards(stack: Stack) -> None:
+    stack.start("commands")
+    command = event(UPDATE, DATA, "early")
+    stack.client.publish_malformed(b"\xff\x00")
+    stack.client.publish_malformed(event("exam.attempt.cancel.v1", DATA, "x"))
+    stack.settle_commands()
+    listed = [json.loads(line) for line in stack.cli("quarantine", "list", "--json").stdout.splitlines()]
+    assert [(one["code"], one["size"]) for one in listed] == [
+        ("not_json", 2),
+        ("unknown_type", len(stack.client.malformed[1])),
+    ]
+    shown = json.loads(stack.cli("quarantine", "show", str(listed[0]["id"]), "--json").stdout)
+    assert base64.b64decode(shown["body"]) == b"\xff\x00"
+    stack.cli("quarantine", "replay", str(listed[1]["id"]))
+    stack.wait_until(
+        lambda: stack.number("SELECT max(id) FROM quarantine") > listed[1]["id"], "it to come back"
+    )
+    assert stack.cli("quarantine", "discard", str(listed[0]["id"])).returncode == 0
+    [row] = stack.rows("SELECT code, body FROM quarantine")
+    assert (row.code, bytes(row.body)) == ("unknown_type", stack.client.malformed[1])
+    assert command not in stack.client.malformed
+
+
+def _by_kombu(stack: Stack, body: bytes, content_type: str, **options: Any) -> bytes:
+    with Connection(stack.broker_url) as connection:
+        connection.Producer().publish(
+            body,
+            exchange="",
+            routing_key=QUEUE,
+            content_type=content_type,
+            content_encoding="utf-8",
+            **options,
+        )
+    stack.client.malformed.append(body)
+    return body
+
+
+def _compressed(stack: Stack) -> bytes:
+    _by_kombu(stack, GOOD, "application/json", compression="gzip")
+    [raw] = _newest(stack)
+    stored = base64.b64decode(json.loads(raw)["body"])
+    stack.client.malformed[-1] = stored
+    return stored
+
+
+def _celery_task(stack: Stack) -> bytes:
+    app = Celery(broker=stack.broker_url, set_as_current=False)
+    with app.connection_for_write() as connection:
+        app.send_task("effects.set_credit_status", args=["x"], queue=QUEUE, connection=connection)
+    [raw] = _newest(stack)
+    stored = base64.b64decode(json.loads(raw)["body"])
+    stack.client.malformed.append(stored)
+    return stored
