@@ -1,19 +1,17 @@
 """Running the loops of a process in threads until a signal, or the failure of one of them, ends them all."""
 
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
+
+from worker.signals import on_stop_signals
 
 Loop = Callable[[threading.Event], None]
 """Runs until the event is set."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 def run_until_stopped(loops: Mapping[str, Loop]) -> None:
-    """Run loops, each in a thread named as in the mapping, until SIGINT or SIGTERM. For the main thread.
+    """Run loops, each in a thread named as in the mapping, until SIGINT, SIGTERM or SIGHUP. For the main thread.
 
     Raises:
         Exception: what a loop raised; the others have been stopped.
@@ -23,7 +21,7 @@ def run_until_stopped(loops: Mapping[str, Loop]) -> None:
     threads = [
         threading.Thread(target=_run, args=(loop, stopping, ends), name=name) for name, loop in loops.items()
     ]
-    with _on_signals(lambda: ends.put(None)):
+    with on_stop_signals(lambda: ends.put(None)):
         for thread in threads:
             thread.start()
         first = ends.get()
@@ -41,13 +39,3 @@ def _run(loop: Loop, stopping: threading.Event, ends: "SimpleQueue[Exception | N
         ends.put(error)
     else:
         ends.put(None)
-
-
-@contextmanager
-def _on_signals(action: Callable[[], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, lambda *_: action()) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -145,10 +145,10 @@ class Client:
         return range(self.shards)
 
 
-def event(kind: str, data: dict[str, Any], command_id: str, **attributes: Any) -> bytes:
+def event(kind: str, data: dict[str, Any], command_id: str) -> bytes:
     """A command as bytes."""
     command = {"specversion": "1.0", "id": command_id, "source": SOURCE, "type": kind, "data": data}
-    return json.dumps({**command, **attributes}).encode()
+    return json.dumps(command).encode()
 
 
 def _queue(shard: int) -> str:

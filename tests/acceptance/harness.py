@@ -14,11 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, create_engine, text
 
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
-from tests.engines import disposed
 from worker.lms.reference import MailSink
 from worker.system.children import read_procfile
 from worker.system.guard import Guard
@@ -123,7 +122,8 @@ class Stack:
             self.folder = Path(
                 resources.enter_context(tempfile.TemporaryDirectory(prefix="invigilator-acc-"))
             )
-            self._engine = resources.enter_context(disposed(self.database_url))
+            self._engine = create_engine(self.database_url, pool_pre_ping=True)  # it may go and come back
+            resources.callback(self._engine.dispose)
             self._guard = resources.enter_context(Guard())
             self.client = Client(self.broker_url, int(self.settings.get("COMMAND_SHARDS", "1")))
             resources.callback(self.client.close)

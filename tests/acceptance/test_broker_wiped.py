@@ -11,7 +11,7 @@ def test_everything_still_happens(stack: Stack, calm_database_url: str) -> None:
     stack.start_all()
     stack.lms.shut()
     stack.mail.reject_fraction = 1.0
-    stack.client.publish(load(400, seed=3))
+    stack.client.publish(load(700, seed=3))
     stack.settle_commands()
     stack.wait_until(lambda: _tried(stack) > 50, "the first tries to fail")
     assert stack.owed() > 200

@@ -78,4 +78,3 @@ def test_everybody_ends_when_asked(stack: Stack) -> None:
     stack.client.publish(load(50, seed=11))
     stack.settle()
     assert {one.name: one.terminate() for one in stack.processes} == {one.name: 0 for one in stack.processes}
-

@@ -2,14 +2,12 @@
 
 import os
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from pydantic import SecretStr
@@ -25,7 +23,8 @@ from worker.errors import ConfigurationError
 from worker.lms.reference import MailSink, ReferenceLms
 from worker.policies import load_policies
 from worker.settings import Settings
-from worker.system.up import SIGNALS, PartEndedError, System, environment
+from worker.signals import on_stop_signals
+from worker.system.up import PartEndedError, System, environment
 
 SEED = 7
 LMS_FAILS = 0.1
@@ -128,23 +127,15 @@ def _up(system: System, console: Console) -> Iterator[None]:
 
 @contextmanager
 def _stopping(system: System) -> Iterator[Stopped]:
-    """Let Ctrl-C, SIGTERM and SIGHUP end the demo in its own time. Yields whether one has come."""
-    came: list[int] = []
+    """Let a stop signal end the demo in its own time. Yields whether one has come."""
+    came: list[None] = []
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+    def stop() -> None:
+        came.append(None)
         system.stop()  # asked twice, it does not wait for work to be finished
 
-    # `nohup` ignores the hang-up of the terminal on purpose.
-    wanted = [
-        number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, handle) for number in wanted}
-    try:
+    with on_stop_signals(stop):
         yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stay(system: System, console: Console, stopped: Stopped) -> None:

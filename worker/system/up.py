@@ -4,10 +4,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from pydantic import SecretStr
@@ -17,6 +17,7 @@ from events.errors import InvigilatorError
 from worker.embedded import discovery, folder, postgres, server, valkey
 from worker.embedded.server import Server, Watch
 from worker.settings import PREFIX, Settings
+from worker.signals import on_stop_signals
 from worker.system import children
 from worker.system.children import Child, Output
 from worker.system.guard import Guard
@@ -24,7 +25,6 @@ from worker.system.guard import Guard
 FLOWER_PORT = 5555
 STOP_MARGIN_S = 5.0  # on top of a try's deadline: time to record it and to disconnect
 WATCH_S = 0.2
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Start(Protocol):
@@ -88,7 +88,7 @@ class System:
             PartEndedError: a part ended by itself; everything else was stopped.
             InvigilatorError: it could not be started, as above.
         """
-        with _on_signals(self.stop), suppress(StoppedError), self:
+        with on_stop_signals(self.stop), suppress(StoppedError), self:
             while not self._stop_requests:
                 self.check()
                 time.sleep(WATCH_S)
@@ -212,19 +212,3 @@ def _flower_port() -> int:
 
 def _how(status: int) -> str:
     return f"status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
-
-
-@contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
-    # `nohup` ignores the hang-up of the terminal on purpose.
-    detached = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    wanted = SIGNALS[:-1] if detached else SIGNALS
-    before = {number: signal.signal(number, handle) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,77 @@
+"""The database and the broker end in the middle of the work, politely or not, and come back."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from db.migrate import upgrade
+from tests.acceptance.harness import Stack
+from tests.acceptance.load import load
+from tests.acceptance.oracle import assert_nothing_lost_or_doubled
+from tests.engines import starter
+from worker.embedded import postgres, valkey
+from worker.embedded.server import Server
+
+ENDS = (signal.SIGINT, signal.SIGKILL)
+BATCH = 5
+
+Start = Callable[[Path], Server]
+
+
+@pytest.fixture
+def start_postgres() -> Iterator[Start]:
+    """Starts PostgreSQL on a folder; durable, because it will be killed."""
+    with starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
+        yield start
+
+
+@pytest.fixture
+def start_valkey() -> Iterator[Start]:
+    """Starts Valkey on a folder."""
+    with starter(lambda folder, watch: valkey.start(folder, watch=watch)) as start:
+        yield start
+
+
+def test_the_database_goes_and_comes_back(
+    tmp_path: Path, start_postgres: Start, valkey_url: str, calm_database_url: str
+) -> None:
+    server = start_postgres(tmp_path)
+    upgrade(server.url)
+    with Stack(server.url, valkey_url) as stack:
+        _work(stack)
+        for number, end in enumerate(ENDS, 1):
+            stack.wait_until_handled(150 * number)
+            stack.wait_until(lambda: stack.owed() > 0, "effects to be under way")
+            _end(server, end)
+            server = start_postgres(tmp_path)
+        stack.settle()
+        assert_nothing_lost_or_doubled(stack, calm_database_url)
+
+
+def test_the_broker_goes_and_comes_back(
+    tmp_path: Path, database_url: str, start_valkey: Start, calm_database_url: str
+) -> None:
+    server = start_valkey(tmp_path)
+    with Stack(database_url, server.url) as stack:
+        _work(stack)
+        for number, end in enumerate(ENDS, 1):
+            stack.wait_until_handled(150 * number)
+            _end(server, end)
+            server = start_valkey(tmp_path)
+        stack.settle()
+        assert_nothing_lost_or_doubled(stack, calm_database_url)
+
+
+def _work(stack: Stack) -> None:
+    stack.client.publish(load(500, seed=13))
+    stack.lms.latency_s = 0.05
+    stack.start("commands", BATCH_SIZE=BATCH)
+    for name in ("relay", "effects", "mail"):
+        stack.start(name)
+
+
+def _end(server: Server, end: signal.Signals) -> None:
+    server.process.send_signal(end)
+    server.process.wait()
