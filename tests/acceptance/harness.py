@@ -273,12 +273,16 @@ class Stack:
         """
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            dead = [one.name for one in self.processes if not (one.is_running or one.ended_by_us)]
-            if dead:
-                raise AssertionError(f"{', '.join(dead)} ended while waiting for {what}\n{self.report()}")
+            self._assert_alive(what)
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited in vain for {what}\n{self.report()}")
             time.sleep(POLL_S)
+        self._assert_alive(what)
+
+    def _assert_alive(self, what: str) -> None:
+        dead = [one.name for one in self.processes if not (one.is_running or one.ended_by_us)]
+        if dead:
+            raise AssertionError(f"{', '.join(dead)} ended while waiting for {what}\n{self.report()}")
 
     def wait_until_handled(self, commands: int) -> None:
         """Wait until so many commands have an outcome."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
+import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -60,7 +61,8 @@ class Relay:
             try:
                 with _listening(self.engine) as notifications:
                     self._serve(notifications, stopping)
-            except (DBAPIError, Transient) as error:
+            except (DBAPIError, psycopg2.Error, Transient) as error:
+                # psycopg2's own come from the connection that listens: SQLAlchemy does not wrap those.
                 logger.warning("relay: %s; trying again in %g s", brief(error), self.poll_s)
                 stopping.wait(self.poll_s)
 

@@ -210,7 +210,7 @@ def test_no_more_is_taken_than_asked_for(rabbitmq_url: str) -> None:
     broker = Broker(rabbitmq_url, next(_shards))
     with broker.open() as source:
         broker.publish(b"1", b"2", b"3")
-        taken = []
+        taken: list[bytes] = []
         while len(taken) < 3:
             batch = source.take(1, 1)
             assert len(batch) <= 1

@@ -174,6 +174,33 @@ def test_the_loop_goes_on_after_an_error(bench: Bench, engine: Engine, dispatche
     assert [offer.id for offer in dispatcher.offers] == ids
 
 
+def test_the_loop_goes_on_when_the_database_ends_its_connections(
+    bench: Bench, engine: Engine, dispatcher: FakeDispatcher
+) -> None:
+    # Given a relay that listens
+    relay = Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60)
+    stopping = threading.Event()
+    thread = threading.Thread(target=relay.run, args=(stopping,))
+    thread.start()
+    try:
+        while not listening(bench):
+            pass
+        # When the server ends every connection, the one that listens included
+        engine.dispose()
+        bench.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        engine.dispose()
+        # Then it listens again, and offers
+        ids = owed(bench)
+        assert dispatcher.on_dispatch.wait(30)
+        assert [offer.id for offer in dispatcher.offers] == ids
+    finally:
+        stopping.set()
+        thread.join()
+
+
 def listening(bench: Bench) -> bool:
     with bench.engine.begin() as connection:
         query = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN invigilator_effects'"
