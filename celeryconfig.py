@@ -13,7 +13,6 @@ accept_content = ["json"]
 task_acks_late = False
 task_ignore_result = True
 task_routes = {f"effects.{kind}": {"queue": queue} for kind, queue in QUEUES.items()}
-task_create_missing_queues = True
 
 # One message in hand for each thread; the rest stay where another worker can have them.
 worker_prefetch_multiplier = 1
@@ -22,8 +21,7 @@ worker_prefetch_multiplier = 1
 worker_send_task_events = True
 task_send_sent_event = True
 
+# A broker that is away is waited for, however long.
 broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
 broker_heartbeat = 10
-worker_cancel_long_running_tasks_on_connection_loss = False
-worker_enable_soft_shutdown_on_idle = False
-enable_utc = True

@@ -4,7 +4,13 @@ from sqlalchemy import Connection, Engine, create_engine, func, select
 
 CONNECT_TIMEOUT_S = 10
 POOL_SIZE = 8  # connections that are kept; the threads of a process bound how many there may be
-KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms: what was sent into a cut cable is given up, too
+}
 
 
 def make_engine(database_url: str, *, application_name: str, session_settings: str = "") -> Engine:

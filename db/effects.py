@@ -14,6 +14,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Interval,
+    ScalarSelect,
+    Select,
     and_,
     bindparam,
     case,
@@ -31,7 +33,10 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from db.attempts import notify
 from db.models import Effect, EffectKind, EffectState, Try, TryResult
 
-NOW = func.clock_timestamp()
+NOW = func.statement_timestamp()
+"""To compare with: unlike clock_timestamp() it is stable, and so may be looked up in an index."""
+CLOCK = func.clock_timestamp()
+"""To write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,26 @@ class Claim:
 # --- offer ---------------------------------------------------------------------------------------------
 
 
-def kinds_due(connection: Connection) -> list[EffectKind]:
-    """The kinds of which an effect is due and not offered."""
-    return [
-        kind for kind in EffectKind if connection.scalar(select(exists().where(_due(kind), _unoffered())))
-    ]
+def kinds_to_offer(connection: Connection) -> list[EffectKind]:
+    """The kinds of which an effect is due, or was lost by its worker, and is not offered."""
+    answers = connection.execute(_kinds_to_offer_statement()).one()
+    return [kind for kind, found in zip(EffectKind, answers, strict=True) if found]
+
+
+@cache
+def _kinds_to_offer_statement() -> Select[*tuple[Any, ...]]:
+    # ORDER BY and LIMIT for the planner's sake: from EXISTS alone it would expect to find one row soon by
+    # reading the table, whose pending rows may all be due next week.
+    return select(
+        *(
+            func.coalesce(_any(_due(kind), Effect.due_at), _any(_lost(kind), Effect.lease_until))
+            for kind in EffectKind
+        )
+    )
+
+
+def _any(condition: ColumnElement[bool], age: Any) -> ScalarSelect[int]:
+    return select(literal(1)).where(condition, _unoffered()).order_by(age).limit(1).scalar_subquery()
 
 
 def outstanding_offers(connection: Connection) -> dict[EffectKind, int]:
@@ -80,21 +100,16 @@ def outstanding_offers(connection: Connection) -> dict[EffectKind, int]:
     return {EffectKind(kind): count for kind, count in counts}
 
 
-def offer_due(connection: Connection, kind: EffectKind, limit: int, ttl_s: float) -> list[Offer]:
-    """Stamp the oldest due effects of a kind as offered, and return them, oldest first.
+def offer(connection: Connection, kind: EffectKind, limit: int, ttl_s: float) -> list[Offer]:
+    """Stamp effects of a kind as offered: those that a worker lost, then those that are due, oldest first.
 
     Parameters:
         kind: the kind of effect.
         limit: how many at most.
         ttl_s: seconds until an unanswered offer is made again.
     """
-    return _offer(connection, _due(kind), Effect.due_at, limit, ttl_s)
-
-
-def offer_lost(connection: Connection, limit: int, ttl_s: float) -> list[Offer]:
-    """The same for effects of any kind whose worker has not reported back before its lease ended."""
-    lost = and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW)
-    return _offer(connection, lost, Effect.lease_until, limit, ttl_s)
+    lost = _offer(connection, _lost(kind), Effect.lease_until, limit, ttl_s)
+    return lost + _offer(connection, _due(kind), Effect.due_at, limit - len(lost), ttl_s)
 
 
 def _offer(
@@ -124,13 +139,20 @@ def _due(kind: EffectKind) -> ColumnElement[bool]:
     return and_(Effect.state == EffectState.PENDING, Effect.kind == kind, Effect.due_at <= NOW)
 
 
+def _lost(kind: EffectKind) -> ColumnElement[bool]:
+    return and_(Effect.state == EffectState.RUNNING, Effect.kind == kind, Effect.lease_until < NOW)
+
+
 def _unoffered() -> ColumnElement[bool]:
     return or_(Effect.offered_until.is_(None), Effect.offered_until <= NOW)
 
 
 def withdraw_offers(connection: Connection, effect_ids: Collection[UUID]) -> None:
     """Take back offers that never reached the broker, so that they are made again at once."""
-    connection.execute(update(Effect).where(Effect.id.in_(effect_ids)).values(offered_until=None))
+    # Locked in one order: a worker that records a result locks two effects of one target, too.
+    mine = select(Effect.id).where(Effect.id.in_(effect_ids)).order_by(Effect.sequence).with_for_update()
+    locked = connection.scalars(mine).all()
+    connection.execute(update(Effect).where(Effect.id.in_(locked)).values(offered_until=None))
 
 
 # --- claim ---------------------------------------------------------------------------------------------
@@ -154,7 +176,7 @@ def claim(connection: Connection, effect_id: UUID, lease_s: float) -> Claim | No
     state, kind, sequence, payload, source, command_id, number, retrying_for = row
     if state == EffectState.SUPERSEDED:
         return None
-    connection.execute(insert(Try).values(effect_id=effect_id, number=number, started_at=NOW))
+    connection.execute(insert(Try).values(effect_id=effect_id, number=number, started_at=CLOCK))
     return Claim(
         effect_id, EffectKind(kind), sequence, payload, source, command_id, number, float(retrying_for)
     )
@@ -172,9 +194,9 @@ def _claim_statement() -> ReturningUpdate[Any]:
         .where(Effect.id == bindparam("effect_id"), claimable, or_(overtaken, ~_blocked()))
         .values(
             state=case((overtaken, EffectState.SUPERSEDED.value), else_=EffectState.RUNNING.value),
-            lease_until=case((overtaken, None), else_=NOW + bindparam("lease", type_=Interval)),
+            lease_until=case((overtaken, None), else_=CLOCK + bindparam("lease", type_=Interval)),
             tries=Effect.tries + case((overtaken, 0), else_=1),
-            retrying_since=func.coalesce(Effect.retrying_since, NOW),
+            retrying_since=func.coalesce(Effect.retrying_since, CLOCK),
             offered_until=None,
         )
         .returning(
@@ -192,17 +214,17 @@ def _claim_statement() -> ReturningUpdate[Any]:
 
 def wait_for_target(connection: Connection, effect_id: UUID) -> None:
     """Do not offer a due effect again while another one runs on its target under a valid lease."""
-    other = aliased(Effect)
+    waiting = select(Effect.target).where(Effect.id == effect_id, Effect.state == EffectState.PENDING)
+    # The lock first, the look after it: who ends the other effect meanwhile sets us free, and that must count.
+    target = connection.scalar(waiting.with_for_update())
+    if target is None:
+        return
     busy_until = (
-        select(other.lease_until)
-        .where(other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id)
+        select(Effect.lease_until)
+        .where(Effect.target == target, Effect.state == EffectState.RUNNING)
         .scalar_subquery()
     )
-    connection.execute(
-        update(Effect)
-        .where(Effect.id == effect_id, Effect.state == EffectState.PENDING, Effect.target.is_not(None))
-        .values(offered_until=busy_until)
-    )
+    connection.execute(update(Effect).where(Effect.id == effect_id).values(offered_until=busy_until))
 
 
 def _overtaken() -> ColumnElement[bool]:
@@ -225,7 +247,7 @@ def _close_lost_try(connection: Connection, effect_id: UUID) -> None:
     connection.execute(
         update(Try)
         .where(Try.effect_id == effect_id, Try.result.is_(None))
-        .values(result=TryResult.LOST, finished_at=NOW, error="its worker did not report back in time")
+        .values(result=TryResult.LOST, finished_at=CLOCK, error="its worker did not report back in time")
     )
 
 
@@ -234,7 +256,9 @@ def _close_lost_try(connection: Connection, effect_id: UUID) -> None:
 
 def finish_try(connection: Connection, effect_id: UUID, number: int) -> bool:
     """The try has succeeded. False, changing nothing, when it is no longer the effect's current try."""
-    return _end_try(connection, effect_id, number, TryResult.DONE, None, state=EffectState.DONE, done_at=NOW)
+    return _end_try(
+        connection, effect_id, number, TryResult.DONE, None, state=EffectState.DONE, done_at=CLOCK
+    )
 
 
 def reschedule_try(connection: Connection, effect_id: UUID, number: int, error: str, delay_s: float) -> bool:
@@ -269,7 +293,7 @@ def _end_try(
     connection.execute(
         update(Try)
         .where(Try.effect_id == effect_id, Try.number == number)
-        .values(finished_at=NOW, result=result, error=error)
+        .values(finished_at=CLOCK, result=result, error=error)
     )
     if ended.target is not None:
         _free_target(connection, ended.target)
@@ -289,4 +313,4 @@ def _free_target(connection: Connection, target: str) -> None:
 
 
 def _in(seconds: float) -> ColumnElement[datetime]:
-    return NOW + literal(timedelta(seconds=seconds))
+    return CLOCK + literal(timedelta(seconds=seconds))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationError
 
 from events.errors import InvalidMessageError
-from events.fields import Email, Frozen, Id, Key, Minutes, Text, Word, explain
+from events.fields import Email, Frozen, Id, Key, Minutes, Text, explain
 from events.vocabulary import IfMissing, QuarantineCode
 
 
@@ -93,7 +93,7 @@ class AttemptUpdateStatus(LearnerData):
     type: ClassVar[str] = "exam.attempt.update-status.v1"
 
     exam_id: Id
-    to_status: Word | None
+    to_status: str | None
     cascade_effects: bool = True
     if_missing: Annotated[IfMissing, Field(strict=False)] = IfMissing.REJECT
 

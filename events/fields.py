@@ -1,5 +1,6 @@
 """The kinds of values that a message may hold, and how to say what is wrong with one without quoting it."""
 
+import re
 from typing import Annotated
 
 from pydantic import (
@@ -24,7 +25,7 @@ STORABLE = r"^[^\x00]*$"
 EMAIL = r"^[^\s@\x00-\x1f\x7f-\x9f]+@[^\s@\x00-\x1f\x7f-\x9f]+$"
 
 _MAX_PROBLEMS = 5  # named in one detail; the rest are counted
-_MAX_NAME = 40  # characters of a field's name, which the sender chose, in a detail
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 _WORDING = {
     "missing": "is missing",
@@ -63,9 +64,6 @@ Id = Annotated[
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=STORABLE)]
 """A string of 1 to 255 characters."""
 
-Word = Annotated[str, StringConstraints(max_length=MAX_ID, pattern=STORABLE)]
-"""A string of up to 255 characters."""
-
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=STORABLE)]
 """A string of up to 1000 characters."""
 
@@ -98,10 +96,9 @@ def _field(location: tuple[int | str, ...]) -> str:
 
 
 def printable(name: object) -> str:
-    """Return a name that a sender chose as short, plain ASCII, fit for a log and for PostgreSQL.
+    """Return a name that a sender chose if it is one that may be logged; it might be an address, or anything.
 
     Parameters:
         name: a key of a JSON object.
     """
-    plain = str(name).encode("unicode_escape").decode("ascii")
-    return plain if len(plain) <= _MAX_NAME else f"{plain[:_MAX_NAME]}..."
+    return str(name) if _IDENTIFIER.fullmatch(str(name)) else "a name that is no identifier"

@@ -22,7 +22,19 @@ from worker.wiring import broker_url, runner
 
 app = Celery("invigilator")
 app.config_from_object("celeryconfig")
-app.add_defaults(lambda: {"broker_url": broker_url(resolve(load(), database=False))})
+app.add_defaults(lambda: _broker_settings(broker_url(resolve(load(), database=False))))
+
+SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
+
+
+def _broker_settings(url: str) -> dict[str, Any]:
+    # A server that is frozen, or behind a cut cable, must not hold a process for ever.
+    options = {
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "socket_keepalive": True,
+    }
+    return {"broker_url": url, "broker_transport_options": options if url.startswith("redis") else {}}
 
 
 _runner: Runner | None = None

@@ -14,3 +14,6 @@ def configure() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("alembic.runtime.migration").setLevel(
+        logging.WARNING
+    )  # it reports each look at the schema

@@ -5,6 +5,7 @@ Nothing here reads the environment at import: call `load()`.
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,7 +36,7 @@ class Settings(BaseSettings):
     email_from: str = "exams@localhost"
     policies_file: Path | None = None
     command_shards: Annotated[int, Field(ge=1, le=1024)] = 1
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
+    batch_size: Annotated[int, Field(ge=1, le=1_000)] = 100
     retry_base_s: Seconds = 2
     retry_cap_s: Seconds = 3600
     retry_for_s: Seconds = 604_800
@@ -63,8 +64,15 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and value.get_secret_value().partition("://")[0] not in BROKER_SCHEMES:
+        if value is None:
+            return None
+        url = urlsplit(value.get_secret_value())
+        if url.scheme not in BROKER_SCHEMES:
             raise ValueError("must start with redis://, rediss://, amqp:// or amqps://")
+        try:
+            _ = url.port
+        except ValueError:
+            raise ValueError("cannot be read; percent-encode what is special in user and password") from None
         return value
 
     @field_validator("lms_url")

@@ -85,7 +85,7 @@ class Fold:
 
     def _update(self, data: AttemptUpdateStatus, cause: Cause) -> Handled:
         exam = self._exam(data.user_id, data.exam_id, cause)
-        record = self.ledger.attempts.get((data.user_id, data.exam_id))
+        record = self.ledger.record_of(data.user_id, data.exam_id)
         decision = decide_update(
             exam,
             record.attempt if record else None,
@@ -103,7 +103,7 @@ class Fold:
 
     def _remove(self, data: AttemptRemove, cause: Cause) -> Handled:
         exam = self._exam(data.user_id, data.exam_id, cause)
-        record = self.ledger.attempts.get((data.user_id, data.exam_id))
+        record = self.ledger.record_of(data.user_id, data.exam_id)
         removal = decide_removal(exam, record.attempt if record else None, instructor=self.instructor)
         if exam is not None and record is not None:
             payload = _payload(exam, data.user_id, requested_by=data.requested_by)
@@ -134,7 +134,7 @@ class Fold:
             self.ledger.attempts_by_exam(payload.user_id),
         )
         for exam in siblings:
-            record = self.ledger.attempts.get((payload.user_id, exam.exam_id))
+            record = self.ledger.record_of(payload.user_id, exam.exam_id)
             if record is None:
                 record = self.ledger.create(payload.user_id, exam.exam_id, new_attempt(exam), of_cascade)
             decision = decide(record.attempt, Status.DECLINED, self._policy(exam), cascade_effects=False)

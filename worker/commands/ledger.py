@@ -78,8 +78,8 @@ class Ledger:
     learners: set[str] = field(default_factory=set)
     exams: dict[str, ExamRules] = field(default_factory=dict)
     providers: dict[str, str | None] = field(default_factory=dict)
-    attempts: dict[tuple[str, str], AttemptRecord] = field(default_factory=dict)
-    """Live attempts, by (user, exam)."""
+    attempts: dict[str, dict[str, AttemptRecord]] = field(default_factory=dict)
+    """Live attempts, by user and exam."""
     cascades: dict[tuple[str, str], list[Cascade]] = field(default_factory=dict)
     """Cascades owed, oldest first, by (user, course)."""
 
@@ -115,20 +115,24 @@ class Ledger:
             )
         if self.learners:
             for row in store.live_attempts(connection, self.learners):
-                self.attempts[row.user_id, row.exam_id] = _record(row)
+                self.attempts.setdefault(row.user_id, {})[row.exam_id] = _record(row)
             for row in store.owed_cascades(connection, self.learners):
                 self._owe(Cascade(row.id, Payload(**row.payload), row.source, row.command_id))
 
     # --- reading -------------------------------------------------------------------------------------
 
+    def record_of(self, user_id: str, exam_id: str) -> AttemptRecord | None:
+        """The record of the live attempt, or None."""
+        return self.attempts.get(user_id, {}).get(exam_id)
+
     def attempt_of(self, user_id: str, exam_id: str) -> Attempt | None:
         """The live attempt, or None."""
-        record = self.attempts.get((user_id, exam_id))
+        record = self.record_of(user_id, exam_id)
         return record.attempt if record else None
 
     def attempts_by_exam(self, user_id: str) -> dict[str, Attempt]:
         """A learner's live attempts."""
-        return {exam: record.attempt for (user, exam), record in self.attempts.items() if user == user_id}
+        return {exam_id: record.attempt for exam_id, record in self.attempts.get(user_id, {}).items()}
 
     # --- changing ------------------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class Ledger:
     def create(self, user_id: str, exam_id: str, attempt: Attempt, cause: Cause) -> AttemptRecord:
         """Start an attempt and its history."""
         record = AttemptRecord(next(cause.ids), exam_id, user_id, attempt, 0, cause.at)
-        self.attempts[user_id, exam_id] = record
+        self.attempts.setdefault(user_id, {})[exam_id] = record
         self._move(record, None, attempt, cause)
         return record
 
@@ -169,7 +173,7 @@ class Ledger:
         """Keep an attempt as removed."""
         record.removed_at = cause.at
         self._changed[record.id] = record
-        del self.attempts[record.user_id, record.exam_id]
+        del self.attempts[record.user_id][record.exam_id]
 
     def owe(
         self,

@@ -26,8 +26,10 @@ logger = logging.getLogger(__name__)
 
 MAX_OUTSTANDING = 500
 """Offers of one kind that no worker has answered yet, and messages in one queue, at most."""
-BUSY_WAIT_S = 0.05
-"""How long to wait for workers to make room when more is due than may be offered."""
+BUSY_PAUSE_S = 0.05
+"""Seconds until the next look when more may be due than was offered."""
+FULL_PAUSE_S = 0.5
+"""The same when there was no room, because workers are slow or away."""
 STOP_CHECK_S = 1.0
 
 
@@ -68,37 +70,30 @@ class Relay:
 
     def _serve(self, notifications: Any, stopping: threading.Event) -> None:
         while not stopping.is_set():
-            more_is_due = self.offer_once()
-            _wait(notifications, BUSY_WAIT_S if more_is_due else self.poll_s, stopping)
+            _wait(notifications, self.offer_once(), stopping)
 
-    def offer_once(self) -> bool:
-        """Offer what is due as far as there is room. True when there was no room for all of it.
+    def offer_once(self) -> float:
+        """Offer what is due as far as there is room. Returns how many seconds to wait before the next look.
 
         Raises:
             Transient: the broker is away; the offers that it did not take will be made again.
         """
         with self.engine.begin() as connection:
-            kinds = store.kinds_due(connection)
+            kinds = store.kinds_to_offer(connection)
             outstanding = store.outstanding_offers(connection) if kinds else {}
-        all_offered = [self._offer(kind, MAX_OUTSTANDING - outstanding.get(kind, 0)) for kind in kinds]
-        self._offer_lost()
-        return not all(all_offered)
+        pauses = [self._offer(kind, MAX_OUTSTANDING - outstanding.get(kind, 0)) for kind in kinds]
+        return min(pauses, default=self.poll_s)
 
-    def _offer(self, kind: EffectKind, room: int) -> bool:
+    def _offer(self, kind: EffectKind, room: int) -> float:
         # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
         if room > 0:
             room = min(room, MAX_OUTSTANDING - self.dispatcher.queue_length(QUEUES[kind]))
         if room <= 0:
-            return False
+            return min(FULL_PAUSE_S, self.poll_s)
         with self.engine.begin() as connection:
-            offers = store.offer_due(connection, kind, room, self.offer_ttl_s)
+            offers = store.offer(connection, kind, room, self.offer_ttl_s)
         self._dispatch(offers)
-        return len(offers) < room
-
-    def _offer_lost(self) -> None:
-        with self.engine.begin() as connection:
-            offers = store.offer_lost(connection, MAX_OUTSTANDING, self.offer_ttl_s)
-        self._dispatch(offers)
+        return BUSY_PAUSE_S if len(offers) == room else self.poll_s
 
     def _dispatch(self, offers: Sequence[Offer]) -> None:
         if not offers:

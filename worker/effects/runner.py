@@ -2,16 +2,18 @@
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from traceback import format_tb
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from db import effects as store
 from db.effects import Claim
-from db.errors import describe
+from db.errors import Failure, classify, describe
 from db.models import EffectKind
 from worker.effects import cascade, credit, instructor, mail
 from worker.effects.kinds import Payload, label
@@ -21,6 +23,9 @@ from worker.lms.ports import Deadline
 from worker.rules.retry import delay_before_retry
 
 logger = logging.getLogger(__name__)
+
+RECORD_PAUSE_S = 2.0
+"""Between two attempts to record a result while the database is away, at most."""
 
 ACTIONS: Mapping[EffectKind, Action] = {
     EffectKind.SET_CREDIT_STATUS: credit.set_status,
@@ -66,8 +71,7 @@ class Runner:
             self._try_again(claim, reason, None)
             raise TryFailedError(f"{shown}: {reason}") from None
         if not recorded:
-            with self.tools.engine.begin() as connection:
-                _noted(claim, store.finish_try(connection, claim.id, claim.number))
+            self._record(claim, lambda connection: store.finish_try(connection, claim.id, claim.number))
         return f"{shown}: done"
 
     def _claim(self, effect_id: UUID) -> Claim | None:
@@ -91,18 +95,35 @@ class Runner:
         if delay_s is None:
             self._fail(claim, f"{error} (retried for {claim.retrying_for_s:.0f} s)")
             return
-        with self.tools.engine.begin() as connection:
-            _noted(claim, store.reschedule_try(connection, claim.id, claim.number, error, delay_s))
+        seconds = delay_s
+        self._record(
+            claim,
+            lambda connection: store.reschedule_try(connection, claim.id, claim.number, error, seconds),
+        )
 
     def _fail(self, claim: Claim, error: str) -> None:
-        with self.tools.engine.begin() as connection:
-            recorded = store.fail_try(connection, claim.id, claim.number, error)
-        if _noted(claim, recorded):
+        if self._record(claim, lambda connection: store.fail_try(connection, claim.id, claim.number, error)):
             logger.warning("effect %s (%s) failed: %s", claim.id, claim.kind, error)
 
+    def _record(self, claim: Claim, record: Callable[[Connection], bool]) -> bool:
+        """Record what came of a try. An unrecorded success is a second call later, so it is worth an effort."""
+        retrying = Retrying(
+            stop=stop_after_delay(self.tools.lease_s / 4),
+            wait=wait_random_exponential(max=RECORD_PAUSE_S),
+            retry=retry_if_exception(_may_be_recorded_later),
+            reraise=True,
+        )
+        recorded = retrying(self._record_once, record)
+        if not recorded:
+            # Its lease had ended and somebody else has taken it: their word counts. Or the answer of an
+            # earlier commit was lost, and it is recorded.
+            logger.info("effect %s: try %d came back too late to be recorded", claim.id, claim.number)
+        return recorded
 
-def _noted(claim: Claim, recorded: bool) -> bool:
-    if not recorded:
-        # Its lease had ended and somebody else has taken it: their word counts.
-        logger.info("effect %s: try %d came back too late to be recorded", claim.id, claim.number)
-    return recorded
+    def _record_once(self, record: Callable[[Connection], bool]) -> bool:
+        with self.tools.engine.begin() as connection:
+            return record(connection)
+
+
+def _may_be_recorded_later(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and classify(error) in (Failure.AWAY, Failure.AGAIN)

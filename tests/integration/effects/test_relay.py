@@ -74,7 +74,7 @@ def test_an_effect_that_is_not_due_is_not_offered(
 ) -> None:
     owed(bench)
     bench.execute("UPDATE effects SET due_at = now() + interval '1h'")
-    assert not relay.offer_once()
+    assert relay.offer_once() == relay.poll_s
     assert dispatcher.offers == []
 
 
@@ -108,19 +108,21 @@ def test_offers_are_bounded(
     monkeypatch.setattr(module, "MAX_OUTSTANDING", 2)
     ids = owed(bench, 5)
     # When the relay runs twice: then two are offered, and it knows that there is more
-    assert relay.offer_once()
-    assert relay.offer_once()
+    assert relay.offer_once() == module.BUSY_PAUSE_S
+    assert relay.offer_once() == module.FULL_PAUSE_S
     assert [offer.id for offer in dispatcher.offers] == ids[:2]
     # When the workers have answered these: then the next two
     bench.execute("UPDATE effects SET state = 'done', done_at = now() WHERE offered_until is not null")
-    assert relay.offer_once()
+    assert relay.offer_once() == module.BUSY_PAUSE_S
     assert [offer.id for offer in dispatcher.offers] == ids[:4]
 
 
 def test_a_full_queue_is_left_alone(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
     owed(bench)
     dispatcher.lengths[QUEUES[EffectKind.SET_CREDIT_STATUS]] = module.MAX_OUTSTANDING
-    assert relay.offer_once()
+    assert relay.offer_once() == module.FULL_PAUSE_S
+    bench.execute("UPDATE effects SET state = 'running', lease_until = now() - interval '1s'")
+    assert relay.offer_once() == module.FULL_PAUSE_S
     assert dispatcher.offers == []
 
 

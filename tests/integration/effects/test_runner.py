@@ -2,9 +2,11 @@
 
 import logging
 import threading
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import Connection
 
 from db import effects as store
 from db.models import EffectKind
@@ -331,3 +333,44 @@ def test_a_payload_without_a_status_fails_in_plain_sight(bench: Bench, kind: Eff
     with pytest.raises(TryFailedError, match="the effect's payload has no status"):
         bench.runner.run(effect_id)
     assert bench.row(effect_id).state == "failed"
+
+
+def test_a_result_is_recorded_when_the_database_is_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a call after which the database ends the connection once
+    effect_id = submitted(bench)
+    finish = store.finish_try
+    ends = iter(["SELECT pg_terminate_backend(pg_backend_pid())"])
+
+    def interrupted(connection: Connection, *rest: Any) -> bool:
+        for statement in ends:
+            connection.exec_driver_sql(statement)
+        return finish(connection, *rest)
+
+    monkeypatch.setattr(store, "finish_try", interrupted)
+    # When it returns, then its success is recorded all the same, and it was made once
+    assert bench.runner.run(effect_id).endswith("done")
+    assert bench.tries(effect_id) == [(1, "done", None)]
+    assert len(bench.credit.calls) == 1
+
+
+def test_who_ends_an_effect_while_another_begins_to_wait_sets_it_free(bench: Bench) -> None:
+    # Given an effect that runs, whose end is being recorded
+    older = submitted(bench)
+    with bench.engine.begin() as connection:
+        claim = store.claim(connection, older, LEASE_S)
+    assert claim is not None
+    bench.apply(c.update("A", "verified"))
+    newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
+    bench.execute("UPDATE effects SET offered_until = now() + interval '1h' WHERE id = :id", id=newer)
+    with bench.engine.connect() as connection, connection.begin():
+        assert store.finish_try(connection, older, claim.number)
+        # When a newer one is looked at before that is committed
+        other = threading.Thread(target=bench.runner.run, args=(newer,))
+        other.start()
+        while not waiting_for_a_lock(bench):
+            pass
+    other.join()
+    # Then it does not wait for what is over
+    assert bench.row(newer).offered_until is None or bench.row(newer).state == "done"

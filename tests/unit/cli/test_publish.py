@@ -117,5 +117,5 @@ def test_a_broker_url_that_cannot_be_right(cli: CommandLine, monkeypatch: pytest
     monkeypatch.setenv("INVIGILATOR_BROKER_URL", "redis://:sec/ret@127.0.0.1:x")
     ran = cli("publish", "-", stdin=line())
     assert ran.status == 1
-    assert ran.err.startswith("invigilator: INVIGILATOR_BROKER_URL: broker_url ")
+    assert ran.err.startswith("invigilator: INVIGILATOR_BROKER_URL cannot be read")
     assert "sec" not in ran.err
