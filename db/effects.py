@@ -32,6 +32,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from db.attempts import notify
 from db.models import Effect, EffectKind, EffectState, Try, TryResult
+from db.models.effects import TRY_SEQUENCE
 
 NOW = func.statement_timestamp()
 """To compare with: unlike clock_timestamp() it is stable, and so may be looked up in an index."""
@@ -56,6 +57,7 @@ class Claim:
     id: UUID
     kind: EffectKind
     sequence: int
+    """Of this try: greater than that of every try before it on the same target, whoever's."""
     payload: dict[str, Any]
     source: str
     command_id: str
@@ -202,7 +204,7 @@ def _claim_statement() -> ReturningUpdate[Any]:
         .returning(
             Effect.state,
             Effect.kind,
-            Effect.sequence,
+            TRY_SEQUENCE.next_value(),
             Effect.payload,
             Effect.source,
             Effect.command_id,

@@ -9,6 +9,7 @@ from uuid import UUID
 from celery import Celery
 from celery.signals import worker_init
 from kombu.exceptions import OperationalError
+from kombu.transport import redis
 
 from db.effects import Offer
 from events.errors import InvigilatorError
@@ -17,22 +18,31 @@ from worker.effects.runner import Runner
 from worker.effects.running import TryFailedError
 from worker.embedded.discovery import resolve
 from worker.errors import Transient
-from worker.settings import load
+from worker.settings import Settings, load
 from worker.wiring import broker_url, runner
 
 app = Celery("invigilator")
 app.config_from_object("celeryconfig")
-app.add_defaults(lambda: _broker_settings(broker_url(resolve(load(), database=False))))
+app.add_defaults(lambda: _broker_settings())
 
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
 
 
-def _broker_settings(url: str) -> dict[str, Any]:
+def _settings(*, database: bool = False, broker: bool = False) -> Settings:
+    try:
+        return resolve(load(), database=database, broker=broker)
+    except InvigilatorError as error:
+        raise SystemExit(f"invigilator: {error}") from None  # Celery would print a page of traceback
+
+
+def _broker_settings() -> dict[str, Any]:
+    url = broker_url(_settings(broker=True))
     # A server that is frozen, or behind a cut cable, must not hold a process for ever.
     options = {
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
+        "ack_emulation": False,  # see `start`
     }
     return {"broker_url": url, "broker_transport_options": options if url.startswith("redis") else {}}
 
@@ -45,9 +55,12 @@ def start(**_: Any) -> None:
     """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes any."""
     global _runner  # Celery knows one application per process, and so do its tasks
     try:
-        _runner = runner(resolve(load(), broker=False))
+        _runner = runner(_settings(database=True))
     except InvigilatorError as error:
-        raise SystemExit(f"error: {error}") from None
+        raise SystemExit(f"invigilator: {error}") from None
+    # When the connection breaks, kombu would acknowledge messages in hand, or put them back, over a client that
+    # is gone by then, and that ends the worker (seen with kombu 5.7). The rows know what is owed: it does neither.
+    redis.Channel.do_restore = False
 
 
 def _run(effect_id: str) -> str:
@@ -126,7 +139,7 @@ class CeleryDispatcher:
     @contextmanager
     def _broker(self) -> Iterator[Any]:
         pool = self.celery.pool
-        connection = pool.acquire(block=True)
+        connection = pool.acquire()  # blocking would wait for those that were replaced, for ever
         try:
             yield connection
         except Exception as error:

@@ -3,6 +3,7 @@
 Nothing here reads the environment at import: call `load()`.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ from sqlalchemy.exc import ArgumentError
 from worker.errors import ConfigurationError
 
 PREFIX = "INVIGILATOR_"
+ENV_FILE = "INVIGILATOR_ENV_FILE"
+"""Names the file that settings are read from besides the environment; `.env` by default, empty for none."""
+
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
@@ -23,9 +27,7 @@ Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 class Settings(BaseSettings):
     """The settings of one process; the README describes each. Secrets print as `**********`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
 
     database_url: SecretStr | None = None
     broker_url: SecretStr | None = None
@@ -54,8 +56,11 @@ class Settings(BaseSettings):
             return None
         try:
             url = make_url(value.get_secret_value())
-        except ArgumentError:
-            raise ValueError("is no database URL; use postgresql://user:password@host:port/name") from None
+        except (ArgumentError, ValueError):
+            # The original's text may quote a part of the URL, and so the password.
+            raise ValueError(
+                "is no database URL; use postgresql://user:password@host:port/name, encode special characters as %XX"
+            ) from None
         if url.get_backend_name() not in ("postgresql", "postgres"):
             raise ValueError("must start with postgresql://; other databases are not supported")
         driver = url.set(drivername="postgresql+psycopg2")
@@ -111,7 +116,7 @@ def load() -> Settings:
         ConfigurationError: one line that names each wrong variable and what is allowed.
     """
     try:
-        return Settings()
+        return Settings(_env_file=os.environ.get(ENV_FILE, ".env") or None)
     except ValidationError as error:
         raise ConfigurationError("; ".join(_explain(error))) from None
 

@@ -68,6 +68,16 @@ def runner(settings: Settings) -> Runner:
     )
 
 
+def check_settings(settings: Settings) -> None:
+    """Find out now what the processes would find out when they start.
+
+    Raises:
+        ConfigurationError: the file of policies, or the address of a service, cannot be used.
+    """
+    load_policies(settings.policies_file)
+    connect(settings).close()
+
+
 def offer_ttl_s(settings: Settings) -> float:
     """Seconds until the relay offers an effect again that no worker has answered."""
     return max(OFFER_POLLS * settings.poll_s, 2 * settings.call_timeout_s)

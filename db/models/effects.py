@@ -5,7 +5,17 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, UniqueConstraint, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Sequence,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, one_of
@@ -42,6 +52,10 @@ class TryResult(StrEnum):
     FOLDED = "folded"  # a cascade that the handler finished while a worker had it
 
 
+TRY_SEQUENCE = Sequence("try_sequence", metadata=Base.metadata)
+"""One number for each try: drawn while no other try runs on its target, so it grows for each target."""
+
+
 class Effect(Base):
     """A follow-up that a transition owes: one row, one kind, one Celery task."""
 
@@ -75,7 +89,7 @@ class Effect(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     sequence: Mapped[int] = mapped_column(Identity(always=True))
-    """Grows for each target, because whoever inserts holds the learner's lock."""
+    """Says which of two effects on one target is newer, because whoever inserts holds the learner's lock."""
     kind: Mapped[str]
     state: Mapped[str]
     attempt_id: Mapped[UUID] = mapped_column(ForeignKey("attempts.id"))

@@ -16,6 +16,7 @@ from worker.embedded.server import Server
 
 ENDS = (signal.SIGINT, signal.SIGKILL)
 BATCH = 5
+FAILURES = 12  # more than the connections in Celery's pool
 
 Start = Callable[[Path], Server]
 
@@ -57,13 +58,36 @@ def test_the_broker_goes_and_comes_back(
     with Stack(database_url, server.url) as stack:
         _work(stack)
         stack.lms.latency_s = 1.0
-        for end in ENDS:
+        for end in ENDS * 2:
             stack.wait_until(lambda: _in_hand(stack) > 10, "every thread to be busy, with more at hand")
             _end(server, end)
             server = start_valkey(tmp_path)
         stack.lms.latency_s = 0.0
         stack.settle()
         assert_nothing_lost_or_doubled(stack, calm_database_url)
+
+
+def test_the_broker_is_away_for_long(
+    tmp_path: Path, database_url: str, start_valkey: Start, calm_database_url: str
+) -> None:
+    server = start_valkey(tmp_path)
+    with Stack(database_url, server.url) as stack:
+        stack.client.publish(load(100, seed=14))
+        stack.start("commands")
+        stack.settle_commands()
+        relay = stack.start("relay")
+        stack.wait_until(lambda: _offered(stack) > 0, "the relay to be at work")
+        _end(server, signal.SIGKILL)
+        stack.wait_until(lambda: relay.output().count("the broker is away") > FAILURES, "many failures")
+        start_valkey(tmp_path)
+        for name in ("effects", "mail"):
+            stack.start(name)
+        stack.settle()
+        assert_nothing_lost_or_doubled(stack, calm_database_url)
+
+
+def _offered(stack: Stack) -> int:
+    return stack.number("SELECT count(*) FROM effects WHERE offered_until IS NOT NULL")
 
 
 def _work(stack: Stack) -> None:

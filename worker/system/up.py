@@ -16,11 +16,12 @@ from db.migrate import upgrade
 from events.errors import InvigilatorError
 from worker.embedded import discovery, folder, postgres, server, valkey
 from worker.embedded.server import Server, Watch
-from worker.settings import PREFIX, Settings
+from worker.settings import ENV_FILE, PREFIX, Settings
 from worker.signals import on_stop_signals
 from worker.system import children
 from worker.system.children import Child, Output
 from worker.system.guard import Guard
+from worker.wiring import check_settings
 
 FLOWER_PORT = 5555
 STOP_MARGIN_S = 5.0  # on top of a try's deadline: time to record it and to disconnect
@@ -126,6 +127,7 @@ class System:
         self._resources.close()
 
     def _start(self, stack: ExitStack) -> None:
+        check_settings(self.settings)
         commands = children.read_procfile(self._procfile)
         self._output.expect(commands)
         lock = stack.enter_context(folder.hold(self.settings.data_dir))
@@ -186,6 +188,7 @@ def environment(settings: Settings) -> dict[str, str]:
     Secrets travel here and never on a command line, which everybody on the machine may read.
     """
     variables = dict(os.environ) | _variables(settings)
+    variables[ENV_FILE] = ""  # they run in another folder than we do, with an .env of its own
     programs = str(Path(sys.executable).parent)
     variables["PATH"] = os.pathsep.join(filter(None, (programs, os.environ.get("PATH", os.defpath))))
     variables["PYTHONUNBUFFERED"] = "1"

@@ -56,7 +56,16 @@ def test_the_tasks_run_their_effect(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 def test_a_worker_with_wrong_settings_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "mysql://localhost/x")
-    with pytest.raises(SystemExit, match="error: INVIGILATOR_DATABASE_URL must start with postgresql://"):
+    with pytest.raises(
+        SystemExit, match="invigilator: INVIGILATOR_DATABASE_URL must start with postgresql://"
+    ):
+        module.start()
+
+
+def test_a_worker_with_wrong_policies_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("INVIGILATOR_POLICIES_FILE", "/nowhere.toml")
+    with pytest.raises(SystemExit, match=r"invigilator: policies file /nowhere\.toml: cannot be read"):
         module.start()
 
 

@@ -1,0 +1,78 @@
+"""Settings: what is refused, and that nothing secret is told."""
+
+from pathlib import Path
+
+import pytest
+
+from worker.errors import ConfigurationError
+from worker.settings import Settings, load
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_defaults() -> None:
+    settings = load()
+    assert (settings.database_url, settings.broker_url, settings.lms_url) == (None, None, "log:")
+    assert (settings.batch_size, settings.lease_s, settings.call_timeout_s) == (100, 60, 10)
+
+
+@pytest.mark.parametrize("driver", ["", "+psycopg2", "+asyncpg", "+psycopg"])
+def test_any_driver_suffix_is_accepted(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVIGILATOR_DATABASE_URL", f"postgresql{driver}://u:p%40@h:5/x")
+    url = load().database_url
+    assert url is not None
+    assert url.get_secret_value() == "postgresql+psycopg2://u:p%40@h:5/x"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("DATABASE_URL", "mysql://u:secret@h/x", "must start with postgresql://"),
+        ("DATABASE_URL", "postgresql://u:sec@ret:secret@h/x", "is no database URL"),
+        ("DATABASE_URL", "secret", "is no database URL"),
+        ("BROKER_URL", "http://u:secret@h", "must start with redis://"),
+        ("BROKER_URL", "redis", "must start with redis://"),
+        ("BROKER_URL", "redis://:secret/x@h", "cannot be read"),
+        ("LMS_URL", "ftp://h", "must be log: or start with http://"),
+        ("SMTP_URL", "http://u:secret@h", "must be log: or start with smtp://"),
+        ("BATCH_SIZE", "0", "greater than or equal to 1"),
+        ("LEASE_S", "soon", "valid number"),
+        ("RETRY_BASE_S", "7200", "must not be above INVIGILATOR_RETRY_CAP_S"),
+        ("CALL_TIMEOUT_S", "30", "must be below half of INVIGILATOR_LEASE_S"),
+        ("INSTRUCTOR", "maybe", "'on' or 'off'"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line_without_secrets(
+    name: str, value: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"INVIGILATOR_{name}", value)
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        load()
+    message = str(caught.value)
+    assert message.startswith(f"INVIGILATOR_{name} ")
+    assert "\n" not in message
+    assert "sec" not in message
+
+
+def test_every_mistake_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVIGILATOR_LEASE_S", "x")
+    monkeypatch.setenv("INVIGILATOR_POLL_S", "-1")
+    with pytest.raises(ConfigurationError, match=r"INVIGILATOR_LEASE_S .*; INVIGILATOR_POLL_S "):
+        load()
+
+
+def test_a_file_fills_in_what_the_environment_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("INVIGILATOR_POLL_S=7\nINVIGILATOR_LEASE_S=70\n")
+    monkeypatch.setenv("INVIGILATOR_LEASE_S", "80")
+    assert (load().poll_s, load().lease_s) == (7, 80)
+    # unless another file, or none, is named
+    monkeypatch.setenv("INVIGILATOR_ENV_FILE", "")
+    assert load().poll_s == 2
+
+
+def test_secrets_are_not_printed() -> None:
+    settings = Settings(database_url="postgresql://u:secret@h/x", lms_token="secret")
+    assert "secret" not in repr(settings)
