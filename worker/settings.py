@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         except (ArgumentError, ValueError):
             # The original's text may quote a part of the URL, and so the password.
             raise ValueError(
-                "is no database URL; use postgresql://user:password@host:port/name, encode special characters as %XX"
+                "is no database URL; write postgresql://user:password@host:port/name, special characters as %XX"
             ) from None
         if url.get_backend_name() not in ("postgresql", "postgres"):
             raise ValueError("must start with postgresql://; other databases are not supported")
