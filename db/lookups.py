@@ -120,7 +120,7 @@ def attempts(
         removed: whether to include those that were removed.
         limit: how many at most; None for all of them.
     """
-    statement = select(*_ATTEMPT).order_by(Attempt.created_at, Attempt.id).limit(limit)
+    statement = select(*_ATTEMPT).order_by(Attempt.id).limit(limit)
     if course_id is not None:
         statement = statement.join(Exam, Exam.exam_id == Attempt.exam_id).where(Exam.course_id == course_id)
     if not removed:

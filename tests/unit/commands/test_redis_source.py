@@ -1,0 +1,49 @@
+"""The source on Redis, over a fake client: what is read, in which order, and what a broken connection becomes."""
+
+from collections.abc import Iterator
+
+import pytest
+from fakeredis import FakeRedis, FakeServer
+
+from worker.commands.sources import BrokerAwayError
+from worker.commands.sources.redis import PRIORITY_SUFFIXES, RedisSource
+
+QUEUE = "invigilator.commands.0"
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def client(server: FakeServer) -> Iterator[FakeRedis]:
+    client = FakeRedis(server=server)
+    yield client
+    client.close()
+
+
+def test_the_oldest_come_first_and_stay_where_they_are(client: FakeRedis) -> None:
+    client.lpush(QUEUE, b"1", b"2", b"3")
+    source = RedisSource(client, QUEUE)
+    assert [message.body for message in source.take(2, 1)] == [b"1", b"2"]
+    assert [message.body for message in source.take(2, 1)] == [b"1", b"2"]
+    assert client.lrange(QUEUE, 0, -1) == [b"3", b"2", b"1"]
+
+
+def test_the_lists_of_all_priorities_share_the_limit(client: FakeRedis) -> None:
+    for suffix in reversed(PRIORITY_SUFFIXES):
+        client.lpush(QUEUE + suffix, suffix.encode() or b"none")
+    taken = RedisSource(client, QUEUE).take(3, 1)
+    assert [message.body for message in taken] == [b"none", b"\x06\x163", b"\x06\x166"]
+
+
+def test_an_empty_queue_is_waited_for_and_gives_nothing(client: FakeRedis) -> None:
+    assert RedisSource(client, QUEUE).take(10, 0.01) == []
+
+
+def test_a_broken_connection_is_told(server: FakeServer, client: FakeRedis) -> None:
+    source = RedisSource(client, QUEUE)
+    server.connected = False
+    with pytest.raises(BrokerAwayError, match="the broker is away: ConnectionError"):
+        source.take(10, 0.01)
