@@ -3,10 +3,12 @@
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 COUNTER_BITS = 20
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Stamp:
 def stamp(now: datetime | None = None) -> Stamp:
     """A stamp for this moment (UTC). Its ids are UUIDs of version 7 (RFC 9562)."""
     at = now or datetime.now(UTC)
-    milliseconds = int(at.timestamp() * 1000)
-    random_a = secrets.randbits(12)
-    random_b = secrets.randbits(62 - COUNTER_BITS) << COUNTER_BITS
-    return Stamp(at, milliseconds << 80 | 0x7 << 76 | random_a << 64 | 0b10 << 62 | random_b)
+    milliseconds, microseconds = divmod((at - EPOCH) // MICROSECOND, 1000)
+    fraction = microseconds * 4096 // 1000  # of the millisecond, in 12 bits
+    random = secrets.randbits(62 - COUNTER_BITS) << COUNTER_BITS
+    return Stamp(at, milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random)

@@ -17,7 +17,7 @@ def test_a_stamp_gives_the_same_ids_again() -> None:
 
 
 def test_ids_are_version_7_and_sort_by_time() -> None:
-    earlier, later = next(stamp(NOW).ids()), next(stamp(NOW + timedelta(milliseconds=1)).ids())
+    earlier, later = next(stamp(NOW).ids()), next(stamp(NOW + timedelta(microseconds=1)).ids())
     assert earlier.version == later.version == 7
     assert earlier < later
     assert earlier.int >> 80 == int(NOW.timestamp() * 1000)
