@@ -4,13 +4,19 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
+from amqp import serialization
 from kombu import Connection
 from redis import Redis
 
 from events.publisher import Publisher
 from events.sharding import queue_name
+from tests.rabbit import running_rabbitmq
 from worker.commands.sources import BrokerAwayError, Source, open_source
 from worker.errors import ConfigurationError
 
@@ -227,3 +233,48 @@ def test_a_successor_gets_nothing_before_its_predecessor_has_gone(rabbitmq_url: 
             assert new.take(LIMIT, 0.3) == []
             old.close()
             assert take_all(new, 2) == first
+
+
+def test_headers_that_cannot_be_decoded_do_not_hide_the_body(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a message whose header is a time stamp in milliseconds: the year 55840
+    broker = Broker(rabbitmq_url, next(_shards))
+    with broker.open() as source:
+        monkeypatch.setattr(serialization, "calendar", SimpleNamespace(timegm=lambda _: 1_700_000_000_000))
+        with Connection(rabbitmq_url) as connection, connection.Producer() as producer:
+            producer.publish(
+                b"body",
+                routing_key=broker.queue,
+                content_type="application/json",
+                content_encoding="binary",
+                headers={"sent-at": datetime(2026, 3, 1, tzinfo=UTC)},
+            )
+        broker.publish(b"next")
+        # When it is read, then it comes like any other
+        assert take_all(source, 2) == [b"body", b"next"]
+
+
+def test_a_frozen_broker_does_not_hold_the_reader_for_ever() -> None:
+    # Given a broker that is stopped while a reader is connected
+    with running_rabbitmq() as url:
+        source = open_source(url, queue_name(0), LIMIT)
+        server = listener(url)
+        server.suspend()
+        # When the reader wants to go, then it can
+        try:
+            source.close()
+        finally:
+            server.resume()
+
+
+def listener(url: str) -> psutil.Process:
+    """The process that listens where a URL says."""
+    port = urlsplit(url).port
+    return next(
+        process
+        for process in psutil.Process().children(recursive=True)
+        if any(
+            one.laddr.port == port for one in process.net_connections() if one.status == psutil.CONN_LISTEN
+        )
+    )

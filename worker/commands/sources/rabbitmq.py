@@ -9,11 +9,13 @@ from typing import Any, Self
 from kombu import Connection, Consumer, Queue
 from kombu.exceptions import OperationalError
 
+from worker.commands.sources import lenient_amqp
 from worker.commands.sources.base import BrokerAwayError, Message
 from worker.errors import ConfigurationError
 
 HEARTBEAT_S = 10
 CONNECT_TIMEOUT_S = 10
+ANSWER_TIMEOUT_S = 10
 QUEUE_ARGUMENTS = {"x-queue-type": "quorum", "x-single-active-consumer": True}
 PRECONDITION_FAILED = 406
 
@@ -38,7 +40,14 @@ class RabbitSource:
             BrokerAwayError: no connection.
             ConfigurationError: the queue exists with other arguments.
         """
-        connection = Connection(broker_url, heartbeat=HEARTBEAT_S, connect_timeout=CONNECT_TIMEOUT_S)
+        lenient_amqp.install()
+        connection = Connection(
+            broker_url,
+            heartbeat=HEARTBEAT_S,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            # Without them, closing a connection waits for ever for a broker that is frozen.
+            transport_options={"read_timeout": ANSWER_TIMEOUT_S, "write_timeout": ANSWER_TIMEOUT_S},
+        )
         with _broker(connection):
             connection.connect()
             source = cls(connection, connection.channel())
