@@ -67,6 +67,7 @@ def _shard_loop(settings: Settings, write: Handler, shard: int) -> Loop:
 
     consumer = Consumer(
         shard=shard,
+        shards=settings.command_shards,
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         engine=engine,
         batches=Batches(engine, write, settings.shard_lease_s),

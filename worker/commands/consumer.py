@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -12,8 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from db import shards
 from db.errors import brief
 from db.shards import Fence
-from worker.commands.batches import Batches, ShardLostError
+from events.sharding import shards_of
+from worker.commands.batches import Batches, Item, ShardLostError
 from worker.commands.decoding import decode
+from worker.commands.handler import Received
 from worker.commands.sources import BrokerAwayError, Source
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Consumer:
     """
 
     shard: int
+    shards: int
     owner: str
     engine: Engine
     batches: Batches
@@ -84,9 +87,26 @@ class Consumer:
         while not stopping.is_set():
             messages = source.take(self.batch_size, min(renew_every_s, PAUSE_S))
             if messages:
-                self.batches.commit(fence, [decode(message) for message in messages])
+                items = [decode(message) for message in messages]
+                self._warn_of_misrouted(items)
+                self.batches.commit(fence, items)
                 source.ack(messages)
                 renewed_at = time.monotonic()
             elif time.monotonic() - renewed_at >= renew_every_s:
                 self.batches.renew(fence)
                 renewed_at = time.monotonic()
+
+    def _warn_of_misrouted(self, items: Sequence[Item]) -> None:
+        misrouted = [
+            item
+            for item in items
+            if isinstance(item, Received) and self.shard not in shards_of(item.command.data, self.shards)
+        ]
+        if misrouted:
+            logger.warning(
+                "shard %d: %d commands belong to other shards, and their order is not kept; "
+                "a publisher counts on another number of shards than %d",
+                self.shard,
+                len(misrouted),
+                self.shards,
+            )

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, select, text
 
 from db import shards
 from db.models import HandledCommand, Shard
+from events.sharding import shard_of
 from tests import commands as c
 from worker.commands import consumer as module
 from worker.commands.batches import Batches
@@ -68,7 +69,7 @@ def source(engine: Engine) -> FakeSource:
 
 def consumer(engine: Engine, source: FakeSource, owner: str = "me") -> Consumer:
     return Consumer(
-        0, owner, engine, Batches(engine, Handler(Policies(), True), LEASE_S), lambda: source, 10, LEASE_S
+        0, 2, owner, engine, Batches(engine, Handler(Policies(), True), LEASE_S), lambda: source, 10, LEASE_S
     )
 
 
@@ -114,6 +115,19 @@ def test_everything_that_waits_is_committed_and_acknowledged(engine: Engine, sou
     assert source.opened == source.closed == 1
     # and a graceful stop gives the shard back
     assert owner(engine) is None
+
+
+def test_commands_of_other_shards_are_applied_and_warned_of(
+    engine: Engine, source: FakeSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given learners of both shards in the queue of the first
+    learners = {shard_of(user, 2): user for user in "0123456789"}
+    source.waiting = [Message(c.received(c.learner(user)).body, None) for user in learners.values()]
+    # When they are consumed, then nothing is lost, and somebody is told
+    with running(consumer(engine, source)):
+        until(lambda: not source.waiting)
+    assert handled(engine) == 2
+    assert "shard 0: 1 commands belong to other shards" in caplog.text
 
 
 def test_an_idle_owner_keeps_its_shard(engine: Engine, source: FakeSource) -> None:
