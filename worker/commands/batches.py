@@ -62,10 +62,8 @@ class Batches:
         try:
             self._commit(fence, items)
             self.failures = 0
-        except ShardLostError:
-            raise
         except Exception as error:
-            if isinstance(error, DBAPIError) and classify(error) in (Failure.AWAY, Failure.AGAIN):
+            if _ends_tenure(error):
                 raise
             logger.info("a batch of %d failed (%s); one at a time", len(items), describe(error))
             for item in items:
@@ -105,10 +103,8 @@ class Batches:
         try:
             self._commit(fence, [item])
             self.failures = 0
-        except ShardLostError:
-            raise
         except Exception as error:
-            if isinstance(error, DBAPIError) and classify(error) in (Failure.AWAY, Failure.AGAIN):
+            if _ends_tenure(error):
                 raise
             self._give_up(fence, item, error)
 
@@ -125,3 +121,10 @@ class Batches:
         # The trace without the error's own text, which may quote data.
         logger.error("a command failed (%s):\n%s", describe(error), "".join(format_tb(error.__traceback__)))
         self._commit(fence, [failed])
+
+
+def _ends_tenure(error: Exception) -> bool:
+    """Whether an error is not the messages' fault, and says nothing about them."""
+    if isinstance(error, DBAPIError):
+        return classify(error) in (Failure.AWAY, Failure.AGAIN)
+    return isinstance(error, ShardLostError)

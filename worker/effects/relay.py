@@ -96,8 +96,6 @@ class Relay:
         return BUSY_PAUSE_S if len(offers) == room else self.poll_s
 
     def _dispatch(self, offers: Sequence[Offer]) -> None:
-        if not offers:
-            return
         try:
             self.dispatcher.dispatch(offers)
         except Transient:

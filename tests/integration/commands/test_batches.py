@@ -133,6 +133,17 @@ def test_a_batch_that_always_collides_ends_the_tenure(engine: Engine, fence: Fen
     assert quarantined(engine) == []
 
 
+def test_a_command_that_always_collides_alone_ends_the_tenure(engine: Engine, fence: Fence) -> None:
+    # Given a batch that is taken apart, in which a command always collides
+    deadlock = "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$"
+    failing = {"exam-0": "SELECT 1/0", "exam-1": deadlock}
+    # When it is committed, then that command is neither quarantined nor passed over
+    with pytest.raises(DBAPIError, match="x"):
+        batches(engine, statements=failing).commit(fence, setup())
+    assert len(quarantined(engine)) == 1
+    assert outcomes(engine) == 0
+
+
 @pytest.mark.parametrize(
     ("statement", "detail"),
     [

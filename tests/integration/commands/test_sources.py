@@ -18,6 +18,7 @@ from events.publisher import Publisher
 from events.sharding import queue_name
 from tests.rabbit import running_rabbitmq
 from worker.commands.sources import BrokerAwayError, Source, open_source
+from worker.commands.sources.depth import queued
 from worker.errors import ConfigurationError
 
 LIMIT = 10
@@ -233,6 +234,14 @@ def test_a_successor_gets_nothing_before_its_predecessor_has_gone(rabbitmq_url: 
             assert new.take(LIMIT, 0.3) == []
             old.close()
             assert take_all(new, 2) == first
+
+
+def test_a_queue_that_is_somebody_elses_cannot_be_counted(rabbitmq_url: str) -> None:
+    shard = next(_shards)
+    with Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_declare(queue_name(shard), exclusive=True)
+        with pytest.raises(BrokerAwayError, match="ResourceLocked"):
+            queued(rabbitmq_url, shard + 1)
 
 
 def test_headers_that_cannot_be_decoded_do_not_hide_the_body(
