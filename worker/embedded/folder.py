@@ -14,6 +14,8 @@ import psutil
 
 from events.errors import InvigilatorError
 from worker.embedded.processes import is_alive
+from worker.errors import ConfigurationError
+from worker.settings import PREFIX
 
 LOCK = "lock"
 PATIENCE_S = 0.5  # somebody may be looking (`is_held`), which takes the lock for a moment
@@ -34,9 +36,11 @@ def hold(data_dir: Path) -> Iterator[int]:
 
     Raises:
         AlreadyRunningError: somebody else has it.
+        ConfigurationError: there can be no such folder.
     """
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    with _usable(data_dir):
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _acquire(descriptor, data_dir)
         os.ftruncate(descriptor, 0)
@@ -48,15 +52,27 @@ def hold(data_dir: Path) -> Iterator[int]:
 
 
 def is_held(data_dir: Path) -> bool:
-    """Whether a system runs on this folder."""
-    try:
+    """Whether a system runs on this folder.
+
+    Raises:
+        ConfigurationError: there can be no such folder, or it is another user's.
+    """
+    with _usable(data_dir):
+        if not (data_dir / LOCK).exists():
+            return False
         descriptor = os.open(data_dir / LOCK, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
     try:
         return not _try(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _usable(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{PREFIX}DATA_DIR={data_dir} cannot be used: {error.strerror}") from None
 
 
 def _acquire(descriptor: int, data_dir: Path) -> None:
