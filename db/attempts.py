@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, union, update
+from sqlalchemy import Connection, Row, func, insert, select, union, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.models import Attempt, Base, Course, Effect, EffectKind, EffectState, Exam, Learner, Transition, Try
@@ -63,19 +63,16 @@ def live_attempts(connection: Connection, user_ids: Collection[str]) -> Sequence
 
 def owed_cascades(connection: Connection, user_ids: Collection[str]) -> Sequence[Row[Any]]:
     """The cascades that are still owed to learners whose lock is held, oldest first, locked."""
-    return connection.execute(_owed_cascades().where(Effect.user_id.in_(user_ids))).all()
-
-
-def _owed_cascades() -> Select[Any]:
-    return (
-        select(Effect.id, Effect.attempt_id, Effect.payload, Effect.source, Effect.command_id)
+    return connection.execute(
+        select(Effect.id, Effect.payload, Effect.source, Effect.command_id)
         .where(
             Effect.kind == EffectKind.CASCADE_DECLINE,
             Effect.state.in_([EffectState.PENDING, EffectState.RUNNING]),
+            Effect.user_id.in_(user_ids),
         )
         .order_by(Effect.sequence)
         .with_for_update()
-    )
+    ).all()
 
 
 def upsert_rows(connection: Connection, table: type[Base], rows: Values) -> None:

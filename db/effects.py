@@ -186,7 +186,7 @@ def claim(connection: Connection, effect_id: UUID, lease_s: float) -> Claim | No
 
 @cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
 def _claim_statement() -> ReturningUpdate[Any]:
-    overtaken = _overtaken()
+    overtaken = exists().where(overtakes(aliased(Effect)))
     claimable = or_(
         and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
         and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
@@ -229,9 +229,9 @@ def wait_for_target(connection: Connection, effect_id: UUID) -> None:
     connection.execute(update(Effect).where(Effect.id == effect_id).values(offered_until=busy_until))
 
 
-def _overtaken() -> ColumnElement[bool]:
-    newer = aliased(Effect)
-    return exists().where(
+def overtakes(newer: type[Effect]) -> ColumnElement[bool]:
+    """Whether `newer`, an alias of the table, is an effect that takes an effect's place on its target."""
+    return and_(
         newer.target == Effect.target,
         newer.sequence > Effect.sequence,
         newer.state != EffectState.CANCELLED,

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.orm import aliased
 
 from db.attempts import notify
-from db.effects import NOW
+from db.effects import NOW, overtakes
 from db.models import Effect, EffectState, QuarantinedMessage
 
 RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)
@@ -68,8 +68,8 @@ def _overtaken(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUI
     newer = aliased(Effect)
     rows = connection.execute(
         select(Effect.id, newer.id)
-        .join(newer, (newer.target == Effect.target) & (newer.sequence > Effect.sequence))
-        .where(Effect.id.in_(effect_ids), newer.state != EffectState.CANCELLED)
+        .join(newer, overtakes(newer))
+        .where(Effect.id.in_(effect_ids))
         .order_by(newer.sequence)
     )
     return {row[0]: row[1] for row in rows}

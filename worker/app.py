@@ -21,10 +21,6 @@ from worker.errors import Transient
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner
 
-app = Celery("invigilator")
-app.config_from_object("celeryconfig")
-app.add_defaults(lambda: _broker_settings())
-
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
 
 
@@ -46,6 +42,10 @@ def _broker_settings() -> dict[str, Any]:
     }
     return {"broker_url": url, "broker_transport_options": options if url.startswith("redis") else {}}
 
+
+app = Celery("invigilator")
+app.config_from_object("celeryconfig")
+app.add_defaults(_broker_settings)  # a promise: nothing is read before Celery needs it
 
 _runner: Runner | None = None
 

@@ -4,11 +4,10 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
-from uuid import UUID
 
 import psycopg2
 from sqlalchemy import Engine
@@ -99,12 +98,9 @@ class Relay:
         try:
             self.dispatcher.dispatch(offers)
         except Transient:
-            self._withdraw([offer.id for offer in offers])
+            with self.engine.begin() as connection:
+                store.withdraw_offers(connection, [offer.id for offer in offers])
             raise
-
-    def _withdraw(self, effect_ids: Collection[UUID]) -> None:
-        with self.engine.begin() as connection:
-            store.withdraw_offers(connection, effect_ids)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The relay: what it offers, how often, and what it does when the broker is away."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -137,42 +138,41 @@ def test_offers_that_the_broker_did_not_take_are_made_again_at_once(
     assert [offer.id for offer in dispatcher.offers] == ids
 
 
-def test_the_loop_wakes_when_effects_are_committed(
-    bench: Bench, engine: Engine, dispatcher: FakeDispatcher
-) -> None:
-    # Given a relay that polls once an hour, whose broker is away at first
-    dispatcher.away = 1
-    relay = Relay(engine, dispatcher, poll_s=3600, offer_ttl_s=60)
+@contextmanager
+def running(relay: Relay) -> Iterator[None]:
+    """The relay's loop, in a thread that has ended afterwards."""
     stopping = threading.Event()
     thread = threading.Thread(target=relay.run, args=(stopping,))
     thread.start()
     try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_the_loop_wakes_when_effects_are_committed(
+    bench: Bench, engine: Engine, dispatcher: FakeDispatcher
+) -> None:
+    # Given a relay that polls once an hour
+    with running(Relay(engine, dispatcher, poll_s=3600, offer_ttl_s=60)):
         # When an effect is committed after its first look
         while not listening(bench):
             pass
-        dispatcher.away = 0
         ids = owed(bench)
         # Then it is offered
         assert dispatcher.on_dispatch.wait(30)
         assert [offer.id for offer in dispatcher.offers] == ids
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def test_the_loop_goes_on_after_an_error(bench: Bench, engine: Engine, dispatcher: FakeDispatcher) -> None:
     # Given a broker that is away for a moment
     dispatcher.away = 2
     ids = owed(bench)
-    relay = Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60)
-    stopping = threading.Event()
-    thread = threading.Thread(target=relay.run, args=(stopping,))
     # When the relay runs
-    thread.start()
-    # Then the effect is offered all the same
-    assert dispatcher.on_dispatch.wait(30)
-    stopping.set()
-    thread.join()
+    with running(Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60)):
+        # Then the effect is offered all the same
+        assert dispatcher.on_dispatch.wait(30)
     assert [offer.id for offer in dispatcher.offers] == ids
 
 
@@ -180,11 +180,7 @@ def test_the_loop_goes_on_when_the_database_ends_its_connections(
     bench: Bench, engine: Engine, dispatcher: FakeDispatcher
 ) -> None:
     # Given a relay that listens
-    relay = Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60)
-    stopping = threading.Event()
-    thread = threading.Thread(target=relay.run, args=(stopping,))
-    thread.start()
-    try:
+    with running(Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60)):
         while not listening(bench):
             pass
         # When the server ends every connection, the one that listens included
@@ -198,9 +194,6 @@ def test_the_loop_goes_on_when_the_database_ends_its_connections(
         ids = owed(bench)
         assert dispatcher.on_dispatch.wait(30)
         assert [offer.id for offer in dispatcher.offers] == ids
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def listening(bench: Bench) -> bool:

@@ -4,13 +4,11 @@ from typing import Any
 
 from kombu import Connection
 from kombu.exceptions import OperationalError
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import RedisError
 
 from events.sharding import queue_name
 from worker.commands.sources.base import BrokerAwayError
-from worker.commands.sources.redis import PRIORITY_SUFFIXES
+from worker.commands.sources.redis import PRIORITY_SUFFIXES, make_client
 from worker.errors import ConfigurationError
 
 TIMEOUT_S = 10.0
@@ -38,14 +36,8 @@ def queued(broker_url: str, shards: int) -> int:
 
 
 def _queued_on_redis(broker_url: str, queues: list[str]) -> int:
-    client = Redis.from_url(
-        broker_url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
     try:
-        with client, client.pipeline(transaction=False) as pipeline:
+        with make_client(broker_url, TIMEOUT_S) as client, client.pipeline(transaction=False) as pipeline:
             for queue in queues:
                 for suffix in PRIORITY_SUFFIXES:
                     pipeline.llen(queue + suffix)

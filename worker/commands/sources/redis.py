@@ -55,9 +55,7 @@ class RedisSource:
     @classmethod
     def open(cls, broker_url: str, queue: str) -> Self:
         """Connect. Raises `BrokerAwayError`."""
-        client = Redis.from_url(
-            broker_url, socket_timeout=SOCKET_TIMEOUT_S, socket_keepalive=True, retry=Retry(NoBackoff(), 0)
-        )
+        client = make_client(broker_url, SOCKET_TIMEOUT_S)
         with _broker():
             client.ping()
         return cls(client, queue)
@@ -98,6 +96,17 @@ class RedisSource:
                 pipeline.lrange(name, -limit, -1)
             lists = zip(names, pipeline.execute(), strict=True)
         return [open_envelope(Place(name, raw)) for name, found in lists for raw in reversed(found)][:limit]
+
+
+def make_client(broker_url: str, timeout_s: float) -> Redis:
+    """A client that gives up on a server after `timeout_s` seconds, and does not try again by itself."""
+    return Redis.from_url(
+        broker_url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def open_envelope(place: Place) -> Message:
