@@ -71,6 +71,8 @@ class QuarantineCode(StrEnum):
     TOO_LARGE = "too_large"
     ID_REUSED = "id_reused"
     FAILED = "failed"
+    BAD_SIGNATURE = "bad_signature"
+    NOT_ALLOWED = "not_allowed"
 
 
 class IfMissing(StrEnum):

@@ -1,13 +1,14 @@
 """The tables, typed. PostgreSQL repeats here the rules that must never break."""
 
 from db.models.base import Base
-from db.models.effects import Effect, EffectKind, EffectState, Try, TryResult
+from db.models.effects import Circuit, Effect, EffectKind, EffectState, Try, TryResult
 from db.models.messages import HandledCommand, InboxEntry, QuarantinedMessage, Shard
 from db.models.record import Attempt, Course, Exam, Learner, Transition
 
 __all__ = [
     "Attempt",
     "Base",
+    "Circuit",
     "Course",
     "Effect",
     "EffectKind",

@@ -101,6 +101,8 @@ class Effect(Base):
     """With `command_id`: the command that it follows from."""
     command_id: Mapped[str]
     tries: Mapped[int] = mapped_column(Integer, server_default="0")
+    tries_forgiven: Mapped[int] = mapped_column(Integer, server_default="0")
+    """How many of them a person's retry has set aside: the delay grows with those after it."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     offered_until: Mapped[datetime | None]
@@ -127,3 +129,17 @@ class Try(Base):
     finished_at: Mapped[datetime | None]
     result: Mapped[str | None]
     error: Mapped[str | None]
+
+
+class Circuit(Base):
+    """A service that fails: while its circuit is open nobody calls it. No row, or no failures: all is well."""
+
+    __tablename__ = "circuits"
+    __table_args__ = (CheckConstraint("failures >= 0", name="failures"),)
+
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    """The queue of the effects that call it."""
+    failures: Mapped[int] = mapped_column(Integer)
+    """Calls in a row that the service as a whole did not answer."""
+    open_until: Mapped[datetime | None]
+    """Not null: open. When it has passed, one call probes, and moves it on for as long as that may take."""

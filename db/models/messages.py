@@ -3,7 +3,16 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, one_of
@@ -50,7 +59,10 @@ class QuarantinedMessage(Base):
     """A message that is no valid command, whole, for a person to look at."""
 
     __tablename__ = "quarantine"
-    __table_args__ = (one_of("code", QuarantineCode),)
+    __table_args__ = (
+        one_of("code", QuarantineCode),
+        Index("ix_quarantine_size", "id", postgresql_include=["size"]),
+    )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     shard: Mapped[int] = mapped_column(Integer)
@@ -58,6 +70,7 @@ class QuarantinedMessage(Base):
     detail: Mapped[str]
     headers: Mapped[dict[str, Any]]
     body: Mapped[bytes]
+    size: Mapped[int] = mapped_column(Integer, Computed("octet_length(body)", persisted=True))
     received_at: Mapped[datetime]
 
 
@@ -77,3 +90,5 @@ class Shard(Base):
     owner: Mapped[str | None]
     epoch: Mapped[int]
     lease_until: Mapped[datetime | None]
+    quarantine_discarded: Mapped[int] = mapped_column(server_default="0")
+    """How many messages its batches pushed out of a full quarantine."""
