@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from tests import engines
-from tests.rabbit import running_rabbitmq
+from tests.tls import Authority, running_tls_rabbitmq
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +89,19 @@ def valkey_url(_valkey_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_url() -> Iterator[str]:
-    """The URL of a RabbitMQ that lives as long as the pytest session."""
-    with running_rabbitmq() as url:
-        yield url
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Signed the certificate of every server that has one; nobody trusts it unless told to."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def tls_rabbitmq(authority: Authority) -> Iterator[tuple[str, int]]:
+    """The URL of a RabbitMQ that lives as long as the pytest session, and the port where it speaks TLS."""
+    with running_tls_rabbitmq(authority) as rabbitmq:
+        yield rabbitmq
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(tls_rabbitmq: tuple[str, int]) -> str:
+    """The URL of that RabbitMQ, without TLS."""
+    return tls_rabbitmq[0]

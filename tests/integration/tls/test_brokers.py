@@ -1,0 +1,251 @@
+"""Both brokers over TLS: who is believed, and that nothing is said to anybody else."""
+
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+from celery import Celery
+from kombu import pools
+
+from db.effects import Offer
+from db.models import EffectKind
+from events import publisher as publisher_module
+from events.errors import PublishError
+from events.publisher import Publisher
+from events.sharding import queue_name
+from tests.tls import HOST, PATIENCE_S, Authority, Proxy
+from worker import app as module
+from worker.commands.sources import BrokerAwayError, open_source
+from worker.commands.sources.depth import queued
+from worker.effects.kinds import QUEUES
+from worker.errors import ConfigurationError, Transient
+from worker.settings import load
+
+LIMIT = 10
+OFFER = Offer(
+    UUID(int=7),
+    EffectKind.SET_CREDIT_STATUS,
+    {"exam_id": "A", "user_id": "42", "course_id": "c", "content_id": "x", "status": "submitted"},
+    0,
+)
+QUEUE = QUEUES[OFFER.kind]
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker behind TLS."""
+
+    plain_url: str
+    port: int
+
+    def url(self, *, host: str = HOST, **parameters: str) -> str:
+        plain = urlsplit(self.plain_url)
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        return f"{plain.scheme}s://{plain.username}:{plain.password}@{host}:{self.port}{plain.path}?{query}"
+
+
+@dataclass(frozen=True)
+class Overheard(Broker):
+    """A broker behind a proxy that ends the TLS."""
+
+    proxy: Proxy
+
+
+@contextmanager
+def overheard(plain_url: str, tls: ssl.SSLContext) -> Iterator[Overheard]:
+    with Proxy(port_of(plain_url), tls) as proxy:
+        yield Overheard(plain_url, proxy.port, proxy)
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+@pytest.fixture
+def valkey(valkey_url: str, authority: Authority) -> Iterator[Overheard]:
+    with overheard(valkey_url, authority.server_context()) as broker:
+        yield broker
+
+
+@pytest.fixture
+def rabbitmq_overheard(tls_rabbitmq: tuple[str, int], authority: Authority) -> Iterator[Overheard]:
+    with overheard(tls_rabbitmq[0], authority.server_context()) as broker:
+        yield broker
+
+
+@pytest.fixture
+def rabbitmq(tls_rabbitmq: tuple[str, int]) -> Broker:
+    return Broker(*tls_rabbitmq)
+
+
+@pytest.fixture(params=["valkey", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    broker: Broker = request.getfixturevalue(request.param)
+    return broker
+
+
+@pytest.fixture(params=["valkey", "rabbitmq_overheard"])
+def impostor(request: pytest.FixtureRequest) -> Overheard:
+    """A broker whose certificate does not match the URL that a test makes of it."""
+    broker: Overheard = request.getfixturevalue(request.param)
+    return broker
+
+
+@pytest.fixture
+def system_trusts(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca)
+
+
+def celery_on(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
+    """An application set up as ours is, on another broker."""
+    pools.reset()  # kombu keeps connections for whoever asks for the same host, whatever they say about TLS
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", url)
+    app = Celery("test", set_as_current=False)
+    app.config_from_object("celeryconfig")
+    app.conf.update(module._broker_settings())
+    app.conf.broker_transport_options |= {"max_retries": 0}
+    return app
+
+
+def every_way_in(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publish, count, consume and dispatch over one URL."""
+    with open_source(url, queue_name(0), LIMIT) as source:
+        with Publisher(url, source="/tests") as publisher:
+            publisher.publish_raw(b"hello", 0)
+        batch = source.take(LIMIT, 10)
+        assert [message.body for message in batch] == [b"hello"]
+        source.ack(batch)
+    assert queued(url, 1) == 0
+    app = celery_on(url, monkeypatch)
+    dispatcher = module.CeleryDispatcher(app)
+    before = dispatcher.queue_length(QUEUE)
+    dispatcher.dispatch([OFFER])
+    assert dispatcher.queue_length(QUEUE) == before + 1
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        channel.queue_purge(QUEUE)
+    app.close()
+
+
+@pytest.mark.usefixtures("system_trusts")
+def test_the_systems_authorities_are_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    every_way_in(broker.url(), monkeypatch)
+
+
+def test_an_authority_named_in_the_url_is_believed(
+    broker: Broker, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every_way_in(broker.url(ssl_ca_certs=authority.ca), monkeypatch)
+
+
+def test_nothing_is_checked_when_the_url_says_so(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    every_way_in(broker.url(host="127.0.0.1", ssl_cert_reqs="none"), monkeypatch)
+
+
+def test_the_host_name_alone_may_go_unchecked(
+    broker: Broker, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = {"ssl_ca_certs": authority.ca, "ssl_check_hostname": "false"}
+    every_way_in(broker.url(host="127.0.0.1", **parameters), monkeypatch)
+
+
+def refused_everywhere(url: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way in says in one line, without the password, what is wrong."""
+    monkeypatch.setitem(publisher_module._RETRIES, "max_retries", 1)
+    said = []
+    with Publisher(url, source="/tests", timeout_s=10) as publisher, pytest.raises(PublishError) as refused:
+        publisher.publish_raw(b"hello", 0)
+    said.append(str(refused.value))
+    for attempt in (lambda: open_source(url, queue_name(0), LIMIT), lambda: queued(url, 1)):
+        with pytest.raises(BrokerAwayError) as away:
+            attempt()
+        said.append(str(away.value))
+    app = celery_on(url, monkeypatch)
+    with pytest.raises(Transient) as transient:
+        module.CeleryDispatcher(app).dispatch([OFFER])
+    said.append(str(transient.value))
+    app.close()
+    for line in said:
+        assert reason in line
+        assert f":{urlsplit(url).password}" not in line
+        assert "\n" not in line
+
+
+def test_another_authority_is_refused_before_anything_is_said(
+    impostor: Overheard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused_everywhere(impostor.url(), "unable to get local issuer certificate", monkeypatch)
+    assert impostor.proxy.heard == b""
+
+
+@pytest.mark.usefixtures("system_trusts")
+def test_another_host_is_refused_before_anything_is_said(
+    impostor: Overheard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = impostor.url(host="127.0.0.1")
+    refused_everywhere(url, "IP address mismatch, certificate is not valid for '127.0.0.1'", monkeypatch)
+    assert impostor.proxy.heard == b""
+
+
+@pytest.mark.usefixtures("system_trusts")
+def test_a_broker_that_asks_is_shown_our_certificate(
+    valkey_url: str, tls_rabbitmq: tuple[str, int], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for plain_url in (valkey_url, tls_rabbitmq[0]):
+        with overheard(plain_url, authority.server_context(asks_clients=True)) as broker:
+            with pytest.raises(BrokerAwayError):
+                queued(broker.url(), 1)
+            ours = {"ssl_certfile": authority.certificate, "ssl_keyfile": authority.key}
+            every_way_in(broker.url(**ours), monkeypatch)
+
+
+def test_the_password_is_heard_when_the_certificate_is_right(
+    impostor: Overheard, authority: Authority
+) -> None:
+    """What the tests above would see if anything were said."""
+    queued(impostor.url(ssl_ca_certs=authority.ca), 1)
+    assert (urlsplit(impostor.plain_url).password or "").encode() in impostor.proxy.heard
+
+
+def test_a_frozen_rabbitmq_holds_nobody(
+    tls_rabbitmq: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a connection that is in use
+    monkeypatch.setattr(module, "_AMQP_OPTIONS", dict.fromkeys(module._AMQP_OPTIONS, 1))
+    with ThreadPoolExecutor() as threads, Proxy(port_of(tls_rabbitmq[0])) as proxy:
+        app = celery_on(f"amqp://guest:guest@127.0.0.1:{proxy.port}//", monkeypatch)
+        dispatcher = module.CeleryDispatcher(app)
+        dispatcher.queue_length(QUEUE)
+        # When nobody answers any more
+        proxy.freeze()
+        # Then the relay hears of it, instead of waiting for ever
+        with pytest.raises(Transient, match="the broker is away: "):
+            threads.submit(dispatcher.queue_length, QUEUE).result(PATIENCE_S)
+    app.close()
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("rediss://:s3cret@mq/0?ssl_cert_req=none", "has an unknown parameter ssl_cert_req; known are"),
+        ("amqps://u:s3cret@mq//?ssl_cert_reqs=perhaps", "must have one of required, "),
+        ("amqp://u:s3cret@mq//?ssl_cert_reqs=required", "has parameters of TLS without TLS"),
+        ("rediss://:s3cret@mq/0?ssl_ca_certs=/nowhere.pem", "names a file in ssl_ca_certs that does not"),
+    ],
+)
+def test_a_wrong_parameter_is_named_at_the_start(
+    url: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", url)
+    with pytest.raises(ConfigurationError, match=f"^INVIGILATOR_BROKER_URL {complaint}") as wrong:
+        load()
+    assert "s3cret" not in str(wrong.value)
