@@ -98,12 +98,13 @@ def render(command: Command) -> bytes:
 
 def _check_content_type(content_type: object) -> None:
     # A broker hands on what the sender wrote, whatever its type.
-    media_type, *_ = str(content_type).partition(";")
+    stated = content_type if isinstance(content_type, str) else ""
+    media_type, *_ = stated.partition(";")
     if media_type.strip().lower() not in _CONTENT_TYPES:
         raise InvalidMessageError(
             QuarantineCode.NOT_CLOUDEVENT, f"content type: must be {' or '.join(_CONTENT_TYPES)}"
         )
-    charset = _CHARSET.search(str(content_type))
+    charset = _CHARSET.search(stated)
     if charset and charset[1].lower() not in _CHARSETS:
         raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "content type: charset must be utf-8")
 

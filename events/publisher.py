@@ -25,6 +25,8 @@ from events.commands import (
 from events.envelope import CONTENT_TYPE, parse, render
 from events.errors import PublishError
 from events.sharding import queue_name, shards_of
+from events.signing import MIN_KEY_CHARS, SIGNATURE_HEADER, sign
+from events.tls import UNREADABLE, refused_certificate, split_tls
 from events.vocabulary import IfMissing, Status
 
 _REDIS = ("redis", "rediss")
@@ -48,25 +50,39 @@ class Publisher:
     Invigilator takes the two for one command.
 
     Parameters:
-        broker_url: `redis://`, `rediss://`, `amqp://` or `amqps://`, as in `INVIGILATOR_BROKER_URL`.
+        broker_url: `redis://`, `rediss://`, `amqp://` or `amqps://`, as in `INVIGILATOR_BROKER_URL`. With an `s`
+            the connection is encrypted and the broker's certificate checked; see `events.tls`.
         source: who publishes, 1 to 255 characters, for example `/lms/acme`. It and an id name one command.
         shards: how many Invigilator has, as in `INVIGILATOR_COMMAND_SHARDS`.
         timeout_s: seconds that the broker has to connect, to take a message and to confirm it, each. A broken
             connection is tried again a few times.
+        signing_key: a key of `source`, as in the file of `INVIGILATOR_COMMAND_KEYS_FILE`, at least 32
+            characters; every message is signed with it. None: nothing is signed.
 
     Raises:
-        ValueError: the URL or the number of shards cannot be right.
+        ValueError: the URL, the number of shards or the key cannot be right.
 
     Example:
         >>> with Publisher("redis://localhost", source="/lms/acme") as publisher:
         ...     publisher.update_status(exam_id="7", user_id="42", to_status="submitted")
     """
 
-    def __init__(self, broker_url: str, *, source: str, shards: int = 1, timeout_s: float = 10) -> None:
+    def __init__(
+        self,
+        broker_url: str,
+        *,
+        source: str,
+        shards: int = 1,
+        timeout_s: float = 10,
+        signing_key: str | None = None,
+    ) -> None:
         if shards < 1:
             raise ValueError("shards must be at least 1")
+        if signing_key is not None and len(signing_key) < MIN_KEY_CHARS:
+            raise ValueError(f"signing_key must have at least {MIN_KEY_CHARS} characters")
         self.source = source
         self.shards = shards
+        self._signing_key = signing_key
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._returned: list[str] = []
@@ -207,11 +223,12 @@ class Publisher:
         fields = {"exam_id": exam_id, "user_id": user_id, "requested_by": requested_by}
         return self._publish_new(AttemptRemove, fields, command_id, time)
 
-    def publish(self, command: Command) -> None:
+    def publish(self, command: Command, *, signing_key: str | None = None) -> None:
         """Publish a command to its learner's shard, or to every shard when it belongs to no learner.
 
         Parameters:
             command: its source may be another than this publisher's.
+            signing_key: a key of that source, instead of this publisher's.
 
         Raises:
             InvalidMessageError: the command is not valid; nothing was sent.
@@ -219,16 +236,24 @@ class Publisher:
         """
         body = render(command)
         parsed = parse(body)  # what Invigilator would not understand is not sent
+        headers = _signature(body, signing_key or self._signing_key)
         for shard in shards_of(parsed.data, self.shards):
-            self._send(body, queue_name(shard), CONTENT_TYPE, parsed.id)
+            self._send(body, queue_name(shard), CONTENT_TYPE, headers, parsed.id)
 
-    def publish_raw(self, body: bytes, shard: int, content_type: str = CONTENT_TYPE) -> None:
+    def publish_raw(
+        self,
+        body: bytes,
+        shard: int,
+        content_type: str = CONTENT_TYPE,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Publish bytes as they are, valid or not: for replaying, or testing, what is in quarantine.
 
         Parameters:
             body: any bytes.
             shard: which queue, counted from 0.
             content_type: as the broker will name it.
+            headers: the message's; a signature among them stays, instead of this publisher's.
 
         Raises:
             ValueError: there is no such shard.
@@ -236,7 +261,8 @@ class Publisher:
         """
         if not 0 <= shard < self.shards:
             raise ValueError(f"shard must be from 0 to {self.shards - 1}")
-        self._send(body, queue_name(shard), content_type, None)
+        headers = {**_signature(body, self._signing_key), **(headers or {})}
+        self._send(body, queue_name(shard), content_type, headers, None)
 
     def _publish_new(
         self,
@@ -254,7 +280,9 @@ class Publisher:
         self.publish(command)
         return command.id
 
-    def _send(self, body: bytes, queue: str, content_type: str, command_id: str | None) -> None:
+    def _send(
+        self, body: bytes, queue: str, content_type: str, headers: Mapping[str, str], command_id: str | None
+    ) -> None:
         failures = (
             OperationalError,
             *self._connection.connection_errors,
@@ -262,11 +290,12 @@ class Publisher:
         )
         with self._lock:
             try:
-                self._publish(body, queue, content_type)
+                self._publish(body, queue, content_type, headers)
             except failures as error:
                 self._disconnect()
+                reason = refused_certificate(error) or type(error.__cause__ or error).__name__
                 raise PublishError(
-                    f"the broker did not take the message ({type(error.__cause__ or error).__name__}); "
+                    f"the broker did not take the message ({reason}); "
                     "check that it is up and that the URL is right, then publish again with the same id",
                     command_id,
                 ) from error
@@ -277,7 +306,7 @@ class Publisher:
                     command_id,
                 )
 
-    def _publish(self, body: bytes, queue: str, content_type: str) -> None:
+    def _publish(self, body: bytes, queue: str, content_type: str, headers: Mapping[str, str]) -> None:
         if self._producer is None:
             self._producer = self._connection.Producer(on_return=self._on_return if self._mandatory else None)
         self._returned.clear()
@@ -290,6 +319,7 @@ class Publisher:
             mandatory=self._mandatory,
             content_type=content_type,
             content_encoding="utf-8",
+            headers=dict(headers),
             timeout=self._timeout_s,
             confirm_timeout=self._timeout_s,
         )
@@ -305,20 +335,29 @@ class Publisher:
         self._connection.collect(socket_timeout=self._timeout_s)
 
 
+def _signature(body: bytes, key: str | None) -> dict[str, str]:
+    return {} if key is None else {SIGNATURE_HEADER: sign(body, key)}
+
+
 def _connection(broker_url: str, timeout_s: float) -> Any:
     scheme = _scheme(broker_url)
     if scheme not in _SCHEMES:
         raise ValueError("broker_url must start with redis://, rediss://, amqp:// or amqps://")
     try:
+        url, tls = split_tls(broker_url)
+    except ValueError as error:
+        raise ValueError(f"broker_url {error}") from None
+    try:
         connection = Connection(
-            broker_url,
+            url,
+            ssl=tls,
             connect_timeout=timeout_s,
             heartbeat=_HEARTBEAT_S,
             transport_options=_transport_options(scheme, timeout_s),
         )
     except ValueError:
         # What kombu says quotes a part of the URL, which may be the password's.
-        raise ValueError("broker_url cannot be read; percent-encode what is special in it") from None
+        raise ValueError(f"broker_url {UNREADABLE}") from None
     if scheme in _REDIS and not re.fullmatch(r"/|[0-9]+", connection.virtual_host):
         raise ValueError("broker_url must end with the number of a Redis database, or without a path")
     return connection

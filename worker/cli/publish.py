@@ -11,10 +11,12 @@ from worker.cli.output import AsJson, to_json, warn
 
 if TYPE_CHECKING:
     from events.commands import Command
+    from worker.commands.trust import Trust
 
 MAX_PROBLEMS = 20
 
-Numbered = list[tuple[int, "Command"]]
+Signed = list[tuple[int, "Command", str | None]]
+"""The number of its line, a command, and the key that signs it."""
 
 
 def publish(
@@ -27,18 +29,19 @@ def publish(
     """Publish commands: a CloudEvent on each line.
 
     id, source, time and specversion may be left out and are filled in. If one line is wrong, nothing is
-    published.
+    published. Where commands must be signed, each is, with a key of its source.
     """
     from worker.cli.broker import open_publisher
+    from worker.commands.trust import load_trust
     from worker.embedded.discovery import resolve
     from worker.settings import load
 
-    commands = _read(file)
-    settings = resolve(load(), database=False)
-    with open_publisher(settings) as publisher:
-        for done, (number, command) in enumerate(commands):
+    settings = load()
+    commands = _read(file, load_trust(settings.command_keys_file))
+    with open_publisher(resolve(settings, database=False)) as publisher:
+        for done, (number, command, key) in enumerate(commands):
             try:
-                publisher.publish(command)
+                publisher.publish(command, signing_key=key)
             except PublishError as error:
                 raise PublishError(
                     f"line {number}, id {command.id}: {error}; the {done} before it are published", command.id
@@ -46,14 +49,15 @@ def publish(
     typer.echo(to_json({"published": len(commands)}) if as_json else f"published: {len(commands)}")
 
 
-def _read(lines: Iterable[bytes]) -> Numbered:
-    commands: Numbered = []
+def _read(lines: Iterable[bytes], trust: "Trust | None") -> Signed:
+    commands: Signed = []
     problems = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            commands.append((number, read_command(line)))
+            command = read_command(line)
+            commands.append((number, command, trust.signing_key(command) if trust else None))
         except InvalidMessageError as error:
             problems += 1
             if problems <= MAX_PROBLEMS:

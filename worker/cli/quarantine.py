@@ -91,6 +91,7 @@ def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | 
     """Replay one message; returns why not, if not."""
     from db import operators
     from events.envelope import CONTENT_TYPE
+    from events.signing import SIGNATURE_HEADER
     from worker.cli.database import writing
 
     with writing(engine) as connection:
@@ -100,8 +101,9 @@ def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | 
         if message.shard >= publisher.shards:
             return f"its shard {message.shard} does not exist any more: publish its body anew"
         content_type = (message.content_type or CONTENT_TYPE).encode()[:MAX_CONTENT_TYPE]
+        headers = {SIGNATURE_HEADER: message.signature} if message.signature else {}
         # First publish, then delete: a message that is there twice is recognised, a lost one is not.
-        publisher.publish_raw(message.body, message.shard, content_type.decode("utf-8", "ignore"))
+        publisher.publish_raw(message.body, message.shard, content_type.decode("utf-8", "ignore"), headers)
         operators.discard(connection, [message_id])
     return None
 

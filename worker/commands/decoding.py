@@ -8,22 +8,36 @@ from db.inbox import Unreadable
 from events.commands import Command
 from events.envelope import parse
 from events.errors import InvalidMessageError
+from events.signing import SIGNATURE_HEADER
 from events.vocabulary import QuarantineCode
 from worker.commands.handler import Received
 from worker.commands.sources import Message
+from worker.commands.trust import Trust
 
 MAX_HEADERS = 50
 MAX_HEADER_CHARS = 1000
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""Of a body in quarantine. PostgreSQL takes statements below 1 GiB, in which a byte is two digits or more."""
 
 
-def decode(message: Message) -> Received | Unreadable:
-    """Parse a message. Whatever its bytes are, it becomes one of the two."""
+def decode(message: Message, trust: Trust | None = None) -> Received | Unreadable:
+    """Parse a message. Whatever its bytes are, it becomes one of the two.
+
+    Parameters:
+        trust: whose commands are accepted; without it, everybody's.
+    """
     moment = stamp()
     headers = storable_headers(message)
     try:
         command = _parse(message)
+        if trust is not None:
+            trust.check(command, message.body, _signature(message))
     except InvalidMessageError as error:
-        return Unreadable(error.reason, storable(error.detail), headers, message.body, moment.at)
+        detail, body = error.detail, message.body
+        if len(body) > MAX_KEPT_BYTES:
+            detail = f"{detail}; of {len(body)} bytes, only the first {MAX_KEPT_BYTES} are kept"
+            body = body[:MAX_KEPT_BYTES]
+        return Unreadable(error.reason, storable(detail), headers, body, moment.at)
     return Received(command, moment, headers, message.body, command.fingerprint())
 
 
@@ -34,11 +48,28 @@ def _parse(message: Message) -> Command:
     return parse(message.body, message.content_type)
 
 
+def _signature(message: Message) -> str | None:
+    stated = message.headers.get(SIGNATURE_HEADER)
+    if isinstance(stated, bytes):
+        return stated.decode("ascii", "replace")
+    return stated if isinstance(stated, str) else None
+
+
 def storable_headers(message: Message) -> dict[str, Any]:
     """What the message said about itself, as text that PostgreSQL can store, within bounds."""
-    stated: Mapping[str, Any] = {"content-type": message.content_type} if message.content_type else {}
-    items = [*stated.items(), *message.headers.items()][:MAX_HEADERS]
-    return {storable(str(name)): storable(str(value)) for name, value in items}
+    # First what a replay needs.
+    needed = {"content-type": message.content_type, SIGNATURE_HEADER: _signature(message)}
+    stated: Mapping[str, Any] = {name: value for name, value in needed.items() if value}
+    others = [(name, value) for name, value in message.headers.items() if name not in stated]
+    items = [*stated.items(), *others][:MAX_HEADERS]
+    return {storable(str(name)): storable(_text(value)) for name, value in items}
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 def storable(text: str) -> str:

@@ -84,7 +84,7 @@ def _play(
 
 
 def _settings_for(settings: Settings, lms: ReferenceLms, sink: MailSink) -> Settings:
-    # Retries soon, because the session is short.
+    # Retries soon, because the session is short. Its own source is in nobody's file of command keys.
     changes = {
         "lms_url": lms.url,
         "smtp_url": SecretStr(sink.url),
@@ -92,6 +92,7 @@ def _settings_for(settings: Settings, lms: ReferenceLms, sink: MailSink) -> Sett
         "retry_cap_s": 2.0,
         "poll_s": 0.5,
         "data_dir": settings.data_dir.absolute(),
+        "command_keys_file": None,
     }
     return settings.model_copy(update=changes)
 

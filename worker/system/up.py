@@ -187,7 +187,8 @@ def environment(settings: Settings) -> dict[str, str]:
 
     Secrets travel here and never on a command line, which everybody on the machine may read.
     """
-    variables = dict(os.environ) | _variables(settings)
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    variables = others | _variables(settings)
     variables[ENV_FILE] = ""  # they run in another folder than we do, with an .env of its own
     programs = str(Path(sys.executable).parent)
     variables["PATH"] = os.pathsep.join(filter(None, (programs, os.environ.get("PATH", os.defpath))))

@@ -75,7 +75,7 @@ def test_one_wrong_line_and_nothing_is_published(
     # Given a file with good and bad lines
     monkeypatch.setenv("INVIGILATOR_BROKER_URL", "redis://127.0.0.1:1")
     published: list[object] = []
-    monkeypatch.setattr(Publisher, "publish", lambda _, command: published.append(command))
+    monkeypatch.setattr(Publisher, "publish", lambda _, command, **__: published.append(command))
     file = tmp_path / "commands.jsonl"
     file.write_bytes(line() + b"\n" + b"?\n" + line() + b"{}\n")
     # When it is published
@@ -92,6 +92,40 @@ def test_one_wrong_line_and_nothing_is_published(
     assert len(published) == 2
     assert cli("publish", "-", stdin=line()).out == "published: 1\n"
     assert cli("publish", "-", "--json").json == {"published": 0}
+
+
+def test_each_command_is_signed_with_the_first_key_of_its_source(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a file of command keys with two sources, ours among them
+    first, older, review = ("never-printed-" + letter * 32 for letter in "abc")
+    keys = tmp_path / "keys.toml"
+    keys.write_text(
+        f"['/invigilator/cli']\nkeys = ['{first}', '{older}']\ntypes = ['{EVENT['type']}']\n"
+        f"to_status = ['submitted']\n['/review']\nkeys = ['{review}']\ntypes = ['*']\nto_status = ['*']\n"
+    )
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", "redis://127.0.0.1:1")
+    monkeypatch.setenv("INVIGILATOR_COMMAND_KEYS_FILE", str(keys))
+    signed: list[object] = []
+    monkeypatch.setattr(Publisher, "publish", lambda _, command, signing_key: signed.append(signing_key))
+    # When what they may ask for is published, then each with its source's key
+    assert cli("publish", "-", stdin=line() + line(source="/review")).status == 0
+    assert signed == [first, review]
+    # And when one line would be refused, then it is named, and nothing is published
+    verified = line(data={**DATA, "to_status": "verified"})
+    ran = cli("publish", "-", stdin=line() + line(source="/lms/acme") + verified)
+    assert (ran.status, len(signed)) == (1, 2)
+    stranger, forbidden = ran.err.splitlines()
+    assert stranger.startswith(
+        "invigilator: line 2: bad_signature: source: is not in the file of command keys"
+    )
+    assert forbidden.startswith("invigilator: line 3: not_allowed: to_status: ")
+    # And a mistake in the file is one line
+    keys.write_text(f"['/review']\nkeys = ['{review}'")
+    ran = cli("publish", "-", stdin=line())
+    assert (ran.status, ran.err.count("\n"), len(signed)) == (1, 1, 2)
+    assert ran.err.startswith(f"invigilator: command keys file {keys}: is no TOML")
+    assert "never-printed" not in ran.err
 
 
 def test_many_wrong_lines_are_counted(cli: CommandLine) -> None:

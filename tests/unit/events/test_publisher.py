@@ -14,6 +14,7 @@ from events.envelope import CONTENT_TYPE, MAX_BODY_BYTES, parse
 from events.errors import InvalidMessageError, PublishError
 from events.publisher import Publisher
 from events.sharding import queue_name, shard_of
+from events.signing import SIGNATURE_HEADER, sign
 from events.vocabulary import IfMissing, QuarantineCode, Status
 
 NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -196,6 +197,60 @@ class TestRaw:
     def test_a_shard_that_does_not_exist_is_refused(self, publisher: Publisher, shard: int) -> None:
         with pytest.raises(ValueError, match="shard must be from 0 to 3"):
             publisher.publish_raw(b"{}", shard)
+
+
+class TestSigning:
+    """A signature over the very bytes that are published."""
+
+    KEY = "k" * 32
+    OTHER = "o" * 32
+
+    def signed_by(self, key: str, shard: int) -> list[bool]:
+        signed = []
+        for message in messages_in(shard):
+            with Connection("memory://") as connection:
+                body = connection.default_channel.message_to_python(message).body
+            signed.append(message["headers"].get(SIGNATURE_HEADER) == sign(body, key))
+        return signed
+
+    @pytest.fixture
+    def publisher(self) -> Iterator[Publisher]:
+        with Publisher("memory://", source="/lms/acme", shards=2, signing_key=self.KEY) as publisher:
+            yield publisher
+
+    def test_every_message_is_signed(self, publisher: Publisher) -> None:
+        publisher.upsert_course(course_id="é")
+        publisher.publish_raw(b"\xff no JSON", 0)
+        publisher.publish_raw(b"{}", 0, headers={"x": "1"})
+
+        assert self.signed_by(self.KEY, 0) == [True] * 3
+        assert self.signed_by(self.KEY, 1) == [True]
+
+    def test_another_key_signs_instead(self, publisher: Publisher) -> None:
+        command = Command("/review", "1", AttemptCreate(exam_id="7", user_id="42"))
+        publisher.publish(command, signing_key=self.OTHER)
+
+        assert self.signed_by(self.OTHER, shard_of("42", 2)) == [True]
+
+    def test_a_signature_that_is_there_stays(self, publisher: Publisher) -> None:
+        publisher.publish_raw(b"{}", 0, headers={SIGNATURE_HEADER: sign(b"{}", self.OTHER)})
+
+        assert self.signed_by(self.OTHER, 0) == [True]
+
+    def test_without_a_key_nothing_is_signed(self) -> None:
+        with Publisher("memory://", source="/lms/acme") as publisher:
+            publisher.upsert_course(course_id="c1")
+
+        [message] = messages_in(0)
+        assert SIGNATURE_HEADER not in message["headers"]
+
+    @pytest.mark.parametrize("key", ["", "secret", "s" * 31])
+    def test_a_key_that_is_too_short_is_refused_without_quoting_it(self, key: str) -> None:
+        with pytest.raises(ValueError, match=r"^signing_key must have at least 32 characters$"):
+            Publisher("memory://", source="/lms/acme", signing_key=key)
+
+    def test_the_key_is_not_printed(self, publisher: Publisher) -> None:
+        assert self.KEY not in repr(publisher)
 
 
 class TestFailures:

@@ -1,0 +1,19 @@
+"""What the demo changes in the settings that it finds."""
+
+from pathlib import Path
+
+import pytest
+
+from worker.demo.run import _settings_for
+from worker.lms.reference import MailSink, ReferenceLms
+from worker.settings import load
+from worker.system.up import environment
+
+
+def test_its_commands_need_no_signature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INVIGILATOR_COMMAND_KEYS_FILE", "keys.toml")
+    with ReferenceLms(fail_fraction=0, seed=1) as lms, MailSink() as sink:
+        variables = environment(_settings_for(load(), lms, sink))
+    assert "INVIGILATOR_COMMAND_KEYS_FILE" not in variables
+    assert variables["INVIGILATOR_LMS_URL"].startswith("http://127.0.0.1:")
