@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, union, update
+from sqlalchemy import Connection, Row, any_, func, insert, select, union, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.models import Attempt, Base, Course, Effect, EffectKind, EffectState, Exam, Learner, Transition, Try
@@ -36,12 +36,12 @@ def load_exams(
     connection: Connection, exam_ids: Collection[str], course_ids: Collection[str]
 ) -> Sequence[Row[Any]]:
     """All exams of the courses that are named, or that one of the exams belongs to."""
-    courses_of_exams = select(Exam.course_id).where(Exam.exam_id.in_(exam_ids))
-    # Not one query with OR: PostgreSQL would read the whole table.
+    courses_of_exams = select(Exam.course_id).where(Exam.exam_id.in_(exam_ids)).scalar_subquery()
+    # Not one query with OR, and an array instead of IN: PostgreSQL would read the whole table.
     return connection.execute(
         union(
             select(Exam.__table__).where(Exam.course_id.in_(course_ids)),
-            select(Exam.__table__).where(Exam.course_id.in_(courses_of_exams)),
+            select(Exam.__table__).where(Exam.course_id == any_(func.array(courses_of_exams))),
         )
     ).all()
 

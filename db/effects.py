@@ -25,13 +25,15 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from db import circuits
 from db.attempts import notify
-from db.models import Effect, EffectKind, EffectState, Try, TryResult
+from db.models import Circuit, Effect, EffectKind, EffectState, Try, TryResult
 from db.models.effects import TRY_SEQUENCE
 
 NOW = func.statement_timestamp()
@@ -63,8 +65,28 @@ class Claim:
     command_id: str
     number: int
     """Of this try, from 1."""
+    unforgiven: int
+    """Tries since a person's retry, or since it was owed, this one included."""
     retrying_for_s: float
-    """Seconds since the first try."""
+    """Seconds since the first of them."""
+    follows_lost: bool
+    """Whether the worker of the try before never reported back."""
+    queue: str
+    """Names the circuit of the service that it calls."""
+    probe: bool
+    """Whether this try is the one call that an open circuit allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A try whose end is recorded."""
+
+    troubled: Collection[str]
+    """The queues of the services that have failed since their last answer."""
+
+
+class ProbeTakenError(Exception):
+    """The circuit is open, and it is somebody else's call that probes the service."""
 
 
 # --- offer ---------------------------------------------------------------------------------------------
@@ -114,6 +136,25 @@ def offer(connection: Connection, kind: EffectKind, limit: int, ttl_s: float) ->
     return lost + _offer(connection, _due(kind), Effect.due_at, limit - len(lost), ttl_s)
 
 
+def offer_oldest(connection: Connection, kinds: Collection[EffectKind], ttl_s: float) -> list[Offer]:
+    """Stamp one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
+    oldest = union_all(
+        *(
+            select(Effect.id, age.label("age"))
+            .where(condition, _unoffered())
+            .order_by(age)
+            .limit(1)
+            .subquery()
+            .select()
+            for kind in kinds
+            for condition, age in ((_due(kind), Effect.due_at), (_lost(kind), Effect.lease_until))
+        )
+    ).subquery()
+    chosen = select(oldest.c.id).order_by(oldest.c.age).limit(1).scalar_subquery()
+    free = select(Effect.id).where(Effect.id == chosen, _unoffered()).with_for_update(skip_locked=True)
+    return _stamp(connection, free, Effect.due_at, ttl_s)
+
+
 def _offer(
     connection: Connection, condition: ColumnElement[bool], age: Any, limit: int, ttl_s: float
 ) -> list[Offer]:
@@ -124,6 +165,10 @@ def _offer(
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+    return _stamp(connection, chosen, age, ttl_s)
+
+
+def _stamp(connection: Connection, chosen: Select[UUID], age: Any, ttl_s: float) -> list[Offer]:
     offered = connection.execute(
         update(Effect)
         .where(Effect.id.in_(chosen))
@@ -160,73 +205,126 @@ def withdraw_offers(connection: Connection, effect_ids: Collection[UUID]) -> Non
 # --- claim ---------------------------------------------------------------------------------------------
 
 
-def claim(connection: Connection, effect_id: UUID, lease_s: float) -> Claim | None:
-    """Take a due effect for one try, or None when there is nothing to do.
+def claim(
+    connection: Connection, effect_id: UUID, kind: EffectKind, queue: str, lease_s: float
+) -> Claim | None:
+    """Take a due effect of a kind for one try, or None when there is nothing to do.
 
     An effect with a newer one on its target becomes `superseded` instead. One whose target is being changed
-    by another waits for it.
+    by another waits for it, and one whose circuit is open waits for that.
+
+    Parameters:
+        effect_id: the effect.
+        kind: its kind.
+        queue: names the circuit of the service that it calls.
+        lease_s: seconds until another worker may take it, or probe the service.
 
     Raises:
+        ProbeTakenError: somebody else probes the service; roll back.
         sqlalchemy.exc.IntegrityError: another worker took an effect on the same target at this very moment.
     """
-    values = {"effect_id": effect_id, "lease": timedelta(seconds=lease_s)}
+    values = {
+        "effect_id": effect_id,
+        "effect_kind": kind,
+        "queue": queue,
+        "lease": timedelta(seconds=lease_s),
+    }
     row = connection.execute(_claim_statement(), values).one_or_none()
     if row is None:
-        wait_for_target(connection, effect_id)
+        wait(connection, effect_id)
         return None
-    _close_lost_try(connection, effect_id)
-    state, kind, sequence, payload, source, command_id, number, retrying_for = row
+    lost = _close_lost_try(connection, effect_id)
+    state, sequence, payload, source, command_id, number, unforgiven, retrying_for, probe = row
     if state == EffectState.SUPERSEDED:
+        if probe:
+            notify(connection)  # it was to probe the service, and now the next one may
         return None
     connection.execute(insert(Try).values(effect_id=effect_id, number=number, started_at=CLOCK))
+    if probe and not circuits.begin_probe(connection, queue, lease_s):
+        raise ProbeTakenError
     return Claim(
-        effect_id, EffectKind(kind), sequence, payload, source, command_id, number, float(retrying_for)
+        id=effect_id,
+        kind=kind,
+        sequence=sequence,
+        payload=payload,
+        source=source,
+        command_id=command_id,
+        number=number,
+        unforgiven=unforgiven,
+        retrying_for_s=float(retrying_for),
+        follows_lost=lost,
+        queue=queue,
+        probe=probe,
     )
 
 
 @cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
 def _claim_statement() -> ReturningUpdate[Any]:
     overtaken = exists().where(overtakes(aliased(Effect)))
-    claimable = or_(
-        and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
-        and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
-    )
     return (
         update(Effect)
-        .where(Effect.id == bindparam("effect_id"), claimable, or_(overtaken, ~_blocked()))
+        .where(
+            Effect.id == bindparam("effect_id"),
+            Effect.kind == bindparam("effect_kind"),
+            _claimable(),
+            or_(overtaken, ~_blocked()),
+            ~circuits.is_open(),
+        )
         .values(
             state=case((overtaken, EffectState.SUPERSEDED.value), else_=EffectState.RUNNING.value),
             lease_until=case((overtaken, None), else_=CLOCK + bindparam("lease", type_=Interval)),
             tries=Effect.tries + case((overtaken, 0), else_=1),
             retrying_since=func.coalesce(Effect.retrying_since, CLOCK),
+            dropped_at=case((overtaken, CLOCK), else_=None),
             offered_until=None,
         )
         .returning(
             Effect.state,
-            Effect.kind,
             TRY_SEQUENCE.next_value(),
             Effect.payload,
             Effect.source,
             Effect.command_id,
             Effect.tries,
+            Effect.tries - Effect.tries_forgiven,
             func.extract("epoch", NOW - Effect.retrying_since),
+            circuits.has_opened(),
         )
     )
 
 
-def wait_for_target(connection: Connection, effect_id: UUID) -> None:
-    """Do not offer a due effect again while another one runs on its target under a valid lease."""
-    waiting = select(Effect.target).where(Effect.id == effect_id, Effect.state == EffectState.PENDING)
+def _claimable() -> ColumnElement[bool]:
+    return or_(
+        and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
+        and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
+    )
+
+
+def wait(connection: Connection, effect_id: UUID) -> None:
+    """Take back the offer of an effect that could not be claimed, so that it is made again when it can be.
+
+    While another one runs on its target, that is when the lease of that one ends; it is set free before, when
+    the other reports back. While its circuit is open the relay offers nothing.
+    """
+    waiting = select(Effect.target).where(Effect.id == effect_id, _claimable())
     # The lock first, the look after it: who ends the other effect meanwhile sets us free, and that must count.
-    target = connection.scalar(waiting.with_for_update())
-    if target is None:
+    locked = connection.execute(waiting.with_for_update()).one_or_none()
+    if locked is None:
         return
     busy_until = (
         select(Effect.lease_until)
-        .where(Effect.target == target, Effect.state == EffectState.RUNNING)
+        .where(
+            Effect.target == locked.target, Effect.state == EffectState.RUNNING, Effect.id != effect_id
+        )
         .scalar_subquery()
     )
     connection.execute(update(Effect).where(Effect.id == effect_id).values(offered_until=busy_until))
+
+
+def put_off(connection: Connection, effect_id: UUID, seconds: float) -> None:
+    """Do not offer an effect that waits for a free worker again for so many seconds."""
+    connection.execute(
+        update(Effect).where(Effect.id == effect_id, _claimable()).values(offered_until=_in(seconds))
+    )
 
 
 def overtakes(newer: type[Effect]) -> ColumnElement[bool]:
@@ -245,26 +343,29 @@ def _blocked() -> ColumnElement[bool]:
     )
 
 
-def _close_lost_try(connection: Connection, effect_id: UUID) -> None:
-    connection.execute(
+def _close_lost_try(connection: Connection, effect_id: UUID) -> bool:
+    closed = connection.execute(
         update(Try)
         .where(Try.effect_id == effect_id, Try.result.is_(None))
         .values(result=TryResult.LOST, finished_at=CLOCK, error="its worker did not report back in time")
     )
+    return closed.rowcount > 0
 
 
 # --- record --------------------------------------------------------------------------------------------
 
 
-def finish_try(connection: Connection, effect_id: UUID, number: int) -> bool:
-    """The try has succeeded. False, changing nothing, when it is no longer the effect's current try."""
+def finish_try(connection: Connection, effect_id: UUID, number: int) -> Ended | None:
+    """The try has succeeded. None, changing nothing, when it is no longer the effect's current try."""
     return _end_try(
         connection, effect_id, number, TryResult.DONE, None, state=EffectState.DONE, done_at=CLOCK
     )
 
 
-def reschedule_try(connection: Connection, effect_id: UUID, number: int, error: str, delay_s: float) -> bool:
-    """The try has failed and will be made again in `delay_s` seconds. False as with `finish_try`."""
+def reschedule_try(
+    connection: Connection, effect_id: UUID, number: int, error: str, delay_s: float
+) -> Ended | None:
+    """The try has failed and will be made again in `delay_s` seconds. None as with `finish_try`."""
     return _end_try(
         connection,
         effect_id,
@@ -276,30 +377,42 @@ def reschedule_try(connection: Connection, effect_id: UUID, number: int, error: 
     )
 
 
-def fail_try(connection: Connection, effect_id: UUID, number: int, error: str) -> bool:
-    """The try has failed for good, until a person says otherwise. False as with `finish_try`."""
+def fail_try(connection: Connection, effect_id: UUID, number: int, error: str) -> Ended | None:
+    """The try has failed for good, until a person says otherwise. None as with `finish_try`."""
     return _end_try(connection, effect_id, number, TryResult.FAILED, error, state=EffectState.FAILED)
 
 
 def _end_try(
     connection: Connection, effect_id: UUID, number: int, result: TryResult, error: str | None, **values: Any
-) -> bool:
+) -> Ended | None:
     ended = connection.execute(
         update(Effect)
         .where(Effect.id == effect_id, Effect.state == EffectState.RUNNING, Effect.tries == number)
         .values(lease_until=None, offered_until=None, last_error=error, **values)
-        .returning(Effect.target)
+        .returning(Effect.target, circuits.troubled())
     ).one_or_none()
     if ended is None:
-        return False
+        return None
+    target, troubled = ended
     connection.execute(
         update(Try)
         .where(Try.effect_id == effect_id, Try.number == number)
         .values(finished_at=CLOCK, result=result, error=error)
     )
-    if ended.target is not None:
-        _free_target(connection, ended.target)
-    return True
+    if target is not None:
+        _free_target(connection, target)
+    return Ended(troubled or ())
+
+
+def await_circuit(connection: Connection, effect_id: UUID, queue: str) -> None:
+    """Make an effect due no sooner than its circuit lets somebody call.
+
+    What has come due meanwhile then goes first, so that an effect that always fails cannot be every probe.
+    """
+    opens = select(Circuit.open_until).where(Circuit.queue == queue).scalar_subquery()
+    connection.execute(
+        update(Effect).where(Effect.id == effect_id).values(due_at=func.greatest(Effect.due_at, opens))
+    )
 
 
 def _free_target(connection: Connection, target: str) -> None:

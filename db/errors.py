@@ -18,7 +18,8 @@ class Failure(Enum):
 
 # SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AGAIN = ("40001", "40P01", "55P03")  # serialization, deadlock, lock not available
-_CONFLICT = ("23505",)  # unique violation
+# Unique violation; a statement that took too long, or that a person has cancelled: run it again.
+_CONFLICT = ("23505", "57014")
 _AWAY = ("08", "53", "57", "58", "25006")  # connection, resources, operator, system, read-only (a standby)
 _DATA = ("22", "23")  # data exception, integrity constraint
 _FAILURES = (

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.orm import aliased
 
 from db.attempts import notify
-from db.effects import NOW, overtakes
+from db.effects import CLOCK, NOW, overtakes
 from db.models import Effect, EffectState, QuarantinedMessage
+from events.signing import SIGNATURE_HEADER
 
 RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)
 CANCELLABLE = (EffectState.PENDING, EffectState.FAILED)
@@ -19,7 +20,7 @@ CANCELLABLE = (EffectState.PENDING, EffectState.FAILED)
 
 
 def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Make effects pending and due now, with the time that they are retried for starting anew.
+    """Make effects pending and due now; their delays, and the time that they are retried for, start anew.
 
     Returns the reason for each effect that was refused and left as it is; the others are done.
     """
@@ -32,6 +33,8 @@ def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, st
         due_at=NOW,
         offered_until=None,
         retrying_since=None,
+        dropped_at=None,
+        tries_forgiven=Effect.tries,
     )
     notify(connection)
     reasons = {
@@ -44,7 +47,7 @@ def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, st
 def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
     """Cancel effects that are pending or failed. Returns what was refused, as `retry` does."""
     locked = _lock(connection, effect_ids, CANCELLABLE)
-    _change(connection, locked, state=EffectState.CANCELLED, offered_until=None)
+    _change(connection, locked, state=EffectState.CANCELLED, offered_until=None, dropped_at=CLOCK)
     return _refused(connection, effect_ids, locked, CANCELLABLE)
 
 
@@ -99,7 +102,7 @@ def _refused(
 
 
 def lock_message(connection: Connection, message_id: int) -> Row[Any] | None:
-    """Lock a message, and return its shard, body and content_type (None when it had none).
+    """Lock a message, and return its shard, body, content_type and signature (None when it had none).
 
     None when there is no such message. Who asks for the same one at the same time waits.
     """
@@ -108,6 +111,7 @@ def lock_message(connection: Connection, message_id: int) -> Row[Any] | None:
             QuarantinedMessage.shard,
             QuarantinedMessage.body,
             QuarantinedMessage.headers["content-type"].astext.label("content_type"),
+            QuarantinedMessage.headers[SIGNATURE_HEADER].astext.label("signature"),
         )
         .where(QuarantinedMessage.id == message_id)
         .with_for_update()

@@ -7,6 +7,18 @@ from sqlalchemy import ColumnElement, Connection, Update, func, insert, or_, sel
 
 from db.models import Shard
 
+MAX_SHARDS = 1024
+IN_HAND_LOCKS = 491_627_000
+"""Any number that is ours. Of the advisory locks from here on, one for each shard, the second key is a number of
+messages."""
+
+_IN_HAND = text(
+    """SELECT classid::bigint - :first AS shard, max(objid::bigint) AS messages FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid::bigint BETWEEN :first AND :last
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    GROUP BY classid"""
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Fence:
@@ -54,13 +66,27 @@ def take(connection: Connection, shard: int, owner: str, lease_s: float) -> Fenc
     return None if epoch is None else Fence(shard, owner, epoch)
 
 
-def renew(connection: Connection, fence: Fence, lease_s: float) -> bool:
+def renew(connection: Connection, fence: Fence, lease_s: float, in_hand: int = 0) -> bool:
     """Renew a lease; False when the tenure is over.
 
     Every batch does this first: the row's lock keeps a later owner out until the batch has committed.
+
+    Parameters:
+        in_hand: how many messages were taken and not acknowledged. Until the transaction ends, `in_hand` tells
+            everybody.
     """
-    renewed = connection.execute(_mine(fence).values(lease_until=_lease(lease_s)))
-    return renewed.rowcount == 1
+    renewal = _mine(fence).values(lease_until=_lease(lease_s))
+    if in_hand:
+        # A shared lock, and the number is its key: nobody waits for it, and it is there as soon as it is taken.
+        told = func.pg_try_advisory_xact_lock_shared(IN_HAND_LOCKS + fence.shard, in_hand)
+        return connection.execute(renewal.returning(told)).one_or_none() is not None
+    return connection.execute(renewal).rowcount == 1
+
+
+def in_hand(connection: Connection) -> dict[int, int]:
+    """How many messages the batches that are being written have in hand, by shard."""
+    rows = connection.execute(_IN_HAND, {"first": IN_HAND_LOCKS, "last": IN_HAND_LOCKS + MAX_SHARDS - 1})
+    return {row.shard: row.messages for row in rows}
 
 
 def release(connection: Connection, fence: Fence) -> None:

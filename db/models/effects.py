@@ -112,6 +112,8 @@ class Effect(Base):
     """When the first try since it was owed, or since a person's retry, began."""
     last_error: Mapped[str | None]
     done_at: Mapped[datetime | None]
+    dropped_at: Mapped[datetime | None]
+    """When it was superseded or cancelled."""
 
 
 class Try(Base):

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from events.errors import InvigilatorError
-from worker.cli import attempts, commands, decide, demo, effects, publish, quarantine, system
+from worker.cli import attempts, commands, decide, demo, effects, prune, publish, quarantine, system
 from worker.cli.output import warn
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
@@ -22,6 +22,7 @@ app.add_typer(attempts.app, name="attempts")
 app.add_typer(commands.app, name="commands")
 app.add_typer(effects.app, name="effects")
 app.add_typer(quarantine.app, name="quarantine")
+app.command("prune")(prune.prune)
 app.command("decide")(decide.decide)
 app.command("demo")(demo.demo)
 

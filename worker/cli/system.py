@@ -1,10 +1,17 @@
 """The system itself: `invigilator up`, `migrate`, `consume`, `relay` and `status`."""
 
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.cli.output import AsJson, print_document
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+LOOKS = 5
+BETWEEN_LOOKS_S = 0.04
 
 app = typer.Typer()
 
@@ -86,13 +93,40 @@ def status(as_json: AsJson = False) -> None:
     assert settings.broker_url is not None
     with reading(settings) as connection:
         shards = lookups.count_shards(connection) or settings.command_shards
-    # The queue first, and then a new look at the database: what is committed in between is counted twice
-    # rather than not at all, so nobody takes a system for idle that is not.
-    waiting = queued(settings.broker_url.get_secret_value(), shards)
+    # The queue first, then what consumers have in hand, and then a new look at the database: what moves on in
+    # between is counted twice rather than not at all, so nobody takes a system for idle that is not.
+    url = settings.broker_url.get_secret_value()
+    waiting = queued(url, shards)
+    if not url.startswith("redis"):
+        waiting += _in_hand(settings)
     with reading(settings) as connection:
         document = {
-            "commands": {"queued": waiting, "quarantined": lookups.count_quarantined(connection)},
+            "commands": {
+                "queued": waiting,
+                "quarantined": lookups.count_quarantined(connection),
+                "quarantine_discarded": lookups.count_discarded(connection),
+            },
             "effects": lookups.count_effects(connection),
             "oldest_pending_s": lookups.oldest_pending_s(connection),
+            "circuits": lookups.open_circuits(connection),
         }
     print_document(document, as_json)
+
+
+def _in_hand(settings: "Settings") -> int:
+    """How many commands consumers have taken and not acknowledged, as far as the database tells.
+
+    Looks several times, and the most counts: a command that has left the queue is not seen before its transaction
+    begins, and between two batches nothing is seen of what is behind; both take a few milliseconds. What RabbitMQ
+    sends while a batch is written, at most two batches in all, is counted with the next one.
+    """
+    from db import shards
+    from worker.cli.database import reading
+
+    most: dict[int, int] = {}
+    with reading(settings) as connection:
+        for _ in range(LOOKS):
+            time.sleep(BETWEEN_LOOKS_S)
+            for shard, messages in shards.in_hand(connection).items():
+                most[shard] = max(messages, most.get(shard, 0))
+    return sum(most.values())

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("queue", name=op.f("pk_circuits")),
     )
     op.add_column("effects", sa.Column("tries_forgiven", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("effects", sa.Column("dropped_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column(
         "shards", sa.Column("quarantine_discarded", sa.BigInteger(), server_default="0", nullable=False)
     )
@@ -36,6 +37,7 @@ def downgrade() -> None:
     op.drop_index("ix_quarantine_size", table_name="quarantine", postgresql_include=["size"])
     op.drop_column("quarantine", "size")
     op.drop_column("shards", "quarantine_discarded")
+    op.drop_column("effects", "dropped_at")
     op.drop_column("effects", "tries_forgiven")
     op.drop_table("circuits")
 

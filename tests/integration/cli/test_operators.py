@@ -17,6 +17,7 @@ from db.attempts import EFFECTS_CHANNEL
 from db.models import EffectKind
 from events.envelope import CONTENT_TYPE
 from events.sharding import queue_name
+from events.signing import SIGNATURE_HEADER
 from tests import commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
@@ -226,6 +227,21 @@ def test_replaying(cli: CommandLine, record: Record, broker: redis.Redis) -> Non
     assert [one["id"] for one in ran.json["refused"]] == [5, 99]
     assert "shard 2 does not exist any more" in ran.json["refused"][0]["reason"]
     assert ran.json["refused"][1]["reason"] == "no such message"
+
+
+def test_a_signature_is_replayed_with_its_message(
+    cli: CommandLine, record: Record, broker: redis.Redis
+) -> None:
+    # Given a signed message among the headers of others, and one that was never signed
+    record.quarantine(b"signed", {SIGNATURE_HEADER: "5ec", "x": "1"})
+    record.quarantine(b"unsigned", {"x": "1"})
+    # When they are replayed
+    cli("quarantine", "replay", 1, 2)
+    # Then it has its signature again, and nothing else of theirs
+    raw: Any = broker.lrange(queue_name(0), 0, -1)
+    newest, oldest = (json.loads(line)["headers"] for line in raw)
+    assert oldest == {SIGNATURE_HEADER: "5ec"}
+    assert newest == {}
 
 
 def test_what_the_broker_does_not_take_stays(

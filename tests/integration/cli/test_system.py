@@ -10,15 +10,23 @@ from pathlib import Path
 import kombu
 import pytest
 import redis
+from sqlalchemy import text
 
 from db import shards
+from events.publisher import Publisher
 from events.sharding import queue_name
 from tests import commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
+from tests.integration.commands.test_consumer import running, until
+from worker.commands.batches import Batches
+from worker.commands.consumer import Consumer
+from worker.commands.handler import Handler
 from worker.commands.sources import BrokerAwayError, open_source
 from worker.commands.sources.depth import queued
+from worker.commands.sources.rabbitmq import RabbitSource
 from worker.errors import ConfigurationError
+from worker.policies import Policies
 
 EVENT = (
     b'{"type": "exam.upsert.v1", "data": {"exam_id": 1, "course_id": 1, "content_id": 1, "exam_name": "x"}}\n'
@@ -30,7 +38,7 @@ def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: st
     ran = cli("status", "--json")
     assert (ran.status, ran.err) == (0, "")
     assert ran.json == {
-        "commands": {"queued": 0, "quarantined": 0},
+        "commands": {"queued": 0, "quarantined": 0, "quarantine_discarded": 0},
         "effects": {
             "pending": 0,
             "running": 0,
@@ -40,6 +48,7 @@ def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: st
             "cancelled": 0,
         },
         "oldest_pending_s": None,
+        "circuits": {},
     }
 
 
@@ -58,10 +67,11 @@ def test_the_status(cli: CommandLine, record: Record, with_valkey: str) -> None:
     )
     first, _ = record.effect_ids()
     record.set_state(first, "failed")
+    record.execute("UPDATE shards SET quarantine_discarded = 3 + shard")
     # When the status is asked for
     ran = cli("status", "--json")
     # Then everything is counted
-    assert ran.json["commands"] == {"queued": 2, "quarantined": 1}
+    assert ran.json["commands"] == {"queued": 2, "quarantined": 1, "quarantine_discarded": 7}
     assert ran.json["effects"]["pending"] == 1
     assert ran.json["effects"]["failed"] == 1
     assert ran.json["oldest_pending_s"] >= 0
@@ -101,6 +111,50 @@ def test_what_waits_in_rabbitmq(rabbitmq_url: str, monkeypatch: pytest.MonkeyPat
     # And other tests find the broker as it was
     with kombu.Connection(rabbitmq_url) as connection:
         connection.default_channel.queue_delete(queue_name(0))
+
+
+def test_what_a_consumer_has_in_hand_is_queued(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch, cli: CommandLine, record: Record
+) -> None:
+    # Given commands that RabbitMQ has handed out: ten to a batch, and ten behind it
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", rabbitmq_url)
+    queue = queue_name(7)
+    source = open_source(rabbitmq_url, queue, 10)
+    assert isinstance(source, RabbitSource)
+    with Publisher(rabbitmq_url, source="/tests", shards=8) as publisher:
+        for number in range(20):
+            publisher.publish_raw(c.received(c.exam(str(number))).body, 7)
+    while source.held() < 20:
+        source._drain(PATIENCE_S)
+    with record.engine.begin() as connection:
+        shards.ensure_shards(connection, 8)
+    before = queued_status(cli)
+    consumer = Consumer(
+        7,
+        8,
+        "me",
+        record.engine,
+        Batches(record.engine, Handler(Policies(), True), 60),
+        lambda: source,
+        10,
+        60,
+    )
+    # When their batch waits for a lock
+    with record.engine.connect() as holder:
+        holder.execute(text("LOCK TABLE inbox"))
+        with running(consumer):
+            until(lambda: queued_status(cli) == before + 20)
+            assert queued(rabbitmq_url, 8) == before
+            # Then all of them are queued, until they are written
+            holder.rollback()
+            until(lambda: queued_status(cli) == before)
+    assert len(cli("commands", "list", "--json").lines) == 24
+    with kombu.Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_delete(queue)
+
+
+def queued_status(cli: CommandLine) -> int:
+    return int(cli("status", "--json").json["commands"]["queued"])
 
 
 def test_published_commands_are_consumed_by_a_process(

@@ -1,0 +1,394 @@
+"""The plans of every statement on the hot paths, in a database that is full: nothing reads a whole table.
+
+`make plans` does the same with a million attempts and ten million finished effects, and prints what paths cost.
+psycopg2 puts the parameters into the statement, so PostgreSQL always plans for these very values: there are no
+generic plans to fear, except for the foreign keys' own look-ups, which are by primary key.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, select, text
+
+from db import lookups, operators, prune, shards
+from db.effects import Offer
+from db.ids import stamp
+from db.inbox import Unreadable
+from db.models import Effect, EffectKind, EffectState
+from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
+from tests import commands as c
+from tests import engines
+from tests.integration.db.filling import DAYS, Filled, fill
+from tests.integration.effects.conftest import Bench
+from worker.commands.batches import Batches, Item
+from worker.commands.handler import Handler
+from worker.effects.relay import Relay
+from worker.effects.running import TryFailedError
+from worker.errors import Permanent, ServiceError, Transient
+from worker.policies import Policies
+
+SCALE = int(os.environ.get("PLAN_SCALE", "1"))
+MAX_ROWS = 15_000
+"""So many rows may one statement look at: a full quarantine, a page, a batch. No table has as few at any scale."""
+EXEMPT = {
+    "shards": "has a row for each shard",
+    "circuits": "has a row for each service",
+    "quarantine": "is bounded, and its big bodies are kept out of line",
+    "pg_database": "has a row for each database",
+}
+COUNTED = "status: effects"
+"""Counts all effects, from an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How PostgreSQL carried out a statement."""
+
+    path: str
+    statement: str
+    milliseconds: float
+    blocks: int
+    nodes: list[dict[str, Any]]
+
+    def whole_tables(self) -> list[str]:
+        """The tables that are read from one end to the other."""
+        return [node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"]
+
+    def rows(self) -> float:
+        """The most rows that one of its scans looked at, those that it passed over included."""
+        return max((_rows(node) for node in self.nodes if "Scan" in node["Node Type"]), default=0)
+
+
+def _rows(node: dict[str, Any]) -> float:
+    passed_over = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    return float((node["Actual Rows"] + passed_over) * node["Actual Loops"])
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from _nodes(part)
+
+
+@dataclass
+class Explained:
+    """Explains every statement before it is executed, in its transaction, so that it finds what it will find."""
+
+    engine: Engine
+    plans: list[Plan] = field(default_factory=list)
+    path: str = ""
+
+    @contextmanager
+    def on(self, path: str) -> Iterator[None]:
+        """While in here, statements are explained, as parts of this path."""
+        self.path = path
+        event.listen(self.engine, "before_cursor_execute", self._explain)
+        try:
+            yield
+        finally:
+            event.remove(self.engine, "before_cursor_execute", self._explain)
+
+    def _explain(
+        self, connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any
+    ) -> None:
+        if statement.split()[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
+            return
+        dbapi: Any = connection.connection
+        with dbapi.cursor() as cursor:
+            cursor.execute("SAVEPOINT explained")
+            explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement
+            cursor.execute(explain, parameters[0] if isinstance(parameters, list) else parameters)
+            [plan] = cursor.fetchone()[0]
+            cursor.execute("ROLLBACK TO explained")
+        nodes = list(_nodes(plan["Plan"]))
+        blocks = nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"]
+        self.plans.append(Plan(self.path, statement, plan["Execution Time"], blocks, nodes))
+
+
+@dataclass
+class Queues:
+    """A broker that can be away."""
+
+    away: bool = False
+
+    def dispatch(self, offers: Sequence[Offer]) -> None:
+        if self.away:
+            raise Transient("the broker is away")
+
+    def queue_length(self, queue: str) -> int:
+        return 0
+
+
+@dataclass
+class Paths:
+    """The hot paths, on a full database."""
+
+    filled: Filled
+    explained: Explained
+    bench: Bench
+
+    @property
+    def engine(self) -> Engine:
+        return self.explained.engine
+
+    def commands(self) -> None:
+        """Batches of every type of command, and what a consumer does when it has nothing to do."""
+        with self.engine.begin() as connection:
+            shards.ensure_shards(connection, 1)
+        with self.explained.on("shard taken"), self.engine.begin() as connection:
+            fence = shards.take(connection, 0, "me", 60)
+        assert fence is not None
+        batches = Batches(self.engine, Handler(Policies(), instructor=True), 60)
+        with self.explained.on("shard renewed"):
+            batches.renew(fence)
+        for path, items in self.batches():
+            with self.explained.on(path):
+                batches.commit(fence, items)
+            assert batches.failures == 0
+
+    def batches(self) -> Iterator[tuple[str, list[Item]]]:
+        """Each with its path."""
+        user, exam = self.filled.user, self.filled.exam
+        busy = range(40, 240)  # learners
+        yield "batch: one course", [c.received(c.course())]
+        yield "batch: one exam", [c.received(c.exam("new"))]
+        yield "batch: one learner", [c.received(c.learner("new"))]
+        yield "batch: one attempt created", [c.received(c.create("new", "new"))]
+        submitted = c.received(c.update("new", "submitted", "new"), "submitted")
+        yield "batch: one status", [submitted]
+        yield "batch: one duplicate", [submitted]
+        yield "batch: one removal", [c.received(c.remove("new", "new"))]
+        yield "batch: 100 learners", [c.received(c.learner(user(one))) for one in islice(busy, 100)]
+        yield "batch: 100 removals", [c.received(c.remove(exam(one, 0), user(one))) for one in busy[:100]]
+        yield (
+            "batch: 100 attempts created",
+            [c.received(c.create(exam(one, 0), user(one), taking_as_proctored=True)) for one in busy[:100]],
+        )
+        yield (
+            "batch: 100 statuses",
+            [
+                c.received(c.update(exam(one, 0), status, user(one)), f"{status}-{one}")
+                for one in busy[:50]
+                for status in ("submitted", "rejected")
+            ],
+        )
+        yield (
+            "batch: 100 duplicates",
+            [
+                c.received(c.update(exam(one, 0), status, user(one)), f"{status}-{one}")
+                for one in busy[:50]
+                for status in ("submitted", "rejected")
+            ],
+        )
+        # Attempt 8·i + 3 owes a cascade where i mod 4 is 2; its learner is 2·i.
+        owing = [user(2 * i) for i in range(2, 400, 4)]
+        yield (
+            "batch: 100 owed cascades folded in",
+            [
+                c.received(c.update(exam(2 * i, 1), "started", user(2 * i)))
+                for i in range(2, 2 + 4 * len(owing), 4)
+            ],
+        )
+        unreadable: Item = Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", stamp().at)
+        yield "batch: 100 unreadable", [unreadable] * 100
+        yield (
+            "batch: 10 with other data",
+            [c.received(c.update(exam(one, 0), "error", user(one)), f"submitted-{one}") for one in busy[:10]],
+        )
+
+    def relay(self) -> None:
+        """Offers, taken and withdrawn."""
+        queues = Queues()
+        relay = Relay(self.engine, queues, poll_s=2, offer_ttl_s=60)
+        with self.explained.on("relay: offers"):
+            relay.offer_once()
+        with self.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE effects SET offered_until = NULL WHERE state = 'pending' AND due_at < now()")
+            )
+        queues.away = True
+        with self.explained.on("relay: offers withdrawn"), pytest.raises(Transient):
+            relay.offer_once()
+        queues.away = False
+        relay.offer_once()
+        with self.explained.on("relay: nothing to offer"):
+            relay.offer_once()
+
+    def effects(self) -> None:
+        """Tries of every kind, and how they may end."""
+        bench = self.bench
+        due = {kind: self.due(kind) for kind in EffectKind}
+        ends: Sequence[tuple[str, ServiceError | None]] = (
+            ("done", None),
+            ("tried again", Transient("503")),
+            ("failed", Permanent("404")),
+        )
+        for end, error in ends:
+            effect_id = next(due[EffectKind.SET_CREDIT_STATUS])
+            if error:
+                bench.credit.fail_with(error)
+            with self.explained.on(f"effect: credit {end}"):
+                self.run(effect_id)
+        for name, kind in (
+            ("mail", EffectKind.SEND_STATUS_EMAIL),
+            ("cascade", EffectKind.CASCADE_DECLINE),
+            ("reset", EffectKind.DELETE_STUDENT_ATTEMPT),
+        ):
+            with self.explained.on(f"effect: {name} done"):
+                self.run(next(due[kind]))
+        older, newer, newest = self.on_one_target()
+        with self.explained.on("effect: superseded"):
+            self.run(older)
+        assert bench.row(older).state == "superseded"
+        assert bench.claim(newest) is not None
+        with self.explained.on("effect: waits for its target"):
+            self.run(newer)
+
+    def run(self, effect_id: Any) -> None:
+        with suppress(TryFailedError):
+            self.bench.run(effect_id)
+
+    def due(self, kind: EffectKind) -> Iterator[Any]:
+        """Effects that a worker would be offered now."""
+        query = select(Effect.id).where(
+            Effect.kind == kind, Effect.state == EffectState.PENDING, Effect.due_at < text("now()")
+        )
+        with self.engine.begin() as connection:
+            return iter(connection.scalars(query.order_by(Effect.sequence.desc()).limit(10)).all())
+
+    def on_one_target(self) -> Sequence[Any]:
+        """Three pending effects on one target."""
+        user, exam = self.filled.user(900), self.filled.exam(900, 0)
+        statuses = ("submitted", "rejected", "verified")
+        self.bench.apply(
+            c.remove(exam, user),
+            c.create(exam, user, taking_as_proctored=True),
+            *(c.update(exam, one, user) for one in statuses),
+        )
+        query = (
+            select(Effect.id)
+            .where(Effect.user_id == user, Effect.target.is_not(None), Effect.state == EffectState.PENDING)
+            .order_by(Effect.sequence)
+        )
+        with self.engine.begin() as connection:
+            return connection.scalars(query).all()[-3:]
+
+    def status(self) -> None:
+        """What `invigilator status` asks."""
+        with self.engine.begin() as connection:
+            with self.explained.on("status: the rest"):
+                shards.in_hand(connection)
+                lookups.count_shards(connection)
+                lookups.count_quarantined(connection)
+                lookups.count_discarded(connection)
+                lookups.oldest_pending_s(connection)
+            with self.explained.on(COUNTED):
+                lookups.count_effects(connection)
+
+    def pruning(self) -> None:
+        """The first page, one in the middle, and the last."""
+        with self.engine.connect() as connection:
+            before, moment, recently = (
+                connection.execute(text(f"SELECT now() - {days} * interval '1 day'")).scalar_one()
+                for days in (DAYS / 2, DAYS * 3 / 4, DAYS / 4)
+            )
+            newest = select(Effect.sequence).order_by(Effect.created_at.desc()).limit(1)
+            middle = connection.scalars(newest.where(Effect.created_at < moment)).one()
+            late = connection.scalars(newest.where(Effect.created_at < recently)).one()
+            with self.explained.on("prune: 1,000 effects"):
+                assert prune.remove_effects(connection, before, None).removed.effects > prune.PAGE_ROWS / 2
+                assert prune.remove_effects(connection, before, middle).removed.effects > prune.PAGE_ROWS / 2
+            with self.explained.on("prune: 1,000 commands"):
+                assert prune.remove_commands(connection, before, None).removed.commands == prune.PAGE_ROWS
+                assert prune.remove_commands(connection, before, moment).removed.commands == prune.PAGE_ROWS
+            with self.explained.on("prune: the end"):
+                assert prune.remove_effects(connection, before, late).end is None
+                prune.remove_commands(connection, before, before)
+
+    def people(self) -> None:
+        """What a person looks at and does."""
+        user, exam, course = self.filled.user(800), self.filled.exam(800, 1), self.filled.course(800)
+        failed = EffectState.FAILED
+        with self.engine.begin() as connection:
+            with self.explained.on("attempts show"):
+                lookups.attempt_history(connection, exam, user)
+            with self.explained.on("attempts list"):
+                take(lookups.attempts(connection, limit=100))
+                take(lookups.attempts(connection, course_id=course, limit=100))
+                take(lookups.attempts(connection, exam_id=exam, limit=100))
+                take(lookups.attempts(connection, user_id=user, limit=100))
+                take(lookups.attempts(connection, status=Status.STARTED, limit=100))
+            with self.explained.on("commands show"):
+                lookups.command(connection, "/lms", "a7-1")
+            with self.explained.on("commands list"):
+                take(lookups.commands(connection, limit=100))
+                take(lookups.commands(connection, outcome=Outcome.REJECTED, limit=100))
+                take(lookups.commands(connection, outcome=Outcome.APPLIED, limit=100))
+                take(lookups.commands(connection, code=OutcomeCode.ILLEGAL_TRANSITION, limit=100))
+            with self.explained.on("effects list"):
+                take(lookups.effects(connection, limit=100))
+                take(lookups.effects(connection, state=failed, limit=100))
+                take(lookups.effects(connection, kind=EffectKind.SEND_STATUS_EMAIL, limit=100))
+                take(lookups.effects(connection, state=failed, kind=EffectKind.SEND_STATUS_EMAIL, limit=100))
+            with self.explained.on("effects retry and cancel"):
+                ids = lookups.effect_ids(connection, failed, None)
+                operators.retry(connection, ids)
+                operators.cancel(connection, ids)
+            with self.explained.on("effects show"):
+                assert lookups.effect(connection, ids[0]) is not None
+
+
+def take(rows: Iterable[Any]) -> None:
+    assert list(rows)
+
+
+@pytest.fixture(scope="module")
+def plans(migrated_postgres_url: str) -> Iterator[list[Plan]]:
+    with engines.fresh_database(migrated_postgres_url) as url, engines.disposed(url) as engine:
+        yield explain_all(engine, fill(engine, SCALE))
+
+
+def explain_all(engine: Engine, filled: Filled) -> list[Plan]:
+    paths = Paths(filled, Explained(engine), Bench(engine))
+    for run in (paths.status, paths.people, paths.relay, paths.effects, paths.commands, paths.pruning):
+        run()
+    return paths.explained.plans
+
+
+def test_no_statement_reads_a_whole_table(plans: list[Plan]) -> None:
+    report(plans)
+    assert len({plan.path for plan in plans}) > 35
+    read = {
+        (plan.path, plan.statement, table)
+        for plan in plans
+        for table in plan.whole_tables()
+        if table not in EXEMPT
+    }
+    assert read == set()
+
+
+def test_no_statement_looks_at_many_rows(plans: list[Plan]) -> None:
+    """A walk through a whole index is no better than one through the table."""
+    many = {
+        (plan.path, plan.statement, plan.rows())
+        for plan in plans
+        if plan.rows() > MAX_ROWS and plan.path != COUNTED
+    }
+    assert many == set()
+
+
+def report(plans: list[Plan]) -> None:
+    """What each path costs, as a table, for `make plans`."""
+    lines = ["", "| path | statements | ms in all | slowest, ms | blocks in all |", "|---|---|---|---|---|"]
+    for path in dict.fromkeys(plan.path for plan in plans):
+        of_path = [plan for plan in plans if plan.path == path]
+        times = [plan.milliseconds for plan in of_path]
+        blocks = sum(plan.blocks for plan in of_path)
+        lines.append(f"| {path} | {len(times)} | {sum(times):.1f} | {max(times):.1f} | {blocks} |")
+    sys.stdout.write("\n".join([*lines, ""]))

@@ -1,0 +1,79 @@
+"""Removing what has been finished for long: once for a person, or every day beside the relay."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.exc import DBAPIError
+
+from db import prune as store
+from db.errors import brief
+from db.prune import Page, Place, Removed
+
+logger = logging.getLogger(__name__)
+
+PAGE_PAUSE_S = 0.05
+"""Between two transactions, so that everybody else comes first."""
+FIRST_AFTER_S = 10.0
+EVERY_S = 24 * 3600.0
+AGAIN_AFTER_S = 600.0
+"""How long to wait after an error of the database."""
+
+
+def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> Removed:
+    """Remove effects and commands that were finished longer ago than that, until told to stop.
+
+    Several may do so at the same time: each row is removed by one of them.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database is away, or a table is locked. What was removed stays removed.
+    """
+    with engine.begin() as connection:
+        before = connection.execute(select(func.now() - older_than)).scalar_one()
+    effects = _remove(engine, store.remove_effects, before, stopping)
+    return effects + _remove(engine, store.remove_commands, before, stopping)
+
+
+def _remove(
+    engine: Engine,
+    remove: Callable[[Connection, datetime, Place | None], Page[Place]],
+    before: datetime,
+    stopping: threading.Event,
+) -> Removed:
+    removed, place = Removed(), None
+    while not stopping.is_set():
+        with engine.begin() as connection:
+            page = remove(connection, before, place)
+        removed, place = removed + page.removed, page.end
+        if place is None:
+            break
+        stopping.wait(PAGE_PAUSE_S)
+    return removed
+
+
+@dataclass(frozen=True, slots=True)
+class Pruner:
+    """Prunes soon after the start, and then every day."""
+
+    engine: Engine
+    older_than: timedelta
+
+    def run(self, stopping: threading.Event) -> None:
+        """Prune again and again until told to stop. No error of the database ends it."""
+        wait_s = FIRST_AFTER_S
+        while not stopping.wait(wait_s):
+            wait_s = self._prune(stopping)
+
+    def _prune(self, stopping: threading.Event) -> float:
+        try:
+            removed = prune(self.engine, self.older_than, stopping)
+        except DBAPIError as error:
+            logger.warning("pruning: %s; trying again in %g s", brief(error), AGAIN_AFTER_S)
+            return AGAIN_AFTER_S
+        logger.info(
+            "pruned: effects %d, tries %d, commands %d", removed.effects, removed.tries, removed.commands
+        )
+        return EVERY_S
