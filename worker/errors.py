@@ -28,7 +28,22 @@ class Transient(ServiceError):  # noqa: N818 - the field's word for it
         self.retry_after_s = retry_after_s
 
 
+class Unavailable(Transient):
+    """The service as a whole did not answer: whoever calls it next will fare no better.
+
+    Such failures in a row open its circuit.
+    """
+
+    code = "unavailable"
+
+
 class Permanent(ServiceError):  # noqa: N818 - the field's word for it
     """The call was refused; asking again will not help before somebody mends something."""
 
     code = "permanent"
+
+
+class Refused(Permanent):
+    """The service itself refused the call, and so is up."""
+
+    code = "refused"

@@ -16,6 +16,9 @@ QUEUES: Mapping[EffectKind, str] = {
     EffectKind.DELETE_STUDENT_ATTEMPT: "invigilator.effects.instructor",
 }
 
+SERVICES = frozenset(QUEUES.values()) - {QUEUES[EffectKind.CASCADE_DECLINE]}
+"""The queues whose effects call the other side, each a service with a circuit and a limit of calls."""
+
 MAX_TARGET_CHARS = 600  # an index entry holds 2,700 bytes at most; ids may be 255 characters each
 
 

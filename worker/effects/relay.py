@@ -13,6 +13,7 @@ import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from db import circuits
 from db import effects as store
 from db.attempts import EFFECTS_CHANNEL
 from db.effects import Offer
@@ -80,19 +81,38 @@ class Relay:
         with self.engine.begin() as connection:
             kinds = store.kinds_to_offer(connection)
             outstanding = store.outstanding_offers(connection) if kinds else {}
-        pauses = [self._offer(kind, MAX_OUTSTANDING - outstanding.get(kind, 0)) for kind in kinds]
+            opened = circuits.opened(connection) if kinds else {}
+        for queue in opened:
+            if opened[queue]:
+                self._offer_probe([kind for kind in kinds if QUEUES[kind] == queue])
+        pauses = [
+            self._offer(kind, MAX_OUTSTANDING - outstanding.get(kind, 0))
+            for kind in kinds
+            if QUEUES[kind] not in opened
+        ]
         return min(pauses, default=self.poll_s)
 
     def _offer(self, kind: EffectKind, room: int) -> float:
         # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
         if room > 0:
-            room = min(room, MAX_OUTSTANDING - self.dispatcher.queue_length(QUEUES[kind]))
+            room = min(room, self._room_in_queue(kind))
         if room <= 0:
             return min(FULL_PAUSE_S, self.poll_s)
         with self.engine.begin() as connection:
             offers = store.offer(connection, kind, room, self.offer_ttl_s)
         self._dispatch(offers)
         return BUSY_PAUSE_S if len(offers) == room else self.poll_s
+
+    def _offer_probe(self, kinds: Sequence[EffectKind]) -> None:
+        """Offer one effect of a service that waits for a probe; another with each look, until it has one."""
+        if not kinds or self._room_in_queue(kinds[0]) <= 0:
+            return
+        with self.engine.begin() as connection:
+            offers = store.offer_oldest(connection, kinds, self.offer_ttl_s)
+        self._dispatch(offers)
+
+    def _room_in_queue(self, kind: EffectKind) -> int:
+        return MAX_OUTSTANDING - self.dispatcher.queue_length(QUEUES[kind])
 
     def _dispatch(self, offers: Sequence[Offer]) -> None:
         try:

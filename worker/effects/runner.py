@@ -12,13 +12,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from db import effects as store
-from db.effects import Claim
+from db.effects import Claim, Ended
 from db.errors import Failure, classify, describe
 from db.models import EffectKind
-from worker.effects import cascade, credit, instructor, mail
-from worker.effects.kinds import Payload, label
+from worker.effects import cascade, circuit, credit, instructor, mail
+from worker.effects.circuit import Change
+from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.running import Action, Run, Tools, TryFailedError
-from worker.errors import Permanent, Transient
+from worker.errors import Permanent, ServiceError, Transient
 from worker.lms.ports import Deadline
 from worker.rules.retry import delay_before_retry
 
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 RECORD_PAUSE_S = 2.0
 """Between two attempts to record a result while the database is away, at most."""
+BUSY_S = 1.0
+"""How long an effect is put off that finds every slot of its service taken."""
+NEVER_REPORTED = "its worker never reported back"
 
 ACTIONS: Mapping[EffectKind, Action] = {
     EffectKind.SET_CREDIT_STATUS: credit.set_status,
@@ -36,33 +40,47 @@ ACTIONS: Mapping[EffectKind, Action] = {
 }
 
 
+Record = Callable[[Connection], Ended | None]
+Note = Callable[[Connection, Claim, Ended], Change | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Runner:
     """Runs effects. Safe to share between threads."""
 
     tools: Tools
 
-    def run(self, effect_id: UUID) -> str:
-        """Run an effect if it is due and free. Running it again is harmless.
+    def run(self, effect_id: UUID, kind: EffectKind) -> str:
+        """Run an effect of a kind if it is due and free, and its service may be called. Again is harmless.
 
         Returns what was done, for Flower.
 
         Raises:
             TryFailedError: the try failed, and that is recorded.
         """
-        claim = self._claim(effect_id)
-        if claim is None:
-            return "nothing to do"
+        with self.tools.slots.taken(kind) as free:
+            if free:
+                claim = self._claim(effect_id, kind)
+                return "nothing to do" if claim is None else self._try(claim)
+        with self.tools.engine.begin() as connection:
+            store.put_off(connection, effect_id, BUSY_S)
+        return "busy"
+
+    def _try(self, claim: Claim) -> str:
         payload = Payload(**claim.payload)
-        deadline = Deadline.after(self.tools.call_timeout_s)
         shown = label(claim.kind, payload, claim.number)
+        if claim.follows_lost and claim.retrying_for_s >= self.tools.retry.retry_for_s:
+            # Most likely it is what ends its workers.
+            self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
+            raise TryFailedError(f"{shown}: {NEVER_REPORTED}")
+        deadline = Deadline.after(self.tools.call_timeout_s)
         try:
             recorded = ACTIONS[claim.kind](Run(claim, payload, self.tools, deadline))
         except Permanent as error:
-            self._fail(claim, str(error))
+            self._fail(claim, str(error), error)
             raise TryFailedError(f"{shown}: {error}") from None
         except Transient as error:
-            self._try_again(claim, str(error), error.retry_after_s)
+            self._try_again(claim, str(error), error)
             raise TryFailedError(f"{shown}: {error}") from None
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
             # Most likely the database, or a bug that the next release mends. Its text may hold anything.
@@ -71,41 +89,54 @@ class Runner:
             self._try_again(claim, reason, None)
             raise TryFailedError(f"{shown}: {reason}") from None
         if not recorded:
-            self._record(claim, lambda connection: store.finish_try(connection, claim.id, claim.number))
+            self._record(
+                claim,
+                lambda connection: store.finish_try(connection, claim.id, claim.number),
+                circuit.note_answer,
+            )
         return f"{shown}: done"
 
-    def _claim(self, effect_id: UUID) -> Claim | None:
+    def _claim(self, effect_id: UUID, kind: EffectKind) -> Claim | None:
         try:
             with self.tools.engine.begin() as connection:
-                return store.claim(connection, effect_id, self.tools.lease_s)
-        except IntegrityError:
-            # Somebody began another effect on this target at this very moment: one at a time.
+                return store.claim(connection, effect_id, kind, QUEUES[kind], self.tools.lease_s)
+        except (IntegrityError, store.ProbeTakenError):
+            # Somebody began another effect on this target, or to probe the service, at this very moment.
             with self.tools.engine.begin() as connection:
-                store.wait_for_target(connection, effect_id)
+                store.wait(connection, effect_id)
             return None
 
-    def _try_again(self, claim: Claim, error: str, retry_after_s: float | None) -> None:
+    def _try_again(self, claim: Claim, reason: str, error: Transient | None) -> None:
         delay_s = delay_before_retry(
             self.tools.retry,
-            tries=claim.number,
+            tries=claim.unforgiven,
             retrying_for_s=claim.retrying_for_s,
             chance=random.random(),  # noqa: S311 - jitter, no secret
-            retry_after_s=retry_after_s,
+            retry_after_s=None if error is None else error.retry_after_s,
         )
         if delay_s is None:
-            self._fail(claim, f"{error} (retried for {claim.retrying_for_s:.0f} s)")
+            self._fail(claim, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
             return
         seconds = delay_s
-        self._record(
+        self._record_failure(
             claim,
-            lambda connection: store.reschedule_try(connection, claim.id, claim.number, error, seconds),
+            lambda connection: store.reschedule_try(connection, claim.id, claim.number, reason, seconds),
+            error,
         )
 
-    def _fail(self, claim: Claim, error: str) -> None:
-        if self._record(claim, lambda connection: store.fail_try(connection, claim.id, claim.number, error)):
-            logger.warning("effect %s (%s) failed: %s", claim.id, claim.kind, error)
+    def _fail(self, claim: Claim, reason: str, error: ServiceError | None) -> None:
+        if self._record_failure(
+            claim, lambda connection: store.fail_try(connection, claim.id, claim.number, reason), error
+        ):
+            logger.warning("effect %s (%s) failed: %s", claim.id, claim.kind, reason)
 
-    def _record(self, claim: Claim, record: Callable[[Connection], bool]) -> bool:
+    def _record_failure(self, claim: Claim, record: Record, error: ServiceError | None) -> bool:
+        def note(connection: Connection, claim: Claim, ended: Ended) -> Change | None:
+            return circuit.note_error(connection, claim, ended, error, self.tools.retry)
+
+        return self._record(claim, record, note)
+
+    def _record(self, claim: Claim, record: Record, note: Note) -> bool:
         """Record what came of a try. An unrecorded success is a second call later, so it is worth an effort."""
         retrying = Retrying(
             stop=stop_after_delay(self.tools.lease_s / 4),
@@ -113,17 +144,20 @@ class Runner:
             retry=retry_if_exception(_may_be_recorded_later),
             reraise=True,
         )
-        recorded = retrying(self._record_once, record)
+        recorded = retrying(self._record_once, claim, record, note)
         if not recorded:
             # Its lease had ended and somebody else has taken it: their word counts. Or the answer of an
             # earlier commit was lost, and it is recorded.
             logger.info("effect %s: try %d came back too late to be recorded", claim.id, claim.number)
         return recorded
 
-    def _record_once(self, record: Callable[[Connection], bool]) -> bool:
+    def _record_once(self, claim: Claim, record: Record, note: Note) -> bool:
         with self.tools.engine.begin() as connection:
-            return record(connection)
+            ended = record(connection)
+            change = None if ended is None else note(connection, claim, ended)
+        circuit.report(change, claim.queue)
+        return ended is not None
 
 
 def _may_be_recorded_later(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and classify(error) in (Failure.AWAY, Failure.AGAIN)
+    return isinstance(error, DBAPIError) and classify(error) in (Failure.AWAY, Failure.AGAIN, Failure.CONFLICT)

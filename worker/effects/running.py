@@ -9,6 +9,7 @@ from db.effects import Claim
 from events.errors import InvigilatorError
 from worker.commands.handler import Handler
 from worker.effects.kinds import Payload
+from worker.effects.slots import Slots
 from worker.lms.connect import Services
 from worker.lms.ports import CallKey, Deadline
 from worker.rules.retry import RetryPolicy
@@ -30,6 +31,7 @@ class Tools:
     retry: RetryPolicy
     lease_s: float
     call_timeout_s: float
+    slots: Slots
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ssl import create_default_context
 import anyio
 import httpx
 
-from worker.errors import ConfigurationError, Permanent, ServiceError, Transient
+from worker.errors import ConfigurationError, Refused, ServiceError, Unavailable
 from worker.lms.loop import LoopThread
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
 
@@ -167,7 +167,7 @@ async def _answer_to(client: httpx.AsyncClient, call: _Call, deadline: Deadline)
     except (httpx.TransportError, OSError) as error:
         # Their class only: what they say may quote a header, and with it the token.
         cause = type(_first_cause(error)).__name__
-        raise Transient(f"no answer from the LMS to {call} ({cause}); check INVIGILATOR_LMS_URL") from None
+        raise Unavailable(f"no answer from the LMS to {call} ({cause}); check INVIGILATOR_LMS_URL") from None
 
 
 async def _exchange(client: httpx.AsyncClient, call: _Call) -> _Answer:
@@ -190,8 +190,8 @@ def _raise_unless_done(answer: _Answer, call: _Call) -> None:
 
 def _failure(answer: _Answer, message: str) -> ServiceError:
     if answer.status in TRANSIENT_STATUSES or 500 <= answer.status <= 599:
-        return Transient(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
-    return Permanent(message)
+        return Unavailable(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
+    return Refused(message)
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:

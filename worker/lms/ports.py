@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from worker.errors import Transient
+from worker.errors import Unavailable
 
 CREDIT_NAMESPACE = "proctored_exam"
 
@@ -41,15 +41,15 @@ class Deadline:
         """Seconds left, never below 0."""
         return max(0.0, self.ends_at - time.monotonic())
 
-    def late(self, what: str) -> Transient:
+    def late(self, what: str) -> Unavailable:
         """The error to raise when the deadline has passed; `what` is what took so long."""
-        return Transient(f"{what} took longer than {self.seconds:g} s")
+        return Unavailable(f"{what} took longer than {self.seconds:g} s")
 
     def check(self, what: str) -> None:
         """Do nothing before the deadline.
 
         Raises:
-            Transient: it has passed.
+            Unavailable: it has passed.
         """
         if not self.remaining_s():
             raise self.late(what)

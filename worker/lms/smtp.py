@@ -15,10 +15,11 @@ from functools import partial
 from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from worker.errors import ConfigurationError, Permanent, ServiceError, Transient
+from worker.errors import ConfigurationError, Permanent, Refused, ServiceError, Transient, Unavailable
 from worker.lms.ports import Deadline, Mail
 
 WHO = "the mail server"
+CLOSING = 421  # "service not available, closing": allowed as an answer to anything
 
 # What a mailbox may look like. Quoted local parts and address literals exist on paper only, and everything
 # that could end a command or name a second recipient is kept out.
@@ -54,8 +55,10 @@ class SmtpMailer:
         """Send one mail. Once the server has accepted it, it is sent, whatever happens to the connection.
 
         Raises:
-            Transient: no connection, a broken one, a 4xx answer, or the deadline.
-            Permanent: a 5xx answer, an address that no server takes, or an extension that this server lacks.
+            Unavailable: no connection, a broken one, a 4xx answer that is not about this mail, or the deadline.
+            Transient: a 4xx answer to this recipient or mail.
+            Refused: a 5xx answer.
+            Permanent: an address that no server takes, or an extension that this server lacks.
         """
         deadline.check(WHO)
         message = self._compose(mail)
@@ -213,14 +216,15 @@ def _failure(error: Exception, deadline: Deadline) -> ServiceError:
     if type(error) in _NO_LOGIN:
         return Permanent(f"{WHO} offers no way to log in that is known here; check INVIGILATOR_SMTP_URL")
     cause = type(error).__name__
-    return Transient(f"the conversation with {WHO} broke ({cause}); check INVIGILATOR_SMTP_URL")
+    return Unavailable(f"the conversation with {WHO} broke ({cause}); check INVIGILATOR_SMTP_URL")
 
 
 def _refusal(error: Exception, code: int) -> ServiceError:
     what = _REFUSED.get(type(error), "the conversation")
     if code >= 500:
-        return Permanent(f"{WHO} refused {what} ({code})")
-    return Transient(f"{WHO} refused {what} for now ({code})")
+        return Refused(f"{WHO} refused {what} ({code})")
+    is_about_mail = type(error) in _ABOUT_ONE_MAIL and code != CLOSING
+    return (Transient if is_about_mail else Unavailable)(f"{WHO} refused {what} for now ({code})")
 
 
 # What smtplib raises, apart from answers and broken connections, when the server knows no AUTH that it knows.
@@ -232,6 +236,10 @@ _REFUSED: dict[type[Exception], str] = {
     smtplib.SMTPRecipientsRefused: "the recipient",
     smtplib.SMTPDataError: "the mail",
 }
+
+
+# The sender is not among them: it is the same for every mail.
+_ABOUT_ONE_MAIL = (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
 
 
 def _code_in(error: Exception) -> int | None:

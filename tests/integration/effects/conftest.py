@@ -5,15 +5,19 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Connection, Engine, select, text
 
+from db import effects as store
+from db.effects import Claim
 from db.models import Effect, EffectKind, Try
 from events.commands import CommandData
 from tests import commands as c
 from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer
 from worker.commands.handler import Handler
+from worker.effects.kinds import QUEUES
 from worker.effects.runner import Runner
 from worker.effects.running import Tools
+from worker.effects.slots import Slots
 from worker.lms.connect import Services
 from worker.policies import Policies
 from worker.rules.retry import RetryPolicy
@@ -31,11 +35,22 @@ class Bench:
     mailer: FakeMailer = field(default_factory=FakeMailer)
     handler: Handler = field(default_factory=lambda: Handler(Policies(), instructor=True))
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(2, 3600, 604_800))
+    max_calls: int = 8
 
     @property
     def runner(self) -> Runner:
         services = Services(self.credit, self.instructor, self.mailer, close=lambda: None)
-        return Runner(Tools(self.engine, services, self.handler, self.retry, LEASE_S, 10))
+        slots = Slots(self.max_calls)
+        return Runner(Tools(self.engine, services, self.handler, self.retry, LEASE_S, 10, slots))
+
+    def run(self, effect_id: UUID) -> str:
+        """As the task of the effect's kind does it."""
+        return self.runner.run(effect_id, EffectKind(self.row(effect_id).kind))
+
+    def claim(self, effect_id: UUID) -> Claim | None:
+        """As a worker that is never heard of again."""
+        with self.engine.begin() as connection:
+            return claim(connection, effect_id, EffectKind(self.row(effect_id).kind))
 
     def apply(self, *data: CommandData) -> None:
         with self.engine.begin() as connection:
@@ -76,6 +91,11 @@ class Bench:
     def expire_leases(self) -> None:
         """As if every worker had died long ago."""
         self.execute("UPDATE effects SET lease_until = now() - interval '1s' WHERE state = 'running'")
+
+
+def claim(connection: Connection, effect_id: UUID, kind: EffectKind) -> Claim | None:
+    """The claim alone."""
+    return store.claim(connection, effect_id, kind, QUEUES[kind], LEASE_S)
 
 
 @pytest.fixture

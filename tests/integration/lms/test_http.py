@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from tests.fakes.servers import ScriptedServer, drip, serving
-from worker.errors import Permanent, ServiceError, Transient
+from worker.errors import Refused, ServiceError, Unavailable
 from worker.lms.http import MAX_BODY_BYTES, HttpLms
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
 from worker.lms.reference import ReferenceLms, Result
@@ -176,7 +176,7 @@ def test_these_are_worth_another_try(status: int) -> None:
     with rude(answering(f"{status} No", "ada-lovelace is learner-42")) as (lms, _):
         failure = failure_of(lms)
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert str(failure) == f"LMS answered {status} to POST /credit/set-requirement-status"
     assert failure.retry_after_s is None
 
@@ -189,7 +189,7 @@ def test_the_rest_is_not(status: int) -> None:
     with rude(answering(f"{status} No", "", *headers)) as (lms, server):
         failure = failure_of(lms)
 
-    assert isinstance(failure, Permanent)
+    assert isinstance(failure, Refused)
     assert str(failure) == f"LMS answered {status} to POST /credit/set-requirement-status"
     assert server.connections == 1  # no redirect was followed
 
@@ -200,7 +200,7 @@ def test_retry_after_is_handed_on(status: int, value: str, seconds: float | None
     with rude(answering(f"{status} No", "", f"Retry-After: {value}")) as (lms, _):
         failure = failure_of(lms)
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert failure.retry_after_s == seconds
 
 
@@ -232,9 +232,9 @@ def test_an_answer_without_a_name_is_no_name(body: str | bytes) -> None:
 
 def test_404_is_no_name_and_other_refusals_are_refusals() -> None:
     assert asked_name('{"course_name": "Maths"}', "404 Not Found") is None
-    with pytest.raises(Permanent, match="LMS answered 403 to GET /credit/state"):
+    with pytest.raises(Refused, match="LMS answered 403 to GET /credit/state"):
         asked_name("", "403 Forbidden")
-    with pytest.raises(Transient, match="LMS answered 503 to GET /credit/state"):
+    with pytest.raises(Unavailable, match="LMS answered 503 to GET /credit/state"):
         asked_name("", "503 Service Unavailable")
 
 
@@ -252,7 +252,7 @@ def test_nobody_there_is_transient() -> None:
     with client(f"http://127.0.0.1:{port}") as lms:
         failure = failure_of(lms)
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert "ConnectionRefusedError" in str(failure)
 
 
@@ -269,7 +269,7 @@ def test_nobody_there_is_transient() -> None:
 )
 def test_a_broken_answer_is_transient(sent: bytes) -> None:
     with rude(lambda connection: connection.sendall(sent)) as (lms, _):
-        assert isinstance(failure_of(lms), Transient)
+        assert isinstance(failure_of(lms), Unavailable)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_dripping_server_is_cut_off(first: bytes, drop: bytes) -> None:
     with rude(lambda connection: drip(connection, first, drop)) as (lms, _):
         failure = failure_of(lms, Deadline.after(0.2))
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert str(failure) == "POST /credit/set-requirement-status took longer than 0.2 s"
 
 
@@ -327,7 +327,7 @@ def test_many_threads_share_a_few_connections() -> None:
 
 def test_after_a_time_out_the_client_works_on() -> None:
     with ReferenceLms(latency_s=60) as reference, client(reference.url) as lms:
-        assert isinstance(failure_of(lms, Deadline.after(0.1)), Transient)
+        assert isinstance(failure_of(lms, Deadline.after(0.1)), Unavailable)
         reference.latency_s = 0
         set_credit(lms)
 
@@ -341,7 +341,7 @@ def test_time_outs_leave_no_connection_behind() -> None:
     ):
 
         def times_out(key: CallKey) -> None:
-            with pytest.raises(Transient):
+            with pytest.raises(Unavailable):
                 lms.set_status(REQUIREMENT, "submitted", key, Deadline.after(0.05))
 
         list(threads.map(times_out, keys))
@@ -422,5 +422,5 @@ def test_any_other_certificate_is_not() -> None:
     ):
         failure = failure_of(lms)
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert "SSLCertVerificationError" in str(failure)

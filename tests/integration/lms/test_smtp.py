@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -17,7 +17,7 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.fakes.servers import drip, serving
-from worker.errors import Permanent, ServiceError, Transient
+from worker.errors import Permanent, Refused, ServiceError, Transient, Unavailable
 from worker.lms.ports import Deadline, Mail
 from worker.lms.reference import MailSink, ReceivedMail
 from worker.lms.smtp import SmtpMailer
@@ -143,11 +143,27 @@ def test_what_is_sent_is_ascii_for_servers_that_take_nothing_else() -> None:
 # What an answer means
 
 
-@pytest.mark.parametrize("word", ["GREETING", "MAIL", "RCPT", "DATA", "."])
+EVERY_WORD = ("GREETING", "MAIL", "RCPT", "DATA", ".")
+
+
 @pytest.mark.parametrize(
-    ("code", "kind"), [(421, Transient), (451, Transient), (550, Permanent), (554, Permanent)]
+    ("words", "code", "kind"),
+    [
+        (EVERY_WORD, 421, Unavailable),
+        (("GREETING", "MAIL"), 451, Unavailable),
+        (("RCPT", "DATA", "."), 451, Transient),  # greylisting: another mail may fare better
+        (EVERY_WORD, 550, Refused),
+        (EVERY_WORD, 554, Refused),
+    ],
 )
-def test_4xx_is_worth_another_try_and_5xx_is_not(word: str, code: int, kind: type[ServiceError]) -> None:
+def test_4xx_is_worth_another_try_and_5xx_is_not(
+    words: Sequence[str], code: int, kind: type[ServiceError]
+) -> None:
+    for word in words:
+        assert_type_of_failure(word, code, kind)
+
+
+def assert_type_of_failure(word: str, code: int, kind: type[ServiceError]) -> None:
     with replying({word: f"{code} no: ada@learner.example"}) as mailer:
         failure = failure_of(mailer)
 
@@ -166,7 +182,7 @@ def test_messages_say_what_was_refused() -> None:
 @pytest.mark.parametrize("reply", [None, "gibberish", "HTTP/1.1 400 Bad Request"])
 def test_a_broken_conversation_is_transient(word: str, reply: str | None) -> None:
     with replying({word: reply, "HELO": None}) as mailer:
-        assert isinstance(failure_of(mailer), Transient)
+        assert isinstance(failure_of(mailer), Unavailable)
 
 
 @pytest.mark.parametrize("reply", [None, "421 too late", "550 no", "gibberish"])
@@ -184,7 +200,7 @@ def test_nobody_there_is_transient() -> None:
 
     failure = failure_of(SmtpMailer(f"smtp://127.0.0.1:{port}", FROM))
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert "ConnectionRefusedError" in str(failure)
 
 
@@ -203,7 +219,7 @@ def test_a_dripping_server_is_cut_off(first: bytes) -> None:
     with scripted(lambda connection: drip(connection, first, b"2")) as mailer:
         failure = failure_of(mailer, deadline=Deadline.after(0.2))
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert str(failure) == "the mail server took longer than 0.2 s"
 
 
@@ -218,7 +234,7 @@ def test_a_server_that_drips_instead_of_encrypting_is_cut_off() -> None:
             SmtpMailer(f"smtps://127.0.0.1:{server.port}", FROM), deadline=Deadline.after(0.2)
         )
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
 
 
 # Addresses
@@ -332,7 +348,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(authority: trustme.CA)
     with Sink(server_tls(authority)) as sink:
         failure = failure_of(SmtpMailer(sink.url, FROM))
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert "SSLCertVerificationError" in str(failure)
     assert sink.mails == []
 
@@ -357,7 +373,7 @@ def test_a_dripping_server_is_cut_off_behind_starttls_too(trusted: trustme.CA) -
     with scripted(drips_when_encrypted) as mailer:
         failure = failure_of(mailer, deadline=Deadline.after(1))
 
-    assert isinstance(failure, Transient)
+    assert isinstance(failure, Unavailable)
     assert str(failure) == "the mail server took longer than 1 s"
 
 
