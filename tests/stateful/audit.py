@@ -1,0 +1,312 @@
+"""What must be true: after every step, and when everything has settled.
+
+The history that is committed is the truth. What must follow from it is worked out here, without the rules'
+code, and compared with what is owed, what was tried, and what the other side has.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from db.models import EffectKind
+from events.commands import AttemptCreate, AttemptUpdateStatus
+from tests.stateful.broker import SHARDS
+from tests.stateful.lms import Answer, Target
+from tests.stateful.strategies import EXAMS
+from tests.stateful.world import World
+
+MAX_ROUNDS = 60
+"""Of offering and running, until nothing is owed; a handful does."""
+
+CREDIT = {
+    "verified": "satisfied",
+    "submitted": "submitted",
+    "declined": "failed",
+    "rejected": "failed",
+    "error": "failed",
+    "not_reviewed": "failed",
+}
+MAILED = ("submitted", "verified", "rejected")
+CASCADING = ("declined", "rejected")
+
+_ATTEMPTS = "SELECT * FROM attempts ORDER BY created_at, id"
+_TRANSITIONS = "SELECT * FROM transitions ORDER BY attempt_id, version"
+_TRIES = "SELECT * FROM tries ORDER BY effect_id, number"
+_INBOX = "SELECT source, command_id, outcome FROM inbox LEFT JOIN outcomes ON inbox.id = inbox_id"
+
+
+# --- after every step ------------------------------------------------------------------------------------
+
+
+def check_step(world: World) -> None:
+    """Effects, tries and histories are sound, and nothing has changed that may not."""
+    effects = world.read_effects()
+    for effect_id, before in world.effects.items():
+        _check_change(world, before, effects[effect_id], effects)
+    running = Counter(row.target for row in effects.values() if row.state == "running" and row.target)
+    assert max(running.values(), default=0) <= 1, "two run on one target"
+    _check_tries(world, effects)
+    _check_histories(world)
+    world.effects = effects
+    world.changed_by_hand.clear()
+
+
+def _check_change(world: World, before: Row[Any], now: Row[Any], effects: Mapping[UUID, Row[Any]]) -> None:
+    assert (now.sequence, now.target, now.payload, now.kind) == (
+        before.sequence,
+        before.target,
+        before.payload,
+        before.kind,
+    )
+    assert now.tries >= before.tries
+    if before.state in ("done", "superseded"):
+        assert now == before, "what has ended has changed"
+    if before.state in ("failed", "cancelled") and now.id not in world.changed_by_hand:
+        assert now.state == before.state, "nobody has asked for this"
+    if now.state == "superseded" != before.state:
+        world.reached["superseded"] += 1
+        assert world.newer(now, effects), "superseded by nothing"
+
+
+def _check_tries(world: World, effects: Mapping[UUID, Row[Any]]) -> None:
+    tries = defaultdict(list)
+    for row in world.rows(_TRIES):
+        tries[row.effect_id].append(row)
+    for effect_id, effect in effects.items():
+        mine = tries[effect_id]
+        assert [row.number for row in mine] == list(range(1, effect.tries + 1)), "tries are missing"
+        assert all(row.result is not None for row in mine[:-1]), "two tries at once"
+        results = [row.result for row in mine]
+        assert results.count("done") <= 1
+        last = results[-1] if results else None
+        assert (effect.state == "running") == (bool(mine) and last is None), "an open try without an effect"
+        assert "done" not in results or effect.state == "done"
+        if effect.state == "done" and effect.kind != EffectKind.CASCADE_DECLINE:
+            assert last == "done", "done, but no try says so"
+
+
+def _check_histories(world: World) -> None:
+    steps = defaultdict(list)
+    for row in world.rows(_TRANSITIONS):
+        steps[row.attempt_id].append(row)
+    live: Counter[tuple[str, str]] = Counter()
+    for attempt in world.rows(_ATTEMPTS):
+        history = steps.pop(attempt.id)
+        assert [step.version for step in history] == list(range(1, attempt.version + 1)), "a gap"
+        assert [step.from_status for step in history] == [None, *(step.to_status for step in history[:-1])]
+        assert history[-1].to_status == attempt.status
+        live[attempt.exam_id, attempt.user_id] += attempt.removed_at is None
+    assert not steps
+    assert max(live.values(), default=0) <= 1, "two live attempts"
+
+
+# --- until nothing is owed -------------------------------------------------------------------------------
+
+
+def settle(world: World) -> None:
+    """A calm day comes: everybody answers, nothing fails, and an operator retries what failed."""
+    given_up = world.workers[::2]  # these come back when others have done their work
+    for worker in world.workers[1::2]:
+        world.answer(worker, Answer.OK)
+        check_step(world)
+    for shard in range(SHARDS):
+        while world.broker.queues[shard]:
+            world.deliver(shard, 5)
+            check_step(world)
+    for _ in range(MAX_ROUNDS):
+        owed = [row for row in world.effects.values() if _is_owed(world, row)]
+        if not owed:
+            break
+        _run_all(world, owed)
+        check_step(world)
+    else:
+        raise AssertionError(f"still owed after {MAX_ROUNDS} rounds: {owed}")
+    for worker in given_up:
+        world.answer(worker, Answer.OK)
+        check_step(world)
+
+
+def _run_all(world: World, owed: Sequence[Row[Any]]) -> None:
+    for row in owed:
+        if row.state == "failed":
+            world.retry(row.id)
+    for what in ("due dates", "offers", "leases", "circuits"):
+        world.end(what)
+    world.offer()
+    while world.broker.offers:
+        worker = world.start(world.broker.take_offer(0, again=False))
+        if worker is not None:
+            world.answer(worker, Answer.OK)
+
+
+def _is_owed(world: World, row: Row[Any]) -> bool:
+    overtaken = bool(world.newer(row, world.effects))
+    return row.state in ("pending", "running") or (row.state == "failed" and not overtaken)
+
+
+# --- when nothing is owed --------------------------------------------------------------------------------
+
+
+def check_end(world: World) -> None:
+    """Everything that was published has happened, once, and the other side knows."""
+    _check_outcomes(world)
+    _check_quarantine(world)
+    _check_effects_owed(world)
+    _check_calls(world)
+    _check_credit(world)
+    for call in world.in_the_air:
+        world.reached["a call was carried out after all had settled"] += 1
+        world.lms.land(call)
+    _check_credit(world)
+
+
+def _check_outcomes(world: World) -> None:
+    rows = world.rows(_INBOX)
+    keys = Counter((row.source, row.command_id) for row in rows)
+    assert keys == Counter(world.first.keys()), "an outcome for each command, and for nothing else"
+    assert keys.keys() >= {(command.source, command.id) for command in world.commands}
+    assert [row for row in rows if row.outcome is None] == []
+
+
+def _check_quarantine(world: World) -> None:
+    rows = world.rows("SELECT code, body FROM quarantine")
+    assert Counter((row.code, bytes(row.body)) for row in rows) == world.quarantined
+
+
+def _check_effects_owed(world: World) -> None:
+    owed = Counter(
+        (row.attempt_id, row.kind, row.payload["status"], row.command_id) for row in world.effects.values()
+    )
+    assert owed == _demanded(world)
+
+
+def _demanded(world: World) -> Counter[tuple[UUID, str, str | None, str]]:
+    """What the committed history demands: (attempt, kind, status, command) of each effect."""
+    demanded: Counter[tuple[UUID, str, str | None, str]] = Counter()
+    attempts = {row.id: row for row in world.rows(_ATTEMPTS)}
+    proctored: dict[UUID, bool] = {}
+    for step in world.rows(_TRANSITIONS):
+        status, by_cascade = step.to_status, step.effect_id is not None
+        data = world.first[step.source, step.command_id].command.data
+        if isinstance(data, AttemptCreate):
+            proctored[step.attempt_id] = data.taking_as_proctored
+        if status in CREDIT:
+            demanded[step.attempt_id, "set_credit_status", CREDIT[status], step.command_id] += 1
+        if by_cascade or not isinstance(data, AttemptUpdateStatus):
+            continue
+        if status in CASCADING and data.cascade_effects:
+            demanded[step.attempt_id, "cascade_decline", None, step.command_id] += 1
+            proctored[step.attempt_id] = proctored.get(step.attempt_id, False) and status != "declined"
+        sample = attempts[step.attempt_id].is_sample_attempt
+        if status in MAILED and proctored.get(step.attempt_id) and not sample:
+            demanded[step.attempt_id, "send_status_email", status, step.command_id] += 1
+    return demanded + _demanded_by_removals(world, attempts)
+
+
+def _demanded_by_removals(
+    world: World, attempts: Mapping[UUID, Row[Any]]
+) -> Counter[tuple[UUID, str, str | None, str]]:
+    # Nothing in the history says which command removed an attempt; of the removals that were applied to this
+    # learner and exam, the n-th removed the n-th attempt.
+    removals = defaultdict(list)
+    for row in world.rows(
+        "SELECT source, command_id FROM inbox JOIN outcomes ON inbox.id = inbox_id"
+        " WHERE type = 'exam.attempt.remove.v1' AND outcome = 'applied' ORDER BY handled_at, inbox.id"
+    ):
+        data: Any = world.first[row.source, row.command_id].command.data
+        removals[data.exam_id, data.user_id].append(row.command_id)
+    credited = {step.attempt_id for step in world.rows(_TRANSITIONS) if step.to_status in CREDIT}
+    demanded: Counter[tuple[UUID, str, str | None, str]] = Counter()
+    for attempt in sorted(attempts.values(), key=lambda row: (row.created_at, row.id)):
+        if attempt.removed_at is None:
+            continue
+        command_id = removals[attempt.exam_id, attempt.user_id].pop(0)
+        demanded[attempt.id, "delete_student_attempt", None, command_id] += 1
+        if attempt.id in credited:
+            demanded[attempt.id, "remove_credit_status", None, command_id] += 1
+    assert not any(removals.values())
+    return demanded
+
+
+def _check_calls(world: World) -> None:
+    """What is done was answered; and nothing was done again but where an answer or a record was lost."""
+    results = {(row.effect_id, row.number): row.result for row in world.rows(_TRIES)}
+    world.reached["a try was lost"] += [*results.values()].count("lost")
+    world.reached["a cascade was folded in while it ran"] += [*results.values()].count("folded")
+    calls = defaultdict(list)
+    for call in world.lms.calls:
+        calls[call.effect_id].append(call)
+        if call.heard and (call.effect_id, call.number) not in world.excused:
+            assert results[call.effect_id, call.number] == "done", "an answer was lost, and nobody lost it"
+    for effect in world.effects.values():
+        if effect.kind == EffectKind.CASCADE_DECLINE:
+            continue
+        landed = [call for call in calls[effect.id] if call.landed]
+        if effect.state == "done":
+            [done] = [call for call in landed if results[effect.id, call.number] == "done"]
+            assert done.heard
+        if effect.target is None:
+            assert effect.state in ("done", "cancelled"), "owed, whatever comes after it"
+        lost = [call for call in landed if (effect.id, call.number) in world.excused]
+        assert len(landed) <= 1 + len(lost)
+        if len(landed) > 1:
+            world.reached[f"{effect.kind} was carried out again"] += 1
+
+
+# --- credit ----------------------------------------------------------------------------------------------
+
+
+def _check_credit(world: World) -> None:
+    newest = {row.target: row for row in world.effects.values() if row.target is not None}
+    by_target = {_target(row): row for row in newest.values()}
+    for target, value in _expected_credit(world).items():
+        effect = by_target.get(target)
+        if effect is None:
+            assert target not in world.lms.credit
+        elif effect.state == "cancelled":
+            _check_cancelled(world, target, effect)
+        else:
+            assert effect.state == "done"
+            assert world.lms.credit.get(target) == value or _landed_late(world, target), (
+                "the LMS's credit is not what the last transition says"
+            )
+
+
+def _expected_credit(world: World) -> dict[Target, str | None]:
+    """What the last transition that owes credit says of each (user, course, content); None: nothing."""
+    steps = defaultdict(list)
+    for row in world.rows(_TRANSITIONS):
+        steps[row.attempt_id].append(row.to_status)
+    expected: dict[Target, str | None] = {}
+    for attempt in world.rows(_ATTEMPTS):
+        target = (attempt.user_id, EXAMS[attempt.exam_id], f"content-{attempt.exam_id}")
+        expected.setdefault(target, None)
+        for status in steps[attempt.id]:
+            expected[target] = CREDIT.get(status, expected[target])
+        if attempt.removed_at is not None:
+            expected[target] = None
+    return expected
+
+
+def _landed_late(world: World, target: Target) -> bool:
+    """Whether an LMS that does not look at the sequence was changed last by a call that was given up."""
+    applied = world.lms.applied[target]
+    return not world.honours_sequence and bool(applied) and applied[-1].late
+
+
+def _check_cancelled(world: World, target: Target, effect: Row[Any]) -> None:
+    """A person said no to the newest: the LMS has it, if a call came through, or the one before."""
+    applied = world.lms.applied[target]
+    if not applied or _landed_late(world, target):
+        return
+    older = [row for row in world.effects.values() if row.target == effect.target and row.state == "done"]
+    last = world.effects[applied[-1].effect_id]
+    assert last.state == "cancelled" or last.id == older[-1].id
+
+
+def _target(effect: Row[Any]) -> Target:
+    payload = effect.payload
+    return payload["user_id"], payload["course_id"], payload["content_id"]

@@ -1,0 +1,64 @@
+"""The same commands on a calm day: each comes once, in the order in which they were committed."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, update
+
+from db import operators
+from db.effects import claim
+from db.ids import stamp
+from db.models import Effect, EffectKind
+from tests.acceptance.oracle import Record, read_record
+from tests.stateful.world import EMPTY, LEASE_S, World
+from worker.commands.handler import Received
+from worker.commands.ledger import Cause
+from worker.effects.kinds import QUEUES, Payload
+
+
+def check_calm(world: World) -> None:
+    """The record is that of a calm day. Leaves the calm one in the database."""
+    with world.engine.connect() as connection:
+        stormy = read_record(connection)
+    world.execute(EMPTY)
+    calm = _calm_record(world)
+    assert stormy.outcomes == calm.outcomes
+    assert stormy.histories == calm.histories
+    assert stormy.effects == calm.effects
+
+
+def _calm_record(world: World) -> Record:
+    for what, entries in groupby(world.log, key=lambda entry: entry[0]):
+        with world.engine.begin() as connection:
+            _replay(world, connection, what, [entry for _, entry in entries])
+    with world.engine.connect() as connection:
+        return read_record(connection)
+
+
+def _replay(world: World, connection: Connection, what: str, entries: Iterable[Any]) -> None:
+    if what == "batch":
+        batch: list[Received] = [item for items in entries for item in items]
+        world.handler.handle(connection, 0, batch, [])
+        return
+    for effect_id in entries:
+        if what == "done":
+            _settle(world, connection, effect_id)
+        elif what == "failed":
+            connection.execute(update(Effect).where(Effect.id == effect_id).values(state="failed"))
+        else:
+            change = {"retry": operators.retry, "cancel": operators.cancel}[what]
+            assert change(connection, [effect_id]) == {}
+
+
+def _settle(world: World, connection: Connection, effect_id: UUID) -> None:
+    kind = EffectKind.CASCADE_DECLINE
+    taken = claim(connection, effect_id, kind, QUEUES[kind], LEASE_S)
+    assert taken is not None
+    moment = stamp()
+    cause = Cause(taken.source, taken.command_id, moment.at, moment.ids(), effect_id)
+    settled = world.handler.settle_cascade(
+        connection, effect_id, taken.number, Payload(**taken.payload), cause
+    )
+    assert settled
