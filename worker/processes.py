@@ -18,8 +18,10 @@ from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
 from worker.commands.sources import Source, open_source
+from worker.commands.trust import Trust, load_trust
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
+from worker.pruning import Pruner
 from worker.settings import Settings
 from worker.threads import Loop, run_until_stopped
 from worker.wiring import broker_url, database_engine, handler, offer_ttl_s
@@ -44,22 +46,30 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
             f"there is no shard {unknown[0]}; shards are 0 to {settings.command_shards - 1}"
         )
     write = handler(settings)
+    trust = load_trust(settings.command_keys_file)
+    if trust is not None:
+        logger.info("commands must be signed; sources that may sign: %d", len(trust.grants))
     numbers = only or range(settings.command_shards)
-    run_until_stopped({f"shard-{number}": _shard_loop(settings, write, number) for number in numbers})
+    run_until_stopped({f"shard-{number}": _shard_loop(settings, write, trust, number) for number in numbers})
 
 
 def relay(settings: Settings) -> None:
-    """Offer due effects to the Celery workers until SIGTERM.
+    """Offer due effects to the Celery workers until SIGTERM, and prune every day if that is configured.
 
     Raises:
         ConfigurationError: the settings are wrong, or do not fit the database.
     """
     engine = database_engine(settings, "relay")
     loop = Relay(engine, CeleryDispatcher(), settings.poll_s, offer_ttl_s(settings))
-    run_until_stopped({"relay": _after_checks(settings, engine, loop.run)})
+    loops = {"relay": _after_checks(settings, engine, loop.run)}
+    if settings.prune_older_than is not None:
+        pruning = database_engine(settings, "prune")
+        pruner = Pruner(pruning, settings.prune_older_than)
+        loops["prune"] = _after_checks(settings, pruning, pruner.run)
+    run_until_stopped(loops)
 
 
-def _shard_loop(settings: Settings, write: Handler, shard: int) -> Loop:
+def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: int) -> Loop:
     engine = database_engine(settings, f"shard {shard}", session_settings=session_settings(settings))
 
     def open_shard() -> Source:
@@ -74,6 +84,7 @@ def _shard_loop(settings: Settings, write: Handler, shard: int) -> Loop:
         open_source=open_shard,
         batch_size=settings.batch_size,
         lease_s=settings.shard_lease_s,
+        trust=trust,
     )
     return _after_checks(settings, engine, consumer.run)
 

@@ -4,15 +4,18 @@ Nothing here reads the environment at import: call `load()`.
 """
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from events.tls import split_tls
+from worker.durations import parse_duration
 from worker.errors import ConfigurationError
 
 PREFIX = "INVIGILATOR_"
@@ -22,6 +25,10 @@ ENV_FILE = "INVIGILATOR_ENV_FILE"
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -37,6 +44,7 @@ class Settings(BaseSettings):
     smtp_url: SecretStr = SecretStr("log:")
     email_from: str = "exams@localhost"
     policies_file: Path | None = None
+    command_keys_file: Path | None = None
     command_shards: Annotated[int, Field(ge=1, le=1024)] = 1
     batch_size: Annotated[int, Field(ge=1, le=1_000)] = 100
     retry_base_s: Seconds = 2
@@ -46,8 +54,12 @@ class Settings(BaseSettings):
     shard_lease_s: Seconds = 5
     poll_s: Seconds = 2
     call_timeout_s: Seconds = 10
+    max_calls: Annotated[int, Field(ge=1, le=1_000)] = 8
     instructor: Literal["on", "off"] = "on"
     flower_broker_api: SecretStr | None = None
+    quarantine_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    quarantine_max_mb: Annotated[int, Field(ge=1, le=1_048_576)] = 1_024
+    prune_older_than: Annotated[timedelta | None, BeforeValidator(_duration)] = None
 
     @field_validator("database_url")
     @classmethod
@@ -78,6 +90,7 @@ class Settings(BaseSettings):
             _ = url.port
         except ValueError:
             raise ValueError("cannot be read; percent-encode what is special in user and password") from None
+        split_tls(value.get_secret_value())  # a wrong parameter is named now, not at the first connection
         return value
 
     @field_validator("lms_url")

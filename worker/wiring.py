@@ -5,9 +5,12 @@ import logging
 from sqlalchemy import Engine
 
 from db.connect import make_engine
+from db.inbox import Bounds
 from worker.commands.handler import Handler
+from worker.commands.trust import load_trust
 from worker.effects.runner import Runner
 from worker.effects.running import Tools
+from worker.effects.slots import Slots
 from worker.errors import ConfigurationError
 from worker.lms.connect import connect
 from worker.policies import load_policies
@@ -45,7 +48,11 @@ def broker_url(settings: Settings) -> str:
 
 def handler(settings: Settings) -> Handler:
     """The one writer of attempts, with the policies of the settings' file."""
-    return Handler(load_policies(settings.policies_file), instructor=settings.instructor == "on")
+    return Handler(
+        load_policies(settings.policies_file),
+        instructor=settings.instructor == "on",
+        bounds=Bounds(settings.quarantine_max, settings.quarantine_max_mb),
+    )
 
 
 def runner(settings: Settings) -> Runner:
@@ -64,6 +71,7 @@ def runner(settings: Settings) -> Runner:
             retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s, settings.retry_for_s),
             lease_s=settings.lease_s,
             call_timeout_s=settings.call_timeout_s,
+            slots=Slots(settings.max_calls),
         )
     )
 
@@ -72,9 +80,11 @@ def check_settings(settings: Settings) -> None:
     """Find out now what the processes would find out when they start.
 
     Raises:
-        ConfigurationError: the file of policies, or the address of a service, cannot be used.
+        ConfigurationError: the file of policies, that of command keys, or the address of a service, cannot
+            be used.
     """
     load_policies(settings.policies_file)
+    load_trust(settings.command_keys_file)
     connect(settings).close()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ import redis
 
 from tests import engines
 from tests.acceptance.harness import Stack
+from worker.embedded import postgres, valkey
+from worker.embedded.server import Server
 
 MakeStack = Callable[..., Stack]
+Start = Callable[[Path], Server]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,20 @@ def stack(database_url: str, valkey_url: str) -> Iterator[Stack]:
     """A stack on Valkey of the test's own; nothing in it is started."""
     with Stack(database_url, valkey_url) as stack:
         yield stack
+
+
+@pytest.fixture
+def start_postgres() -> Iterator[Start]:
+    """Starts PostgreSQL on a folder; durable, because it will be killed."""
+    with engines.starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
+        yield start
+
+
+@pytest.fixture
+def start_valkey() -> Iterator[Start]:
+    """Starts Valkey on a folder."""
+    with engines.starter(lambda folder, watch: valkey.start(folder, watch=watch)) as start:
+        yield start
 
 
 @pytest.fixture

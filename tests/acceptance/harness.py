@@ -14,14 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 from sqlalchemy import Row, create_engine, text
 
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
+from tests.chaos.points import Crash, released_by
 from worker.lms.reference import MailSink
 from worker.system.children import read_procfile
 from worker.system.guard import Guard
 
+ROOT = Path(__file__).parents[2]
 PATIENCE_S = 150  # how long anything may take before the test gives up; never how long it should take
 POLL_S = 0.03
 TAIL_CHARS = 6000
@@ -50,15 +53,29 @@ _STATE = {
 
 
 class Process:
-    """One process of the system, in a group of its own, its output in a file."""
+    """One process of the system, in a group of its own, its output in a file; `crash` is what awaits it."""
 
-    def __init__(self, name: str, command: str, environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: str,
+        environment: dict[str, str],
+        folder: Path,
+        crash: Crash | None = None,
+    ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self.ended_by_us = False
+        self.crash = crash
+        self._marker = folder / f"{name}.struck"
+        arguments = shlex.split(command)
+        if crash is not None:
+            launcher = [sys.executable, "-P", "-m", "tests.chaos.launch"]
+            arguments = [*launcher, *crash.arguments(self._marker), *arguments]
+            environment = {**environment, "PYTHONPATH": str(ROOT)}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                shlex.split(command),
+                arguments,
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -71,6 +88,26 @@ class Process:
     @property
     def is_running(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def is_struck(self) -> bool:
+        """Whether its crash has happened: it has ended or stands still, where that is its crash."""
+        assert self.crash is not None
+        if not self._marker.exists():
+            return False
+        match self.crash.action:
+            case "kill":
+                return not self.is_running
+            case "stop":
+                return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+            case _:
+                return True
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended though nobody wanted that."""
+        killed = self.crash is not None and self.crash.action == "kill" and self._marker.exists()
+        return not (self.is_running or self.ended_by_us or killed)
 
     def output(self) -> str:
         """Everything that it has printed."""
@@ -90,6 +127,10 @@ class Process:
     def resume(self) -> None:
         """SIGCONT."""
         os.killpg(self.pid, signal.SIGCONT)
+
+    def release(self) -> None:
+        """Let those go on that wait at its crash point (`hold`)."""
+        released_by(self._marker).touch()
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit status."""
@@ -145,12 +186,12 @@ class Stack:
 
     # --- processes -------------------------------------------------------------------------------------
 
-    def start(self, name: str, **settings: object) -> Process:
-        """Start one of the Procfile's processes; `settings` are for this one only."""
+    def start(self, name: str, *, crash: Crash | None = None, **settings: object) -> Process:
+        """Start one of the Procfile's processes; `crash` and `settings` are for this one only."""
         self._numbers[name] += 1
         number = self._numbers[name]
         command = read_procfile()[name].replace(f"{name}@%h", f"{name}{number}@%h")
-        process = Process(f"{name}-{number}", command, self._environment(settings), self.folder)
+        process = Process(f"{name}-{number}", command, self._environment(settings), self.folder, crash)
         self._guard.watch_group(process.pid)
         self.processes.append(process)
         return process
@@ -212,6 +253,11 @@ class Stack:
         """Ask the database."""
         with self._engine.connect() as connection:
             return list(connection.execute(text(query), parameters))
+
+    def execute(self, statements: str) -> None:
+        """Change the database, behind the system's back."""
+        with self._engine.begin() as connection:
+            connection.execute(text(statements))
 
     def number(self, query: str, **parameters: object) -> int:
         """Ask the database for one number."""
@@ -280,9 +326,13 @@ class Stack:
         self._assert_alive(what)
 
     def _assert_alive(self, what: str) -> None:
-        dead = [one.name for one in self.processes if not (one.is_running or one.ended_by_us)]
+        dead = [one.name for one in self.processes if one.has_failed]
         if dead:
             raise AssertionError(f"{', '.join(dead)} ended while waiting for {what}\n{self.report()}")
+
+    def wait_until_struck(self, process: Process) -> None:
+        """Wait until a process has met its crash point, and has ended or stands still if that is its crash."""
+        self.wait_until(lambda: process.is_struck, f"{process.name} to meet its crash point")
 
     def wait_until_handled(self, commands: int) -> None:
         """Wait until so many commands have an outcome."""

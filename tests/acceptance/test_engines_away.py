@@ -1,38 +1,18 @@
 """The database and the broker end in the middle of the work, politely or not, and come back."""
 
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
 from db.migrate import upgrade
+from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
-from tests.engines import starter
-from worker.embedded import postgres, valkey
 from worker.embedded.server import Server
 
 ENDS = (signal.SIGINT, signal.SIGKILL)
 BATCH = 5
 FAILURES = 12  # more than the connections in Celery's pool
-
-Start = Callable[[Path], Server]
-
-
-@pytest.fixture
-def start_postgres() -> Iterator[Start]:
-    """Starts PostgreSQL on a folder; durable, because it will be killed."""
-    with starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
-        yield start
-
-
-@pytest.fixture
-def start_valkey() -> Iterator[Start]:
-    """Starts Valkey on a folder."""
-    with starter(lambda folder, watch: valkey.start(folder, watch=watch)) as start:
-        yield start
 
 
 def test_the_database_goes_and_comes_back(

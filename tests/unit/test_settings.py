@@ -1,9 +1,12 @@
 """Settings: what is refused, and that nothing secret is told."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from db.inbox import Bounds
+from worker import wiring
 from worker.errors import ConfigurationError
 from worker.settings import Settings, load
 
@@ -43,6 +46,9 @@ def test_any_driver_suffix_is_accepted(driver: str, monkeypatch: pytest.MonkeyPa
         ("RETRY_BASE_S", "7200", "must not be above INVIGILATOR_RETRY_CAP_S"),
         ("CALL_TIMEOUT_S", "30", "must be below half of INVIGILATOR_LEASE_S"),
         ("INSTRUCTOR", "maybe", "'on' or 'off'"),
+        ("QUARANTINE_MAX", "0", "greater than or equal to 1"),
+        ("QUARANTINE_MAX_MB", "0", "greater than or equal to 1"),
+        ("PRUNE_OLDER_THAN", "90", "must be a number of days, hours or minutes such as 90d"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line_without_secrets(
@@ -76,3 +82,14 @@ def test_a_file_fills_in_what_the_environment_does_not_say(monkeypatch: pytest.M
 def test_secrets_are_not_printed() -> None:
     settings = Settings(database_url="postgresql://u:secret@h/x", lms_token="secret")
     assert "secret" not in repr(settings)
+
+
+def test_what_the_database_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load()
+    assert settings.prune_older_than is None
+    assert wiring.handler(settings).bounds == Bounds(messages=10_000, megabytes=1_024)
+    for name, value in {"PRUNE_OLDER_THAN": "90d", "QUARANTINE_MAX": "5", "QUARANTINE_MAX_MB": "6"}.items():
+        monkeypatch.setenv(f"INVIGILATOR_{name}", value)
+    settings = load()
+    assert settings.prune_older_than == timedelta(days=90)
+    assert wiring.handler(settings).bounds == Bounds(messages=5, megabytes=6)

@@ -50,15 +50,21 @@ class Batches:
     lease_s: float
     failures: int = field(default=0, init=False)
     """Commands that failed one after the other, up to now."""
+    in_hand: int = field(default=0, init=False)
+    """Messages that were taken and not committed: of this batch, and behind it."""
 
-    def commit(self, fence: Fence, items: Sequence[Item]) -> None:
+    def commit(self, fence: Fence, items: Sequence[Item], behind: int = 0) -> None:
         """Write a batch. Afterwards everything in it is committed, in the record or in quarantine.
+
+        Parameters:
+            behind: how many more messages were taken, for later batches.
 
         Raises:
             ShardLostError: the tenure is over; nothing was committed.
             sqlalchemy.exc.DBAPIError: the database is away; whether the batch was committed the inbox knows.
             BadReleaseError: too many commands fail.
         """
+        self.in_hand = len(items) + behind
         try:
             self._commit(fence, items)
             self.failures = 0
@@ -68,6 +74,7 @@ class Batches:
             logger.info("a batch of %d failed (%s); one at a time", len(items), describe(error))
             for item in items:
                 self._commit_alone(fence, item)
+                self.in_hand -= 1
 
     def renew(self, fence: Fence) -> None:
         """Keep the shard while there is nothing to do.
@@ -93,11 +100,15 @@ class Batches:
         received = [item for item in items if isinstance(item, Received)]
         unreadable = [item for item in items if isinstance(item, Unreadable)]
         with self.engine.begin() as connection:
-            if not shards.renew(connection, fence, self.lease_s):
+            if not shards.renew(connection, fence, self.lease_s, self.in_hand):
                 raise ShardLostError
             quarantined = self.handler.handle(connection, fence.shard, received, unreadable)
-        for message in quarantined:
+        for message in quarantined.messages:
             logger.warning("a message went to quarantine: %s: %s", message.code, message.detail)
+        if quarantined.discarded:
+            logger.warning(
+                "the quarantine is full: its oldest messages were discarded: %d", quarantined.discarded
+            )
 
     def _commit_alone(self, fence: Fence, item: Item) -> None:
         try:

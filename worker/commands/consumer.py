@@ -17,6 +17,7 @@ from worker.commands.batches import Batches, Item, ShardLostError
 from worker.commands.decoding import decode
 from worker.commands.handler import Received
 from worker.commands.sources import BrokerAwayError, Source
+from worker.commands.trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Consumer:
     open_source: Callable[[], Source]
     batch_size: int
     lease_s: float
+    trust: Trust | None = None
+    """Whose commands are accepted; without it, everybody's."""
 
     def run(self, stopping: threading.Event) -> None:
         """Serve the shard until told to stop; the batch in hand is finished.
@@ -87,9 +90,9 @@ class Consumer:
         while not stopping.is_set():
             messages = source.take(self.batch_size, min(renew_every_s, PAUSE_S))
             if messages:
-                items = [decode(message) for message in messages]
+                items = [decode(message, self.trust) for message in messages]
                 self._warn_of_misrouted(items)
-                self.batches.commit(fence, items)
+                self.batches.commit(fence, items, source.held())
                 source.ack(messages)
                 renewed_at = time.monotonic()
             elif time.monotonic() - renewed_at >= renew_every_s:

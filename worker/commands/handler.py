@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from db import inbox
 from db.effects import finish_try
 from db.ids import Stamp
-from db.inbox import Arrival, Handled, Key, Unreadable
+from db.inbox import DEFAULT_BOUNDS, Arrival, Bounds, Handled, Key, Unreadable
 from events.commands import (
     AttemptCreate,
     AttemptRemove,
@@ -47,11 +47,21 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """What a batch did to the quarantine."""
+
+    messages: list[Unreadable]
+    discarded: int
+    """How many older ones had to make room."""
+
+
+@dataclass(frozen=True, slots=True)
 class Handler:
     """What a batch needs to know beside itself."""
 
     policies: Policies
     instructor: bool
+    bounds: Bounds = DEFAULT_BOUNDS
 
     def handle(
         self,
@@ -59,7 +69,7 @@ class Handler:
         shard: int,
         received: Sequence[Received],
         unreadable: Sequence[Unreadable],
-    ) -> list[Unreadable]:
+    ) -> Quarantined:
         """Write everything that a batch means, in the caller's transaction.
 
         Duplicates change nothing. Returns what went to quarantine.
@@ -72,14 +82,14 @@ class Handler:
         known |= {key: first[key].fingerprint for key in new}
         reused = [_reused(item) for item in received if item.fingerprint != known[item.key]]
         quarantined = [*unreadable, *reused]
-        inbox.write_quarantine(connection, shard, quarantined)
+        discarded = inbox.write_quarantine(connection, shard, quarantined, self.bounds)
         fresh = [item for key, item in first.items() if key in new]
         outcomes = self.apply(connection, [(item.command, item.stamp) for item in fresh])
         inbox.write_outcomes(
             connection,
             [(new[item.key], item.stamp.at, handled) for item, handled in zip(fresh, outcomes, strict=True)],
         )
-        return quarantined
+        return Quarantined(quarantined, discarded)
 
     def apply(self, connection: Connection, commands: Sequence[tuple[Command, Stamp]]) -> list[Handled]:
         """Decide commands in the order given and write what follows, in the caller's transaction.

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import Connection, Engine, create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from db import shards
 from db.connect import make_engine
@@ -19,7 +20,7 @@ from events.vocabulary import QuarantineCode
 from tests import commands as c
 from worker.commands import batches as module
 from worker.commands.batches import BadReleaseError, Batches, ShardLostError
-from worker.commands.handler import Handler
+from worker.commands.handler import Handler, Quarantined
 from worker.policies import Policies
 
 LEASE_S = 30.0
@@ -115,7 +116,7 @@ def test_a_collision_is_run_again(engine: Engine, fence: Fence, monkeypatch: pyt
     collisions = iter(["40P01", "55P03"])
     handle = Handler.handle
 
-    def colliding(self: Handler, connection: Connection, *rest: object) -> list[Unreadable]:
+    def colliding(self: Handler, connection: Connection, *rest: object) -> Quarantined:
         if state := next(collisions, None):
             connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$"))
         return handle(self, connection, *rest)  # type: ignore[arg-type]
@@ -226,3 +227,39 @@ def test_the_history_is_gapless_when_a_middle_command_fails(engine: Engine, fenc
             select(Transition.version, Transition.to_status).order_by(Transition.version)
         )
         assert [tuple(row) for row in rows] == [(1, "created"), (2, "submitted")]
+
+
+@dataclass(frozen=True, slots=True)
+class Looking(Handler):
+    """Looks what everybody sees of its batch, and fails when the batch is a whole one."""
+
+    seen: list[dict[int, int]] = field(default_factory=list)
+
+    def apply(self, connection: Connection, commands: Sequence[tuple[Command, Stamp]]) -> list[Handled]:
+        self.seen.append(shards.in_hand(connection))
+        if len(commands) > 1:
+            raise KeyError
+        return Handler.apply(self, connection, commands)
+
+
+def test_a_batch_tells_how_many_messages_are_in_hand(engine: Engine, fence: Fence) -> None:
+    # Given three messages, and four behind them
+    handler = Looking(Policies(), True)
+    # When their batch is written, and, as that fails, one after the other
+    Batches(engine, handler, LEASE_S).commit(fence, setup(), behind=4)
+    # Then everybody knows at any time how many there are, and afterwards that there are none
+    assert handler.seen == [{0: 7}, {0: 7}, {0: 6}, {0: 5}]
+    with engine.begin() as connection:
+        assert shards.in_hand(connection) == {}
+
+
+def test_what_is_in_hand_is_told_of_this_database_and_this_purpose_only(
+    engine: Engine, empty_database_url: str
+) -> None:
+    others = create_engine(empty_database_url, poolclass=NullPool)
+    with engine.begin() as connection, others.begin() as other:
+        other.execute(select(func.pg_advisory_xact_lock_shared(shards.IN_HAND_LOCKS, 5)))
+        for key in (shards.IN_HAND_LOCKS - 1, shards.IN_HAND_LOCKS + shards.MAX_SHARDS):
+            connection.execute(select(func.pg_advisory_xact_lock_shared(key, 5)))
+        connection.execute(select(func.pg_advisory_xact_lock_shared(shards.IN_HAND_LOCKS << 32)))
+        assert shards.in_hand(connection) == {}

@@ -41,6 +41,9 @@ class FakeSource:
             time.sleep(0.01)
         return self.waiting[:limit]
 
+    def held(self) -> int:
+        return 0
+
     def ack(self, batch: Sequence[Message]) -> None:
         del self.waiting[: len(batch)]
 

@@ -13,7 +13,7 @@ from db.models import Attempt, Effect, HandledCommand, InboxEntry, Learner, Quar
 from events.commands import CommandData
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 from tests import commands as c
-from worker.commands.handler import Handler
+from worker.commands.handler import Handler, Quarantined
 from worker.policies import Policies
 from worker.rules.policy import PRESETS
 
@@ -276,7 +276,7 @@ def test_a_reused_id_goes_to_quarantine(connection: Connection, one_batch: bool)
     batches = [commands] if one_batch else [[command] for command in commands]
     quarantined = [HANDLER.handle(connection, 3, batch, []) for batch in batches][-1]
     # Then it is kept, whole, and changes nothing
-    assert [message.code for message in quarantined] == [QuarantineCode.ID_REUSED]
+    assert [message.code for message in quarantined.messages] == [QuarantineCode.ID_REUSED]
     assert statuses(connection) == {"A": "started"}
     kept = connection.execute(select(QuarantinedMessage.body, QuarantinedMessage.shard)).one()
     assert kept == (commands[1].body, 3)
@@ -286,7 +286,7 @@ def test_what_is_unreadable_is_kept_whole(connection: Connection) -> None:
     message = Unreadable(
         QuarantineCode.NOT_JSON, "is no JSON", {"content-type": "x"}, b"\x00\xff", stamp().at
     )
-    assert HANDLER.handle(connection, 0, [], [message]) == [message]
+    assert HANDLER.handle(connection, 0, [], [message]) == Quarantined([message], discarded=0)
     kept = connection.execute(select(QuarantinedMessage.body, QuarantinedMessage.headers)).one()
     assert kept == (b"\x00\xff", {"content-type": "x"})
 

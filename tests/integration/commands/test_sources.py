@@ -98,6 +98,7 @@ def test_an_acknowledged_batch_is_gone(broker: Broker) -> None:
 def test_an_empty_queue_gives_nothing(broker: Broker) -> None:
     with broker.open() as source:
         assert source.take(LIMIT, 0.1) == []
+        assert source.held() == 0
 
 
 def take_all(source: Source, count: int) -> list[bytes]:
@@ -223,6 +224,18 @@ def test_no_more_is_taken_than_asked_for(rabbitmq_url: str) -> None:
             assert len(batch) <= 1
             taken += [message.body for message in batch]
     assert taken == [b"1", b"2", b"3"]
+
+
+def test_a_reader_knows_how_many_messages_it_holds(rabbitmq_url: str) -> None:
+    # Given more messages than are asked for
+    broker = Broker(rabbitmq_url, next(_shards))
+    with broker.open() as source:
+        broker.publish(*[str(number).encode() for number in range(LIMIT + 5)])
+        # When they are taken one at a time, then it knows of the others as soon as they have arrived
+        taken = 0
+        while taken + source.held() < LIMIT + 5:
+            taken += len(source.take(1, 1))
+            assert taken < LIMIT
 
 
 def test_a_successor_gets_nothing_before_its_predecessor_has_gone(rabbitmq_url: str) -> None:

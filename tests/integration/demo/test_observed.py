@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, select, text
 
 from db import shards
 from db.inbox import Unreadable
-from db.models import Effect
+from db.models import Effect, EffectKind
 from events.commands import Command
 from events.envelope import render
 from tests import engines
@@ -24,6 +24,7 @@ from worker.demo.record import OPEN, Record
 from worker.demo.session import Session, generate
 from worker.effects.runner import Runner
 from worker.effects.running import Tools, TryFailedError
+from worker.effects.slots import Slots
 from worker.lms.connect import connect
 from worker.lms.reference import MailSink, ReferenceLms
 from worker.policies import Policies
@@ -63,7 +64,7 @@ def played(migrated_postgres_url: str) -> Iterator[Played]:
         services = connect(settings)
         stack.callback(services.close)
         handler = Handler(Policies(), instructor=True)
-        tools = Tools(engine, services, handler, RetryPolicy(0.001, 0.002, 60), 60, 10)
+        tools = Tools(engine, services, handler, RetryPolicy(0.001, 0.002, 60), 60, 10, Slots(8))
         for run in ("r0", "r1"):
             session = generate(run, seed=7, start=START, learners=30)
             handle(engine, handler, session)
@@ -87,12 +88,12 @@ def handle(engine: Engine, handler: Handler, session: Session) -> None:
 def run_effects(engine: Engine, runner: Runner) -> None:
     while True:
         with engine.begin() as connection:
-            ids = list(connection.scalars(select(Effect.id).where(Effect.state.in_(OPEN))))
-        if not ids:
+            effects = connection.execute(select(Effect.id, Effect.kind).where(Effect.state.in_(OPEN))).all()
+        if not effects:
             return
-        for effect_id in ids:
+        for effect_id, kind in effects:
             try:
-                runner.run(effect_id)
+                runner.run(effect_id, EffectKind(kind))
             except TryFailedError:
                 continue
 

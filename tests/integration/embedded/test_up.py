@@ -360,10 +360,11 @@ def test_the_system_as_a_context_manager(up: Up) -> None:
     assert up.processes() == []
 
 
-def test_secrets_reach_the_processes_by_their_environment(tmp_path: Path) -> None:
+def test_secrets_reach_the_processes_by_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     given = Settings(
         _env_file=None, data_dir=Path("here"), flower_broker_api=SecretStr("http://guest:pw@mq/api/")
     )
+    monkeypatch.setenv("INVIGILATOR_POLICIES_FILE", "of our environment, not of these settings")
 
     variables = environment(given)
 

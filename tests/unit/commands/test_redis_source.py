@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from fakeredis import FakeRedis, FakeServer
+from redis.exceptions import OutOfMemoryError
 
 from worker.commands.sources import BrokerAwayError
 from worker.commands.sources.redis import PRIORITY_SUFFIXES, RedisSource
@@ -40,6 +41,19 @@ def test_the_lists_of_all_priorities_share_the_limit(client: FakeRedis) -> None:
 
 def test_an_empty_queue_is_waited_for_and_gives_nothing(client: FakeRedis) -> None:
     assert RedisSource(client, QUEUE).take(10, 0.01) == []
+
+
+def test_a_server_whose_memory_is_full_is_read_all_the_same(
+    client: FakeRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a server that refuses to wait for a message, as Redis does then
+    def refuse(*_: object) -> None:
+        client.lpush(QUEUE, b"1")  # somebody has made room meanwhile
+        raise OutOfMemoryError
+
+    monkeypatch.setattr(client, "blmove", refuse)
+    # When nothing waits, then the next message is found by looking again
+    assert [message.body for message in RedisSource(client, QUEUE).take(10, 0.01)] == [b"1"]
 
 
 def test_a_broken_connection_is_told(server: FakeServer, client: FakeRedis) -> None:

@@ -13,6 +13,10 @@ class BrokerAwayError(InvigilatorError):
     code = "broker_away"
 
 
+MAX_TAKE_BYTES = 8 * 1024 * 1024
+"""Of the messages that are taken at once; a bigger one is taken alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message as the broker holds it, its body neither decoded nor decompressed.
@@ -32,8 +36,14 @@ class Source(Protocol):
     def take(self, limit: int, wait_s: float) -> Sequence[Message]:
         """What waits, at most `limit` messages; when nothing does, wait up to `wait_s` seconds for the first.
 
+        Together they have at most `MAX_TAKE_BYTES`, unless it is one message.
+
         Until it is acknowledged, a message is the broker's: whatever happens here, it is delivered again.
         """
+        ...
+
+    def held(self) -> int:
+        """How many messages it has fetched that `take` has not returned yet."""
         ...
 
     def ack(self, batch: Sequence[Message]) -> None:

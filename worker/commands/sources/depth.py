@@ -7,6 +7,7 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from events.sharding import queue_name
+from events.tls import refused_certificate, split_tls
 from worker.commands.sources.base import BrokerAwayError
 from worker.commands.sources.redis import PRIORITY_SUFFIXES, make_client
 from worker.errors import ConfigurationError
@@ -18,8 +19,8 @@ NOT_FOUND = 404
 def queued(broker_url: str, shards: int) -> int:
     """How many commands of all shards the broker holds; a queue that does not exist yet holds none.
 
-    On Redis that is every command that is not acknowledged. On RabbitMQ, AMQP tells only what waits: commands
-    that a consumer has taken and not acknowledged yet, at most two batches for each shard, are not counted.
+    On Redis that is every command that is not acknowledged. On RabbitMQ, AMQP tells only what waits: what a
+    consumer has in hand is told by `db.shards.in_hand`.
 
     Raises:
         BrokerAwayError: the broker cannot be reached.
@@ -47,7 +48,8 @@ def _queued_on_redis(broker_url: str, queues: list[str]) -> int:
 
 
 def _queued_on_rabbitmq(broker_url: str, queues: list[str]) -> int:
-    connection: Any = Connection(broker_url, connect_timeout=TIMEOUT_S)
+    url, tls = split_tls(broker_url)
+    connection: Any = Connection(url, ssl=tls, connect_timeout=TIMEOUT_S)
     try:
         with connection:
             connection.connect()
@@ -67,6 +69,7 @@ def _waiting(connection: Any, queue: str) -> int:
 
 
 def _away(error: Exception) -> BrokerAwayError:
+    reason = refused_certificate(error) or type(error).__name__
     return BrokerAwayError(
-        f"the broker is away ({type(error).__name__}): check that it is up and that INVIGILATOR_BROKER_URL is right"
+        f"the broker is away ({reason}): check that it is up and that INVIGILATOR_BROKER_URL is right"
     )

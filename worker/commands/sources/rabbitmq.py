@@ -9,8 +9,9 @@ from typing import Any, Self
 from kombu import Connection, Consumer, Queue
 from kombu.exceptions import OperationalError
 
+from events.tls import split_tls
 from worker.commands.sources import lenient_amqp
-from worker.commands.sources.base import BrokerAwayError, Message
+from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
 
 HEARTBEAT_S = 10
@@ -41,8 +42,10 @@ class RabbitSource:
             ConfigurationError: the queue exists with other arguments.
         """
         lenient_amqp.install()
+        url, tls = split_tls(broker_url)
         connection = Connection(
-            broker_url,
+            url,
+            ssl=tls,
             heartbeat=HEARTBEAT_S,
             connect_timeout=CONNECT_TIMEOUT_S,
             # Without them, closing a connection waits for ever for a broker that is frozen.
@@ -62,9 +65,14 @@ class RabbitSource:
         """See `Source`."""
         with _broker(self.connection):
             self.connection.heartbeat_check()
-            while len(self.buffer) < limit and self._drain(0 if self.buffer else wait_s):
+            # Everything that has arrived, so that `held` knows of it; the prefetch bounds it.
+            while self._drain(0 if self.buffer else wait_s):
                 pass
-        return [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
+        return self._from_buffer(limit)
+
+    def held(self) -> int:
+        """See `Source`."""
+        return len(self.buffer)
 
     def ack(self, batch: Sequence[Message]) -> None:
         """See `Source`."""
@@ -96,6 +104,16 @@ class RabbitSource:
         self.channel.basic_qos(0, 2 * limit, False)
         consumer = Consumer(self.channel, [declared], on_message=self._on_message, auto_declare=False)
         consumer.consume()
+
+    def _from_buffer(self, limit: int) -> list[Message]:
+        taken: list[Message] = []
+        size = 0
+        while self.buffer and len(taken) < limit:
+            size += len(self.buffer[0].body)
+            if taken and size > MAX_TAKE_BYTES:
+                break
+            taken.append(self.buffer.popleft())
+        return taken
 
     def _on_message(self, message: Any) -> None:
         body = message.body

@@ -6,6 +6,7 @@ Here a message stays at the tail of its list until its batch is committed. The l
 
 import base64
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from typing import Any, Self
 
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError
 from redis.retry import Retry
 
 from events.envelope import MAX_BODY_BYTES
-from worker.commands.sources.base import BrokerAwayError, Message
+from events.signing import SIGNATURE_HEADER
+from events.tls import split_tls
+from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu keeps a list for each priority; the first has the highest, and is where messages without one go."""
@@ -25,8 +29,29 @@ PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 MAX_ENVELOPE_BYTES = MAX_BODY_BYTES * 4 // 3 + 16 * 1024
 """A body in base64, and what kombu writes around it."""
 
+SIGNED_MEMBERS = {"payload", "signature"}
+"""A signed command where there are no headers: `LPUSH` of a base64 body and its signature."""
+
 SOCKET_TIMEOUT_S = 15.0
 MAX_WAIT_S = 1.0  # also how soon a message in a list of another priority is seen
+
+# Reads the tails of the lists within two limits, of messages and of bytes: LRANGE knows only the first.
+READ_TAILS = """
+local messages, bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
+local tails, taken = {}, 0
+for number, list in ipairs(KEYS) do
+    local tail = {}
+    while taken < messages do
+        local message = redis.call('LINDEX', list, -1 - #tail)
+        if not message then break end
+        bytes = bytes - #message
+        if bytes < 0 and taken > 0 then messages = 0 break end
+        tail[#tail + 1], taken = message, taken + 1
+    end
+    tails[number] = tail
+end
+return tails
+"""
 
 # Pops messages as long as the tail is, byte for byte, what was committed. Whoever is late pops nothing.
 POP_COMMITTED = """
@@ -65,19 +90,22 @@ class RedisSource:
         with _broker():
             waiting = self._peek(limit)
             if not waiting:
-                # Moves the oldest message to where it is: blocks until there is one, and changes nothing.
-                seconds: Any = min(
-                    wait_s, MAX_WAIT_S
-                )  # Redis takes fractions, redis-py's annotation does not
-                self.client.blmove(self.queue, self.queue, seconds, "RIGHT", "RIGHT")
+                self._wait(min(wait_s, MAX_WAIT_S))
                 waiting = self._peek(limit)
         return waiting
+
+    def held(self) -> int:
+        """See `Source`."""
+        return 0
 
     def ack(self, batch: Sequence[Message]) -> None:
         """See `Source`."""
         with _broker():
             for list_name, messages in groupby(batch, key=lambda message: message.token.list_name):
-                self.client.eval(POP_COMMITTED, 1, list_name, *(message.token.raw for message in messages))
+                self._pop(list_name, [message.token.raw for message in messages])
+
+    def _pop(self, list_name: str, committed: Sequence[bytes]) -> None:
+        self.client.eval(POP_COMMITTED, 1, list_name, *committed)
 
     def close(self) -> None:
         """See `Source`."""
@@ -89,19 +117,32 @@ class RedisSource:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _wait(self, seconds: Any) -> None:  # Redis takes fractions, redis-py's annotation does not
+        try:
+            # Moves the oldest message to where it is: blocks until there is one, and changes nothing.
+            self.client.blmove(self.queue, self.queue, seconds, "RIGHT", "RIGHT")
+        except OutOfMemoryError:
+            # A server whose memory is full refuses even that. It refuses publishers, too: nothing is missed.
+            time.sleep(seconds)
+
     def _peek(self, limit: int) -> list[Message]:
-        with self.client.pipeline(transaction=False) as pipeline:
-            names = [self.queue + suffix for suffix in PRIORITY_SUFFIXES]
-            for name in names:
-                pipeline.lrange(name, -limit, -1)
-            lists = zip(names, pipeline.execute(), strict=True)
-        return [open_envelope(Place(name, raw)) for name, found in lists for raw in reversed(found)][:limit]
+        names = [self.queue + suffix for suffix in PRIORITY_SUFFIXES]
+        tails: Any = self.client.eval(READ_TAILS, len(names), *names, limit, MAX_TAKE_BYTES)
+        return [
+            open_envelope(Place(name, raw)) for name, tail in zip(names, tails, strict=True) for raw in tail
+        ]
 
 
 def make_client(broker_url: str, timeout_s: float) -> Redis:
-    """A client that gives up on a server after `timeout_s` seconds, and does not try again by itself."""
+    """A client that gives up on a server after `timeout_s` seconds, and does not try again by itself.
+
+    Raises:
+        ValueError: the URL cannot be read. The text may quote a part of it.
+    """
+    url, tls = split_tls(broker_url)
     return Redis.from_url(
-        broker_url,
+        url,
+        **tls,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         socket_keepalive=True,
@@ -110,7 +151,7 @@ def make_client(broker_url: str, timeout_s: float) -> Redis:
 
 
 def open_envelope(place: Place) -> Message:
-    """The message in kombu's envelope, or the bare bytes when there is none around them."""
+    """The message in kombu's envelope or a signed one, or the bare bytes when there is none around them."""
     raw = place.raw
     if len(raw) > MAX_ENVELOPE_BYTES:
         return Message(raw, place)
@@ -124,6 +165,9 @@ def open_envelope(place: Place) -> Message:
 
 
 def _opened(envelope: dict[str, Any], place: Place) -> Message:
+    if envelope.keys() == SIGNED_MEMBERS:
+        body = base64.b64decode(envelope["payload"], validate=True)
+        return Message(body, place, headers={SIGNATURE_HEADER: envelope["signature"]})
     body = envelope["body"]
     if envelope["properties"].get("body_encoding") == "base64":
         body = base64.b64decode(body, validate=True)

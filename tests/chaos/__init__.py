@@ -1,0 +1,1 @@
+"""Faults on purpose: crash points, and chaos."""

@@ -1,0 +1,1 @@
+"""Crash points of the commands side, on real processes."""

@@ -1,0 +1,197 @@
+"""Crash points: named places in a process where a test lets it die, stop or fail.
+
+There are no hooks in the product. `tests.chaos.launch` starts a process of the Procfile with the function behind
+a point replaced, in that process only. To add a point, add a line to `POINTS`: where the function is *looked up*
+(one that is imported by name is an attribute of the module that calls it), whether the process is struck before
+the call or after it has returned, and what that means. Then
+
+    process = stack.start("commands", crash=Crash("before_commit", "kill", nth=3))
+    stack.wait_until_struck(process)
+
+`nth` counts the passings of the point in that process, from 1.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, tzinfo
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, Self
+
+Action = Literal["kill", "stop", "raise", "hold", "clock_back", "clock_forward"]
+"""`hold` lets every thread wait at the point, from the nth passing on, until `Process.release`.
+
+The last two step the process's wall clock by a day; its monotonic clock goes on, as when a person steps it.
+"""
+
+DAY = timedelta(days=1)
+HOLD_POLL_S = 0.01
+
+
+class StruckError(RuntimeError):
+    """What the action `raise` raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in the code.
+
+    Parameters:
+        module: where the attribute is.
+        attribute: of a function, with dots into classes.
+        when: `before` the function is called, or `after` it has returned.
+        meaning: what has happened by then, and what has not.
+    """
+
+    module: str
+    attribute: str
+    when: Literal["before", "after"]
+    meaning: str
+
+
+POINTS = {
+    "before_fence": Point(
+        "worker.commands.batches", "Batches.commit", "before", "a batch is taken, its transaction not begun"
+    ),
+    "before_commit": Point(
+        "worker.commands.handler",
+        "Handler.handle",
+        "after",
+        "everything of a batch is written, not committed",
+    ),
+    "before_acknowledge": Point(
+        "worker.commands.batches", "Batches.commit", "after", "a batch is committed, not acknowledged"
+    ),
+    "between_lists": Point(
+        "worker.commands.sources.redis",
+        "RedisSource._pop",
+        "after",
+        "on Redis: one list of a committed batch is acknowledged, others are not",
+    ),
+    "before_basic_ack": Point(
+        "amqp.channel", "Channel.basic_ack", "before", "on RabbitMQ: the acknowledgement is not sent yet"
+    ),
+    "idle": Point("worker.commands.batches", "Batches.renew", "before", "nothing waits; the lease is due"),
+    "before_publishing": Point(
+        "worker.app",
+        "CeleryDispatcher.dispatch",
+        "before",
+        "offers are stamped, nothing of them is published",
+    ),
+    "between_offers": Point(
+        "worker.app", "CeleryDispatcher._publish", "before", "some of a batch of offers are published"
+    ),
+    "after_publishing": Point(
+        "worker.app", "CeleryDispatcher.dispatch", "after", "a batch of offers is published"
+    ),
+    "before_call": Point(
+        "worker.effects.runner", "Runner._claim", "after", "an effect is claimed, nothing of it is sent"
+    ),
+    "before_record": Point(
+        "worker.effects.runner", "Runner._record", "before", "the call is answered, that is not recorded"
+    ),
+    "each_record": Point(
+        "worker.effects.runner",
+        "Runner._record_once",
+        "before",
+        "a transaction that records is about to begin",
+    ),
+    "after_record": Point("worker.effects.runner", "Runner._try", "after", "what came of it is recorded"),
+    "before_cascade": Point(
+        "worker.effects.cascade", "decline", "before", "a cascade is claimed, its transaction not begun"
+    ),
+    "before_cascade_commit": Point(
+        "worker.commands.handler",
+        "Handler.settle_cascade",
+        "after",
+        "everything of a cascade is written, not committed",
+    ),
+    "after_cascade": Point("worker.effects.cascade", "decline", "after", "a cascade is committed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """What shall happen to a process: at which point, what, and at which passing."""
+
+    point: str
+    action: Action
+    nth: int = 1
+
+    def arguments(self, marker: Path) -> list[str]:
+        """For `tests.chaos.launch`; the process makes the file `marker` when it is struck."""
+        return [json.dumps(asdict(self)), str(marker)]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The inverse of `arguments`."""
+        return cls(**json.loads(text))
+
+
+def install(crash: Crash, marker: Path) -> None:
+    """Replace the function behind the point, in this process."""
+    point = POINTS[crash.point]
+    *path, name = point.attribute.split(".")
+    owner: Any = import_module(point.module)
+    for part in path:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+    passings = count(1)
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        if point.when == "before":
+            pass_by()
+        result = original(*args, **kwargs)
+        if point.when == "after":
+            pass_by()
+        return result
+
+    def pass_by() -> None:
+        number = next(passings)
+        if number == crash.nth:
+            marker.touch()
+            _strike(crash)
+        if number >= crash.nth and crash.action == "hold":
+            _hold(released_by(marker))
+
+    setattr(owner, name, replaced)
+
+
+def released_by(marker: Path) -> Path:
+    """The file whose coming ends the action `hold`."""
+    return marker.with_suffix(".released")
+
+
+def _hold(released: Path) -> None:
+    while not released.exists():
+        time.sleep(HOLD_POLL_S)
+
+
+def _strike(crash: Crash) -> None:
+    match crash.action:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            # To this very thread: another one might take a signal to the process, and this one would run on.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        case "raise":
+            raise StruckError(f"crash point {crash.point}")
+        case "clock_back":
+            _step_clock(-DAY)
+        case "clock_forward":
+            _step_clock(DAY)
+
+
+def _step_clock(by: timedelta) -> None:
+    class Stepped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + by
+
+    # The only place where `consume` asks for the time of day.
+    vars(import_module("db.ids"))["datetime"] = Stepped

@@ -1,0 +1,122 @@
+"""A TCP proxy that severs connections: when told, or when something certain passes through it."""
+
+import select
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+CHUNK = 65536
+COMMIT = b"COMMIT\x00"  # libpq's simple query: one small message of its own
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing throws away what is under way, and resets
+
+Side = Literal["before", "after"]
+
+
+@dataclass
+class Proxy:
+    """Passes bytes between clients and one server.
+
+    `cuts` counts what `cut_at` has severed; `answers` is all that the server has said.
+    """
+
+    listener: socket.socket
+    target: tuple[str, int]
+    cuts: int = 0
+    answers: bytearray = field(default_factory=bytearray)
+    _open: set[socket.socket] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _pattern: bytes | None = None
+    _side: Side = "before"
+    _every: int = 1
+    _seen: int = 0
+
+    def url(self, server_url: str) -> str:
+        """The server's URL, by way of the proxy."""
+        parts = urlsplit(server_url)
+        login, at, _ = parts.netloc.rpartition("@")
+        host, port = self.listener.getsockname()
+        return urlunsplit(parts._replace(netloc=f"{login}{at}{host}:{port}"))
+
+    def cut(self) -> None:
+        """Sever every connection, without a word."""
+        with self._lock:
+            for one in self._open:
+                one.shutdown(socket.SHUT_RDWR)  # its thread does the rest
+
+    def cut_at(self, pattern: bytes | None, side: Side = "before", *, every: int = 1) -> None:
+        """From now on sever the connection at every so-manieth request that contains the pattern.
+
+        `before`: the server never sees the request. `after`: it has answered, but the client never sees that.
+        """
+        with self._lock:
+            self._pattern, self._side, self._every = pattern, side, every
+
+    def accept(self) -> None:
+        """Serve connections until the listener is shut down."""
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError), socket.create_connection(self.target) as server:
+            with self._lock:
+                self._open.add(client)
+            try:
+                self._pass(client, server)
+            finally:
+                with self._lock:
+                    self._open.discard(client)
+                for one in (client, server):
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            readable, _, _ = select.select([client, server], [], [])
+            if server in readable:
+                if not (data := server.recv(CHUNK)):
+                    return
+                self.answers += data
+                client.sendall(data)
+            if client in readable:
+                if not (data := client.recv(CHUNK)):
+                    return
+                if side := self._cut_here(data):
+                    if side == "after":
+                        server.sendall(data)
+                        server.recv(CHUNK)
+                    return
+                server.sendall(data)
+
+    def _cut_here(self, data: bytes) -> Side | None:
+        with self._lock:
+            if self._pattern is None or self._pattern not in data:
+                return None
+            self._seen += 1
+            if self._seen % self._every:
+                return None
+            self.cuts += 1
+            return self._side
+
+
+@contextmanager
+def proxying(server_url: str) -> Iterator[Proxy]:
+    """Run a proxy in front of the server that a URL names; its connections are severed at the end."""
+    parts = urlsplit(server_url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = Proxy(listener, (parts.hostname, parts.port))
+        thread = threading.Thread(target=proxy.accept)
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+            thread.join()
+            proxy.cut()
