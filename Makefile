@@ -28,6 +28,19 @@ demo: install ## Run the main job on embedded engines, and check every learner's
 test: install ## Run all tests
 	$(BIN)/pytest --cov --cov-report=
 
+SEED ?= 1
+MINUTES ?= 2
+BROKER ?= both
+RATE ?= 30
+
+.PHONY: chaos
+chaos: install ## Kill, pause and restart everything under load, then audit: SEED= MINUTES= BROKER=redis|rabbitmq|both
+	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) --broker $(BROKER) --rate $(RATE)
+
+.PHONY: plans
+plans: install ## Explain every hot statement with a million attempts and ten million effects: 10 GB, half an hour
+	PLAN_SCALE=50 $(BIN)/pytest -s tests/integration/db/test_plans.py
+
 .PHONY: lint
 lint: install ## Check style, types and who may import whom
 	$(BIN)/ruff check .

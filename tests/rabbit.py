@@ -1,6 +1,7 @@
 """A RabbitMQ for tests, from the system's package: on free ports, in a temporary folder, with its own epmd."""
 
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -20,30 +21,94 @@ EPMD = "epmd"
 START_TIMEOUT_S = 90
 
 
+class Rabbit:
+    """A RabbitMQ that may be killed, paused and started again, always on the same data and the same ports.
+
+    Parameters:
+        folder: keeps everything; empty at first.
+        guard: ends it when the tests are killed.
+        config: more lines for its rabbitmq.conf.
+    """
+
+    def __init__(self, folder: Path, guard: Guard, config: str = "") -> None:
+        self._folder = folder
+        self._guard = guard
+        port, self._environment = _configure(folder, config)
+        self.url = f"amqp://guest:guest@127.0.0.1:{port}//"
+        self._epmd = self._launch([EPMD, "-port", self._environment["ERL_EPMD_PORT"]])
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Skips on a laptop where it does not, fails in CI."""
+        self._server = self._launch([str(PROGRAM)])
+        _wait_until_up(self.url, self._server, self._folder / "output")
+
+    def end(self, how: signal.Signals) -> None:
+        """Send a signal that ends it to the whole group, and wait."""
+        self._signal(how)
+        self._running.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def wait(self) -> None:
+        """Wait until everything that was started has ended, by the guard's hand."""
+        if self._server is not None:
+            self._server.wait()
+        self._epmd.wait()
+
+    @property
+    def _running(self) -> "subprocess.Popen[bytes]":
+        assert self._server is not None, "not started"
+        return self._server
+
+    def _signal(self, number: signal.Signals) -> None:
+        os.killpg(self._running.pid, number)
+
+    def _launch(self, command: list[str]) -> "subprocess.Popen[bytes]":
+        with (self._folder / "output").open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                env=self._environment,
+                cwd=self._folder,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._guard.watch_group(process.pid)
+        return process
+
+
 @contextmanager
-def running_rabbitmq() -> Iterator[str]:
-    """The URL of a throw-away RabbitMQ. Skips on a laptop without one, fails in CI."""
+def restartable_rabbitmq(config: str = "") -> Iterator[Rabbit]:
+    """A throw-away RabbitMQ, running. Skips on a laptop without one, fails in CI."""
     if not PROGRAM.exists():
         unavailable("RabbitMQ is not installed: apt-get install rabbitmq-server")
     with tempfile.TemporaryDirectory(prefix="invigilator-rabbit-") as folder, Guard() as guard:
-        port, environment = _configure(Path(folder))
-        epmd = _start([EPMD, "-port", environment["ERL_EPMD_PORT"]], environment, Path(folder))
-        guard.watch_group(epmd.pid)
-        server = _start([str(PROGRAM)], environment, Path(folder))
-        guard.watch_group(server.pid)
+        rabbit = Rabbit(Path(folder), guard, config)
         try:
-            url = f"amqp://guest:guest@127.0.0.1:{port}//"
-            _wait_until_up(url, server, Path(folder) / "output")
-            yield url
+            rabbit.start()
+            yield rabbit
         finally:
             guard.__exit__(None, None, None)
-            server.wait()
-            epmd.wait()
+            rabbit.wait()
 
 
-def _configure(folder: Path) -> tuple[int, dict[str, str]]:
+@contextmanager
+def running_rabbitmq(config: str = "") -> Iterator[str]:
+    """The URL of a throw-away RabbitMQ. Skips on a laptop without one, fails in CI."""
+    with restartable_rabbitmq(config) as rabbit:
+        yield rabbit.url
+
+
+def _configure(folder: Path, config: str) -> tuple[int, dict[str, str]]:
     port, distribution, epmd = free_port(), free_port(), free_port()
-    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\n")
+    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\n{config}\n")
     (folder / "plugins").write_text("[].\n")
     environment = {
         "PATH": os.environ["PATH"],
@@ -57,15 +122,10 @@ def _configure(folder: Path) -> tuple[int, dict[str, str]]:
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        # How often it looks for consumers that have exceeded their `consumer_timeout`, in ms; no line for the file.
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-rabbit channel_tick_interval 500",
     }
     return port, environment
-
-
-def _start(command: list[str], environment: dict[str, str], folder: Path) -> "subprocess.Popen[bytes]":
-    with (folder / "output").open("ab") as output:
-        return subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=output, stderr=output, start_new_session=True
-        )
 
 
 def _wait_until_up(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:

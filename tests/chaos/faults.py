@@ -1,0 +1,240 @@
+"""Carrying out a plan: one lane for each target, in which its faults follow one another."""
+
+import signal
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from kombu import Connection
+from redis import Redis
+from sqlalchemy.exc import DBAPIError
+
+from tests.acceptance.harness import Process, Stack
+from tests.chaos.engines import Engine
+from tests.chaos.otherside import MoodyLms, MoodyMailSink
+from tests.chaos.plan import PROCESSES, Fault
+from worker.effects.kinds import QUEUES
+
+COMMANDS = b"invigilator.commands."
+CANCELLED_AT_ONCE = 5
+
+# Not an older one that may still run on the target: cancelling what is newer would let it pass, as it should.
+# And no cascades: while one is cancelled, the learner's next command is decided without it.
+_CANCELLABLE = """
+SELECT id FROM effects AS one WHERE state = 'pending' AND kind <> 'cascade_decline' AND NOT EXISTS (
+    SELECT FROM effects AS older WHERE older.target = one.target AND older.sequence < one.sequence
+    AND older.state NOT IN ('done', 'superseded'))
+ORDER BY id LIMIT :number
+"""
+_TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+
+Strike = Callable[[float], None]
+"""Carries out a fault for so many seconds, and ends it."""
+
+
+class Slot:
+    """One place in the system where a process runs; who ends it starts another."""
+
+    def __init__(self, stack: Stack, name: str, lock: threading.Lock) -> None:
+        self._stack = stack
+        self._name = name
+        self._lock = lock  # the stack's, which several slots start their processes in
+        self.process = self._start()
+
+    def kill(self, for_s: float) -> None:
+        """kill -9, and another one after a while."""
+        if not self.process.is_running:  # it has ended by itself; the watch says so
+            return
+        self.process.kill()
+        time.sleep(for_s)
+        self.process = self._start()
+
+    def pause(self, for_s: float) -> None:
+        """SIGSTOP, then SIGCONT."""
+        process = self.process
+        with suppress(ProcessLookupError):  # as above
+            process.pause()
+            time.sleep(for_s)
+            process.resume()
+
+    def replace(self) -> None:
+        """Another one for one that has ended by itself."""
+        self.process.ended_by_us = True
+        self.process = self._start()
+
+    def _start(self) -> Process:
+        with self._lock:
+            return self._stack.start(self._name)
+
+
+class Storm:
+    """Strikes a running system with the faults of a plan, and keeps count.
+
+    Parameters:
+        stack: nothing in it is started.
+        database, broker: its engines.
+        lms, mail: its other side.
+    """
+
+    def __init__(
+        self, stack: Stack, database: Engine, broker: Engine, lms: MoodyLms, mail: MoodyMailSink
+    ) -> None:
+        self.struck: list[tuple[float, float, Fault]] = []
+        """When each fault began and was over, in seconds after the start."""
+        self.findings: list[str] = []
+        self.failure: BaseException | None = None
+        """Why a fault could not be struck, or not be ended: that says nothing about the system."""
+        self._stack = stack
+        self._findings_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        starting = threading.Lock()
+        self._slots = {
+            f"{name}.{number}": Slot(stack, name, starting)
+            for name, instances in PROCESSES.items()
+            for number in range(instances)
+        }
+        self._strikes: dict[str, Mapping[str, Strike]] = {
+            "database": _of_engine(database)
+            | {
+                "terminate_sessions": self._terminate_sessions,
+                "shut_down_immediately": _ending(database, signal.SIGQUIT),
+            },
+            "broker": _of_engine(broker) | {"wipe_effects": self._wipe_effects},
+            "lms": _moods(lms, "slow", "failing", "refusing", "late", "losing_answers")
+            | {"away": self._lms_away},
+            "mail_server": _moods(mail, "rejecting", "refusing", "hanging_up", "losing_answers"),
+            "operator": {"retry_failed": self._retry_failed, "cancel_and_retry": self._cancel_and_retry},
+        }
+        for name, slot in self._slots.items():
+            self._strikes[name] = {"kill": slot.kill, "pause": slot.pause}
+
+    def begin(self, faults: Sequence[Fault]) -> None:
+        """Start the lanes. They end, with everything mended, when their last fault is over."""
+        began = time.monotonic()
+        lanes: defaultdict[str, list[Fault]] = defaultdict(list)
+        for fault in faults:
+            lanes[fault.target].append(fault)
+        for target, lane in lanes.items():
+            thread = threading.Thread(target=self._run, args=(lane, began), name=f"lane {target}")
+            self._threads.append(thread)
+            thread.start()
+
+    def counts(self) -> Counter[str]:
+        """How many faults of each kind were struck."""
+        return Counter(f"{fault.target.partition('.')[0]} {fault.what}" for _, _, fault in self.struck)
+
+    @property
+    def is_raging(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def watch(self) -> None:
+        """Note who has ended by itself, and start another."""
+        for name, slot in self._slots.items():
+            process = slot.process
+            if process.has_failed:
+                self.find(
+                    f"{process.name} ({name}) ended by itself; its last words:\n{process.output()[-3000:]}"
+                )
+                slot.replace()
+
+    def find(self, finding: str) -> None:
+        """Note what should not have happened."""
+        with self._findings_lock:
+            self.findings.append(finding)
+
+    def stop(self) -> None:
+        """Begin no more faults, and wait for those that are going on."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, lane: Sequence[Fault], began: float) -> None:
+        for fault in lane:
+            if self._stop.wait(max(0, began + fault.at_s - time.monotonic())):
+                return
+            struck_at = time.monotonic()
+            try:
+                self._strikes[fault.target][fault.what](fault.for_s)
+            except BaseException as error:  # noqa: BLE001 - pytest's skip and fail among them
+                self.failure = error
+                self._stop.set()
+                return
+            self.struck.append((round(struck_at - began, 2), round(time.monotonic() - began, 2), fault))
+
+    def _terminate_sessions(self, for_s: float) -> None:
+        with suppress(DBAPIError):  # away already
+            self._stack.rows(_TERMINATE)
+
+    def _wipe_effects(self, for_s: float) -> None:
+        if self._stack.broker_url.startswith("redis"):
+            _wipe_redis(self._stack.broker_url)
+        else:
+            _delete_queues(self._stack.broker_url)
+
+    def _lms_away(self, for_s: float) -> None:
+        self._stack.lms.shut()
+        time.sleep(for_s)
+        self._stack.lms.open()
+
+    def _retry_failed(self, for_s: float) -> None:
+        self.operate("effects", "retry", "--state", "failed")
+
+    def _cancel_and_retry(self, for_s: float) -> None:
+        try:
+            chosen = [str(row.id) for row in self._stack.rows(_CANCELLABLE, number=CANCELLED_AT_ONCE)]
+        except DBAPIError:
+            return
+        if chosen:
+            self.operate("effects", "cancel", *chosen)
+            time.sleep(for_s)
+            self.operate("effects", "retry", *chosen)
+
+    def operate(self, *arguments: str) -> None:
+        """Run `invigilator`. It may fail, because an engine is away, but only with words for a person."""
+        ended = self._stack.cli(*arguments, check=False)
+        if "Traceback" in ended.stderr or ended.returncode not in (0, 1):
+            self.find(f"invigilator {' '.join(arguments)}: exit {ended.returncode}: {ended.stderr[-2000:]}")
+
+
+def _of_engine(engine: Engine) -> dict[str, Strike]:
+    def pause(for_s: float) -> None:
+        engine.pause()
+        time.sleep(for_s)
+        engine.resume()
+
+    return {"kill": _ending(engine, signal.SIGKILL), "pause": pause}
+
+
+def _ending(engine: Engine, how: signal.Signals) -> Strike:
+    def strike(for_s: float) -> None:
+        engine.end(how)
+        time.sleep(for_s)
+        engine.start()
+
+    return strike
+
+
+def _moods(side: MoodyLms | MoodyMailSink, *moods: str) -> dict[str, Strike]:
+    def strike(mood: str, for_s: float) -> None:
+        side.mood = mood
+        time.sleep(for_s)
+        side.mood = None
+
+    return {mood: lambda for_s, mood=mood: strike(mood, for_s) for mood in moods}  # type: ignore[misc]
+
+
+def _wipe_redis(url: str) -> None:
+    # Everything but the commands: what Celery and kombu keep beside the queues, too.
+    with Redis.from_url(url) as client:
+        keys = [key for key in client.scan_iter() if not key.startswith(COMMANDS)]
+        if keys:
+            client.delete(*keys)
+
+
+def _delete_queues(url: str) -> None:
+    with Connection(url, connect_timeout=5) as connection:
+        for queue in set(QUEUES.values()):
+            connection.default_channel.queue_delete(queue)

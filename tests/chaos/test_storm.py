@@ -1,0 +1,34 @@
+"""A short storm on each broker, with every kind of fault. `make chaos` runs longer ones."""
+
+from typing import get_args
+
+import pytest
+
+from tests.chaos.engines import Broker
+from tests.chaos.plan import KINDS, PROCESSES, plan
+from tests.chaos.storm import Orders, run
+from tests.chaos.traffic import stream
+
+MINUTES = 0.6
+RATE = 15
+SEEDS = {"redis": 11, "rabbitmq": 12}
+
+
+@pytest.mark.parametrize("broker", get_args(Broker))
+def test_a_short_storm(broker: Broker) -> None:
+    report = run(Orders(SEEDS[broker], MINUTES, broker, RATE))
+    assert report.findings == {}, f"see {report.kept}; again: {report.orders.line}"
+    assert report.faults.keys() == {f"{kind.target} {kind.what}" for kind in KINDS}
+    assert report.figures["commands"] > MINUTES * 60 * RATE
+
+
+def test_the_seed_alone_makes_the_plan() -> None:
+    assert plan(1, 120) == plan(1, 120) != plan(2, 120)
+    assert stream(1, 500, 2) == stream(1, 500, 2) != stream(2, 500, 2)
+
+
+def test_a_plan_spares_nobody_and_keeps_within_its_time() -> None:
+    faults = plan(3, 600)
+    slots = {f"{name}.{number}" for name, instances in PROCESSES.items() for number in range(instances)}
+    assert slots < {fault.target for fault in faults}
+    assert all(0 < fault.at_s < 600 for fault in faults)

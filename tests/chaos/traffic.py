@@ -1,0 +1,166 @@
+"""The LMS that publishes: a seeded stream of commands, duplicates and nonsense, through the real publisher."""
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from events.commands import Command
+from events.envelope import MAX_BODY_BYTES, parse
+from events.errors import PublishError
+from events.publisher import Publisher
+from events.sharding import shard_of, shards_of
+from tests.acceptance.client import SOURCE, event
+from tests.acceptance.load import COURSES, load
+
+LEARNERS = 150
+BROADCASTS = 0.01
+DUPLICATES = 0.04
+NONSENSE = 0.01
+TIMEOUT_S = 3
+AGAIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One message to publish. Without a command, it is one that belongs into quarantine."""
+
+    body: bytes
+    shard: int
+    command: Command | None
+    repeats: bool = False
+    """A command that was published before."""
+
+
+def stream(seed: int, commands: int, shards: int) -> tuple[list[Item], list[Item]]:
+    """What introduces courses, exams and learners, and the items that follow: so many commands, and more."""
+    chance = random.Random(f"stream {seed}")
+    bodies = load(commands, learners=LEARNERS, seed=seed)
+    first, rest = bodies[:-commands], bodies[-commands:]
+    return [_known(body, shards) for body in first], list(_mixed(chance, rest, shards))
+
+
+def _mixed(chance: random.Random, bodies: Sequence[bytes], shards: int) -> Iterator[Item]:
+    published: list[Item] = []
+    for number, body in enumerate(bodies):
+        broadcast = chance.random() < BROADCASTS
+        published.append(_known(_broadcast(chance, number) if broadcast else body, shards))
+        yield published[-1]
+        if chance.random() < DUPLICATES:
+            again = chance.choice(published[-500:])
+            yield Item(again.body, again.shard, again.command, repeats=True)
+        if chance.random() < NONSENSE:
+            yield _nonsense(chance, number, published[-1], shards)
+
+
+def _known(body: bytes, shards: int) -> Item:
+    command = parse(body)
+    return Item(body, shards_of(command.data, shards)[0], command)
+
+
+def _broadcast(chance: random.Random, number: int) -> bytes:
+    data = {"course_id": f"course-{chance.randrange(COURSES)}", "name": f"renamed {number}"}
+    return event("course.upsert.v1", data, f"broadcast-{number}")
+
+
+def _nonsense(chance: random.Random, number: int, before: Item, shards: int) -> Item:
+    kind = chance.randrange(6)
+    shard = chance.randrange(shards)
+    update = {"exam_id": "0-0", "user_id": f"u{number}"}
+    match kind:
+        case 0:
+            body = b"no json " + str(number).encode()
+        case 1:
+            body = json.dumps({"number": number}).encode()
+        case 2:
+            body = event("exam.attempt.forget.v1", update, f"nonsense-{number}")
+        case 3:
+            body = event("exam.attempt.update-status.v1", update, f"nonsense-{number}")
+        case 4:
+            body = str(number).encode().ljust(MAX_BODY_BYTES + 1)
+        case _:
+            # The id of the command before it, in the same queue, so that it is clear which one comes first.
+            assert before.command is not None
+            data = {
+                "exam_id": "0-0",
+                "user_id": before.command.data.learner_id or "u0",
+                "to_status": f"s{number}",
+            }
+            body = event("exam.attempt.update-status.v1", data, before.command.id)
+            shard = before.shard if before.command.data.learner_id else shard_of("u0", shards)
+    return Item(body, shard, None)
+
+
+class Traffic:
+    """Publishes items one after the other, each until the broker has taken it; remembers what it took."""
+
+    def __init__(self, broker_url: str, shards: int) -> None:
+        self.commands: dict[tuple[str, str], bytes] = {}
+        """By (source, id), in the order in which they were first taken."""
+        self.nonsense: list[bytes] = []
+        self.counts: Counter[str] = Counter()
+        self.error: BaseException | None = None
+        """What the publisher may not raise."""
+        self._publisher = Publisher(broker_url, source=SOURCE, shards=shards, timeout_s=TIMEOUT_S)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, items: Sequence[Item], rate: float) -> None:
+        """Publish in the background, so many items a second."""
+        self._thread = threading.Thread(target=self._run, args=(items, rate), name="traffic")
+        self._thread.start()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the broker has taken everything."""
+        return self._thread is not None and not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._publisher.close()
+
+    def _run(self, items: Sequence[Item], rate: float) -> None:
+        try:
+            self._publish(items, rate)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is a finding
+            self.error = error
+
+    def _publish(self, items: Sequence[Item], rate: float) -> None:
+        began = time.monotonic()
+        for number, item in enumerate(items):
+            due_in_s = began + number / rate - time.monotonic()
+            if self._stop.wait(max(0, due_in_s)) or not self._deliver(item):
+                return
+
+    def _deliver(self, item: Item) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._send(item)
+            except PublishError:
+                self.counts["publish errors"] += 1
+                self._stop.wait(AGAIN_S)
+            else:
+                self._remember(item)
+                return True
+        return False
+
+    def _send(self, item: Item) -> None:
+        if item.command is None:
+            self._publisher.publish_raw(item.body, item.shard)
+        else:
+            self._publisher.publish(item.command)
+
+    def _remember(self, item: Item) -> None:
+        if item.command is None:
+            self.nonsense.append(item.body)
+            self.counts["malformed"] += 1
+            return
+        self.counts["messages"] += len(shards_of(item.command.data, self._publisher.shards))
+        self.counts["duplicates" if item.repeats else "commands"] += 1
+        self.commands.setdefault((item.command.source, item.command.id), item.body)
