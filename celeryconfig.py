@@ -7,6 +7,8 @@ task_serializer = "json"
 result_serializer = "json"
 event_serializer = "json"
 accept_content = ["json"]
+# And of what is read, only what our relay sends is looked at.
+worker_consumer = "worker.gate:Gate"
 
 # The row in the database is the truth, the message only says "look". So a message is acknowledged before
 # its task runs: running it twice, or not at all, costs one query or one poll.
@@ -16,6 +18,9 @@ task_routes = {f"effects.{kind}": {"queue": queue} for kind, queue in QUEUES.ite
 
 # One message in hand for each thread; the rest stay where another worker can have them.
 worker_prefetch_multiplier = 1
+# Or, after a lost connection, the threads would ask RabbitMQ for their messages in hand back, one by one, each
+# reading the answer from the socket that the main thread reads: the new connection breaks, again and again (seen).
+worker_enable_prefetch_count_reduction = False
 
 # Flower.
 worker_send_task_events = True
@@ -24,4 +29,6 @@ task_send_sent_event = True
 # A broker that is away is waited for, however long.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
+# So is a queue that is deleted at the moment when a worker has declared it and not yet subscribed (seen).
+broker_channel_error_retry = True
 broker_heartbeat = 10

@@ -12,7 +12,10 @@ from kombu.exceptions import OperationalError
 from kombu.transport import redis
 
 from db.effects import Offer
+from db.models import EffectKind
 from events.errors import InvigilatorError
+from events.tls import refused_certificate, split_tls
+from worker import gate
 from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.runner import Runner
 from worker.effects.running import TryFailedError
@@ -23,6 +26,15 @@ from worker.wiring import broker_url, runner
 
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
 
+# A server that is frozen, or behind a cut cable, must not hold a process for ever.
+_REDIS_OPTIONS = {
+    "socket_timeout": SOCKET_TIMEOUT_S,
+    "socket_connect_timeout": SOCKET_TIMEOUT_S,
+    "socket_keepalive": True,
+    "ack_emulation": False,  # see `start`
+}
+_AMQP_OPTIONS = {"read_timeout": SOCKET_TIMEOUT_S, "write_timeout": SOCKET_TIMEOUT_S}
+
 
 def _settings(*, database: bool = False, broker: bool = False) -> Settings:
     try:
@@ -32,15 +44,9 @@ def _settings(*, database: bool = False, broker: bool = False) -> Settings:
 
 
 def _broker_settings() -> dict[str, Any]:
-    url = broker_url(_settings(broker=True))
-    # A server that is frozen, or behind a cut cable, must not hold a process for ever.
-    options = {
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": SOCKET_TIMEOUT_S,
-        "socket_keepalive": True,
-        "ack_emulation": False,  # see `start`
-    }
-    return {"broker_url": url, "broker_transport_options": options if url.startswith("redis") else {}}
+    url, tls = split_tls(broker_url(_settings(broker=True)))
+    options = _REDIS_OPTIONS if url.startswith("redis") else _AMQP_OPTIONS
+    return {"broker_url": url, "broker_use_ssl": tls, "broker_transport_options": options}
 
 
 app = Celery("invigilator")
@@ -61,11 +67,12 @@ def start(**_: Any) -> None:
     # When the connection breaks, kombu would acknowledge messages in hand, or put them back, over a client that
     # is gone by then, and that ends the worker (seen with kombu 5.7). The rows know what is owed: it does neither.
     redis.Channel.do_restore = False
+    gate.install()
 
 
-def _run(effect_id: str) -> str:
+def _run(effect_id: str, kind: EffectKind) -> str:
     assert _runner is not None, "the worker has not been started"
-    return _runner.run(UUID(effect_id))
+    return _runner.run(UUID(effect_id), kind)
 
 
 # `throws`: a failed try is recorded and shown in Flower; a traceback in the log would add nothing.
@@ -74,31 +81,31 @@ def _run(effect_id: str) -> str:
 @app.task(name="effects.set_credit_status", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
 def set_credit_status(effect_id: str) -> str:
     """Tell the credit service a status."""
-    return _run(effect_id)
+    return _run(effect_id, EffectKind.SET_CREDIT_STATUS)
 
 
 @app.task(name="effects.remove_credit_status", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
 def remove_credit_status(effect_id: str) -> str:
     """Tell the credit service to forget a status."""
-    return _run(effect_id)
+    return _run(effect_id, EffectKind.REMOVE_CREDIT_STATUS)
 
 
 @app.task(name="effects.cascade_decline", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
 def cascade_decline(effect_id: str) -> str:
     """Decline the sibling exams."""
-    return _run(effect_id)
+    return _run(effect_id, EffectKind.CASCADE_DECLINE)
 
 
 @app.task(name="effects.send_status_email", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
 def send_status_email(effect_id: str) -> str:
     """Send the mail of a status."""
-    return _run(effect_id)
+    return _run(effect_id, EffectKind.SEND_STATUS_EMAIL)
 
 
 @app.task(name="effects.delete_student_attempt", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
 def delete_student_attempt(effect_id: str) -> str:
     """Reset the learner's work."""
-    return _run(effect_id)
+    return _run(effect_id, EffectKind.DELETE_STUDENT_ATTEMPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,7 @@ class CeleryDispatcher:
             Transient: the broker is away.
         """
         with self._broker() as connection, connection.channel() as channel:
+            # Not passive: Celery declares a queue once, and what it sends to one deleted since is lost.
             return int(self.celery.amqp.queues[queue].bind(channel).queue_declare().message_count)
 
     @contextmanager
@@ -148,6 +156,7 @@ class CeleryDispatcher:
             if isinstance(
                 error, (OperationalError, *connection.connection_errors, *connection.channel_errors)
             ):
-                raise Transient(f"the broker is away: {type(error).__name__}") from error
+                reason = refused_certificate(error) or type(error).__name__
+                raise Transient(f"the broker is away: {reason}") from error
             raise
         connection.release()

@@ -15,6 +15,7 @@ from kombu import Connection
 
 from tests.acceptance.client import SOURCE, event
 from tests.acceptance.harness import Stack
+from tests.hostile import CORPUS
 
 QUEUE = "invigilator.commands.0"
 UPDATE = "exam.attempt.update-status.v1"
@@ -122,6 +123,24 @@ def test_whatever_arrives_waits_whole_and_stops_nobody(stack: Stack) -> None:
     assert stack.history("exam", "u") == ["created", *expected]
     assert stack.running("commands") == [process]
     assert process.output().count(" WARNING ") == len(BARE), "one line each"
+
+
+def test_the_corpus_of_hostile_messages_stops_nobody(stack: Stack) -> None:
+    bare = [one for one in CORPUS if one.content_type == "application/cloudevents+json" and not one.headers]
+    process = stack.start("commands")
+    for one in bare:
+        if one.code is None:
+            stack.client.publish([one.body])
+        else:
+            stack.client.publish_malformed(one.body)
+    _introduce(stack)
+    stack.settle_commands()
+    rows = stack.rows("SELECT code, body FROM quarantine")
+    assert Counter((row.code, bytes(row.body)) for row in rows) == Counter(
+        (str(one.code), one.body) for one in bare if one.code is not None
+    )
+    assert stack.history("exam", "u") == ["created"]
+    assert stack.running("commands") == [process]
 
 
 def _introduce(stack: Stack) -> None:

@@ -150,6 +150,10 @@ def test_a_command_that_always_collides_alone_ends_the_tenure(engine: Engine, fe
     [
         ("SELECT 1/0", "failed with DataError 22012; mend the cause, then replay it"),
         (
+            "SET LOCAL statement_timeout = 20; SELECT pg_sleep(60)",
+            "failed with OperationalError 57014; mend the cause, then replay it",
+        ),
+        (
             "INSERT INTO courses VALUES ('x'), ('x')",
             "failed with IntegrityError 23505 pk_courses; mend the cause, then replay it",
         ),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from kombu import Connection, Consumer, Queue
+from kombu import Connection, Queue
 from kombu.exceptions import OperationalError
 
 from events.tls import split_tls
@@ -102,8 +102,9 @@ class RabbitSource:
             raise
         # Twice the batch: the next one travels while this one is written.
         self.channel.basic_qos(0, 2 * limit, False)
-        consumer = Consumer(self.channel, [declared], on_message=self._on_message, auto_declare=False)
-        consumer.consume()
+        # Not kombu's Consumer: it decompresses a body before anybody has looked at its size, and fails on a
+        # compression that it does not know.
+        self.channel.basic_consume(queue, callback=self._on_message)
 
     def _from_buffer(self, limit: int) -> list[Message]:
         taken: list[Message] = []
@@ -121,7 +122,7 @@ class RabbitSource:
             Message(
                 body if isinstance(body, bytes) else str(body).encode(),
                 message.delivery_tag,
-                message.content_type,
+                message.properties.get("content_type"),
                 dict(message.headers or {}),
             )
         )
