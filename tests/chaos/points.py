@@ -89,6 +89,7 @@ POINTS = {
     "after_publishing": Point(
         "worker.app", "CeleryDispatcher.dispatch", "after", "a batch of offers is published"
     ),
+    "before_claim_commit": Point("db.effects", "claim", "after", "an effect is claimed, not committed"),
     "before_call": Point(
         "worker.effects.runner", "Runner._claim", "after", "an effect is claimed, nothing of it is sent"
     ),
