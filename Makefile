@@ -26,7 +26,7 @@ demo: install ## Run the main job on embedded engines, and check every learner's
 
 .PHONY: test
 test: install ## Run all tests
-	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/pytest --cov --cov-report= -n 3 --dist loadfile --no-loadscope-reorder
 
 SEED ?= 1
 MINUTES ?= 2

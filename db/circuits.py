@@ -4,8 +4,6 @@ Kept here and not in a process, so that every worker knows and nobody forgets. W
 locks it before the circuit. While a service answers it has no row.
 """
 
-from datetime import datetime, timedelta
-
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -21,11 +19,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.attempts import notify
+from db.clock import CLOCK, NOW, in_seconds
 from db.models import Circuit
-
-NOW = func.statement_timestamp()
-CLOCK = func.clock_timestamp()
-
 
 # --- conditions for the statements on effects ------------------------------------------------------------
 
@@ -60,7 +55,7 @@ def begin_probe(connection: Connection, queue: str, lease_s: float) -> bool:
     begun = connection.execute(
         update(Circuit)
         .where(Circuit.queue == queue, Circuit.open_until <= NOW)
-        .values(open_until=_in(lease_s))
+        .values(open_until=in_seconds(lease_s))
     )
     return begun.rowcount > 0
 
@@ -88,7 +83,7 @@ def count_failure(connection: Connection, queue: str, *, probe: bool) -> int | N
 
 def open_for(connection: Connection, queue: str, seconds: float) -> None:
     """Let nobody call the service for so many seconds."""
-    connection.execute(update(Circuit).where(Circuit.queue == queue).values(open_until=_in(seconds)))
+    connection.execute(update(Circuit).where(Circuit.queue == queue).values(open_until=in_seconds(seconds)))
 
 
 def close(connection: Connection, queue: str, *, probe: bool) -> bool:
@@ -116,7 +111,3 @@ def opened(connection: Connection) -> dict[str, bool]:
         select(Circuit.queue, Circuit.open_until <= NOW).where(Circuit.open_until.is_not(None))
     )
     return {row[0]: row[1] for row in rows}
-
-
-def _in(seconds: float) -> ColumnElement[datetime]:
-    return CLOCK + literal(timedelta(seconds=seconds))

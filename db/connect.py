@@ -1,8 +1,9 @@
 """Engines: the one place where connections to PostgreSQL are configured."""
 
-from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, func, select
 
 CONNECT_TIMEOUT_S = 10
+IDLE_S = 5  # in a transaction that holds locks, between two statements
 POOL_SIZE = 8  # connections that are kept; the threads of a process bound how many there may be
 KEEPALIVES = {
     "keepalives": 1,
@@ -37,7 +38,17 @@ def make_engine(database_url: str, *, application_name: str, session_settings: s
     )
 
 
+def limit_idleness() -> ColumnElement[str]:
+    """To select beside the first rows that a transaction locks: ends its session when its process stands still.
+
+    A worker that is stopped in a transaction would else keep a shard waiting for its locks, however long.
+    No setting of the session, which PgBouncer in transaction mode would not keep.
+    """
+    return func.set_config("idle_in_transaction_session_timeout", f"{IDLE_S}s", True)
+
+
 def limit_statements(connection: Connection, seconds: float) -> None:
     """Let no statement of this transaction take longer than so many seconds, waiting for locks included."""
     milliseconds = max(1, int(seconds * 1000))
-    connection.execute(select(func.set_config("statement_timeout", str(milliseconds), True)))
+    limit = func.set_config("statement_timeout", str(milliseconds), True)
+    connection.execute(select(limit, limit_idleness()))

@@ -5,7 +5,7 @@ Every time is the database's clock, so that the clocks of the workers do not mat
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    union_all,
     update,
 )
 from sqlalchemy.orm import aliased
@@ -33,13 +32,10 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from db import circuits
 from db.attempts import notify
+from db.clock import CLOCK, NOW, in_seconds
+from db.connect import limit_idleness
 from db.models import Circuit, Effect, EffectKind, EffectState, Try, TryResult
 from db.models.effects import TRY_SEQUENCE
-
-NOW = func.statement_timestamp()
-"""To compare with: unlike clock_timestamp() it is stable, and so may be looked up in an index."""
-CLOCK = func.clock_timestamp()
-"""To write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +65,8 @@ class Claim:
     """Tries since a person's retry, or since it was owed, this one included."""
     retrying_for_s: float
     """Seconds since the first of them."""
-    follows_lost: bool
-    """Whether the worker of the try before never reported back."""
+    lost_tries: int
+    """Tries whose workers never reported back, if the one before was such a try; else 0."""
     queue: str
     """Names the circuit of the service that it calls."""
     probe: bool
@@ -138,42 +134,40 @@ def offer(connection: Connection, kind: EffectKind, limit: int, ttl_s: float) ->
 
 def offer_oldest(connection: Connection, kinds: Collection[EffectKind], ttl_s: float) -> list[Offer]:
     """Stamp one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
-    oldest = union_all(
-        *(
-            select(Effect.id, age.label("age"))
-            .where(condition, _unoffered())
-            .order_by(age)
-            .limit(1)
-            .subquery()
-            .select()
-            for kind in kinds
-            for condition, age in ((_due(kind), Effect.due_at), (_lost(kind), Effect.lease_until))
-        )
-    ).subquery()
-    chosen = select(oldest.c.id).order_by(oldest.c.age).limit(1).scalar_subquery()
-    free = select(Effect.id).where(Effect.id == chosen, _unoffered()).with_for_update(skip_locked=True)
-    return _stamp(connection, free, Effect.due_at, ttl_s)
+    ages = [(_due(kind), Effect.due_at) for kind in kinds] + [
+        (_lost(kind), Effect.lease_until) for kind in kinds
+    ]
+    found = [connection.execute(_oldest(condition, age, 1, age)).first() for condition, age in ages]
+    oldest = sorted((row for row in found if row is not None), key=lambda row: row[1])[:1]
+    return _stamp(
+        connection, select(Effect.id).where(Effect.id.in_([row.id for row in oldest])), Effect.due_at, ttl_s
+    )
 
 
 def _offer(
     connection: Connection, condition: ColumnElement[bool], age: Any, limit: int, ttl_s: float
 ) -> list[Offer]:
-    chosen = (
-        select(Effect.id)
+    return _stamp(connection, _oldest(condition, age, limit), age, ttl_s)
+
+
+def _oldest(condition: ColumnElement[bool], age: Any, limit: int, *columns: Any) -> Select[*tuple[Any, ...]]:
+    return (
+        select(Effect.id, *columns)
         .where(condition, _unoffered())
         .order_by(age)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return _stamp(connection, chosen, age, ttl_s)
 
 
 def _stamp(connection: Connection, chosen: Select[UUID], age: Any, ttl_s: float) -> list[Offer]:
     offered = connection.execute(
         update(Effect)
         .where(Effect.id.in_(chosen))
-        .values(offered_until=_in(ttl_s))
-        .returning(Effect.id, Effect.kind, Effect.payload, Effect.tries, age, Effect.sequence)
+        .values(offered_until=in_seconds(ttl_s))
+        .returning(
+            Effect.id, Effect.kind, Effect.payload, Effect.tries, age, Effect.sequence, limit_idleness()
+        )
     ).all()
     # RETURNING keeps no order.
     return [
@@ -197,7 +191,12 @@ def _unoffered() -> ColumnElement[bool]:
 def withdraw_offers(connection: Connection, effect_ids: Collection[UUID]) -> None:
     """Take back offers that never reached the broker, so that they are made again at once."""
     # Locked in one order: a worker that records a result locks two effects of one target, too.
-    mine = select(Effect.id).where(Effect.id.in_(effect_ids)).order_by(Effect.sequence).with_for_update()
+    mine = (
+        select(Effect.id, limit_idleness())
+        .where(Effect.id.in_(effect_ids))
+        .order_by(Effect.sequence)
+        .with_for_update()
+    )
     locked = connection.scalars(mine).all()
     connection.execute(update(Effect).where(Effect.id.in_(locked)).values(offered_until=None))
 
@@ -229,11 +228,13 @@ def claim(
         "queue": queue,
         "lease": timedelta(seconds=lease_s),
     }
+    if not _lock_claimable(connection, effect_id):
+        return None
     row = connection.execute(_claim_statement(), values).one_or_none()
     if row is None:
-        wait(connection, effect_id)
+        _wait_locked(connection, effect_id)
         return None
-    lost = _close_lost_try(connection, effect_id)
+    lost_tries = _close_lost_try(connection, effect_id)
     state, sequence, payload, source, command_id, number, unforgiven, retrying_for, probe = row
     if state == EffectState.SUPERSEDED:
         if probe:
@@ -252,7 +253,7 @@ def claim(
         number=number,
         unforgiven=unforgiven,
         retrying_for_s=float(retrying_for),
-        follows_lost=lost,
+        lost_tries=lost_tries,
         queue=queue,
         probe=probe,
     )
@@ -305,16 +306,32 @@ def wait(connection: Connection, effect_id: UUID) -> None:
     While another one runs on its target, that is when the lease of that one ends; it is set free before, when
     the other reports back. While its circuit is open the relay offers nothing.
     """
-    waiting = select(Effect.target).where(Effect.id == effect_id, _claimable())
-    # The lock first, the look after it: who ends the other effect meanwhile sets us free, and that must count.
-    locked = connection.execute(waiting.with_for_update()).one_or_none()
-    if locked is None:
-        return
+    if _lock_claimable(connection, effect_id):
+        _wait_locked(connection, effect_id)
+
+
+def _lock_claimable(connection: Connection, effect_id: UUID) -> bool:
+    """Lock an effect that is due and free. False when it is not, or somebody else has it locked.
+
+    The lock first, the look at its target after it, in a statement of its own: one that waits for the lock would
+    see the target as it was before. So nobody is waited for. The offer is made again when it expires, and who
+    ends another effect on the target at this moment sets this one free.
+    """
+    return connection.execute(_lock_statement(), {"effect_id": effect_id}).first() is not None
+
+
+@cache
+def _lock_statement() -> Select[*tuple[Any, ...]]:
+    claimable = select(Effect.id, limit_idleness()).where(Effect.id == bindparam("effect_id"), _claimable())
+    return claimable.with_for_update(skip_locked=True)
+
+
+def _wait_locked(connection: Connection, effect_id: UUID) -> None:
+    other = aliased(Effect)
     busy_until = (
-        select(Effect.lease_until)
-        .where(
-            Effect.target == locked.target, Effect.state == EffectState.RUNNING, Effect.id != effect_id
-        )
+        # Not before its own offer expires, even if that lease has ended: first somebody else gets an offer.
+        select(func.greatest(other.lease_until, Effect.offered_until))
+        .where(other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id)
         .scalar_subquery()
     )
     connection.execute(update(Effect).where(Effect.id == effect_id).values(offered_until=busy_until))
@@ -323,7 +340,10 @@ def wait(connection: Connection, effect_id: UUID) -> None:
 def put_off(connection: Connection, effect_id: UUID, seconds: float) -> None:
     """Do not offer an effect that waits for a free worker again for so many seconds."""
     connection.execute(
-        update(Effect).where(Effect.id == effect_id, _claimable()).values(offered_until=_in(seconds))
+        update(Effect)
+        .where(Effect.id == effect_id, _claimable())
+        .values(offered_until=in_seconds(seconds))
+        .returning(limit_idleness())
     )
 
 
@@ -343,13 +363,16 @@ def _blocked() -> ColumnElement[bool]:
     )
 
 
-def _close_lost_try(connection: Connection, effect_id: UUID) -> bool:
+def _close_lost_try(connection: Connection, effect_id: UUID) -> int:
     closed = connection.execute(
         update(Try)
         .where(Try.effect_id == effect_id, Try.result.is_(None))
         .values(result=TryResult.LOST, finished_at=CLOCK, error="its worker did not report back in time")
     )
-    return closed.rowcount > 0
+    if not closed.rowcount:
+        return 0
+    lost = select(func.count()).where(Try.effect_id == effect_id, Try.result == TryResult.LOST)
+    return connection.scalar(lost) or 0
 
 
 # --- record --------------------------------------------------------------------------------------------
@@ -373,7 +396,7 @@ def reschedule_try(
         TryResult.RETRY,
         error,
         state=EffectState.PENDING,
-        due_at=_in(delay_s),
+        due_at=in_seconds(delay_s),
     )
 
 
@@ -389,11 +412,11 @@ def _end_try(
         update(Effect)
         .where(Effect.id == effect_id, Effect.state == EffectState.RUNNING, Effect.tries == number)
         .values(lease_until=None, offered_until=None, last_error=error, **values)
-        .returning(Effect.target, circuits.troubled())
+        .returning(Effect.target, circuits.troubled(), limit_idleness())
     ).one_or_none()
     if ended is None:
         return None
-    target, troubled = ended
+    target, troubled, _ = ended
     connection.execute(
         update(Try)
         .where(Try.effect_id == effect_id, Try.number == number)
@@ -425,7 +448,3 @@ def _free_target(connection: Connection, target: str) -> None:
     )
     if waiting.rowcount:
         notify(connection)
-
-
-def _in(seconds: float) -> ColumnElement[datetime]:
-    return CLOCK + literal(timedelta(seconds=seconds))

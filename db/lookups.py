@@ -215,7 +215,7 @@ def count_quarantined(connection: Connection) -> int:
 
 def count_discarded(connection: Connection) -> int:
     """How many messages a full quarantine has discarded."""
-    return connection.scalar(select(func.coalesce(func.sum(Shard.quarantine_discarded), 0))) or 0
+    return int(connection.scalar(select(func.sum(Shard.quarantine_discarded))) or 0)
 
 
 def count_effects(connection: Connection) -> dict[str, int]:

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.orm import aliased
 
 from db.attempts import notify
-from db.effects import CLOCK, NOW, overtakes
+from db.clock import CLOCK, NOW
+from db.effects import overtakes
 from db.models import Effect, EffectState, QuarantinedMessage
 from events.signing import SIGNATURE_HEADER
 

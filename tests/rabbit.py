@@ -123,7 +123,8 @@ def _configure(folder: Path, config: str) -> tuple[int, dict[str, str]]:
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         # How often it looks for consumers that have exceeded their `consumer_timeout`, in ms; no line for the file.
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-rabbit channel_tick_interval 500",
+        # And idle schedulers sleep: by default they spin.
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-rabbit channel_tick_interval 500 +sbwt none +sbwtdcpu none",
     }
     return port, environment
 

@@ -28,8 +28,6 @@ TASKS = frozenset(f"effects.{kind}" for kind in EffectKind)
 MAX_BODY_BYTES = 4096  # ours have some 130
 MAX_LABEL_CHARS = 1000
 
-_loads = redis.loads
-
 
 class Gate(Consumer):  # type: ignore[misc]
     """Celery's consumer behind a gate; `worker_consumer` in celeryconfig.py names it."""
@@ -80,11 +78,9 @@ def reduce_message(message: Any) -> None:
     headers = message.headers
     if not isinstance(headers, dict) or headers.get("task") not in list(TASKS):
         raise ValueError("it asks for no task of ours")
-    task_id, effect_id, label = (
-        _uuid(headers.get("id"), "it has no id"),
-        _uuid(_argument(message.body), "its argument is no effect's id"),
-        headers.get("argsrepr"),
-    )
+    task_id = _uuid(headers.get("id"), "it has no id")
+    effect_id = _uuid(_argument(message.body), "its argument is no effect's id")
+    label = headers.get("argsrepr")
     message.headers = {
         "lang": "py",
         "task": headers["task"],
@@ -103,7 +99,7 @@ def read_envelope(raw: str) -> Any:
     kombu would raise, which ends the worker, and the message is gone from the list by then.
     """
     try:
-        envelope = _loads(raw)
+        envelope = json.loads(raw)  # kombu's own would make other types of what a message names
         _check_body(envelope["body"], envelope["properties"].get("body_encoding"))
         {**envelope["headers"], **envelope["properties"]["delivery_info"]}  # that both are mappings
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):

@@ -83,13 +83,14 @@ class Settings(BaseSettings):
     def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        url = urlsplit(value.get_secret_value())
-        if url.scheme not in BROKER_SCHEMES:
-            raise ValueError("must start with redis://, rediss://, amqp:// or amqps://")
         try:
+            url = urlsplit(value.get_secret_value())
             _ = url.port
         except ValueError:
+            # The original's text may quote a part of the URL, and so the password.
             raise ValueError("cannot be read; percent-encode what is special in user and password") from None
+        if url.scheme not in BROKER_SCHEMES:
+            raise ValueError("must start with redis://, rediss://, amqp:// or amqps://")
         split_tls(value.get_secret_value())  # a wrong parameter is named now, not at the first connection
         return value
 

@@ -131,7 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"", lambda: reference.answer_get(parts.path, parts.query, token))
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return  # whoever called was killed in the middle of it
         headers = dict(self.headers.items())
         self._answer(body, lambda: self.server.lms.reference.answer_post(self.path, headers, body))
 

@@ -172,6 +172,7 @@ def _raw() -> list[bytes]:
         {**whole, "properties": {**properties, "body_encoding": "rot13"}},
         {**whole, "properties": {**properties, "body_encoding": {}}},
         {"no": "envelope"},
+        {"__type__": "decimal", "__value__": "x"},
         [],
         PERSONAL,
     ]

@@ -120,6 +120,10 @@ def test_what_is_refused_is_rejected_with_a_line_that_quotes_nothing(
     assert "ada" not in caplog.text
 
 
+def test_what_kombu_would_make_a_number_of_ends_nobody() -> None:
+    assert read_envelope('{"__type__": "decimal", "__value__": "x"}')["headers"] == {}
+
+
 def test_kombus_own_envelope_is_opened_as_ever() -> None:
     raw = {
         "body": base64.b64encode(json.dumps(BODY).encode()).decode(),

@@ -39,6 +39,7 @@ def test_any_driver_suffix_is_accepted(driver: str, monkeypatch: pytest.MonkeyPa
         ("BROKER_URL", "http://u:secret@h", "must start with redis://"),
         ("BROKER_URL", "redis", "must start with redis://"),
         ("BROKER_URL", "redis://:secret/x@h", "cannot be read"),
+        ("BROKER_URL", "amqp://u:p[secret]x@h//", "cannot be read"),
         ("LMS_URL", "ftp://h", "must be log: or start with http://"),
         ("SMTP_URL", "http://u:secret@h", "must be log: or start with smtp://"),
         ("BATCH_SIZE", "0", "greater than or equal to 1"),

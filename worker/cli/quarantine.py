@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "received_at", "code", "size", "detail")
 NO_SUCH_MESSAGE = "no such message"
 MAX_CONTENT_TYPE = 255  # bytes; AMQP carries no more
+MAX_REPLAYED_BYTES = 4 * 1024 * 1024  # of what is larger, only a part may have been kept
 
 # PostgreSQL's bigint; beyond it there is no message.
 MessageId = Annotated[int, typer.Argument(help="The message's id.", metavar="ID", min=1, max=2**63 - 1)]
@@ -98,6 +99,8 @@ def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | 
         message = operators.lock_message(connection, message_id)
         if message is None:
             return NO_SUCH_MESSAGE
+        if len(message.body) > MAX_REPLAYED_BYTES:
+            return f"{len(message.body)} bytes are no command: discard it"
         if message.shard >= publisher.shards:
             return f"its shard {message.shard} does not exist any more: publish its body anew"
         content_type = (message.content_type or CONTENT_TYPE).encode()[:MAX_CONTENT_TYPE]

@@ -101,11 +101,8 @@ def status(as_json: AsJson = False) -> None:
         waiting += _in_hand(settings)
     with reading(settings) as connection:
         document = {
-            "commands": {
-                "queued": waiting,
-                "quarantined": lookups.count_quarantined(connection),
-                "quarantine_discarded": lookups.count_discarded(connection),
-            },
+            "commands": {"queued": waiting, "quarantined": lookups.count_quarantined(connection)},
+            "quarantine_discarded": lookups.count_discarded(connection),
             "effects": lookups.count_effects(connection),
             "oldest_pending_s": lookups.oldest_pending_s(connection),
             "circuits": lookups.open_circuits(connection),

@@ -14,8 +14,9 @@ from worker.commands.handler import Received
 from worker.commands.sources import Message
 from worker.commands.trust import Trust
 
-MAX_HEADERS = 50
-MAX_HEADER_CHARS = 1000
+MAX_HEADERS = 20
+MAX_HEADER_CHARS = 255
+MAX_DETAIL_CHARS = 1000
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """Of a body in quarantine. PostgreSQL takes statements below 1 GiB, in which a byte is two digits or more."""
 
@@ -37,7 +38,7 @@ def decode(message: Message, trust: Trust | None = None) -> Received | Unreadabl
         if len(body) > MAX_KEPT_BYTES:
             detail = f"{detail}; of {len(body)} bytes, only the first {MAX_KEPT_BYTES} are kept"
             body = body[:MAX_KEPT_BYTES]
-        return Unreadable(error.reason, storable(detail), headers, body, moment.at)
+        return Unreadable(error.reason, storable(detail, MAX_DETAIL_CHARS), headers, body, moment.at)
     return Received(command, moment, headers, message.body, command.fingerprint())
 
 
@@ -62,7 +63,10 @@ def storable_headers(message: Message) -> dict[str, Any]:
     stated: Mapping[str, Any] = {name: value for name, value in needed.items() if value}
     others = [(name, value) for name, value in message.headers.items() if name not in stated]
     items = [*stated.items(), *others][:MAX_HEADERS]
-    return {storable(str(name)): storable(_text(value)) for name, value in items}
+    return {
+        storable(str(name), MAX_HEADER_CHARS): storable(_text(value), MAX_HEADER_CHARS)
+        for name, value in items
+    }
 
 
 def _text(value: object) -> str:
@@ -72,6 +76,6 @@ def _text(value: object) -> str:
         return f"a {type(value).__name__} that cannot be shown"
 
 
-def storable(text: str) -> str:
-    """Text without what PostgreSQL cannot store: NUL, and lone surrogates."""
-    return text[:MAX_HEADER_CHARS].encode("utf-8", "replace").decode("utf-8").replace("\x00", "�")
+def storable(text: str, max_chars: int) -> str:
+    """The beginning of a text, without what PostgreSQL cannot store: NUL, and lone surrogates."""
+    return text[:max_chars].encode("utf-8", "replace").decode("utf-8").replace("\x00", "�")

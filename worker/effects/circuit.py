@@ -47,7 +47,7 @@ def _note_failure(
     open_s = failures and circuit_open_s(policy, failures=failures, retry_after_s=error.retry_after_s)
     if open_s:
         circuits.open_for(connection, claim.queue, open_s)
-    await_circuit(connection, claim.id, claim.queue)
+        await_circuit(connection, claim.id, claim.queue)
     return Change.OPENED if failures == CIRCUIT_FAILURES else None
 
 

@@ -30,6 +30,8 @@ RECORD_PAUSE_S = 2.0
 BUSY_S = 1.0
 """How long an effect is put off that finds every slot of its service taken."""
 NEVER_REPORTED = "its worker never reported back"
+LOST_TRIES = 3
+"""So many workers that never reported back are no accident."""
 
 ACTIONS: Mapping[EffectKind, Action] = {
     EffectKind.SET_CREDIT_STATUS: credit.set_status,
@@ -69,7 +71,7 @@ class Runner:
     def _try(self, claim: Claim) -> str:
         payload = Payload(**claim.payload)
         shown = label(claim.kind, payload, claim.number)
-        if claim.follows_lost and claim.retrying_for_s >= self.tools.retry.retry_for_s:
+        if claim.lost_tries >= LOST_TRIES and claim.retrying_for_s >= self.tools.retry.retry_for_s:
             # Most likely it is what ends its workers.
             self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
             raise TryFailedError(f"{shown}: {NEVER_REPORTED}")
@@ -160,4 +162,4 @@ class Runner:
 
 
 def _may_be_recorded_later(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and classify(error) in (Failure.AWAY, Failure.AGAIN, Failure.CONFLICT)
+    return isinstance(error, DBAPIError) and classify(error) not in (Failure.DATA, Failure.OTHER)

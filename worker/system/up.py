@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
@@ -207,6 +208,8 @@ def _variables(settings: Settings) -> dict[str, str]:
 def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, timedelta):
+        return f"{value // timedelta(minutes=1)}m"
     return str(value.absolute() if isinstance(value, Path) else value)
 
 

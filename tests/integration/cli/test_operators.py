@@ -22,6 +22,7 @@ from tests import commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
 from worker.cli import effects as module
+from worker.cli.quarantine import MAX_REPLAYED_BYTES
 
 PATIENCE_S = 60
 
@@ -242,6 +243,14 @@ def test_a_signature_is_replayed_with_its_message(
     newest, oldest = (json.loads(line)["headers"] for line in raw)
     assert oldest == {SIGNATURE_HEADER: "5ec"}
     assert newest == {}
+
+
+def test_what_is_far_too_large_is_not_replayed(cli: CommandLine, record: Record, broker: redis.Redis) -> None:
+    record.quarantine(b"x" * (MAX_REPLAYED_BYTES + 1))
+    ran = cli("quarantine", "replay", 1, "--json")
+    assert (ran.status, ran.json["replayed"]) == (1, 0)
+    assert ran.json["refused"][0]["reason"] == f"{MAX_REPLAYED_BYTES + 1} bytes are no command: discard it"
+    assert [row["id"] for row in cli("quarantine", "list", "--json").lines] == [1]
 
 
 def test_what_the_broker_does_not_take_stays(

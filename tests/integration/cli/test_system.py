@@ -38,7 +38,8 @@ def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: st
     ran = cli("status", "--json")
     assert (ran.status, ran.err) == (0, "")
     assert ran.json == {
-        "commands": {"queued": 0, "quarantined": 0, "quarantine_discarded": 0},
+        "commands": {"queued": 0, "quarantined": 0},
+        "quarantine_discarded": 0,
         "effects": {
             "pending": 0,
             "running": 0,
@@ -71,7 +72,8 @@ def test_the_status(cli: CommandLine, record: Record, with_valkey: str) -> None:
     # When the status is asked for
     ran = cli("status", "--json")
     # Then everything is counted
-    assert ran.json["commands"] == {"queued": 2, "quarantined": 1, "quarantine_discarded": 7}
+    assert ran.json["commands"] == {"queued": 2, "quarantined": 1}
+    assert repr(ran.json["quarantine_discarded"]) == "7"
     assert ran.json["effects"]["pending"] == 1
     assert ran.json["effects"]["failed"] == 1
     assert ran.json["oldest_pending_s"] >= 0

@@ -16,9 +16,11 @@ from redis import Redis
 
 from events.publisher import Publisher
 from events.sharding import queue_name
+from tests.engines import running_valkey
 from tests.rabbit import running_rabbitmq
 from worker.commands.sources import BrokerAwayError, Source, open_source
 from worker.commands.sources.depth import queued
+from worker.embedded.server import free_port
 from worker.errors import ConfigurationError
 
 LIMIT = 10
@@ -190,12 +192,10 @@ def test_a_late_owner_pops_nothing_of_its_successors(valkey_url: str, client: Re
 
 
 def test_an_answer_that_is_an_error_is_told(valkey_url: str, client: Redis) -> None:
-    client.set(QUEUE, "no list")
-    with (
-        open_source(valkey_url, QUEUE, LIMIT) as source,
-        pytest.raises(BrokerAwayError, match="WRONGTYPE"),
-    ):
-        source.take(LIMIT, 0.1)
+    with open_source(valkey_url, QUEUE, LIMIT) as source:
+        client.set(QUEUE, "no list")
+        with pytest.raises(BrokerAwayError, match="WRONGTYPE"):
+            source.take(LIMIT, 0.1)
 
 
 # --- RabbitMQ alone ------------------------------------------------------------------------------------
@@ -300,3 +300,11 @@ def listener(url: str) -> psutil.Process:
             one.laddr.port == port for one in process.net_connections() if one.status == psutil.CONN_LISTEN
         )
     )
+
+
+def test_a_server_that_only_reads_is_refused() -> None:
+    # Given a server that has become a replica: what is committed from there could never be acknowledged
+    with running_valkey() as server, Redis.from_url(server.url) as client:
+        client.replicaof("127.0.0.1", free_port())
+        with pytest.raises(BrokerAwayError, match="read only"):
+            open_source(server.url, queue_name(0), LIMIT)

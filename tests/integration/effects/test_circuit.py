@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, select
 
 from db import circuits
-from db.models import EffectKind
+from db.models import Effect, EffectKind
 from tests import commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench
 from tests.integration.effects.test_relay import FakeDispatcher, owed, running
@@ -437,22 +437,78 @@ def statements(bench: Bench) -> list[str]:
     return seen
 
 
-def test_a_healthy_effect_costs_six_statements_and_nothing_for_the_circuit(
+def test_a_healthy_effect_costs_seven_statements_and_nothing_for_the_circuit(
     bench: Bench, statements: list[str]
 ) -> None:
     [effect_id] = owed(bench)
     runner = bench.runner
     statements.clear()
     runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
-    # claim: the effect, a lost try, the new try; record: the effect, the try, who waits for the target
-    assert [" ".join(one.split()[:3]) for one in statements] == [
-        "UPDATE effects SET",
-        "UPDATE tries SET",
-        "INSERT INTO tries",
-        "UPDATE effects SET",
-        "UPDATE tries SET",
-        "UPDATE effects SET",
+    # claim: the lock, the effect, a lost try, the new try; record: the effect, the try, who waits for the target
+    assert [" ".join(one.split()[:2]).rstrip(",") for one in statements] == [
+        "SELECT effects.id",
+        "UPDATE effects",
+        "UPDATE tries",
+        "INSERT INTO",
+        "UPDATE effects",
+        "UPDATE tries",
+        "UPDATE effects",
     ]
+
+
+def test_a_failure_that_comes_late_does_not_wait_for_the_probes_lease(bench: Bench) -> None:
+    # Given a call that began before the circuit opened, and another one that probes
+    late, *rest = owed(bench, CIRCUIT_FAILURES + 2)
+    claim = bench.claim(late)
+    assert claim
+    fail(bench, *rest[:CIRCUIT_FAILURES])
+    let_probe(bench)
+    assert bench.claim(rest[-1])
+    # When it fails
+    bench.credit.fail_with(DOWN)
+    with pytest.raises(TryFailedError):
+        bench.runner._try(claim)
+    # Then it is due after its own delay
+    assert bench.row(late).due_at < bench.row(rest[-1]).lease_until
+
+
+def test_what_is_blocked_does_not_keep_the_probe_from_the_others(bench: Bench) -> None:
+    # Given a circuit to be probed, and an effect whose worker has died
+    lost, *others = owed(bench, 3)
+    assert bench.claim(lost)
+    bench.apply(c.update("A", "verified", "0"))
+    blocked = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
+    bench.execute("UPDATE effects SET due_at = now() - interval '50s' WHERE id = :id", id=blocked)
+    bench.execute("INSERT INTO circuits VALUES (:queue, 9, now())", queue=CREDIT)
+    bench.expire_leases()
+    # When a newer one on its target is the first to be offered
+    assert offered(bench) == [blocked]
+    assert bench.run(blocked) == "nothing to do"
+    # Then the others get their turn: nobody waits for what will never come
+    assert {offered(bench)[0], offered(bench)[0], offered(bench)[0]} == {lost, *others}
+
+
+def test_a_locked_effect_does_not_keep_the_probe_from_the_others(bench: Bench) -> None:
+    locked, other = opened(bench, more=2)
+    let_probe(bench)
+    with bench.engine.connect() as connection, connection.begin():
+        connection.execute(select(Effect.id).where(Effect.id == locked).with_for_update())
+        assert offered(bench) == [other]
+
+
+def test_who_has_no_target_waits_for_nobody(bench: Bench) -> None:
+    # Given two mails that are under way, and a circuit that is open
+    for exam in ("A", "B", "C"):
+        bench.apply(c.create(exam, taking_as_proctored=True), c.update(exam, "submitted"))
+    first, second, third = bench.ids(EffectKind.SEND_STATUS_EMAIL)
+    assert bench.claim(first)
+    assert bench.claim(second)
+    bench.execute("INSERT INTO circuits VALUES (:queue, 5, now() + interval '1h')", queue=EMAIL)
+    bench.execute("UPDATE effects SET offered_until = now() + interval '9s' WHERE id = :id", id=third)
+    # When the third is looked at
+    assert bench.run(third) == "nothing to do"
+    # Then its offer is taken back, until the circuit lets somebody call
+    assert bench.row(third).offered_until is None
 
 
 def test_the_open_circuits_are_listed(bench: Bench) -> None:

@@ -3,15 +3,17 @@
 import logging
 import re
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from db import effects as store
 from db.effects import Ended
-from db.models import EffectKind
+from db.models import Effect, EffectKind
 from tests import commands as c
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.conftest import claim as take
@@ -22,6 +24,7 @@ from worker.lms.ports import CreditRequirement
 from worker.rules.retry import RetryPolicy
 
 CREDIT = CreditRequirement("42", c.COURSE, "content-A")
+PATIENCE_S = 150
 
 
 def submitted(bench: Bench, *, proctored: bool = False) -> UUID:
@@ -147,17 +150,25 @@ def test_two_workers_that_meet_on_a_target_take_turns(bench: Bench) -> None:
     answers: list[str] = []
     with bench.engine.connect() as connection, connection.begin():
         assert take(connection, older, EffectKind.SET_CREDIT_STATUS)
+        connection.exec_driver_sql(
+            "SET LOCAL idle_in_transaction_session_timeout = 0"
+        )  # the test may be slow
         # When another one takes a newer effect on the same target at that very moment
         bench.apply(c.update("A", "verified"))
         newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
         other = threading.Thread(target=lambda: answers.append(bench.run(newer)))
         other.start()
-        while not waiting_for_a_lock(bench):
-            pass
+        until(lambda: waiting_for_a_lock(bench))
     other.join()
     # Then it waits for the first to end
     assert answers == ["nothing to do"]
     assert bench.row(newer).offered_until == bench.row(older).lease_until
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
 
 
 def waiting_for_a_lock(bench: Bench) -> bool:
@@ -387,10 +398,23 @@ def test_who_ends_an_effect_while_another_begins_to_wait_sets_it_free(bench: Ben
     with bench.engine.connect() as connection, connection.begin():
         assert store.finish_try(connection, claim.id, claim.number)
         # When a newer one is looked at before that is committed
-        other = threading.Thread(target=bench.run, args=(newer,))
-        other.start()
-        while not waiting_for_a_lock(bench):
-            pass
-    other.join()
+        assert bench.run(newer) == "nothing to do"
     # Then it does not wait for what is over
-    assert bench.row(newer).offered_until is None or bench.row(newer).state == "done"
+    assert bench.row(newer).offered_until is None
+    assert bench.run(newer).endswith("done")
+
+
+def test_who_looks_at_an_effect_that_is_locked_judges_nothing_by_what_was(bench: Bench) -> None:
+    # Given an older effect with its row locked, as by a relay that is stopped before it commits
+    older = submitted(bench)
+    with bench.engine.connect() as connection, connection.begin():
+        connection.execute(select(Effect.id).where(Effect.id == older).with_for_update())
+        # When a worker looks at it, and a newer one comes and is done meanwhile
+        assert bench.run(older) == "nothing to do"
+        bench.apply(c.update("A", "verified"))
+        newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
+        assert bench.run(newer).endswith("done")
+    # Then the older one never lands
+    assert bench.run(older) == "nothing to do"
+    assert bench.row(older).state == "superseded"
+    assert [call.key.effect_id for call in bench.credit.calls if call.key] == [newer]

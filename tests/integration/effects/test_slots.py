@@ -14,6 +14,7 @@ from tests import commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench
 from tests.integration.effects.test_relay import owed
 from worker.effects import slots as module
+from worker.effects.runner import LOST_TRIES
 from worker.effects.running import TryFailedError
 from worker.errors import Transient
 from worker.rules.retry import RetryPolicy
@@ -116,8 +117,9 @@ def test_a_try_that_always_ends_its_worker_is_given_up(
     # Given an effect whose workers were never heard of again, for longer than anything is retried
     bench.retry = RetryPolicy(2, 3600, 50)
     [effect_id] = owed(bench)
-    assert bench.claim(effect_id)
-    bench.expire_leases()
+    for _ in range(LOST_TRIES):
+        assert bench.claim(effect_id)
+        bench.expire_leases()
     bench.execute("UPDATE effects SET retrying_since = now() - interval '51s'")
     # When it is looked at again
     with caplog.at_level(logging.INFO), pytest.raises(TryFailedError, match="never reported back"):
@@ -126,7 +128,7 @@ def test_a_try_that_always_ends_its_worker_is_given_up(
     row = bench.row(effect_id)
     assert row.state == "failed"
     assert re.fullmatch(r"its worker never reported back \(retried for \d+ s\)", row.last_error)
-    assert [result for _, result, _ in bench.tries(effect_id)] == ["lost", "failed"]
+    assert [result for _, result, _ in bench.tries(effect_id)] == [*["lost"] * LOST_TRIES, "failed"]
     assert bench.credit.calls == []
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [f"effect {effect_id} (set_credit_status) failed: {row.last_error}"]
@@ -136,6 +138,16 @@ def test_a_lost_try_is_made_again_while_there_is_time(bench: Bench) -> None:
     [effect_id] = owed(bench)
     assert bench.claim(effect_id)
     bench.expire_leases()
+    assert bench.run(effect_id).endswith("try 2: done")
+
+
+def test_one_lost_try_is_no_reason_to_give_up_however_old_it_is(bench: Bench) -> None:
+    # Given a worker that died, and no other one for longer than anything is retried
+    bench.retry = RetryPolicy(2, 3600, 50)
+    [effect_id] = owed(bench)
+    assert bench.claim(effect_id)
+    bench.expire_leases()
+    bench.execute("UPDATE effects SET retrying_since = now() - interval '51s'")
     assert bench.run(effect_id).endswith("try 2: done")
 
 

@@ -22,10 +22,11 @@ from worker.embedded import discovery
 from worker.embedded.discovery import find_engines, resolve
 from worker.embedded.processes import is_alive
 from worker.errors import ConfigurationError
-from worker.settings import Settings
+from worker.settings import Settings, load
 from worker.system.up import System, environment
 
 ROOT = Path(__file__).parents[3]
+PATIENCE_S = 150  # how long anything may take before the test gives up; never how long it should take
 PATIENT = """
 import pathlib, signal, sys, time
 def end(*_):
@@ -91,7 +92,7 @@ class Up:
             return False
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -133,7 +134,7 @@ def test_a_signal_stops_everything_in_order(up: Up, number: signal.Signals) -> N
     assert answers(up)
 
     process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=PATIENCE_S)
 
     assert (process.returncode, errors) == (0, "")
     assert "working" in output
@@ -150,7 +151,7 @@ def test_a_second_signal_does_not_wait(up: Up) -> None:
     time.sleep(1)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 0
     assert up.processes() == []
@@ -162,7 +163,7 @@ def test_whoever_does_not_end_is_killed(up: Up) -> None:
     process = up.start_and_wait()
 
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 0
     assert up.processes() == []
@@ -172,7 +173,7 @@ def test_a_part_that_ends_stops_everything_and_is_named(up: Up) -> None:
     up.procfile(up.patient(), f"while ! test -e {up.folder}/started; do sleep 0.1; done; exit 3")
     process = up.start()
 
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 1
     assert errors == "part1 ended by itself (status 3): the system was stopped\n"
@@ -186,7 +187,7 @@ def test_an_engine_that_dies_stops_everything_and_is_named(up: Up, name: str) ->
     process = up.start_and_wait()
 
     next(one for one in up.processes() if one.name() == name).kill()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 1
     assert errors.endswith(" ended by itself (killed by SIGKILL): the system was stopped\n")
@@ -206,7 +207,7 @@ def test_the_next_up_after_kill_9_keeps_the_data(up: Up) -> None:
     with redis.Redis.from_url(broker_url(up)) as client:
         assert client.get("answer") == b"42"
     second.send_signal(signal.SIGTERM)
-    second.communicate(timeout=30)
+    second.communicate(timeout=PATIENCE_S)
     assert up.processes() == []
 
 
@@ -223,7 +224,7 @@ def test_kill_9_leaves_no_process(up: Up) -> None:
 
     process.kill()
 
-    until(lambda: up.processes() == [], timeout_s=15)
+    until(lambda: up.processes() == [])
     assert find_engines(up.data_dir) is None
     with pytest.raises(
         ConfigurationError, match="no database configured: set INVIGILATOR_DATABASE_URL, or run"
@@ -288,7 +289,7 @@ def test_a_second_up_on_the_same_folder_is_refused(up: Up) -> None:
     process = up.start_and_wait()
 
     second = up.start()
-    _, errors = second.communicate(timeout=30)
+    _, errors = second.communicate(timeout=PATIENCE_S)
 
     assert second.returncode == 1
     assert errors == f"`invigilator up` is already running on {up.data_dir} (process {process.pid})\n"
@@ -302,7 +303,7 @@ def test_it_can_be_stopped_before_it_is_up(up: Up) -> None:
     until(lambda: up.data_dir.exists())
 
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
 
     assert (process.returncode, errors) == (0, "")
     assert not (up.folder / "started").exists()
@@ -316,7 +317,7 @@ def test_no_secret_is_printed_or_on_a_command_line(up: Up) -> None:
     lines = [word for one in up.processes() for word in one.cmdline()]
 
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE_S)
 
     assert not any(secret in line for secret in secrets for line in [*lines, output])
     assert (up.data_dir / "lock").stat().st_mode & 0o077 == 0
@@ -372,6 +373,36 @@ def test_secrets_reach_the_processes_by_their_environment(monkeypatch: pytest.Mo
     assert variables["INVIGILATOR_DATA_DIR"] == str(Path.cwd() / "here")
     assert "INVIGILATOR_POLICIES_FILE" not in variables
     assert int(variables["FLOWER_PORT"]) > 0
+
+
+def test_the_processes_run_with_the_very_same_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Settings(
+        _env_file=None,
+        database_url=SecretStr("postgresql+psycopg2://u:p%40@h:5/x?sslmode=verify-full"),
+        broker_url=SecretStr("rediss://:p%40@h:5/1"),
+        data_dir=tmp_path / "data",
+        lms_url="https://lms.example.org/api",
+        lms_token=SecretStr("token"),
+        smtp_url=SecretStr("smtps://u:p@h"),
+        email_from="Exams <exams@example.org>",
+        policies_file=tmp_path / "policies.toml",
+        command_keys_file=tmp_path / "keys.toml",
+        command_shards=3,
+        batch_size=7,
+        retry_base_s=0.5,
+        lease_s=70,
+        max_calls=3,
+        instructor="off",
+        flower_broker_api=SecretStr("http://guest:pw@mq/api/"),
+        quarantine_max=5,
+        quarantine_max_mb=6,
+        prune_older_than="90d",
+    )
+    for name, value in environment(given).items():
+        monkeypatch.setenv(name, value)
+    assert load() == given
 
 
 def test_what_is_needed_and_missing_is_named(tmp_path: Path) -> None:

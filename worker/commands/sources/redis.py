@@ -18,7 +18,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError
 from redis.retry import Retry
 
-from events.envelope import MAX_BODY_BYTES
 from events.signing import SIGNATURE_HEADER
 from events.tls import split_tls
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
@@ -26,8 +25,8 @@ from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Messag
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu keeps a list for each priority; the first has the highest, and is where messages without one go."""
 
-MAX_ENVELOPE_BYTES = MAX_BODY_BYTES * 4 // 3 + 16 * 1024
-"""A body in base64, and what kombu writes around it."""
+MAX_ENVELOPE_BYTES = MAX_TAKE_BYTES
+"""What is larger is not looked into: no command in it can be small enough."""
 
 SIGNED_MEMBERS = {"payload", "signature"}
 """A signed command where there are no headers: `LPUSH` of a base64 body and its signature."""
@@ -82,7 +81,9 @@ class RedisSource:
         """Connect. Raises `BrokerAwayError`."""
         client = make_client(broker_url, SOCKET_TIMEOUT_S)
         with _broker():
-            client.ping()
+            # Changes nothing, but a server that only reads (a replica) refuses it: a batch from there would be
+            # committed, and never acknowledged.
+            client.ltrim(queue, 0, -1)
         return cls(client, queue)
 
     def take(self, limit: int, wait_s: float) -> Sequence[Message]:
