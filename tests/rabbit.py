@@ -43,6 +43,11 @@ class Rabbit:
         self._server = self._launch([str(PROGRAM)])
         _wait_until_up(self.url, self._server, self._folder / "output")
 
+    def configure(self, line: str) -> None:
+        """Add a line to its rabbitmq.conf, which counts from the next start on."""
+        with (self._folder / "rabbitmq.conf").open("a") as config:
+            config.write(f"{line}\n")
+
     def end(self, how: signal.Signals) -> None:
         """Send a signal that ends it to the whole group, and wait."""
         self._signal(how)

@@ -1,5 +1,6 @@
 """What RabbitMQ may do to a live `consume`: end its connection, its channel, its queue."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_record_of_a_calm_day
 from tests.chaos.points import Crash
 from tests.chaos.proxy import proxying
-from tests.rabbit import running_rabbitmq
+from tests.rabbit import restartable_rabbitmq, running_rabbitmq
 
 QUEUE = queue_name(0)
 BATCH = 5
@@ -118,3 +119,19 @@ def test_a_channel_closed_for_its_consumers_silence(database_url: str, calm_data
         assert REFUSAL.decode() in process.output()
         assert "starting over" in process.output()
         assert_record_of_a_calm_day(stack, calm_database_url)
+
+
+def test_memory_full(database_url: str) -> None:
+    # Given commands in the queue of a broker that then has no memory left for more
+    with restartable_rabbitmq() as rabbit, Stack(database_url, rabbit.url) as stack:
+        bodies = load(50, seed=45)
+        stack.client.publish(bodies)
+        rabbit.end(signal.SIGTERM)
+        rabbit.configure("vm_memory_high_watermark.absolute = 1MB")
+        rabbit.start()
+        # Then publishers are told
+        with Publisher(rabbit.url, source="/full", timeout_s=0.2) as publisher, pytest.raises(PublishError):
+            publisher.upsert_course(course_id="one-more")
+        # And what waits is consumed all the same
+        stack.start("commands")
+        stack.wait_until_handled(len(bodies))
