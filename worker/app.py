@@ -153,10 +153,16 @@ class CeleryDispatcher:
         except Exception as error:
             # A connection that broke does not come back by itself.
             pool.replace(connection)
-            if isinstance(
-                error, (OperationalError, *connection.connection_errors, *connection.channel_errors)
-            ):
-                reason = refused_certificate(error) or type(error).__name__
+            # AttributeError: on Redis, kombu 5.7 sometimes goes on with a channel that it has just closed because
+            # the server went away, and then trips over its own None (seen).
+            away = (
+                OperationalError,
+                AttributeError,
+                *connection.connection_errors,
+                *connection.channel_errors,
+            )
+            if isinstance(error, away):
+                reason = refused_certificate(error) or type(error.__cause__ or error).__name__
                 raise Transient(f"the broker is away: {reason}") from error
             raise
         connection.release()

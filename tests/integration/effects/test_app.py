@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -105,6 +106,24 @@ def test_a_broker_that_is_away_is_transient(celery: Celery) -> None:
         CeleryDispatcher(celery).dispatch([offer])
     with pytest.raises(Transient, match="the broker is away"):
         CeleryDispatcher(celery).queue_length("x")
+
+
+def test_a_channel_that_kombu_has_closed_is_transient(celery: Celery) -> None:
+    # Given kombu going on with a channel that it has closed, as it sometimes does when the server goes away
+    dispatcher = CeleryDispatcher(celery)
+    queue = QUEUES[EffectKind.CASCADE_DECLINE]
+
+    def closed(channel: Any) -> Any:
+        channel.close()
+        return channel.client
+
+    bound = celery.amqp.queues[queue]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(bound), "bind", lambda _, channel: closed(channel))
+        with pytest.raises(Transient, match="the broker is away: AttributeError"):
+            dispatcher.queue_length(queue)
+    # Then the next look has a connection of its own
+    assert dispatcher.queue_length(queue) == 0
 
 
 EFFECT_ID = UUID(int=7)
