@@ -30,3 +30,17 @@ def on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Threads that are started here leave these signals to the main thread.
+
+    A signal to the process may go to any thread that does not block it, and one that another thread gets does not
+    wake a main thread that waits. To a process that was stopped and has just been continued, that happens.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 
-from worker.signals import on_stop_signals
+from worker.signals import on_stop_signals, stop_signals_blocked
 
 Loop = Callable[[threading.Event], None]
 """Runs until the event is set."""
@@ -22,8 +22,9 @@ def run_until_stopped(loops: Mapping[str, Loop]) -> None:
         threading.Thread(target=_run, args=(loop, stopping, ends), name=name) for name, loop in loops.items()
     ]
     with on_stop_signals(lambda: ends.put(None)):
-        for thread in threads:
-            thread.start()
+        with stop_signals_blocked():
+            for thread in threads:
+                thread.start()
         first = ends.get()
         stopping.set()
         for thread in threads:
