@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, any_, func, insert, select, union, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.clock import CLOCK
 from db.models import Attempt, Base, Course, Effect, EffectKind, EffectState, Exam, Learner, Transition, Try
 from db.models.effects import TryResult
 
@@ -115,5 +116,5 @@ def finish_cascades(connection: Connection, effect_ids: Collection[Any]) -> None
     connection.execute(
         update(Try)
         .where(Try.effect_id.in_(effect_ids), Try.result.is_(None))
-        .values(result=TryResult.FOLDED, finished_at=func.clock_timestamp())
+        .values(result=TryResult.FOLDED, finished_at=CLOCK)
     )

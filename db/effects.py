@@ -134,14 +134,15 @@ def offer(connection: Connection, kind: EffectKind, limit: int, ttl_s: float) ->
 
 def offer_oldest(connection: Connection, kinds: Collection[EffectKind], ttl_s: float) -> list[Offer]:
     """Stamp one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
-    ages = [(_due(kind), Effect.due_at) for kind in kinds] + [
-        (_lost(kind), Effect.lease_until) for kind in kinds
+    found = [
+        connection.execute(_oldest(condition, age, 1, age)).first()
+        for kind in kinds
+        for condition, age in ((_due(kind), Effect.due_at), (_lost(kind), Effect.lease_until))
     ]
-    found = [connection.execute(_oldest(condition, age, 1, age)).first() for condition, age in ages]
-    oldest = sorted((row for row in found if row is not None), key=lambda row: row[1])[:1]
-    return _stamp(
-        connection, select(Effect.id).where(Effect.id.in_([row.id for row in oldest])), Effect.due_at, ttl_s
-    )
+    oldest = min((row for row in found if row is not None), key=lambda row: row[1], default=None)
+    if oldest is None:
+        return []
+    return _stamp(connection, select(Effect.id).where(Effect.id == oldest.id), Effect.due_at, ttl_s)
 
 
 def _offer(

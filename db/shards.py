@@ -1,13 +1,13 @@
 """Ownership of shards, fenced by an epoch. Every time is the database's."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Update, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Update, func, insert, or_, select, text, update
 
+from db.clock import CLOCK, in_seconds
 from db.models import Shard
+from events.sharding import MAX_SHARDS
 
-MAX_SHARDS = 1024
 IN_HAND_LOCKS = 491_627_000
 """Any number that is ours. Of the advisory locks from here on, one for each shard, the second key is a number of
 messages."""
@@ -53,14 +53,14 @@ def take(connection: Connection, shard: int, owner: str, lease_s: float) -> Fenc
         select(Shard.shard)
         .where(
             Shard.shard == shard,
-            or_(Shard.lease_until.is_(None), Shard.lease_until < func.clock_timestamp()),
+            or_(Shard.lease_until.is_(None), Shard.lease_until < CLOCK),
         )
         .with_for_update(skip_locked=True)
     )
     epoch = connection.scalar(
         update(Shard)
         .where(Shard.shard.in_(free))
-        .values(owner=owner, epoch=Shard.epoch + 1, lease_until=_lease(lease_s))
+        .values(owner=owner, epoch=Shard.epoch + 1, lease_until=in_seconds(lease_s))
         .returning(Shard.epoch)
     )
     return None if epoch is None else Fence(shard, owner, epoch)
@@ -75,7 +75,7 @@ def renew(connection: Connection, fence: Fence, lease_s: float, in_hand: int = 0
         in_hand: how many messages were taken and not acknowledged. Until the transaction ends, `in_hand` tells
             everybody.
     """
-    renewal = _mine(fence).values(lease_until=_lease(lease_s))
+    renewal = _mine(fence).values(lease_until=in_seconds(lease_s))
     if in_hand:
         # A shared lock, and the number is its key: nobody waits for it, and it is there as soon as it is taken.
         told = func.pg_try_advisory_xact_lock_shared(IN_HAND_LOCKS + fence.shard, in_hand)
@@ -98,7 +98,3 @@ def _mine(fence: Fence) -> Update:
     return update(Shard).where(
         Shard.shard == fence.shard, Shard.epoch == fence.epoch, Shard.owner == fence.owner
     )
-
-
-def _lease(lease_s: float) -> ColumnElement[datetime]:
-    return func.clock_timestamp() + timedelta(seconds=lease_s)

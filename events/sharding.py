@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from events.commands import CommandData
 
+MAX_SHARDS = 1024
+
 
 def queue_name(shard: int) -> str:
     """Return the name of a shard's queue.

@@ -1,6 +1,7 @@
 """Engines for tests: started once for a pytest session, stopped with it, even when it is killed."""
 
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -56,6 +57,12 @@ def starter(start: Callable[[Path, Watch], Server]) -> Iterator[Callable[[Path],
             return server
 
         yield started
+
+
+def end(server: Server, how: signal.Signals) -> None:
+    """Send an engine a signal that ends it, and wait."""
+    server.process.send_signal(how)
+    server.process.wait()
 
 
 def unavailable(reason: str) -> NoReturn:

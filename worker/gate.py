@@ -24,7 +24,7 @@ from worker.effects.kinds import QUEUES
 
 logger = logging.getLogger(__name__)
 
-TASKS = frozenset(f"effects.{kind}" for kind in EffectKind)
+TASKS = [f"effects.{kind}" for kind in EffectKind]  # no set: what is looked up in it may be anything
 MAX_BODY_BYTES = 4096  # ours have some 130
 MAX_LABEL_CHARS = 1000
 
@@ -53,7 +53,7 @@ class Gate(Consumer):  # type: ignore[misc]
     def refuse(self, message: Any, reason: str) -> None:
         """Give a message back as rejected, and say so in one line that quotes nothing of it."""
         stated = (message.delivery_info or {}).get("routing_key")
-        queue = stated if stated in list(QUEUES.values()) else "an effects queue"
+        queue = stated if stated in QUEUES.values() else "an effects queue"
         logger.warning(
             "a message in %s was discarded: %s; the effects are in the database, none is lost", queue, reason
         )
@@ -76,7 +76,7 @@ def reduce_message(message: Any) -> None:
         ValueError: it is none of ours; says why, and quotes nothing.
     """
     headers = message.headers
-    if not isinstance(headers, dict) or headers.get("task") not in list(TASKS):
+    if not isinstance(headers, dict) or headers.get("task") not in TASKS:
         raise ValueError("it asks for no task of ours")
     task_id = _uuid(headers.get("id"), "it has no id")
     effect_id = _uuid(_argument(message.body), "its argument is no effect's id")

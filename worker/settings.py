@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from events.sharding import MAX_SHARDS
 from events.tls import split_tls
 from worker.durations import parse_duration
 from worker.errors import ConfigurationError
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
     email_from: str = "exams@localhost"
     policies_file: Path | None = None
     command_keys_file: Path | None = None
-    command_shards: Annotated[int, Field(ge=1, le=1024)] = 1
+    command_shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 1
     batch_size: Annotated[int, Field(ge=1, le=1_000)] = 100
     retry_base_s: Seconds = 2
     retry_cap_s: Seconds = 3600

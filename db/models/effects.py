@@ -134,7 +134,7 @@ class Try(Base):
 
 
 class Circuit(Base):
-    """A service that fails: while its circuit is open nobody calls it. No row, or no failures: all is well."""
+    """A service that fails: while its circuit is open nobody calls it. No row: all is well."""
 
     __tablename__ = "circuits"
     __table_args__ = (CheckConstraint("failures >= 0", name="failures"),)

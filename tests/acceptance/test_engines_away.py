@@ -4,11 +4,11 @@ import signal
 from pathlib import Path
 
 from db.migrate import upgrade
+from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
-from worker.embedded.server import Server
 
 ENDS = (signal.SIGINT, signal.SIGKILL)
 BATCH = 5
@@ -25,7 +25,7 @@ def test_the_database_goes_and_comes_back(
         for number, end in enumerate(ENDS, 1):
             stack.wait_until_handled(150 * number)
             stack.wait_until(lambda: stack.owed() > 0, "effects to be under way")
-            _end(server, end)
+            engines.end(server, end)
             server = start_postgres(tmp_path)
         stack.settle()
         assert_nothing_lost_or_doubled(stack, calm_database_url)
@@ -40,7 +40,7 @@ def test_the_broker_goes_and_comes_back(
         stack.lms.latency_s = 1.0
         for end in ENDS * 2:
             stack.wait_until(lambda: _in_hand(stack) > 10, "every thread to be busy, with more at hand")
-            _end(server, end)
+            engines.end(server, end)
             server = start_valkey(tmp_path)
         stack.lms.latency_s = 0.0
         stack.settle()
@@ -57,7 +57,7 @@ def test_the_broker_is_away_for_long(
         stack.settle_commands()
         relay = stack.start("relay")
         stack.wait_until(lambda: _offered(stack) > 0, "the relay to be at work")
-        _end(server, signal.SIGKILL)
+        engines.end(server, signal.SIGKILL)
         stack.wait_until(lambda: relay.output().count("the broker is away") > FAILURES, "many failures")
         start_valkey(tmp_path)
         for name in ("effects", "mail"):
@@ -80,8 +80,3 @@ def _work(stack: Stack) -> None:
 
 def _in_hand(stack: Stack) -> int:
     return stack.number("SELECT count(*) FROM effects WHERE state = 'running' AND lease_until > now()")
-
-
-def _end(server: Server, end: signal.Signals) -> None:
-    server.process.send_signal(end)
-    server.process.wait()

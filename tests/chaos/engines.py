@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import psutil
 from redis import Redis
 
-from tests.engines import starter
+from tests import engines
 from tests.rabbit import restartable_rabbitmq
 from worker.embedded import postgres, valkey
 from worker.embedded.server import Server, is_free
@@ -69,8 +69,7 @@ class Embedded:
         self._started(self.url)
 
     def end(self, how: signal.Signals) -> None:
-        self._server.process.send_signal(how)
-        self._server.process.wait()
+        engines.end(self._server, how)
 
     def pause(self) -> None:
         self._signal_all(signal.SIGSTOP)
@@ -88,7 +87,7 @@ class Embedded:
 @contextmanager
 def running_database(folder: Path) -> Iterator[Engine]:
     """PostgreSQL, durable, because it will be killed."""
-    with starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
+    with engines.starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
         yield Embedded(lambda: start(folder))
 
 
@@ -99,7 +98,7 @@ def running_broker(broker: Broker, folder: Path) -> Iterator[Engine]:
         with restartable_rabbitmq() as rabbit:
             yield rabbit
     else:
-        with starter(lambda folder, watch: valkey.start(folder, watch=watch)) as start:
+        with engines.starter(lambda folder, watch: valkey.start(folder, watch=watch)) as start:
             yield Embedded(lambda: start(folder), _write_before_answering)
 
 

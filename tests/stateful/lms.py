@@ -115,8 +115,6 @@ class ModelLms:
     calls: list[Call] = field(default_factory=list)
     applied: dict[Target, list[Call]] = field(default_factory=lambda: defaultdict(list))
     """What has changed a target, in the order in which it did."""
-    dropped: int = 0
-    late_and_older: int = 0
     _newest: dict[Target, int] = field(default_factory=dict)
     _keys: set[UUID] = field(default_factory=set)
 
@@ -180,7 +178,6 @@ class ModelLms:
 
     def _change(self, target: Target, sequence: int, call: Call) -> None:
         if self.honours_sequence and sequence < self._newest.get(target, 0):
-            self.dropped += 1
             return
         self._newest[target] = sequence
         if self.honours_key and call.effect_id in self._keys:
@@ -206,7 +203,6 @@ class ModelLms:
         if any(other.sequence > mine.sequence and other.state != "cancelled" for other in effects.values()):
             assert not self.honours_sequence, "an LMS that honours the sequence drops it"
             assert call.late, "an older value landed after a newer one, in a call that was still awaited"
-            self.late_and_older += 1
 
 
 def raised(answer: Answer) -> BaseException | None:

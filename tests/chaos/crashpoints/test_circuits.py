@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 from db.migrate import upgrade
+from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Stack
 from tests.acceptance.lms import Answer
@@ -35,8 +36,7 @@ def test_the_prober_killed_after_a_restart_of_the_database(
             worker = stack.start(name)
         # Given an open circuit, when the server restarts, then it is still open
         stack.wait_until(lambda: is_open(stack) and states(stack)["running"] == 0, "the circuit to open")
-        server.process.send_signal(signal.SIGQUIT)
-        server.process.wait()
+        engines.end(server, signal.SIGQUIT)
         server = start_postgres(tmp_path)
         assert is_open(stack)
         with holding_calls(stack):

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 from db.migrate import upgrade
+from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Process, Stack
 from tests.acceptance.load import load
@@ -56,8 +57,7 @@ def test_restarted_in_immediate_mode_in_a_batch(
             process = stack.start("commands", crash=Crash(point, "stop", nth=2), BATCH_SIZE=BATCH)
             stack.wait_until_struck(process)
             # When the server ends without a checkpoint, and comes back
-            server.process.send_signal(signal.SIGQUIT)
-            server.process.wait()
+            engines.end(server, signal.SIGQUIT)
             server = start_postgres(tmp_path)
             process.resume()
             assert process.terminate() == 0

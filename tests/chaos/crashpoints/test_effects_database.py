@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from db.migrate import upgrade
+from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Stack
 from tests.acceptance.load import load
@@ -68,8 +69,7 @@ def test_restarted_in_immediate_mode_in_a_call(
         with holding_calls(stack) as go_on:
             worker = stack.start("effects", crash=Crash("each_record", "hold", nth=2), **UNHURRIED)
             stack.wait_until(lambda: posted(stack) == 1, "the call")
-            server.process.send_signal(signal.SIGQUIT)
-            server.process.wait()
+            engines.end(server, signal.SIGQUIT)
             go_on.set()
         stack.wait_until_struck(worker)
         # When it comes back before the worker gives up, then the call was the only one
@@ -81,8 +81,7 @@ def test_restarted_in_immediate_mode_in_a_call(
         worker = stack.start("effects", crash=Crash("before_record", "hold"), **SHORT)
         owe(stack, [update("v", "error")])
         stack.wait_until_struck(worker)
-        server.process.send_signal(signal.SIGQUIT)
-        server.process.wait()
+        engines.end(server, signal.SIGQUIT)
         worker.release()
         stack.wait_until(lambda: "raised unexpected" in worker.output(), "the worker to give up")
         # When the server comes back, then the call is made again, and the LMS can see that

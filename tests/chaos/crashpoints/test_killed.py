@@ -40,12 +40,7 @@ def test_before_the_commit_nothing_of_the_batch_has_happened(
 def test_after_the_commit_what_comes_again_is_recognised(stack: Stack, calm_database_url: str) -> None:
     bodies = load(100, seed=22)
     stack.client.publish(bodies)
-    for nth in PASSINGS:
-        kill_at(stack, "before_acknowledge", nth)
-        stack.wait_until(
-            lambda: stack.client.waiting() > len(bodies) - stack.handled(),
-            "the broker to hold a batch that is committed",
-        )
+    kill_after_commits(stack, "before_acknowledge", len(bodies))
     for name in ("commands", "relay", "effects", "mail"):
         stack.start(name)
     stack.settle()
@@ -77,15 +72,20 @@ def test_with_the_acknowledgement_unsent(
     with Stack(database_url, empty_rabbitmq_url) as stack:
         bodies = load(60, seed=23)
         stack.client.publish(bodies)
-        for nth in PASSINGS:
-            kill_at(stack, "before_basic_ack", nth)
-            stack.wait_until(
-                lambda: stack.client.waiting() > len(bodies) - stack.handled(),
-                "the broker to hold a batch that is committed",
-            )
+        kill_after_commits(stack, "before_basic_ack", len(bodies))
         stack.start("commands", BATCH_SIZE=BATCH)
         stack.settle_commands()
         assert_record_of_a_calm_day(stack, calm_database_url)
+
+
+def kill_after_commits(stack: Stack, point: str, published: int) -> None:
+    """Kill one process after the other there; each leaves a batch with the broker that is committed."""
+    for nth in PASSINGS:
+        kill_at(stack, point, nth)
+        stack.wait_until(
+            lambda: stack.client.waiting() > published - stack.handled(),
+            "the broker to hold a batch that is committed",
+        )
 
 
 def kill_at(stack: Stack, point: str, nth: int, batch: int = BATCH) -> None:

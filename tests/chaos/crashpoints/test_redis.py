@@ -1,6 +1,7 @@
 """What may happen to a Redis server under live processes, and what each costs."""
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +19,12 @@ from events.envelope import parse
 from events.errors import PublishError
 from events.publisher import Publisher
 from events.sharding import queue_name
+from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled, assert_record_of_a_calm_day
 from worker.commands.sources.redis import Place, open_envelope
-from worker.embedded.server import Server
 
 QUEUE = queue_name(0)
 BATCH = 5
@@ -89,7 +90,7 @@ def test_killed_and_wiped_while_commands_are_published(
         with publishing(server.url, bodies, limit=150) as publisher:
             # When the server is killed, publishers are told, and publish the same again
             stack.wait_until_handled(50)
-            _kill(server)
+            engines.end(server, signal.SIGKILL)
             publisher.limit = 250
             stack.wait_until(lambda: publisher.refused > 0, "the publisher to be refused")
             server = start_valkey(tmp_path)
@@ -174,7 +175,7 @@ def test_a_failover_to_the_past(
         process.terminate()
         stack.client.publish(lost)
         # When that copy takes over
-        _kill(server)
+        engines.end(server, signal.SIGKILL)
         shutil.rmtree(folder)
         shutil.copytree(copy, folder)
         server = start_valkey(folder)
@@ -225,8 +226,3 @@ def _refuses(client: Redis) -> bool:
     except ResponseError:
         return True
     return False
-
-
-def _kill(server: Server) -> None:
-    server.process.kill()
-    server.process.wait()

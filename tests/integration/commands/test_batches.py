@@ -16,6 +16,7 @@ from db.inbox import Handled, Unreadable
 from db.models import HandledCommand, QuarantinedMessage, Transition
 from db.shards import Fence
 from events.commands import Command
+from events.sharding import MAX_SHARDS
 from events.vocabulary import QuarantineCode
 from tests import commands as c
 from worker.commands import batches as module
@@ -263,7 +264,7 @@ def test_what_is_in_hand_is_told_of_this_database_and_this_purpose_only(
     others = create_engine(empty_database_url, poolclass=NullPool)
     with engine.begin() as connection, others.begin() as other:
         other.execute(select(func.pg_advisory_xact_lock_shared(shards.IN_HAND_LOCKS, 5)))
-        for key in (shards.IN_HAND_LOCKS - 1, shards.IN_HAND_LOCKS + shards.MAX_SHARDS):
+        for key in (shards.IN_HAND_LOCKS - 1, shards.IN_HAND_LOCKS + MAX_SHARDS):
             connection.execute(select(func.pg_advisory_xact_lock_shared(key, 5)))
         connection.execute(select(func.pg_advisory_xact_lock_shared(shards.IN_HAND_LOCKS << 32)))
         assert shards.in_hand(connection) == {}
