@@ -24,7 +24,6 @@ worker_enable_prefetch_count_reduction = False
 
 # Flower.
 worker_send_task_events = True
-task_send_sent_event = True
 
 # A broker that is away is waited for, however long.
 broker_connection_retry_on_startup = True

@@ -10,6 +10,7 @@ label, or refused.
 import base64
 import json
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
@@ -25,8 +26,10 @@ from worker.effects.kinds import QUEUES
 logger = logging.getLogger(__name__)
 
 TASKS = [f"effects.{kind}" for kind in EffectKind]  # no set: what is looked up in it may be anything
-MAX_BODY_BYTES = 4096  # ours have some 130
+CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
+MAX_BODY_BYTES = 4096  # ours have some 50
 MAX_LABEL_CHARS = 1000
+EVENTS_PERIOD_S = 0.5  # of what Flower is told
 
 
 class Gate(Consumer):  # type: ignore[misc]
@@ -45,6 +48,26 @@ class Gate(Consumer):  # type: ignore[misc]
                 handle(message)
 
         return on_message
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """See Celery: what is called whenever its loop begins, on a new connection."""
+        super().register_with_event_loop(hub)
+        # Never sent by a task's thread, which would read from the socket that the loop reads.
+        self.event_dispatcher.buffer_limit = math.inf
+        hub.call_repeatedly(EVENTS_PERIOD_S, self.send_buffered_events)
+
+    def on_send_event_buffered(self) -> None:
+        """See Celery: what is called with each event of a task. It would send a message for nearly each."""
+
+    def send_buffered_events(self) -> None:
+        """Tell Flower what the tasks did since the last time, in one message."""
+        if self.event_dispatcher:
+            self.event_dispatcher.flush()
+
+    def stop(self) -> None:
+        """See Celery: what is called when the worker ends."""
+        self.send_buffered_events()
+        super().stop()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """See Celery: what is called with a message that kombu could not open."""
@@ -89,8 +112,13 @@ def reduce_message(message: Any) -> None:
         "kwargsrepr": "{}",
     }
     message.properties = {}
-    message.content_type, message.content_encoding = "application/json", "utf-8"
-    message.body = json.dumps([[effect_id], {}, {}]).encode()
+    message.content_type, message.content_encoding = CONTENT_TYPE, CONTENT_ENCODING
+    message.body = body_of(effect_id)
+
+
+def body_of(effect_id: str) -> bytes:
+    """The body of a task's message: Celery's arguments, keywords and embedded options."""
+    return json.dumps([[effect_id], {}, {}]).encode()
 
 
 def read_envelope(raw: str) -> Any:

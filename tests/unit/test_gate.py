@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 from celery.worker.consumer import Consumer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,3 +144,40 @@ def test_nothing_is_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:
     packed, content_type = compression.compress(b"x", "gzip")
     with pytest.raises(ValueError, match="not accepted"):
         compression.decompress(packed, content_type)
+
+
+def test_what_flower_is_told_of_many_tasks_is_one_message() -> None:
+    # Given Celery's consumer behind the gate, and its loop begun
+    repeated: list[Any] = []
+    sent: list[Any] = []
+    consumer = Gate.__new__(Gate)
+    consumer.blueprint = SimpleNamespace(send_all=lambda *_, **__: None, stop=sent.append)
+    with Celery("test", broker="memory://", set_as_current=False) as app, app.connection() as connection:
+        consumer.event_dispatcher = app.events.Dispatcher(
+            connection, buffer_group=["task"], on_send_buffered=consumer.on_send_event_buffered
+        )
+        consumer.event_dispatcher.producer = SimpleNamespace(publish=lambda events, **_: sent.append(events))
+        consumer.register_with_event_loop(
+            SimpleNamespace(call_repeatedly=lambda *call: repeated.append(call))
+        )
+        # When tasks are received, started and done
+        for number in range(300):
+            consumer.event_dispatcher.send("task-received", uuid=str(number))
+        assert sent == []
+        [(_, tell)] = repeated
+        tell()
+        tell()
+        # Then one message tells of them all
+        [events] = sent
+        assert [event["uuid"] for event in events] == [str(number) for number in range(300)]
+        # And nothing is left untold when the worker ends
+        consumer.event_dispatcher.send("task-succeeded", uuid="1")
+        consumer.stop()
+        assert [event["type"] for event in sent[1]] == ["task-succeeded"]
+        assert sent[2] is consumer
+
+
+def test_without_a_connection_nobody_is_told_anything() -> None:
+    consumer = Gate.__new__(Gate)
+    consumer.event_dispatcher = None
+    consumer.send_buffered_events()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -9,9 +10,11 @@ from uuid import UUID
 import pytest
 from celery import Celery
 from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from db.effects import Offer
 from db.models import EffectKind
+from db.offers import Offer
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
 from worker import app as module
@@ -28,6 +31,7 @@ def celery(valkey_url: str) -> Iterator[object]:
     app = Celery("test", set_as_current=False)
     app.config_from_object("celeryconfig")
     app.conf.broker_url = valkey_url
+    app.conf.broker_transport_options = dict(module._REDIS_OPTIONS)
     yield app
     app.close()
 
@@ -96,6 +100,70 @@ def test_an_offer_becomes_a_message_without_personal_data(
     assert json.loads(base64.b64decode(envelope["body"]))[0] == [str(effect_id)]
     for secret in ("user-42", "u42@example.org", "Ada"):
         assert secret not in json.dumps(envelope)
+
+
+def test_an_offer_costs_the_broker_one_message_and_nothing_else(celery: Celery, valkey_url: str) -> None:
+    # Given a dispatcher that has connected
+    dispatcher = CeleryDispatcher(celery)
+    queue = QUEUES[EffectKind.CASCADE_DECLINE]
+    assert dispatcher.queue_length(queue) == 0
+    with Redis.from_url(valkey_url) as client:
+        before = commands(client)
+        # When it looks at the queue and sends offers
+        assert dispatcher.queue_length(queue) == 0
+        dispatcher.dispatch(
+            [Offer(UUID(int=number), EffectKind.CASCADE_DECLINE, PAYLOAD, 0) for number in range(100)]
+        )
+        # Then that is one question, and one message for each offer, all in one reading
+        assert commands(client) - before == Counter(llen=1, multi=1, exec=1, lpush=100)
+        assert client.llen(queue) == 100
+        assert [key for key in client.scan_iter() if not key.startswith(b"_kombu.")] == [queue.encode()]
+
+
+def test_nothing_is_waited_for_between_two_offers(celery: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatcher = CeleryDispatcher(celery)
+    dispatcher.queue_length(QUEUES[EffectKind.CASCADE_DECLINE])
+    executed: list[int] = []
+    execute = Pipeline.execute
+
+    def recorded(self: Pipeline) -> Any:
+        executed.append(len(self))
+        return execute(self)
+
+    monkeypatch.setattr(Pipeline, "execute", recorded)
+    dispatcher.dispatch([Offer(EFFECT_ID, EffectKind.CASCADE_DECLINE, PAYLOAD, 0)] * 100)
+    assert executed == [100]
+
+
+def commands(client: Redis) -> Counter[str]:
+    """How often each command was called, but for those that ask about it."""
+    stats = client.info("commandstats")
+    return Counter({name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}) - Counter(
+        info=10**9
+    )
+
+
+def test_a_broker_that_goes_away_between_looking_and_sending_is_transient(
+    celery: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a dispatcher that has connected
+    dispatcher = CeleryDispatcher(celery)
+    dispatcher.queue_length(QUEUES[EffectKind.CASCADE_DECLINE])
+    # When the broker goes away while it takes the offers
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "execute", raiser(RedisConnectionError("gone")))
+        with pytest.raises(Transient, match="the broker is away: ConnectionError"):
+            dispatcher.dispatch([Offer(EFFECT_ID, EffectKind.CASCADE_DECLINE, PAYLOAD, 0)])
+    # Then the next offers are sent
+    dispatcher.dispatch([Offer(EFFECT_ID, EffectKind.CASCADE_DECLINE, PAYLOAD, 0)])
+    assert dispatcher.queue_length(QUEUES[EffectKind.CASCADE_DECLINE]) == 1
+
+
+def raiser(error: Exception) -> Any:
+    def raises(*_: object, **__: object) -> None:
+        raise error
+
+    return raises
 
 
 def test_a_broker_that_is_away_is_transient(celery: Celery) -> None:
