@@ -31,6 +31,7 @@ from events.vocabulary import IfMissing, Status
 
 _REDIS = ("redis", "rediss")
 _RABBITMQ = ("amqp", "amqps")
+_REDIS_TRANSPORT = "events.redis_transport:Transport"  # by name: who speaks to RabbitMQ does not load it
 _SCHEMES = (*_REDIS, *_RABBITMQ, "memory")  # memory: for tests
 
 # The broker forgets a publisher that has gone away without a word. Nothing serves the heartbeat between two
@@ -350,6 +351,7 @@ def _connection(broker_url: str, timeout_s: float) -> Any:
     try:
         connection = Connection(
             url,
+            transport=_REDIS_TRANSPORT if scheme in _REDIS else None,
             ssl=tls,
             connect_timeout=timeout_s,
             heartbeat=_HEARTBEAT_S,

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import redis
+from kombu.transport import redis as kombu_redis
 
+from events import redis_transport
 from events.envelope import CONTENT_TYPE, parse
 from events.errors import PublishError
 from events.publisher import Publisher
@@ -73,6 +75,42 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(
     # When it publishes again, then the message arrives, after the first
     publisher.publish_raw(b"2", 0)
     assert [base64.b64decode(envelope["body"]) for envelope in envelopes(client, 0)] == [b"1", b"2"]
+
+
+def test_one_client_serves_a_publisher(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a publisher that has connected
+    publisher.publish_raw(b"1", 0)
+    built: list[object] = []
+    build = redis.Redis.__init__
+
+    def recorded(self: redis.Redis, *arguments: Any, **options: Any) -> None:
+        built.append(self)
+        build(self, *arguments, **options)
+
+    monkeypatch.setattr(redis.Redis, "__init__", recorded)
+    # When it publishes more, then nothing is built for that
+    for number in range(10):
+        publisher.publish_raw(b"%d" % number, 0)
+    assert built == []
+    # When its channel has lost its connections, as after a fork, then it has another client
+    publisher._producer.channel._disconnect_pools()
+    for number in range(10):
+        publisher.publish_raw(b"%d" % number, 0)
+    assert len(built) == 1
+
+
+def test_a_command_costs_redis_one_command(client: redis.Redis, publisher: Publisher) -> None:
+    publisher.publish_raw(b"1", 0)
+    client.config_resetstat()
+    for user in range(10):
+        publisher.create_attempt(exam_id=7, user_id=user)
+    calls = {name: stats["calls"] for name, stats in client.info("commandstats").items()}
+    assert calls == {"cmdstat_lpush": 10, "cmdstat_config|resetstat": 1}
+
+
+def test_nobody_elses_kombu_is_touched() -> None:
+    assert issubclass(redis_transport.Channel, kombu_redis.Channel)
+    assert kombu_redis.Transport.Channel is kombu_redis.Channel
 
 
 def test_a_server_that_refuses_to_write_raises(client: redis.Redis, publisher: Publisher) -> None:
