@@ -14,7 +14,9 @@ KEEPALIVES = {
 }
 
 
-def make_engine(database_url: str, *, application_name: str, session_settings: str = "") -> Engine:
+def make_engine(
+    database_url: str, *, application_name: str, session_settings: str = "", pre_ping: bool = True
+) -> Engine:
     """An engine for one process. Nothing connects yet; every thread that asks gets a connection.
 
     Parameters:
@@ -22,12 +24,14 @@ def make_engine(database_url: str, *, application_name: str, session_settings: s
         application_name: what `pg_stat_activity` shows.
         session_settings: libpq options such as `-c lock_timeout=5s`. PgBouncer in transaction mode refuses
             them, so only processes that need a direct connection pass any.
+        pre_ping: ask before each transaction whether the connection is still alive. That costs a round trip, which
+            whoever begins anew at the first error can save.
     """
     return create_engine(
         database_url,
         pool_size=POOL_SIZE,
         max_overflow=-1,
-        pool_pre_ping=True,
+        pool_pre_ping=pre_ping,
         hide_parameters=True,  # they may be names and addresses
         connect_args={
             "application_name": application_name,

@@ -6,9 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, any_, delete, exists, func, insert, or_, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.models import HandledCommand, InboxEntry, QuarantinedMessage, Shard
+from db.models import InboxEntry, QuarantinedMessage, Shard
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 
 Key = tuple[str, str]
@@ -62,31 +61,6 @@ class Unreadable:
     received_at: datetime
 
 
-def register(connection: Connection, arrivals: Sequence[Arrival]) -> dict[Key, int]:
-    """Insert the commands that were never seen, and return their inbox ids; the others are missing.
-
-    Each key comes once. Sorted, because two shards insert the same broadcast commands: in different orders they
-    would deadlock. A key that another transaction is inserting is waited for.
-    """
-    if not arrivals:
-        return {}
-    inserted = connection.execute(
-        upsert(InboxEntry)
-        .on_conflict_do_nothing()
-        .returning(InboxEntry.id, InboxEntry.source, InboxEntry.command_id),
-        [
-            {
-                "source": row.key[0],
-                "command_id": row.key[1],
-                "type": row.type,
-                "fingerprint": row.fingerprint,
-            }
-            for row in sorted(arrivals, key=lambda arrival: arrival.key)
-        ],
-    )
-    return {(source, command_id): inbox_id for inbox_id, source, command_id in inserted}
-
-
 def fingerprints(connection: Connection, keys: Iterable[Key]) -> dict[Key, bytes]:
     """The fingerprints under which commands were first seen."""
     wanted = list(keys)
@@ -97,24 +71,6 @@ def fingerprints(connection: Connection, keys: Iterable[Key]) -> dict[Key, bytes
         select(InboxEntry.source, InboxEntry.command_id, InboxEntry.fingerprint).where(entry.in_(wanted))
     )
     return {(source, command_id): fingerprint for source, command_id, fingerprint in found}
-
-
-def write_outcomes(connection: Connection, outcomes: Sequence[tuple[int, datetime, Handled]]) -> None:
-    """Write the outcome of each command: inbox id, when it was taken up, what became of it."""
-    if outcomes:
-        connection.execute(
-            insert(HandledCommand),
-            [
-                {
-                    "inbox_id": inbox_id,
-                    "outcome": handled.outcome,
-                    "code": handled.code,
-                    "detail": handled.detail,
-                    "handled_at": at,
-                }
-                for inbox_id, at, handled in outcomes
-            ],
-        )
 
 
 def write_quarantine(

@@ -29,6 +29,21 @@ class Fence:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a batch does first about its shard.
+
+    Parameters:
+        lease_s: seconds until somebody else may take it.
+        in_hand: how many messages were taken and not acknowledged. Until the transaction ends, `in_hand` tells
+            everybody.
+    """
+
+    fence: Fence
+    lease_s: float
+    in_hand: int
+
+
 def ensure_shards(connection: Connection, count: int) -> int:
     """Store the number of shards if none is stored yet, and return what is stored."""
     stored = _stored(connection)
@@ -66,20 +81,9 @@ def take(connection: Connection, shard: int, owner: str, lease_s: float) -> Fenc
     return None if epoch is None else Fence(shard, owner, epoch)
 
 
-def renew(connection: Connection, fence: Fence, lease_s: float, in_hand: int = 0) -> bool:
-    """Renew a lease; False when the tenure is over.
-
-    Every batch does this first: the row's lock keeps a later owner out until the batch has committed.
-
-    Parameters:
-        in_hand: how many messages were taken and not acknowledged. Until the transaction ends, `in_hand` tells
-            everybody.
-    """
+def renew(connection: Connection, fence: Fence, lease_s: float) -> bool:
+    """Renew a lease while nothing waits; False when the tenure is over. Every batch does so by itself, first."""
     renewal = _mine(fence).values(lease_until=in_seconds(lease_s))
-    if in_hand:
-        # A shared lock, and the number is its key: nobody waits for it, and it is there as soon as it is taken.
-        told = func.pg_try_advisory_xact_lock_shared(IN_HAND_LOCKS + fence.shard, in_hand)
-        return connection.execute(renewal.returning(told)).one_or_none() is not None
     return connection.execute(renewal).rowcount == 1
 
 

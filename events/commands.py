@@ -152,8 +152,11 @@ class Command:
         # Defaults are left out rather than filled in. It compares the same, and a field that a later release
         # adds does not change the fingerprints that an earlier one has stored.
         data = self.data.model_dump(mode="json", exclude_defaults=True)
-        canonical = json.dumps([self.type, data], sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode("ascii")).digest()
+        return hashlib.sha256(_canonical([self.type, data]).encode("ascii")).digest()
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+"""For ever: fingerprints are stored."""
 
 
 def read_data(model: type[CommandData], fields: Mapping[str, Any]) -> CommandData:

@@ -1,9 +1,15 @@
 """Commands for tests, in few words."""
 
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
+from sqlalchemy import Connection, text
+
+from db import batch
 from db.ids import Stamp, stamp
+from db.inbox import Handled, Unreadable
+from db.shards import Fence, Renewal
 from events.commands import (
     AttemptCreate,
     AttemptRemove,
@@ -15,7 +21,7 @@ from events.commands import (
     LearnerUpsert,
 )
 from events.envelope import render
-from worker.commands.handler import Received
+from worker.commands.handler import Handler, Quarantined, Received
 
 _numbers = count(1)
 
@@ -68,3 +74,41 @@ def update(exam_id: str, to_status: str | None, user_id: str = "42", **other: An
 
 def remove(exam_id: str, user_id: str = "42", **other: Any) -> AttemptRemove:
     return AttemptRemove(exam_id=exam_id, user_id=user_id, **other)
+
+
+def apply(
+    handler: Handler, connection: Connection, commands: Sequence[tuple[Command, Stamp]]
+) -> list[Handled]:
+    """Decide commands and write what follows, without inbox and outcomes."""
+    learners = {one.data.learner_id for one, _ in commands if one.data.learner_id is not None}
+    ledger, outcomes = handler.decide(connection, commands, batch.lock_learners(connection, learners))
+    ledger.write(connection)
+    return outcomes
+
+
+def handle(
+    handler: Handler,
+    connection: Connection,
+    received: Sequence[Received],
+    unreadable: Sequence[Unreadable] = (),
+    shard: int = 0,
+) -> Quarantined:
+    """Handle a batch as the owner of a shard, and leave the shard as it was."""
+    of_shard = {"shard": shard}
+    found = connection.execute(text("SELECT * FROM shards WHERE shard = :shard FOR UPDATE"), of_shard)
+    before = found.mappings().one_or_none()
+    if before is None:
+        connection.execute(text("INSERT INTO shards (shard, epoch) VALUES (:shard, 0)"), of_shard)
+    connection.execute(
+        text("UPDATE shards SET owner = 'tests', lease_until = now(), epoch = -1 WHERE shard = :shard"),
+        of_shard,
+    )
+    quarantined = handler.handle(
+        connection, Renewal(Fence(shard, "tests", -1), 60, len(received)), received, unreadable
+    )
+    if before is None:
+        connection.execute(text("DELETE FROM shards WHERE shard = :shard"), of_shard)
+    else:
+        restore = "owner = :owner, lease_until = :lease_until, epoch = :epoch"
+        connection.execute(text(f"UPDATE shards SET {restore} WHERE shard = :shard"), dict(before))
+    return quarantined

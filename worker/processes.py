@@ -70,7 +70,9 @@ def relay(settings: Settings) -> None:
 
 
 def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: int) -> Loop:
-    engine = database_engine(settings, f"shard {shard}", session_settings=session_settings(settings))
+    engine = database_engine(
+        settings, f"shard {shard}", session_settings=session_settings(settings), pre_ping=False
+    )
 
     def open_shard() -> Source:
         return open_source(broker_url(settings), queue_name(shard), settings.batch_size)

@@ -20,8 +20,10 @@ from worker.settings import Settings
 OFFER_POLLS = 5  # an unanswered offer is made again after so many polls, and after two calls' time at least
 
 
-def database_engine(settings: Settings, name: str, *, session_settings: str = "") -> Engine:
-    """The engine of a process; `name` is what `pg_stat_activity` shows of it.
+def database_engine(
+    settings: Settings, name: str, *, session_settings: str = "", pre_ping: bool = True
+) -> Engine:
+    """The engine of a process; `name` is what `pg_stat_activity` shows of it, the rest as for `make_engine`.
 
     Raises:
         ConfigurationError: no database is configured.
@@ -32,6 +34,7 @@ def database_engine(settings: Settings, name: str, *, session_settings: str = ""
         settings.database_url.get_secret_value(),
         application_name=f"invigilator {name}",
         session_settings=session_settings,
+        pre_ping=pre_ping,
     )
 
 

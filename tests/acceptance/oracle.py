@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from db.ids import stamp
 from events.commands import AttemptUpdateStatus, Command
+from tests import commands as c
 from tests.acceptance.harness import Stack
 from tests.engines import disposed
 from worker.commands.decoding import decode
@@ -54,7 +55,7 @@ def calm_record(database_url: str, bodies: Sequence[bytes]) -> Record:
     with disposed(database_url) as engine:
         for start in range(0, len(received), CALM_BATCH):
             with engine.begin() as connection:
-                handler.handle(connection, 0, received[start : start + CALM_BATCH], [])
+                c.handle(handler, connection, received[start : start + CALM_BATCH])
         with engine.begin() as connection:
             _settle_cascades(handler, connection)
         with engine.connect() as connection:
@@ -65,7 +66,8 @@ def _settle_cascades(handler: Handler, connection: Connection) -> None:
     # A command that is refused changes nothing, but what is owed comes first.
     owed = connection.execute(text(_OWED_CASCADES)).all()
     nudges = [AttemptUpdateStatus(exam_id=row.exam_id, user_id=row.user_id, to_status="none") for row in owed]
-    handler.apply(connection, [(Command("/oracle", str(n), data), stamp()) for n, data in enumerate(nudges)])
+    commands = [(Command("/oracle", str(n), data), stamp()) for n, data in enumerate(nudges)]
+    c.apply(handler, connection, commands)
 
 
 def read_record(connection: Connection) -> Record:

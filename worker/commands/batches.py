@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from db import shards
 from db.errors import Failure, classify, describe
 from db.inbox import Unreadable
-from db.shards import Fence
+from db.shards import Fence, Renewal
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
-from worker.commands.handler import Handler, Received
+from worker.commands.handler import Handler, Received, ShardLostError
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +24,6 @@ COLLISIONS = 5
 """How often a batch that collides with another transaction is run before the tenure ends."""
 FAILURES_IN_A_ROW = 3
 """So many commands that fail one after the other are no accident."""
-
-
-class ShardLostError(InvigilatorError):
-    """Another process has taken the shard; nothing of this batch was committed."""
-
-    code = "shard_lost"
 
 
 class BadReleaseError(InvigilatorError):
@@ -99,10 +93,9 @@ class Batches:
     def _commit_once(self, fence: Fence, items: Sequence[Item]) -> None:
         received = [item for item in items if isinstance(item, Received)]
         unreadable = [item for item in items if isinstance(item, Unreadable)]
+        renewal = Renewal(fence, self.lease_s, self.in_hand)
         with self.engine.begin() as connection:
-            if not shards.renew(connection, fence, self.lease_s, self.in_hand):
-                raise ShardLostError
-            quarantined = self.handler.handle(connection, fence.shard, received, unreadable)
+            quarantined = self.handler.handle(connection, renewal, received, unreadable)
         for message in quarantined.messages:
             logger.warning("a message went to quarantine: %s: %s", message.code, message.detail)
         if quarantined.discarded:

@@ -13,9 +13,9 @@ from db import shards
 from db.errors import brief
 from db.shards import Fence
 from events.sharding import shards_of
-from worker.commands.batches import Batches, Item, ShardLostError
+from worker.commands.batches import Batches, Item
 from worker.commands.decoding import decode
-from worker.commands.handler import Received
+from worker.commands.handler import Received, ShardLostError
 from worker.commands.sources import BrokerAwayError, Source
 from worker.commands.trust import Trust
 

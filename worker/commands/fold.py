@@ -146,12 +146,11 @@ class Fold:
         if decision.outcome is not Outcome.APPLIED:
             return
         self.ledger.change(record, evolve(record.attempt, decision, cause.at), cause)
-        payload = _payload(exam, record.user_id)
         if decision.credit is not None:
             of_credit = _payload(exam, record.user_id, status=decision.credit)
             self._owe_credit(EffectKind.SET_CREDIT_STATUS, record, of_credit, cause)
         if decision.cascade:
-            self.ledger.owe(EffectKind.CASCADE_DECLINE, record, payload, cause)
+            self.ledger.owe(EffectKind.CASCADE_DECLINE, record, _payload(exam, record.user_id), cause)
         if decision.email and mail:
             of_mail = _payload(exam, record.user_id, status=decision.status)
             self.ledger.owe(EffectKind.SEND_STATUS_EMAIL, record, of_mail, cause)

@@ -1,27 +1,28 @@
 """The one writer of attempts: a batch of commands, decided and written in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import inbox
-from db.effects import finish_try
+from db import batch, inbox
 from db.ids import Stamp
 from db.inbox import DEFAULT_BOUNDS, Arrival, Bounds, Handled, Key, Unreadable
+from db.models import TryResult
+from db.shards import Renewal
 from events.commands import (
     AttemptCreate,
     AttemptRemove,
     AttemptUpdateStatus,
     Command,
-    CourseUpsert,
     ExamUpsert,
 )
+from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
 from worker.commands.fold import Fold
-from worker.commands.ledger import Cascade, Cause, Ledger
+from worker.commands.ledger import Cause, Ledger
 from worker.effects.kinds import Payload
 from worker.policies import Policies
 
@@ -56,6 +57,22 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimedCascade:
+    """A cascade, the try for which a worker has claimed it, and what its changes are to be put down to."""
+
+    effect_id: UUID
+    number: int
+    payload: Payload
+    cause: Cause
+
+
+class ShardLostError(InvigilatorError):
+    """Another process has taken the shard; nothing of this batch was committed."""
+
+    code = "shard_lost"
+
+
+@dataclass(frozen=True, slots=True)
 class Handler:
     """What a batch needs to know beside itself."""
 
@@ -66,66 +83,99 @@ class Handler:
     def handle(
         self,
         connection: Connection,
-        shard: int,
+        renewal: Renewal,
         received: Sequence[Received],
         unreadable: Sequence[Unreadable],
     ) -> Quarantined:
-        """Write everything that a batch means, in the caller's transaction.
+        """Write everything that a batch means, in the caller's transaction, which begins with it.
 
         Duplicates change nothing. Returns what went to quarantine.
+
+        Raises:
+            ShardLostError: the tenure is over; nothing was written.
         """
         first: dict[Key, Received] = {}
         for item in received:
             first.setdefault(item.key, item)
-        new = inbox.register(connection, [item.arrival() for item in first.values()])
+        begun = batch.begin(
+            connection,
+            renewal,
+            [item.arrival() for item in first.values()],
+            _learners(item.command for item in first.values()),
+        )
+        if begun is None:
+            raise ShardLostError
+        new = begun.inbox_ids
         known = inbox.fingerprints(connection, first.keys() - new.keys())
         known |= {key: first[key].fingerprint for key in new}
         reused = [_reused(item) for item in received if item.fingerprint != known[item.key]]
         quarantined = [*unreadable, *reused]
-        discarded = inbox.write_quarantine(connection, shard, quarantined, self.bounds)
+        discarded = inbox.write_quarantine(connection, renewal.fence.shard, quarantined, self.bounds)
         fresh = [item for key, item in first.items() if key in new]
-        outcomes = self.apply(connection, [(item.command, item.stamp) for item in fresh])
-        inbox.write_outcomes(
+        ledger, outcomes = self.decide(
+            connection, [(item.command, item.stamp) for item in fresh], begun.learners
+        )
+        ledger.write(
             connection,
-            [(new[item.key], item.stamp.at, handled) for item, handled in zip(fresh, outcomes, strict=True)],
+            [
+                {
+                    "inbox_id": new[item.key],
+                    "outcome": handled.outcome,
+                    "code": handled.code,
+                    "detail": handled.detail,
+                    "handled_at": item.stamp.at,
+                }
+                for item, handled in zip(fresh, outcomes, strict=True)
+            ],
         )
         return Quarantined(quarantined, discarded)
 
-    def apply(self, connection: Connection, commands: Sequence[tuple[Command, Stamp]]) -> list[Handled]:
-        """Decide commands in the order given and write what follows, in the caller's transaction.
+    def decide(
+        self, connection: Connection, commands: Sequence[tuple[Command, Stamp]], learners: Collection[str]
+    ) -> tuple[Ledger, list[Handled]]:
+        """Decide commands in the order given, on what is recorded, in the caller's transaction.
 
-        This, with `settle_cascade`, is the only code that changes an attempt.
+        Returns what is to be written. This and `settle_cascades` are the only code that changes an attempt.
+
+        Parameters:
+            learners: those who are known. They are locked.
         """
-        if not commands:
-            return []
-        ledger = Ledger()
+        ledger = Ledger(set(learners))
         data = [command.data for command, _ in commands]
-        ledger.load(
-            connection,
-            {item.learner_id for item in data if item.learner_id is not None},
-            {i.exam_id for i in data if isinstance(i, AttemptCreate | AttemptUpdateStatus | AttemptRemove)},
-            {item.course_id for item in data if isinstance(item, CourseUpsert | ExamUpsert)},
-        )
+        about = [one for one in data if isinstance(one, AttemptCreate | AttemptUpdateStatus | AttemptRemove)]
+        if about:
+            ledger.load(
+                connection,
+                {one.user_id for one in about},
+                {one.exam_id for one in about},
+                {one.course_id for one in data if isinstance(one, ExamUpsert)},
+            )
         fold = Fold(ledger, self.policies, self.instructor)
-        outcomes = [fold.apply(command, stamp) for command, stamp in commands]
-        ledger.write(connection)
-        return outcomes
+        return ledger, [fold.apply(command, stamp) for command, stamp in commands]
 
-    def settle_cascade(
-        self, connection: Connection, effect_id: UUID, number: int, cascade: Payload, cause: Cause
-    ) -> bool:
-        """Carry out a cascade that a worker has claimed, and mark it done, in the caller's transaction.
+    def settle_cascades(self, connection: Connection, claimed: Sequence[ClaimedCascade]) -> list[bool]:
+        """Carry out cascades that workers have claimed, and mark them done, in the caller's transaction.
 
-        Returns False, having changed nothing, when it is no longer this try's: the handler has folded it in.
+        Returns for each of them whether it was; False, having changed nothing, when it is no longer this try's:
+        the handler has folded it in.
         """
-        ledger = Ledger()
-        ledger.load(connection, {cascade.user_id}, set(), {cascade.course_id})
-        if not finish_try(connection, effect_id, number):
-            return False
+        user_ids = {one.payload.user_id for one in claimed}
+        ledger = Ledger(batch.lock_learners(connection, user_ids))
+        ledger.load(connection, user_ids, set(), {one.payload.course_id for one in claimed})
         fold = Fold(ledger, self.policies, self.instructor)
-        fold.decline_siblings(Cascade(effect_id, cascade, cause.source, cause.command_id), cause)
-        ledger.write(connection)
-        return True
+        causes = {(one.effect_id, one.number): one.cause for one in claimed}
+        settled: set[UUID] = set()
+        for cascade in ledger.owed():
+            if cascade.running is not None and (cause := causes.get((cascade.id, cascade.running))):
+                fold.decline_siblings(cascade, cause)
+                ledger.finish(cascade, cause.at)
+                settled.add(cascade.id)
+        ledger.write(connection, result=TryResult.DONE)
+        return [one.effect_id in settled for one in claimed]
+
+
+def _learners(commands: Iterable[Command]) -> set[str]:
+    return {command.data.learner_id for command in commands if command.data.learner_id is not None}
 
 
 def _reused(item: Received) -> Unreadable:

@@ -1,6 +1,6 @@
 """A batch's working set: what it loaded, what it changed, and how that is written back."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -8,9 +8,21 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import attempts as store
+from db import batch
+from db.batch import Row
 from db.models import Attempt as AttemptTable
-from db.models import Course, EffectKind, EffectState, Exam, Learner
+from db.models import (
+    Base,
+    Course,
+    Effect,
+    EffectKind,
+    EffectState,
+    Exam,
+    HandledCommand,
+    Learner,
+    Transition,
+    TryResult,
+)
 from events.commands import CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
 from worker.effects.kinds import Payload
@@ -62,13 +74,16 @@ class AttemptRecord:
 
 @dataclass(slots=True)
 class Cascade:
-    """A cascade that is owed. `new` is its row while it is not in the database yet."""
+    """A cascade that is owed. `new` is its row while it is not in the database yet; `running` is the number of the
+    try of the worker that has it.
+    """
 
     id: UUID
     payload: Payload
     source: str
     command_id: str
     new: dict[str, Any] | None = None
+    running: int | None = None
 
 
 @dataclass(slots=True)
@@ -83,7 +98,7 @@ class Ledger:
     cascades: dict[tuple[str, str], list[Cascade]] = field(default_factory=dict)
     """Cascades owed, oldest first, by (user, course)."""
 
-    _upserts: dict[type[Course | Exam | Learner], dict[str, CommandData]] = field(
+    _upserts: dict[type[Base], dict[str, CommandData]] = field(
         default_factory=lambda: {Course: {}, Exam: {}, Learner: {}}
     )
     _changed: dict[UUID, AttemptRecord] = field(default_factory=dict)
@@ -98,26 +113,19 @@ class Ledger:
         exam_ids: Collection[str],
         course_ids: Collection[str],
     ) -> None:
-        """Lock the learners and load what belongs to them. The lock comes first, the reading after it."""
-        self.learners = store.lock_learners(connection, user_ids)
-        if exam_ids or course_ids:
-            for row in store.load_exams(connection, exam_ids, course_ids):
-                self.exams[row.exam_id] = ExamRules(
-                    row.exam_id,
-                    row.course_id,
-                    row.content_id,
-                    row.is_proctored,
-                    row.is_practice_exam,
-                    row.is_active,
-                )
-            self.providers = store.load_providers(
-                connection, {exam.course_id for exam in self.exams.values()} | set(course_ids)
-            )
-        if self.learners:
-            for row in store.live_attempts(connection, self.learners):
-                self.attempts.setdefault(row.user_id, {})[row.exam_id] = _record(row)
-            for row in store.owed_cascades(connection, self.learners):
-                self._owe(Cascade(row.id, Payload(**row.payload), row.source, row.command_id))
+        """Read what belongs to learners who are locked. The lock comes first, the reading after it."""
+        found = batch.read(connection, user_ids, exam_ids, course_ids)
+        if not found.learners <= self.learners:
+            # Somebody has added one since the locks were taken.
+            self.learners = batch.lock_learners(connection, user_ids)
+            found = batch.read(connection, user_ids, exam_ids, course_ids)
+        self.exams = {row[0]: ExamRules(*row) for row in found.exams}
+        self.providers = dict(found.providers)
+        for row in found.attempts:
+            record = _record(row)
+            self.attempts.setdefault(record.user_id, {})[record.exam_id] = record
+        for cascade_id, payload, source, command_id, running in found.cascades:
+            self._owe(Cascade(UUID(cascade_id), Payload(**payload), source, command_id, running=running))
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -133,6 +141,10 @@ class Ledger:
     def attempts_by_exam(self, user_id: str) -> dict[str, Attempt]:
         """A learner's live attempts."""
         return {exam_id: record.attempt for exam_id, record in self.attempts.get(user_id, {}).items()}
+
+    def owed(self) -> list[Cascade]:
+        """Every cascade that is owed; those of one learner in one course oldest first."""
+        return [cascade for cascades in self.cascades.values() for cascade in cascades]
 
     # --- changing ------------------------------------------------------------------------------------
 
@@ -192,7 +204,7 @@ class Ledger:
             "attempt_id": record.id,
             "user_id": payload.user_id,
             "target": target,
-            "payload": payload.to_json(),
+            "payload": payload,
             "source": cause.source,
             "command_id": cause.command_id,
             "done_at": None,
@@ -232,25 +244,48 @@ class Ledger:
 
     # --- writing -------------------------------------------------------------------------------------
 
-    def write(self, connection: Connection) -> None:
-        """Write everything, each table in one statement, sorted so that two shards cannot deadlock."""
-        for table, upserts in self._upserts.items():
-            rows = [dict(upserts[key]) for key in sorted(upserts)]
-            store.upsert_rows(connection, table, rows)
-        store.upsert_rows(connection, AttemptTable, [record.row() for record in self._changed.values()])
-        store.insert_transitions(connection, self._transitions)
-        store.insert_effects(connection, self._effects)
-        store.finish_cascades(connection, self._finished)
+    def write(
+        self,
+        connection: Connection,
+        outcomes: Sequence[Row] = (),
+        result: TryResult = TryResult.FOLDED,
+    ) -> None:
+        """Write everything, sorted where two shards could deadlock.
+
+        Parameters:
+            outcomes: of the commands, as rows of their table.
+            result: of the tries of cascades that workers had.
+        """
+        rows: dict[type[Base], Collection[Row]] = {
+            table: [dict(upserts[key]) for key in sorted(upserts)] for table, upserts in self._upserts.items()
+        }
+        rows[AttemptTable] = [record.row() for record in self._changed.values()]
+        rows[Transition] = self._transitions
+        rows[Effect] = self._effects
+        rows[HandledCommand] = outcomes
+        batch.write(connection, rows, self._finished, result)
 
 
-def _record(row: Any) -> AttemptRecord:
+def _record(row: Sequence[Any]) -> AttemptRecord:
+    (
+        attempt_id,
+        exam_id,
+        user_id,
+        status,
+        proctored,
+        sample,
+        external_id,
+        started,
+        completed,
+        owed,
+        version,
+        at,
+    ) = row
     attempt = Attempt(
-        Status(row.status),
-        row.taking_as_proctored,
-        row.is_sample_attempt,
-        row.external_id,
-        row.started_at,
-        row.completed_at,
-        row.credit_owed,
+        Status(status), proctored, sample, external_id, _moment(started), _moment(completed), owed
     )
-    return AttemptRecord(row.id, row.exam_id, row.user_id, attempt, row.version, row.created_at)
+    return AttemptRecord(UUID(attempt_id), exam_id, user_id, attempt, version, datetime.fromisoformat(at))
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -2,8 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from db.models import EffectKind
@@ -33,10 +32,6 @@ class Payload:
     status: str | None = None
     """The credit status, or the attempt's status that the mail is about."""
     requested_by: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The payload as it is stored."""
-        return asdict(self)
 
 
 def credit_target(user_id: str, course_id: str, content_id: str) -> str:

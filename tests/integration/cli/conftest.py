@@ -27,7 +27,7 @@ class Record:
 
     def handle(self, *received: Received) -> None:
         with self.engine.begin() as connection:
-            Handler(Policies(), instructor=True).handle(connection, 0, received, [])
+            c.handle(Handler(Policies(), instructor=True), connection, received)
 
     def quarantine(self, body: bytes, headers: dict[str, Any] | None = None, shard: int = 0) -> None:
         message = Unreadable(

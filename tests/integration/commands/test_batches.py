@@ -1,7 +1,7 @@
 """One batch, one transaction: the fence, collisions, and commands that fail."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,9 +19,11 @@ from events.commands import Command
 from events.sharding import MAX_SHARDS
 from events.vocabulary import QuarantineCode
 from tests import commands as c
+from tests.roundtrips import counted
 from worker.commands import batches as module
-from worker.commands.batches import BadReleaseError, Batches, ShardLostError
-from worker.commands.handler import Handler, Quarantined
+from worker.commands.batches import BadReleaseError, Batches
+from worker.commands.handler import Handler, Quarantined, ShardLostError
+from worker.commands.ledger import Ledger
 from worker.policies import Policies
 
 LEASE_S = 30.0
@@ -35,13 +37,15 @@ class Failing(Handler):
     statements: dict[str, str] = field(default_factory=dict)
     bugs: Sequence[str] = ()
 
-    def apply(self, connection: Connection, commands: Sequence[tuple[Command, Stamp]]) -> list[Handled]:
+    def decide(
+        self, connection: Connection, commands: Sequence[tuple[Command, Stamp]], learners: Collection[str]
+    ) -> tuple[Ledger, list[Handled]]:
         for command, _ in commands:
             if command.id in self.bugs:
                 raise KeyError(ADDRESS)
             if command.id in self.statements:
                 connection.execute(text(self.statements[command.id]))
-        return Handler.apply(self, connection, commands)
+        return Handler.decide(self, connection, commands, learners)
 
 
 @pytest.fixture
@@ -177,7 +181,7 @@ def test_a_bug_quarantines_its_command_and_tells_no_data(
         batches(engine, bugs=["exam-2"]).commit(fence, setup())
     assert outcomes(engine) == 2
     assert quarantined(engine) == [("failed", "failed with KeyError; mend the cause, then replay it")]
-    assert "in apply" in caplog.text
+    assert "in decide" in caplog.text
     assert ADDRESS not in caplog.text
 
 
@@ -234,17 +238,61 @@ def test_the_history_is_gapless_when_a_middle_command_fails(engine: Engine, fenc
         assert [tuple(row) for row in rows] == [(1, "created"), (2, "submitted")]
 
 
+@pytest.mark.parametrize("learners", [1, 40])
+def test_what_a_batch_costs_in_round_trips_however_big_it_is(
+    database_url: str, fence: Fence, learners: int
+) -> None:
+    users = [str(number) for number in range(learners)]
+    setting = [c.course(), c.exam("A"), c.exam("B"), *(c.learner(user) for user in users)]
+    attempts = [c.received(c.create("A", user, taking_as_proctored=True)) for user in users]
+    statuses = [c.received(c.update("A", "submitted", user)) for user in users]
+    declined = [c.received(c.update("A", "declined", user)) for user in users]
+    folded = [c.received(c.create("B", user)) for user in users]
+    renamed = [
+        c.received(c.update("A", "error", user), item.command.id)
+        for user, item in zip(users, statuses, strict=True)
+    ]
+    nonsense = [Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", stamp().at) for _ in users]
+    with counted(database_url, pre_ping=False) as (engine, trips):
+        ours = batches(engine)
+        ours.renew(fence)  # connects
+        trips()
+
+        def cost(items: Sequence[module.Item]) -> int:
+            ours.commit(fence, items)
+            return trips()
+
+        # BEGIN and COMMIT, and between them: begin, write
+        assert cost([c.received(one) for one in setting]) == 4
+        # begin, read, write
+        assert cost(attempts) == 5
+        assert cost(statuses) == 5
+        assert cost(declined) == 5  # and owes cascades
+        assert cost(folded) == 5  # and folds them in
+        # begin, fingerprints
+        assert cost(statuses) == 4
+        # begin, fingerprints, quarantine, its bounds
+        assert cost(renamed) == 6
+        # begin, quarantine, its bounds
+        assert cost(nonsense) == 5
+        # the lease
+        ours.renew(fence)
+        assert trips() == 3
+
+
 @dataclass(frozen=True, slots=True)
 class Looking(Handler):
     """Looks what everybody sees of its batch, and fails when the batch is a whole one."""
 
     seen: list[dict[int, int]] = field(default_factory=list)
 
-    def apply(self, connection: Connection, commands: Sequence[tuple[Command, Stamp]]) -> list[Handled]:
+    def decide(
+        self, connection: Connection, commands: Sequence[tuple[Command, Stamp]], learners: Collection[str]
+    ) -> tuple[Ledger, list[Handled]]:
         self.seen.append(shards.in_hand(connection))
         if len(commands) > 1:
             raise KeyError
-        return Handler.apply(self, connection, commands)
+        return Handler.decide(self, connection, commands, learners)
 
 
 def test_a_batch_tells_how_many_messages_are_in_hand(engine: Engine, fence: Fence) -> None:

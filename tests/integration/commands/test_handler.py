@@ -7,13 +7,26 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import IntegrityError
 
+from db.effects import Wanted, claim
 from db.ids import stamp
 from db.inbox import Handled, Unreadable
-from db.models import Attempt, Effect, HandledCommand, InboxEntry, Learner, QuarantinedMessage, Transition
+from db.models import (
+    Attempt,
+    Effect,
+    EffectKind,
+    HandledCommand,
+    InboxEntry,
+    Learner,
+    QuarantinedMessage,
+    Transition,
+    Try,
+)
 from events.commands import CommandData
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 from tests import commands as c
-from worker.commands.handler import Handler, Quarantined
+from worker.commands.handler import ClaimedCascade, Handler, Quarantined
+from worker.commands.ledger import Cause
+from worker.effects.kinds import Payload
 from worker.policies import Policies
 from worker.rules.policy import PRESETS
 
@@ -39,7 +52,7 @@ def apply(connection: Connection) -> Apply:
     """Applies commands as one batch, on a record with a course, its exams and two learners."""
 
     def run(*data: CommandData, handler: Handler = HANDLER) -> list[Handled]:
-        return handler.apply(connection, [c.stamped(one) for one in data])
+        return c.apply(handler, connection, [c.stamped(one) for one in data])
 
     run(*SETUP)
     return run
@@ -247,17 +260,63 @@ def test_upserts_change_what_is_there(apply: Apply, connection: Connection) -> N
     assert emails == ["new@example.org"]
 
 
+def test_a_learner_who_comes_while_a_batch_waits_for_its_locks_is_known(
+    apply: Apply, connection: Connection
+) -> None:
+    # Given locks that were taken before a learner was there
+    ledger, outcomes = HANDLER.decide(connection, [c.stamped(c.create("A"))], learners=())
+    # Then the reading finds the learner, who is locked before anything is decided
+    assert codes(outcomes) == [(Outcome.APPLIED, None)]
+    assert ledger.learners == {"42"}
+    ledger.write(connection)
+    assert statuses(connection) == {"A": "created"}
+
+
+def test_cascades_are_settled_together(apply: Apply, connection: Connection) -> None:
+    # Given cascades of two learners that workers have, and one that nobody has yet
+    both = ("42", "43")
+    apply(*(c.create("A", user) for user in both), *(c.update("A", "declined", user) for user in both))
+    apply(c.exam("other", course_id="course-2"), c.create("other"), c.update("other", "declined"))
+    owed = connection.execute(
+        select(Effect).where(Effect.kind == EffectKind.CASCADE_DECLINE).order_by(Effect.sequence)
+    ).all()
+    wanted = [Wanted(row.id, EffectKind(row.kind), "queue") for row in owed[:2]]
+    assert len(claim(connection, wanted, 60)) == 2
+    # When both are settled, with one whose try is not the current one
+    moments = [stamp() for _ in owed]
+    claimed = [
+        ClaimedCascade(
+            row.id, 1, Payload(**row.payload), Cause(row.source, row.command_id, m.at, m.ids(), row.id)
+        )
+        for row, m in zip(owed, moments, strict=True)
+    ]
+    assert HANDLER.settle_cascades(connection, claimed) == [True, True, False]
+    # Then their siblings are declined, and nothing else
+    for user in both:
+        assert statuses(connection, user)["B"] == statuses(connection, user)["C"] == "declined"
+    assert statuses(connection)["other"] == "declined"
+    assert "elsewhere" not in statuses(connection)
+    states = connection.scalars(
+        select(Effect.state).where(Effect.kind == EffectKind.CASCADE_DECLINE).order_by(Effect.sequence)
+    ).all()
+    assert states == ["done", "done", "pending"]
+    tries = connection.scalars(select(Try.result)).all()
+    assert tries == ["done", "done"]
+    # and once only
+    assert HANDLER.settle_cascades(connection, claimed) == [False, False, False]
+
+
 def test_an_empty_batch_is_nothing(connection: Connection) -> None:
-    assert HANDLER.apply(connection, []) == []
+    assert c.apply(HANDLER, connection, []) == []
 
 
 def test_duplicates_are_one_command(connection: Connection) -> None:
     # Given a batch that was handled
     first = [c.received(one) for one in [*SETUP, c.create("A")]]
     start = c.received(c.update("A", "started"), "same")
-    HANDLER.handle(connection, 0, [*first, start, start], [])
+    c.handle(HANDLER, connection, [*first, start, start])
     # When it comes again, with something new
-    HANDLER.handle(connection, 0, [*first, start, c.received(c.update("A", "submitted"))], [])
+    c.handle(HANDLER, connection, [*first, start, c.received(c.update("A", "submitted"))])
     # Then each command has one outcome, the first one
     assert connection.execute(select(InboxEntry)).all().__len__() == len(SETUP) + 3
     assert connection.execute(select(HandledCommand)).all().__len__() == len(SETUP) + 3
@@ -267,14 +326,14 @@ def test_duplicates_are_one_command(connection: Connection) -> None:
 @pytest.mark.parametrize("one_batch", [True, False])
 def test_a_reused_id_goes_to_quarantine(connection: Connection, one_batch: bool) -> None:
     # Given a command
-    HANDLER.handle(connection, 0, [c.received(one) for one in [*SETUP, c.create("A")]], [])
+    c.handle(HANDLER, connection, [c.received(one) for one in [*SETUP, c.create("A")]])
     commands = [
         c.received(c.update("A", "started"), "reused"),
         c.received(c.update("A", "verified"), "reused"),
     ]
     # When another one comes with the same id
     batches = [commands] if one_batch else [[command] for command in commands]
-    quarantined = [HANDLER.handle(connection, 3, batch, []) for batch in batches][-1]
+    quarantined = [c.handle(HANDLER, connection, batch, shard=3) for batch in batches][-1]
     # Then it is kept, whole, and changes nothing
     assert [message.code for message in quarantined.messages] == [QuarantineCode.ID_REUSED]
     assert statuses(connection) == {"A": "started"}
@@ -286,7 +345,7 @@ def test_what_is_unreadable_is_kept_whole(connection: Connection) -> None:
     message = Unreadable(
         QuarantineCode.NOT_JSON, "is no JSON", {"content-type": "x"}, b"\x00\xff", stamp().at
     )
-    assert HANDLER.handle(connection, 0, [], [message]) == Quarantined([message], discarded=0)
+    assert c.handle(HANDLER, connection, [], [message]) == Quarantined([message], discarded=0)
     kept = connection.execute(select(QuarantinedMessage.body, QuarantinedMessage.headers)).one()
     assert kept == (b"\x00\xff", {"content-type": "x"})
 
@@ -298,7 +357,7 @@ def test_rolling_back_and_doing_it_again_makes_the_same_ids(engine: Engine) -> N
     for _ in range(2):
         # When their batch is rolled back and run again
         with engine.connect() as connection, connection.begin() as transaction:
-            HANDLER.apply(connection, commands)
+            c.apply(HANDLER, connection, commands)
             ids.append(connection.scalars(select(Effect.id)).all())
             transaction.rollback()
     # Then it is the same batch

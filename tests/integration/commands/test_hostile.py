@@ -2,15 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Connection, Engine, select
 
 from db import shards
 from db.inbox import Unreadable, write_quarantine
@@ -21,6 +20,7 @@ from events.sharding import queue_name
 from tests import commands as c
 from tests import hostile
 from tests.hostile import CORPUS
+from tests.roundtrips import counted
 from tests.unit.events import messages
 from worker.commands import decoding
 from worker.commands.batches import Batches
@@ -101,32 +101,20 @@ def test_the_corpus_waits_whole_or_is_applied_and_the_next_command_too(
     assert not hostile.PROOF.exists()
 
 
-def test_a_batch_of_nonsense_costs_no_more_statements_than_one_of_commands(
-    engine: Engine, fence: Fence
+def test_a_batch_of_nonsense_costs_no_more_round_trips_than_one_of_commands(
+    database_url: str, engine: Engine, fence: Fence
 ) -> None:
-    batches = Batches(engine, Handler(Policies(), instructor=True), 600)
     decoded = [decode(Message(one.body, None)) for one in CORPUS]
     nonsense = [one for one in decoded if isinstance(one, Unreadable)]
-    commands = [c.received(c.exam(str(number))) for number in range(len(nonsense))]
-    with _counted(engine) as of_nonsense:
-        batches.commit(fence, nonsense)
-    with _counted(engine) as of_commands:
+    commands = [c.received(one) for one in (c.exam("A"), c.learner(), c.create("A"))]
+    with counted(database_url, pre_ping=False) as (ours, trips):
+        batches = Batches(ours, Handler(Policies(), instructor=True), 600)
+        batches.renew(fence)  # connects
+        trips()
         batches.commit(fence, commands)
-    assert len(of_nonsense) <= len(of_commands)
-
-
-@contextmanager
-def _counted(engine: Engine) -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+        of_commands = trips()
+        batches.commit(fence, nonsense)
+        assert trips() <= of_commands
 
 
 # --- sizes -----------------------------------------------------------------------------------------------

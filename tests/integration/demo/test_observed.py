@@ -12,6 +12,7 @@ from db.inbox import Unreadable
 from db.models import Effect, EffectKind
 from events.commands import Command
 from events.envelope import render
+from tests import commands as c
 from tests import engines
 from tests.unit.demo.sessions import START
 from worker.commands.decoding import decode
@@ -82,7 +83,7 @@ def handle(engine: Engine, handler: Handler, session: Session) -> None:
         received = [item for item in items if isinstance(item, Received)]
         unreadable = [item for item in items if isinstance(item, Unreadable)]
         with engine.begin() as connection:
-            handler.handle(connection, 0, received, unreadable)
+            c.handle(handler, connection, received, unreadable)
 
 
 def run_effects(engine: Engine, runner: Runner) -> None:

@@ -27,7 +27,7 @@ def owe(engine: Engine, source: str) -> None:
     ]
     named = [(Command(source, one.id, one.data), stamp) for one, stamp in map(c.stamped, data)]
     with engine.begin() as connection:
-        Handler(Policies(), instructor=True).apply(connection, named)
+        c.apply(Handler(Policies(), instructor=True), connection, named)
 
 
 def test_an_empty_database_is_migrated_and_fine(empty_database_url: str) -> None:
