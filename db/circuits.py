@@ -8,7 +8,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     ScalarSelect,
-    bindparam,
     delete,
     exists,
     func,
@@ -25,23 +24,19 @@ from db.models import Circuit
 # --- conditions for the statements on effects ------------------------------------------------------------
 
 
-def is_open() -> ColumnElement[bool]:
-    """Whether nobody may call the service of the parameter `queue` now."""
-    return exists().where(_of_parameter(), Circuit.open_until > NOW)
+def is_open(queue: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether nobody may call the service of a queue now."""
+    return exists().where(Circuit.queue == queue, Circuit.open_until > NOW)
 
 
-def has_opened() -> ColumnElement[bool]:
-    """Whether the circuit of the parameter `queue` is open, or may be probed."""
-    return exists().where(_of_parameter(), Circuit.open_until.is_not(None))
+def has_opened(queue: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the circuit of a queue is open, or may be probed."""
+    return exists().where(Circuit.queue == queue, Circuit.open_until.is_not(None))
 
 
 def troubled() -> ScalarSelect[list[str] | None]:
     """The queues of the services that have failed since their last answer, if there are any."""
     return select(func.array_agg(Circuit.queue)).scalar_subquery()
-
-
-def _of_parameter() -> ColumnElement[bool]:
-    return Circuit.queue == bindparam("queue")
 
 
 # --- changes ---------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""The life of an effect in the database: offer, claim, record. Each change of state is one guarded UPDATE.
+"""The life of an effect in the database: claim and record. Each change of state is one guarded UPDATE.
 
 Every time is the database's clock, so that the clocks of the workers do not matter.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -13,22 +13,28 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Double,
+    Integer,
     Interval,
-    ScalarSelect,
+    Row,
     Select,
+    Text,
+    Update,
+    Uuid,
     and_,
+    any_,
     bindparam,
     case,
+    column,
     exists,
     func,
     insert,
-    literal,
     or_,
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from db import circuits
 from db.attempts import notify
@@ -39,13 +45,13 @@ from db.models.effects import TRY_SEQUENCE
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """An effect that a worker should look at."""
+class Wanted:
+    """An effect that a worker would run."""
 
     id: UUID
     kind: EffectKind
-    payload: dict[str, Any]
-    tries: int
+    queue: str
+    """Names the circuit of the service that it calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,204 +80,122 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """How a try has ended. With `delay_s`, the effect is due again in so many seconds."""
+
+    effect_id: UUID
+    number: int
+    result: TryResult
+    error: str | None = None
+    delay_s: float | None = None
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """Which try."""
+        return self.effect_id, self.number
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A try whose end is recorded."""
 
-    troubled: Collection[str]
-    """The queues of the services that have failed since their last answer."""
+    troubled: set[str]
+    """The queues of the services that have failed since their last answer. Shared by those that end together."""
 
 
 class ProbeTakenError(Exception):
     """The circuit is open, and it is somebody else's call that probes the service."""
 
 
-# --- offer ---------------------------------------------------------------------------------------------
-
-
-def kinds_to_offer(connection: Connection) -> list[EffectKind]:
-    """The kinds of which an effect is due, or was lost by its worker, and is not offered."""
-    answers = connection.execute(_kinds_to_offer_statement()).one()
-    return [kind for kind, found in zip(EffectKind, answers, strict=True) if found]
-
-
-@cache
-def _kinds_to_offer_statement() -> Select[*tuple[Any, ...]]:
-    # ORDER BY and LIMIT for the planner's sake: from EXISTS alone it would expect to find one row soon by
-    # reading the table, whose pending rows may all be due next week.
-    return select(
-        *(
-            func.coalesce(_any(_due(kind), Effect.due_at), _any(_lost(kind), Effect.lease_until))
-            for kind in EffectKind
-        )
-    )
-
-
-def _any(condition: ColumnElement[bool], age: Any) -> ScalarSelect[int]:
-    return select(literal(1)).where(condition, _unoffered()).order_by(age).limit(1).scalar_subquery()
-
-
-def outstanding_offers(connection: Connection) -> dict[EffectKind, int]:
-    """How many offers of each kind no worker has answered yet."""
-    counts = connection.execute(
-        select(Effect.kind, func.count())
-        .where(Effect.state == EffectState.PENDING, Effect.offered_until > NOW)
-        .group_by(Effect.kind)
-    )
-    return {EffectKind(kind): count for kind, count in counts}
-
-
-def offer(connection: Connection, kind: EffectKind, limit: int, ttl_s: float) -> list[Offer]:
-    """Stamp effects of a kind as offered: those that a worker lost, then those that are due, oldest first.
-
-    Parameters:
-        kind: the kind of effect.
-        limit: how many at most.
-        ttl_s: seconds until an unanswered offer is made again.
-    """
-    lost = _offer(connection, _lost(kind), Effect.lease_until, limit, ttl_s)
-    return lost + _offer(connection, _due(kind), Effect.due_at, limit - len(lost), ttl_s)
-
-
-def offer_oldest(connection: Connection, kinds: Collection[EffectKind], ttl_s: float) -> list[Offer]:
-    """Stamp one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
-    found = [
-        connection.execute(_oldest(condition, age, 1, age)).first()
-        for kind in kinds
-        for condition, age in ((_due(kind), Effect.due_at), (_lost(kind), Effect.lease_until))
-    ]
-    oldest = min((row for row in found if row is not None), key=lambda row: row[1], default=None)
-    if oldest is None:
-        return []
-    return _stamp(connection, select(Effect.id).where(Effect.id == oldest.id), Effect.due_at, ttl_s)
-
-
-def _offer(
-    connection: Connection, condition: ColumnElement[bool], age: Any, limit: int, ttl_s: float
-) -> list[Offer]:
-    return _stamp(connection, _oldest(condition, age, limit), age, ttl_s)
-
-
-def _oldest(condition: ColumnElement[bool], age: Any, limit: int, *columns: Any) -> Select[*tuple[Any, ...]]:
-    return (
-        select(Effect.id, *columns)
-        .where(condition, _unoffered())
-        .order_by(age)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-
-
-def _stamp(connection: Connection, chosen: Select[UUID], age: Any, ttl_s: float) -> list[Offer]:
-    offered = connection.execute(
-        update(Effect)
-        .where(Effect.id.in_(chosen))
-        .values(offered_until=in_seconds(ttl_s))
-        .returning(
-            Effect.id, Effect.kind, Effect.payload, Effect.tries, age, Effect.sequence, limit_idleness()
-        )
-    ).all()
-    # RETURNING keeps no order.
-    return [
-        Offer(row[0], EffectKind(row[1]), row[2], row[3])
-        for row in sorted(offered, key=lambda row: (row[4], row[5]))
-    ]
-
-
-def _due(kind: EffectKind) -> ColumnElement[bool]:
-    return and_(Effect.state == EffectState.PENDING, Effect.kind == kind, Effect.due_at <= NOW)
-
-
-def _lost(kind: EffectKind) -> ColumnElement[bool]:
-    return and_(Effect.state == EffectState.RUNNING, Effect.kind == kind, Effect.lease_until < NOW)
-
-
-def _unoffered() -> ColumnElement[bool]:
-    return or_(Effect.offered_until.is_(None), Effect.offered_until <= NOW)
-
-
-def withdraw_offers(connection: Connection, effect_ids: Collection[UUID]) -> None:
-    """Take back offers that never reached the broker, so that they are made again at once."""
-    # Locked in one order: a worker that records a result locks two effects of one target, too.
-    mine = (
-        select(Effect.id, limit_idleness())
-        .where(Effect.id.in_(effect_ids))
-        .order_by(Effect.sequence)
-        .with_for_update()
-    )
-    locked = connection.scalars(mine).all()
-    connection.execute(update(Effect).where(Effect.id.in_(locked)).values(offered_until=None))
-
-
 # --- claim ---------------------------------------------------------------------------------------------
 
 
-def claim(
-    connection: Connection, effect_id: UUID, kind: EffectKind, queue: str, lease_s: float
-) -> Claim | None:
-    """Take a due effect of a kind for one try, or None when there is nothing to do.
+def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> dict[UUID, Claim]:
+    """Take due effects for one try each; those with nothing to do are missing.
 
     An effect with a newer one on its target becomes `superseded` instead. One whose target is being changed
     by another waits for it, and one whose circuit is open waits for that.
 
     Parameters:
-        effect_id: the effect.
-        kind: its kind.
-        queue: names the circuit of the service that it calls.
-        lease_s: seconds until another worker may take it, or probe the service.
+        wanted: the effects, each once.
+        lease_s: seconds until another worker may take one, or probe the service.
 
     Raises:
-        ProbeTakenError: somebody else probes the service; roll back.
+        ProbeTakenError: somebody else probes a service; roll back.
         sqlalchemy.exc.IntegrityError: another worker took an effect on the same target at this very moment.
     """
-    values = {
-        "effect_id": effect_id,
-        "effect_kind": kind,
-        "queue": queue,
-        "lease": timedelta(seconds=lease_s),
-    }
-    if not _lock_claimable(connection, effect_id):
-        return None
-    row = connection.execute(_claim_statement(), values).one_or_none()
-    if row is None:
-        _wait_locked(connection, effect_id)
-        return None
-    lost_tries = _close_lost_try(connection, effect_id)
-    state, sequence, payload, source, command_id, number, unforgiven, retrying_for, probe = row
-    if state == EffectState.SUPERSEDED:
-        if probe:
-            notify(connection)  # it was to probe the service, and now the next one may
-        return None
-    connection.execute(insert(Try).values(effect_id=effect_id, number=number, started_at=CLOCK))
-    if probe and not circuits.begin_probe(connection, queue, lease_s):
-        raise ProbeTakenError
+    locked = _lock_claimable(connection, [one.id for one in wanted])
+    if not locked:
+        return {}
+    chosen = [one for one in wanted if one.id in locked]
+    rows = connection.execute(
+        _claim_statement(),
+        {
+            "effect_ids": [one.id for one in chosen],
+            "kinds": [one.kind.value for one in chosen],
+            "queues": [one.queue for one in chosen],
+            "lease": timedelta(seconds=lease_s),
+        },
+    ).all()
+    if left := locked.difference(row.id for row in rows):
+        _wait_locked(connection, left)
+    begun = [row for row in rows if row.state == EffectState.RUNNING]
+    for row in sorted(begun, key=lambda row: str(row.queue)):  # all lock circuits in one order
+        if row.probe and not circuits.begin_probe(connection, row.queue, lease_s):
+            raise ProbeTakenError
+    if any(row.probe for row in rows if row.state == EffectState.SUPERSEDED):
+        notify(connection)  # it was to probe the service, and now the next one may
+    return {row.id: _claim(row) for row in begun}
+
+
+def _claim(row: Row[Any]) -> Claim:
     return Claim(
-        id=effect_id,
-        kind=kind,
-        sequence=sequence,
-        payload=payload,
-        source=source,
-        command_id=command_id,
-        number=number,
-        unforgiven=unforgiven,
-        retrying_for_s=float(retrying_for),
-        lost_tries=lost_tries,
-        queue=queue,
-        probe=probe,
+        id=row.id,
+        kind=EffectKind(row.kind),
+        sequence=row.try_sequence,
+        payload=row.payload,
+        source=row.source,
+        command_id=row.command_id,
+        number=row.number,
+        unforgiven=row.unforgiven,
+        retrying_for_s=float(row.retrying_for_s),
+        lost_tries=row.lost_tries,
+        queue=row.queue,
+        probe=row.probe,
     )
 
 
 @cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
-def _claim_statement() -> ReturningUpdate[Any]:
-    overtaken = exists().where(overtakes(aliased(Effect)))
-    return (
-        update(Effect)
-        .where(
-            Effect.id == bindparam("effect_id"),
-            Effect.kind == bindparam("effect_kind"),
-            _claimable(),
-            or_(overtaken, ~_blocked()),
-            ~circuits.is_open(),
+def _claim_statement() -> Select[*tuple[Any, ...]]:
+    wanted = (
+        func.unnest(
+            bindparam("effect_ids", type_=ARRAY(Uuid)),
+            bindparam("kinds", type_=ARRAY(Text)),
+            bindparam("queues", type_=ARRAY(Text)),
         )
+        .table_valued(column("id", Uuid), column("kind", Text), column("queue", Text))
+        .render_derived(name="wanted")
+    )
+    # Looked at once for each effect: in the UPDATE's values it would be looked at once for each column.
+    seen = (
+        select(
+            wanted,
+            exists().where(overtakes(aliased(Effect))).label("overtaken"),
+            _blocked().label("blocked"),
+            circuits.has_opened(wanted.c.queue).label("probe"),
+        )
+        .where(
+            Effect.id == wanted.c.id,
+            Effect.kind == wanted.c.kind,
+            _claimable(),
+            ~circuits.is_open(wanted.c.queue),
+        )
+        .cte("seen")
+    )
+    overtaken = seen.c.overtaken
+    claimed = (
+        update(Effect)
+        .where(Effect.id == seen.c.id, or_(overtaken, ~seen.c.blocked))
         .values(
             state=case((overtaken, EffectState.SUPERSEDED.value), else_=EffectState.RUNNING.value),
             lease_until=case((overtaken, None), else_=CLOCK + bindparam("lease", type_=Interval)),
@@ -281,17 +205,44 @@ def _claim_statement() -> ReturningUpdate[Any]:
             offered_until=None,
         )
         .returning(
+            Effect.id,
+            Effect.kind,
             Effect.state,
-            TRY_SEQUENCE.next_value(),
+            TRY_SEQUENCE.next_value().label("try_sequence"),
             Effect.payload,
             Effect.source,
             Effect.command_id,
-            Effect.tries,
-            Effect.tries - Effect.tries_forgiven,
-            func.extract("epoch", NOW - Effect.retrying_since),
-            circuits.has_opened(),
+            Effect.tries.label("number"),
+            (Effect.tries - Effect.tries_forgiven).label("unforgiven"),
+            func.extract("epoch", NOW - Effect.retrying_since).label("retrying_for_s"),
+            seen.c.queue,
+            seen.c.probe,
         )
+        .cte("claimed")
     )
+    lost = (
+        update(Try)
+        .where(Try.effect_id == claimed.c.id, Try.result.is_(None))
+        .values(result=TryResult.LOST, finished_at=CLOCK, error="its worker did not report back in time")
+        .returning(Try.effect_id)
+        .cte("lost")
+    )
+    begun = (
+        insert(Try)
+        .from_select(
+            ["effect_id", "number", "started_at"],
+            select(claimed.c.id, claimed.c.number, CLOCK).where(claimed.c.state == EffectState.RUNNING),
+        )
+        .cte("begun")
+    )
+    # This statement sees the tries as they were before it: the one that it has just closed is not among them.
+    earlier = (
+        select(func.count() + 1)
+        .where(Try.effect_id == claimed.c.id, Try.result == TryResult.LOST)
+        .scalar_subquery()
+    )
+    lost_tries = case((claimed.c.id.in_(select(lost.c.effect_id)), earlier), else_=0)
+    return select(claimed, lost_tries.label("lost_tries")).add_cte(begun)
 
 
 def _claimable() -> ColumnElement[bool]:
@@ -307,27 +258,27 @@ def wait(connection: Connection, effect_id: UUID) -> None:
     While another one runs on its target, that is when the lease of that one ends; it is set free before, when
     the other reports back. While its circuit is open the relay offers nothing.
     """
-    if _lock_claimable(connection, effect_id):
-        _wait_locked(connection, effect_id)
+    _wait_locked(connection, _lock_claimable(connection, [effect_id]))
 
 
-def _lock_claimable(connection: Connection, effect_id: UUID) -> bool:
-    """Lock an effect that is due and free. False when it is not, or somebody else has it locked.
+def _lock_claimable(connection: Connection, effect_ids: Collection[UUID]) -> set[UUID]:
+    """Lock those effects that are due and free, and that nobody else has locked.
 
-    The lock first, the look at its target after it, in a statement of its own: one that waits for the lock would
+    The lock first, the look at the target after it, in a statement of its own: one that waits for the lock would
     see the target as it was before. So nobody is waited for. The offer is made again when it expires, and who
     ends another effect on the target at this moment sets this one free.
     """
-    return connection.execute(_lock_statement(), {"effect_id": effect_id}).first() is not None
+    return set(connection.scalars(_lock_statement(), {"effect_ids": list(effect_ids)}))
 
 
 @cache
 def _lock_statement() -> Select[*tuple[Any, ...]]:
-    claimable = select(Effect.id, limit_idleness()).where(Effect.id == bindparam("effect_id"), _claimable())
+    wanted = any_(bindparam("effect_ids", type_=ARRAY(Uuid)))
+    claimable = select(Effect.id, limit_idleness()).where(Effect.id == wanted, _claimable())
     return claimable.with_for_update(skip_locked=True)
 
 
-def _wait_locked(connection: Connection, effect_id: UUID) -> None:
+def _wait_locked(connection: Connection, effect_ids: Collection[UUID]) -> None:
     other = aliased(Effect)
     busy_until = (
         # Not before its own offer expires, even if that lease has ended: first somebody else gets an offer.
@@ -335,7 +286,7 @@ def _wait_locked(connection: Connection, effect_id: UUID) -> None:
         .where(other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id)
         .scalar_subquery()
     )
-    connection.execute(update(Effect).where(Effect.id == effect_id).values(offered_until=busy_until))
+    connection.execute(update(Effect).where(Effect.id.in_(effect_ids)).values(offered_until=busy_until))
 
 
 def put_off(connection: Connection, effect_id: UUID, seconds: float) -> None:
@@ -364,68 +315,85 @@ def _blocked() -> ColumnElement[bool]:
     )
 
 
-def _close_lost_try(connection: Connection, effect_id: UUID) -> int:
-    closed = connection.execute(
-        update(Try)
-        .where(Try.effect_id == effect_id, Try.result.is_(None))
-        .values(result=TryResult.LOST, finished_at=CLOCK, error="its worker did not report back in time")
-    )
-    if not closed.rowcount:
-        return 0
-    lost = select(func.count()).where(Try.effect_id == effect_id, Try.result == TryResult.LOST)
-    return connection.scalar(lost) or 0
-
-
 # --- record --------------------------------------------------------------------------------------------
 
 
-def finish_try(connection: Connection, effect_id: UUID, number: int) -> Ended | None:
-    """The try has succeeded. None, changing nothing, when it is no longer the effect's current try."""
-    return _end_try(
-        connection, effect_id, number, TryResult.DONE, None, state=EffectState.DONE, done_at=CLOCK
+def end_tries(connection: Connection, ends: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
+    """Record how tries have ended. For those that are no longer their effects' current tries nothing changes.
+
+    Returns the others, by effect and number.
+    """
+    rows = connection.execute(
+        _end_statement(),
+        {
+            "effect_ids": [end.effect_id for end in ends],
+            "numbers": [end.number for end in ends],
+            "results": [end.result.value for end in ends],
+            "errors": [end.error for end in ends],
+            "delays": [end.delay_s for end in ends],
+        },
+    ).all()
+    targets = [row.target for row in rows if row.target is not None]
+    if targets:
+        _free_targets(connection, targets)
+    troubled = {queue for row in rows for queue in row.troubled or ()}
+    return {(row.id, row.number): Ended(troubled) for row in rows}
+
+
+_STATE_AFTER = {
+    TryResult.DONE: EffectState.DONE,
+    TryResult.RETRY: EffectState.PENDING,
+    TryResult.FAILED: EffectState.FAILED,
+}
+
+
+@cache
+def _end_statement() -> Select[*tuple[Any, ...]]:
+    end = (
+        func.unnest(
+            bindparam("effect_ids", type_=ARRAY(Uuid)),
+            bindparam("numbers", type_=ARRAY(Integer)),
+            bindparam("results", type_=ARRAY(Text)),
+            bindparam("errors", type_=ARRAY(Text)),
+            bindparam("delays", type_=ARRAY(Double)),
+        )
+        .table_valued(
+            column("id", Uuid),
+            column("number", Integer),
+            column("result", Text),
+            column("error", Text),
+            column("delay_s", Double),
+        )
+        .render_derived(name="an_end")
     )
-
-
-def reschedule_try(
-    connection: Connection, effect_id: UUID, number: int, error: str, delay_s: float
-) -> Ended | None:
-    """The try has failed and will be made again in `delay_s` seconds. None as with `finish_try`."""
-    return _end_try(
-        connection,
-        effect_id,
-        number,
-        TryResult.RETRY,
-        error,
-        state=EffectState.PENDING,
-        due_at=in_seconds(delay_s),
-    )
-
-
-def fail_try(connection: Connection, effect_id: UUID, number: int, error: str) -> Ended | None:
-    """The try has failed for good, until a person says otherwise. None as with `finish_try`."""
-    return _end_try(connection, effect_id, number, TryResult.FAILED, error, state=EffectState.FAILED)
-
-
-def _end_try(
-    connection: Connection, effect_id: UUID, number: int, result: TryResult, error: str | None, **values: Any
-) -> Ended | None:
-    ended = connection.execute(
+    state = case({result.value: state.value for result, state in _STATE_AFTER.items()}, value=end.c.result)
+    ended = (
         update(Effect)
-        .where(Effect.id == effect_id, Effect.state == EffectState.RUNNING, Effect.tries == number)
-        .values(lease_until=None, offered_until=None, last_error=error, **values)
-        .returning(Effect.target, circuits.troubled(), limit_idleness())
-    ).one_or_none()
-    if ended is None:
-        return None
-    target, troubled, _ = ended
-    connection.execute(
-        update(Try)
-        .where(Try.effect_id == effect_id, Try.number == number)
-        .values(finished_at=CLOCK, result=result, error=error)
+        .where(Effect.id == end.c.id, Effect.state == EffectState.RUNNING, Effect.tries == end.c.number)
+        .values(
+            state=state,
+            lease_until=None,
+            offered_until=None,
+            last_error=end.c.error,
+            done_at=case((end.c.result == TryResult.DONE, CLOCK), else_=None),
+            due_at=case(
+                (end.c.delay_s.is_not(None), CLOCK + func.make_interval(0, 0, 0, 0, 0, 0, end.c.delay_s)),
+                else_=Effect.due_at,
+            ),
+        )
+        .returning(Effect.id, Effect.target, end.c.number, end.c.result, end.c.error)
+        .cte("ended")
     )
-    if target is not None:
-        _free_target(connection, target)
-    return Ended(troubled or ())
+    closed = (
+        update(Try)
+        .where(Try.effect_id == ended.c.id, Try.number == ended.c.number)
+        .values(finished_at=CLOCK, result=ended.c.result, error=ended.c.error)
+        .returning(Try.effect_id)
+        .cte("closed")
+    )
+    return select(
+        ended.c.id, ended.c.number, ended.c.target, circuits.troubled().label("troubled"), limit_idleness()
+    ).add_cte(closed)
 
 
 def await_circuit(connection: Connection, effect_id: UUID, queue: str) -> None:
@@ -439,13 +407,20 @@ def await_circuit(connection: Connection, effect_id: UUID, queue: str) -> None:
     )
 
 
-def _free_target(connection: Connection, target: str) -> None:
-    waiting = connection.execute(
+def _free_targets(connection: Connection, targets: Collection[str]) -> None:
+    waiting = connection.execute(_free_statement(), {"targets": list(targets)})
+    if waiting.rowcount:
+        notify(connection)
+
+
+@cache
+def _free_statement() -> Update:
+    return (
         update(Effect)
         .where(
-            Effect.target == target, Effect.state == EffectState.PENDING, Effect.offered_until.is_not(None)
+            Effect.target == any_(bindparam("targets", type_=ARRAY(Text))),
+            Effect.state == EffectState.PENDING,
+            Effect.offered_until.is_not(None),
         )
         .values(offered_until=None)
     )
-    if waiting.rowcount:
-        notify(connection)

@@ -1,8 +1,12 @@
 """Names and addresses: read where an effect is run, kept nowhere else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, Text, bindparam, column, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.models import Exam, Learner
 
@@ -28,10 +32,37 @@ def learner_contact(connection: Connection, user_id: str) -> LearnerContact:
     return LearnerContact(row.username, row.email, row.full_name)
 
 
-def exam_name(connection: Connection, exam_id: str) -> str:
-    """The name of an attempt's exam.
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """A learner, and the name of the exam that a mail is about."""
 
-    Raises:
-        sqlalchemy.exc.NoResultFound: no such exam.
-    """
-    return connection.execute(select(Exam.exam_name).where(Exam.exam_id == exam_id)).scalar_one()
+    contact: LearnerContact
+    exam_name: str
+
+
+def addressees(
+    connection: Connection, attempts: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Addressee]:
+    """Whom to write to about attempts, which are (user, exam). An attempt has both for certain."""
+    rows = connection.execute(
+        _addressees_statement(),
+        {"user_ids": [user_id for user_id, _ in attempts], "exam_ids": [exam_id for _, exam_id in attempts]},
+    )
+    return {
+        (row.user_id, row.exam_id): Addressee(
+            LearnerContact(row.username, row.email, row.full_name), row.exam_name
+        )
+        for row in rows
+    }
+
+
+@cache
+def _addressees_statement() -> Select[*tuple[Any, ...]]:
+    attempt = (
+        func.unnest(bindparam("user_ids", type_=ARRAY(Text)), bindparam("exam_ids", type_=ARRAY(Text)))
+        .table_valued(column("user_id", Text), column("exam_id", Text))
+        .render_derived(name="attempt")
+    )
+    return select(
+        Learner.user_id, Learner.username, Learner.email, Learner.full_name, Exam.exam_id, Exam.exam_name
+    ).where(Learner.user_id == attempt.c.user_id, Exam.exam_id == attempt.c.exam_id)

@@ -98,9 +98,9 @@ POINTS = {
     ),
     "each_record": Point(
         "worker.effects.runner",
-        "Runner._record_once",
+        "Runner._record_together",
         "before",
-        "a transaction that records is about to begin",
+        "a transaction that records results is about to begin",
     ),
     "after_record": Point("worker.effects.runner", "Runner._try", "after", "what came of it is recorded"),
     "before_cascade": Point(
@@ -108,7 +108,7 @@ POINTS = {
     ),
     "before_cascade_commit": Point(
         "worker.commands.handler",
-        "Handler.settle_cascade",
+        "Handler.settle_cascades",
         "after",
         "everything of a cascade is written, not committed",
     ),

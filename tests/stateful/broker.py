@@ -6,7 +6,7 @@ from uuid import UUID
 from kombu.connection import Connection
 from kombu.transport.memory import Channel
 
-from db.effects import Offer
+from db.offers import Offer
 from events.commands import Command
 from events.publisher import Publisher
 from events.sharding import queue_name

@@ -8,12 +8,13 @@ from uuid import UUID
 from sqlalchemy import Connection, update
 
 from db import operators
-from db.effects import claim
+from db.effects import Wanted, claim
 from db.ids import stamp
 from db.models import Effect, EffectKind
+from tests import commands as c
 from tests.acceptance.oracle import Record, read_record
 from tests.stateful.world import EMPTY, LEASE_S, World
-from worker.commands.handler import Received
+from worker.commands.handler import ClaimedCascade, Received
 from worker.commands.ledger import Cause
 from worker.effects.kinds import QUEUES, Payload
 
@@ -40,7 +41,7 @@ def _calm_record(world: World) -> Record:
 def _replay(world: World, connection: Connection, what: str, entries: Iterable[Any]) -> None:
     if what == "batch":
         batch: list[Received] = [item for items in entries for item in items]
-        world.handler.handle(connection, 0, batch, [])
+        c.handle(world.handler, connection, batch)
         return
     for effect_id in entries:
         if what == "done":
@@ -54,11 +55,8 @@ def _replay(world: World, connection: Connection, what: str, entries: Iterable[A
 
 def _settle(world: World, connection: Connection, effect_id: UUID) -> None:
     kind = EffectKind.CASCADE_DECLINE
-    taken = claim(connection, effect_id, kind, QUEUES[kind], LEASE_S)
-    assert taken is not None
+    taken = claim(connection, [Wanted(effect_id, kind, QUEUES[kind])], LEASE_S)[effect_id]
     moment = stamp()
     cause = Cause(taken.source, taken.command_id, moment.at, moment.ids(), effect_id)
-    settled = world.handler.settle_cascade(
-        connection, effect_id, taken.number, Payload(**taken.payload), cause
-    )
-    assert settled
+    cascade = ClaimedCascade(effect_id, taken.number, Payload(**taken.payload), cause)
+    assert world.handler.settle_cascades(connection, [cascade]) == [True]

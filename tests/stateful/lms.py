@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -12,9 +12,7 @@ from sqlalchemy import Connection, Engine, select
 
 from db.models import Effect, EffectKind
 from tests.stateful.faults import CrashError
-from worker.commands.handler import Handler
-from worker.commands.ledger import Cause
-from worker.effects.kinds import Payload
+from worker.commands.handler import ClaimedCascade, Handler
 from worker.errors import Refused, Unavailable
 from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail
 
@@ -230,8 +228,7 @@ class HeldUpHandler(Handler):
         object.__setattr__(held_up, "lms", lms)
         return held_up
 
-    def settle_cascade(
-        self, connection: Connection, effect_id: UUID, number: int, cascade: Payload, cause: Cause
-    ) -> bool:
-        self.lms.cascade(effect_id)
-        return Handler.settle_cascade(self, connection, effect_id, number, cascade, cause)
+    def settle_cascades(self, connection: Connection, claimed: Sequence[ClaimedCascade]) -> list[bool]:
+        for one in claimed:
+            self.lms.cascade(one.effect_id)
+        return Handler.settle_cascades(self, connection, claimed)

@@ -18,9 +18,9 @@ from tests.stateful.broker import SHARDS, SOURCE, ModelBroker
 from tests.stateful.faults import COMMITTED, CrashError, Fault, Faults
 from tests.stateful.lms import UNHEARD, Answer, Call, HeldUpHandler, ModelLms, Worker, raised
 from tests.stateful.strategies import POLICIES, SETTING
-from worker.commands.batches import Batches, Item, ShardLostError
+from worker.commands.batches import Batches, Item
 from worker.commands.decoding import decode
-from worker.commands.handler import Handler, Received
+from worker.commands.handler import Handler, Received, ShardLostError
 from worker.effects.relay import Relay
 from worker.effects.runner import Runner
 from worker.effects.running import Tools, TryFailedError

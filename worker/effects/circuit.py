@@ -32,6 +32,7 @@ def note_error(
 ) -> Change | None:
     """The try has failed; `error` is None when that was no error of the service."""
     if isinstance(error, Unavailable):
+        ended.troubled.add(claim.queue)
         return _note_failure(connection, claim, error, policy)
     if isinstance(error, (Transient, Refused)):
         return note_answer(connection, claim, ended)

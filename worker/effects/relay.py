@@ -4,7 +4,8 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,11 +15,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db import circuits
-from db import effects as store
+from db import offers as store
 from db.attempts import EFFECTS_CHANNEL
-from db.effects import Offer
 from db.errors import brief
 from db.models import EffectKind
+from db.offers import Look, Offer
 from worker.effects.kinds import QUEUES
 from worker.errors import Transient
 
@@ -30,6 +31,8 @@ BUSY_PAUSE_S = 0.05
 """Seconds until the next look when more may be due than was offered."""
 FULL_PAUSE_S = 0.5
 """The same when there was no room, because workers are slow or away."""
+GATHER_S = 0.02
+"""Seconds after each look in which notifications gather: one look for many batches. The first is not delayed."""
 STOP_CHECK_S = 1.0
 
 
@@ -70,7 +73,9 @@ class Relay:
 
     def _serve(self, notifications: Any, stopping: threading.Event) -> None:
         while not stopping.is_set():
-            _wait(notifications, self.offer_once(), stopping)
+            pause_s = self.offer_once()
+            stopping.wait(GATHER_S)
+            _wait(notifications, pause_s - GATHER_S, stopping)
 
     def offer_once(self) -> float:
         """Offer what is due as far as there is room. Returns how many seconds to wait before the next look.
@@ -79,47 +84,50 @@ class Relay:
             Transient: the broker is away; the offers that it did not take will be made again.
         """
         with self.engine.begin() as connection:
-            kinds = store.kinds_to_offer(connection)
-            outstanding = store.outstanding_offers(connection) if kinds else {}
-            opened = circuits.opened(connection) if kinds else {}
+            seen = store.look(connection)
+            if not seen.kinds:
+                return self.poll_s
+            outstanding = store.outstanding(connection)
+            opened = circuits.opened(connection)
         for queue in opened:
             if opened[queue]:
-                self._offer_probe([kind for kind in kinds if QUEUES[kind] == queue])
-        pauses = [
-            self._offer(kind, MAX_OUTSTANDING - outstanding.get(kind, 0))
-            for kind in kinds
+                self._offer_probe([kind for kind in seen.kinds if QUEUES[kind] == queue])
+        rooms = {
+            kind: self._room(kind, MAX_OUTSTANDING - outstanding.get(kind, 0))
+            for kind in seen.kinds
             if QUEUES[kind] not in opened
-        ]
-        return min(pauses, default=self.poll_s)
+        }
+        return self._offer(seen, rooms)
 
-    def _offer(self, kind: EffectKind, room: int) -> float:
-        # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
-        if room > 0:
-            room = min(room, self._room_in_queue(kind))
-        if room <= 0:
-            return min(FULL_PAUSE_S, self.poll_s)
+    def _offer(self, seen: Look, rooms: Mapping[EffectKind, int]) -> float:
         with self.engine.begin() as connection:
-            offers = store.offer(connection, kind, room, self.offer_ttl_s)
+            offers = store.offer(connection, seen, rooms, self.offer_ttl_s)
         self._dispatch(offers)
-        return BUSY_PAUSE_S if len(offers) == room else self.poll_s
+        numbers = Counter(offer.kind for offer in offers)
+        if any(numbers[kind] == room for kind, room in rooms.items() if room > 0):
+            return BUSY_PAUSE_S
+        return self.poll_s if all(room > 0 for room in rooms.values()) else min(FULL_PAUSE_S, self.poll_s)
 
     def _offer_probe(self, kinds: Sequence[EffectKind]) -> None:
         """Offer one effect of a service that waits for a probe; another with each look, until it has one."""
-        if not kinds or self._room_in_queue(kinds[0]) <= 0:
+        if not kinds or self._room(kinds[0], MAX_OUTSTANDING) <= 0:
             return
         with self.engine.begin() as connection:
             offers = store.offer_oldest(connection, kinds, self.offer_ttl_s)
         self._dispatch(offers)
 
-    def _room_in_queue(self, kind: EffectKind) -> int:
-        return MAX_OUTSTANDING - self.dispatcher.queue_length(QUEUES[kind])
+    def _room(self, kind: EffectKind, room: int) -> int:
+        # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
+        return room if room <= 0 else min(room, MAX_OUTSTANDING - self.dispatcher.queue_length(QUEUES[kind]))
 
     def _dispatch(self, offers: Sequence[Offer]) -> None:
+        if not offers:
+            return
         try:
             self.dispatcher.dispatch(offers)
         except Transient:
             with self.engine.begin() as connection:
-                store.withdraw_offers(connection, [offer.id for offer in offers])
+                store.withdraw(connection, [offer.id for offer in offers])
             raise
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from traceback import format_tb
 from uuid import UUID
@@ -12,11 +12,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from db import effects as store
-from db.effects import Claim, Ended
+from db.effects import Claim, End, Ended, Wanted
 from db.errors import Failure, classify, describe
-from db.models import EffectKind
+from db.models import EffectKind, TryResult
 from worker.effects import cascade, circuit, credit, instructor, mail
 from worker.effects.circuit import Change
+from worker.effects.grouped import Grouped, one_is_to_blame
 from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.running import Action, Run, Tools, TryFailedError
 from worker.errors import Permanent, ServiceError, Transient
@@ -33,24 +34,38 @@ NEVER_REPORTED = "its worker never reported back"
 LOST_TRIES = 3
 """So many workers that never reported back are no accident."""
 
-ACTIONS: Mapping[EffectKind, Action] = {
-    EffectKind.SET_CREDIT_STATUS: credit.set_status,
-    EffectKind.REMOVE_CREDIT_STATUS: credit.remove_status,
-    EffectKind.CASCADE_DECLINE: cascade.decline,
-    EffectKind.SEND_STATUS_EMAIL: mail.send_status,
-    EffectKind.DELETE_STUDENT_ATTEMPT: instructor.delete_student_attempt,
-}
-
-
-Record = Callable[[Connection], Ended | None]
 Note = Callable[[Connection, Claim, Ended], Change | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Runner:
-    """Runs effects. Safe to share between threads."""
+class Result:
+    """What came of a try, and what that says about its service."""
 
-    tools: Tools
+    claim: Claim
+    end: End
+    note: Note
+
+
+class Runner:
+    """Runs effects. Safe to share between threads, whose claims and results go together into transactions."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self._claims = Grouped(self._claim_together, apart=one_is_to_blame)
+        self._actions: Mapping[EffectKind, Action] = {
+            EffectKind.SET_CREDIT_STATUS: credit.set_status,
+            EffectKind.REMOVE_CREDIT_STATUS: credit.remove_status,
+            EffectKind.CASCADE_DECLINE: Grouped(cascade.decline, apart=one_is_to_blame),
+            EffectKind.SEND_STATUS_EMAIL: mail.SendStatus(),
+            EffectKind.DELETE_STUDENT_ATTEMPT: instructor.delete_student_attempt,
+        }
+        self._results = Grouped(self._record_together, apart=one_is_to_blame)
+        self._recording = Retrying(
+            stop=stop_after_delay(tools.lease_s / 4),
+            wait=wait_random_exponential(max=RECORD_PAUSE_S),
+            retry=retry_if_exception(_may_be_recorded_later),
+            reraise=True,
+        )
 
     def run(self, effect_id: UUID, kind: EffectKind) -> str:
         """Run an effect of a kind if it is due and free, and its service may be called. Again is harmless.
@@ -77,7 +92,7 @@ class Runner:
             raise TryFailedError(f"{shown}: {NEVER_REPORTED}")
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
-            recorded = ACTIONS[claim.kind](Run(claim, payload, self.tools, deadline))
+            recorded = self._actions[claim.kind](Run(claim, payload, self.tools, deadline))
         except Permanent as error:
             self._fail(claim, str(error), error)
             raise TryFailedError(f"{shown}: {error}") from None
@@ -91,22 +106,23 @@ class Runner:
             self._try_again(claim, reason, None)
             raise TryFailedError(f"{shown}: {reason}") from None
         if not recorded:
-            self._record(
-                claim,
-                lambda connection: store.finish_try(connection, claim.id, claim.number),
-                circuit.note_answer,
-            )
+            self._record(Result(claim, End(claim.id, claim.number, TryResult.DONE), circuit.note_answer))
         return f"{shown}: done"
 
     def _claim(self, effect_id: UUID, kind: EffectKind) -> Claim | None:
         try:
-            with self.tools.engine.begin() as connection:
-                return store.claim(connection, effect_id, kind, QUEUES[kind], self.tools.lease_s)
+            return self._claims(Wanted(effect_id, kind, QUEUES[kind]))
         except (IntegrityError, store.ProbeTakenError):
             # Somebody began another effect on this target, or to probe the service, at this very moment.
             with self.tools.engine.begin() as connection:
                 store.wait(connection, effect_id)
             return None
+
+    def _claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
+        distinct = {one.id: one for one in wanted}  # the same offer may be in hand twice
+        with self.tools.engine.begin() as connection:
+            claims = store.claim(connection, list(distinct.values()), self.tools.lease_s)
+        return [claims.pop(one.id, None) for one in wanted]
 
     def _try_again(self, claim: Claim, reason: str, error: Transient | None) -> None:
         delay_s = delay_before_retry(
@@ -119,46 +135,43 @@ class Runner:
         if delay_s is None:
             self._fail(claim, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
             return
-        seconds = delay_s
-        self._record_failure(
-            claim,
-            lambda connection: store.reschedule_try(connection, claim.id, claim.number, reason, seconds),
-            error,
-        )
+        self._record_failure(claim, End(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error)
 
     def _fail(self, claim: Claim, reason: str, error: ServiceError | None) -> None:
-        if self._record_failure(
-            claim, lambda connection: store.fail_try(connection, claim.id, claim.number, reason), error
-        ):
+        end = End(claim.id, claim.number, TryResult.FAILED, reason)
+        if self._record_failure(claim, end, error):
             logger.warning("effect %s (%s) failed: %s", claim.id, claim.kind, reason)
 
-    def _record_failure(self, claim: Claim, record: Record, error: ServiceError | None) -> bool:
+    def _record_failure(self, claim: Claim, end: End, error: ServiceError | None) -> bool:
         def note(connection: Connection, claim: Claim, ended: Ended) -> Change | None:
             return circuit.note_error(connection, claim, ended, error, self.tools.retry)
 
-        return self._record(claim, record, note)
+        return self._record(Result(claim, end, note))
 
-    def _record(self, claim: Claim, record: Record, note: Note) -> bool:
+    def _record(self, result: Result) -> bool:
         """Record what came of a try. An unrecorded success is a second call later, so it is worth an effort."""
-        retrying = Retrying(
-            stop=stop_after_delay(self.tools.lease_s / 4),
-            wait=wait_random_exponential(max=RECORD_PAUSE_S),
-            retry=retry_if_exception(_may_be_recorded_later),
-            reraise=True,
-        )
-        recorded = retrying(self._record_once, claim, record, note)
+        recorded = self._recording(self._results, result)
         if not recorded:
             # Its lease had ended and somebody else has taken it: their word counts. Or the answer of an
             # earlier commit was lost, and it is recorded.
-            logger.info("effect %s: try %d came back too late to be recorded", claim.id, claim.number)
+            logger.info(
+                "effect %s: try %d came back too late to be recorded", result.claim.id, result.end.number
+            )
         return recorded
 
-    def _record_once(self, claim: Claim, record: Record, note: Note) -> bool:
+    def _record_together(self, results: Sequence[Result]) -> list[bool]:
         with self.tools.engine.begin() as connection:
-            ended = record(connection)
-            change = None if ended is None else note(connection, claim, ended)
-        circuit.report(change, claim.queue)
-        return ended is not None
+            ended = store.end_tries(connection, [result.end for result in results])
+            changes = [
+                (result.note(connection, result.claim, ended[result.end.key]), result.claim.queue)
+                for result in sorted(
+                    results, key=lambda one: one.claim.queue
+                )  # all lock circuits in one order
+                if result.end.key in ended
+            ]
+        for change, queue in changes:
+            circuit.report(change, queue)
+        return [result.end.key in ended for result in results]
 
 
 def _may_be_recorded_later(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from kombu import Connection
 from sqlalchemy import Row
 
 from events.envelope import parse
+from tests import commands as c
 from tests.acceptance.client import event
 from tests.acceptance.harness import Stack
 from tests.acceptance.lms import Answer, Request
@@ -38,7 +39,7 @@ def owe(stack: Stack, bodies: Sequence[bytes]) -> None:
     with disposed(stack.database_url) as engine:
         for start in range(0, len(received), BATCH):
             with engine.begin() as connection:
-                handler.handle(connection, 0, received[start : start + BATCH], [])
+                c.handle(handler, connection, received[start : start + BATCH])
     for body in bodies:
         command = parse(body)
         stack.client.bodies[command.source, command.id] = body

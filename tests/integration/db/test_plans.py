@@ -17,15 +17,15 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 
 from db import lookups, operators, prune, shards
-from db.effects import Offer
 from db.ids import stamp
 from db.inbox import Unreadable
 from db.models import Effect, EffectKind, EffectState
+from db.offers import Offer
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from tests import commands as c
 from tests import engines
 from tests.integration.db.filling import DAYS, Filled, fill
-from tests.integration.effects.conftest import Bench
+from tests.integration.effects.conftest import Bench, run_together
 from worker.commands.batches import Batches, Item
 from worker.commands.handler import Handler
 from worker.effects.relay import Relay
@@ -242,6 +242,13 @@ class Paths:
         ):
             with self.explained.on(f"effect: {name} done"):
                 self.run(next(due[kind]))
+        for name, kind in (
+            ("credits", EffectKind.SET_CREDIT_STATUS),
+            ("mails", EffectKind.SEND_STATUS_EMAIL),
+            ("cascades", EffectKind.CASCADE_DECLINE),
+        ):
+            with self.explained.on(f"effects: several {name} at once"):
+                run_together(bench.runner, [(one, kind) for one in islice(due[kind], 5)])
         older, newer, newest = self.on_one_target()
         with self.explained.on("effect: superseded"):
             self.run(older)

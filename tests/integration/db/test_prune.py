@@ -44,7 +44,7 @@ def record(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 def handle(engine: Engine, *received: Any) -> None:
     with engine.begin() as connection:
-        HANDLER.handle(connection, 0, received, [])
+        c.handle(HANDLER, connection, received)
 
 
 def execute(engine: Engine, statement: str, **values: Any) -> None:
@@ -324,7 +324,8 @@ def retry(connection: Connection, effect_id: UUID) -> Any:
 
 
 def claim(connection: Connection, effect_id: UUID) -> Any:
-    return effects.claim(connection, effect_id, EffectKind.SET_CREDIT_STATUS, "queue", 60) is not None
+    wanted = effects.Wanted(effect_id, EffectKind.SET_CREDIT_STATUS, "queue")
+    return effect_id in effects.claim(connection, [wanted], 60)
 
 
 actions = st.lists(st.tuples(st.sampled_from((cancel, retry, claim)), st.integers(0, 11)), max_size=5)

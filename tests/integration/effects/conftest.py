@@ -1,5 +1,10 @@
 """An effect worker without Celery: real database, fakes for the other side."""
 
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -8,11 +13,12 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 
 from db import effects as store
-from db.effects import Claim
-from db.models import Effect, EffectKind, Try
+from db.effects import Claim, End, Ended, Wanted
+from db.models import Effect, EffectKind, Try, TryResult
 from events.commands import CommandData
 from tests import commands as c
 from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer
+from tests.gathering import gathering
 from worker.commands.handler import Handler
 from worker.effects.kinds import QUEUES
 from worker.effects.runner import Runner
@@ -23,6 +29,7 @@ from worker.policies import Policies
 from worker.rules.retry import RetryPolicy
 
 LEASE_S = 60.0
+PATIENCE_S = 150
 
 
 @dataclass
@@ -54,7 +61,7 @@ class Bench:
 
     def apply(self, *data: CommandData) -> None:
         with self.engine.begin() as connection:
-            self.handler.apply(connection, [c.stamped(one) for one in data])
+            c.apply(self.handler, connection, [c.stamped(one) for one in data])
 
     def ids(self, kind: EffectKind | None = None) -> list[UUID]:
         """Effects, oldest first."""
@@ -93,9 +100,60 @@ class Bench:
         self.execute("UPDATE effects SET lease_until = now() - interval '1s' WHERE state = 'running'")
 
 
+def wanted(effect_id: UUID, kind: EffectKind = EffectKind.SET_CREDIT_STATUS) -> Wanted:
+    """As the task of a kind asks for an effect."""
+    return Wanted(effect_id, kind, QUEUES[kind])
+
+
 def claim(connection: Connection, effect_id: UUID, kind: EffectKind) -> Claim | None:
     """The claim alone."""
-    return store.claim(connection, effect_id, kind, QUEUES[kind], LEASE_S)
+    return store.claim(connection, [wanted(effect_id, kind)], LEASE_S).get(effect_id)
+
+
+def ending(
+    claim: Claim,
+    result: TryResult = TryResult.DONE,
+    error: str | None = None,
+    delay_s: float | None = None,
+) -> End:
+    """How the try of a claim has ended."""
+    return End(claim.id, claim.number, result, error, delay_s)
+
+
+def end(connection: Connection, claim: Claim, *how: Any) -> Ended | None:
+    """Record the end of one try alone; None when it came too late."""
+    one = ending(claim, *how)
+    return store.end_tries(connection, [one]).get(one.key)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+
+
+def run_together(runner: Runner, effects: Sequence[tuple[UUID, EffectKind]]) -> list[str]:
+    """Run effects, each in a thread of its own; whatever can be done for all of them together is.
+
+    All of them must be claimed. Raises what one of them raised. `runner` must be new.
+    """
+    kinds = Counter(kind for _, kind in effects)
+    cascades, mails = kinds[EffectKind.CASCADE_DECLINE], kinds[EffectKind.SEND_STATUS_EMAIL]
+    actions: Any = runner._actions
+    steps = (
+        (runner._claims, len(effects)),
+        (actions[EffectKind.CASCADE_DECLINE], cascades),
+        (actions[EffectKind.SEND_STATUS_EMAIL]._addressee, mails),
+        (runner._results, len(effects) - cascades),
+    )
+    with ExitStack() as stack:
+        serves = [(stack.enter_context(gathering(grouped)), number) for grouped, number in steps]
+        pool = stack.enter_context(ThreadPoolExecutor(len(effects)))
+        answers = [pool.submit(runner.run, *one) for one in effects]
+        for serve, number in serves:
+            serve(number)
+        return [answer.result() for answer in answers]
 
 
 @pytest.fixture

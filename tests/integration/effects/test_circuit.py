@@ -13,8 +13,9 @@ from sqlalchemy import Engine, event, select
 from db import circuits
 from db.models import Effect, EffectKind
 from tests import commands as c
-from tests.integration.effects.conftest import LEASE_S, Bench
+from tests.integration.effects.conftest import LEASE_S, Bench, run_together
 from tests.integration.effects.test_relay import FakeDispatcher, owed, running
+from tests.roundtrips import counted
 from worker.effects.kinds import QUEUES
 from worker.effects.relay import Relay
 from worker.effects.running import TryFailedError
@@ -385,7 +386,7 @@ def test_a_poisoned_effect_keeps_nobody_out_for_longer_than_one_opening(
 
 
 def test_racing_workers_end_without_a_deadlock(bench: Bench) -> None:
-    # Given a service that fails and answers by turns, and many that try it at once
+    # Given a service that fails and answers by turns, and many threads of two processes that try it at once
     ids = owed(bench, 2 * PROBES)
     bench.retry = type(bench.retry)(0.001, 0.002, 604_800)
     fails = iter([True] * 12 + [True, False] * 1000)
@@ -399,9 +400,10 @@ def test_racing_workers_end_without_a_deadlock(bench: Bench) -> None:
                 raise DOWN
 
     bench.credit = Flaky()
-    runner = bench.runner
+    runners = [bench.runner, bench.runner]
 
     def work(number: int) -> None:
+        runner = runners[number % 2]
         mine = ids[number::PROBES]
         while mine:
             for effect_id in mine:
@@ -427,33 +429,55 @@ def deadlocks(bench: Bench) -> int:
 
 @pytest.fixture
 def statements(bench: Bench) -> list[str]:
-    """Every statement that is executed from now on."""
+    """The beginning of every statement that is executed from now on."""
     seen: list[str] = []
 
     def see(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
+        seen.append(" ".join(statement.split()[:2]).rstrip(","))
 
     event.listen(bench.engine, "before_cursor_execute", see)
+    event.listen(bench.engine, "commit", lambda _: seen.append("COMMIT"))
     return seen
 
 
-def test_a_healthy_effect_costs_seven_statements_and_nothing_for_the_circuit(
+HEALTHY = [
+    "SELECT effects.id",  # the lock
+    "WITH seen",  # the claim
+    "COMMIT",
+    "WITH ended",  # the record
+    "UPDATE effects",  # who waits for the target
+    "COMMIT",
+]
+
+
+def test_a_healthy_effect_costs_four_statements_and_nothing_for_the_circuit(
     bench: Bench, statements: list[str]
 ) -> None:
     [effect_id] = owed(bench)
     runner = bench.runner
     statements.clear()
     runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
-    # claim: the lock, the effect, a lost try, the new try; record: the effect, the try, who waits for the target
-    assert [" ".join(one.split()[:2]).rstrip(",") for one in statements] == [
-        "SELECT effects.id",
-        "UPDATE effects",
-        "UPDATE tries",
-        "INSERT INTO",
-        "UPDATE effects",
-        "UPDATE tries",
-        "UPDATE effects",
-    ]
+    assert statements == HEALTHY
+
+
+def test_several_at_once_cost_as_much_as_one(bench: Bench, statements: list[str]) -> None:
+    ids = owed(bench, PROBES)
+    runner = bench.runner
+    statements.clear()
+    run_together(runner, [(one, EffectKind.SET_CREDIT_STATUS) for one in ids])
+    assert statements == HEALTHY
+    assert {state for _, state in bench.states()} == {"done"}
+
+
+def test_one_and_several_cost_the_same_round_trips(bench: Bench, database_url: str) -> None:
+    ids = [(one, EffectKind.SET_CREDIT_STATUS) for one in owed(bench, 1 + PROBES)]
+    with counted(database_url, pre_ping=True) as (bench.engine, trips):
+        bench.row(ids[0][0])  # connects
+        for group in (ids[:1], ids[1:]):
+            trips()
+            run_together(bench.runner, group)
+            # of each transaction: whether the connection lives, BEGIN, two statements, COMMIT
+            assert trips() == 2 * 5
 
 
 def test_a_failure_that_comes_late_does_not_wait_for_the_probes_lease(bench: Bench) -> None:

@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from db.effects import Offer
 from db.models import EffectKind
+from db.offers import Offer
 from tests import commands as c
 from tests.integration.effects.conftest import Bench
 from worker.effects import relay as module

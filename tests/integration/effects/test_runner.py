@@ -3,19 +3,17 @@
 import logging
 import re
 import threading
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, select
 
 from db import effects as store
-from db.effects import Ended
-from db.models import Effect, EffectKind
+from db.effects import End, Ended
+from db.models import Effect, EffectKind, TryResult
 from tests import commands as c
-from tests.integration.effects.conftest import Bench
+from tests.integration.effects.conftest import Bench, end, until
 from tests.integration.effects.conftest import claim as take
 from worker.commands.handler import Handler
 from worker.effects.running import TryFailedError
@@ -24,7 +22,6 @@ from worker.lms.ports import CreditRequirement
 from worker.rules.retry import RetryPolicy
 
 CREDIT = CreditRequirement("42", c.COURSE, "content-A")
-PATIENCE_S = 150
 
 
 def submitted(bench: Bench, *, proctored: bool = False) -> UUID:
@@ -139,7 +136,7 @@ def test_a_newer_effect_waits_for_the_one_that_runs(bench: Bench) -> None:
     assert bench.row(newer).offered_until == bench.row(older).lease_until
     # and when the older one has ended it is free at once
     with bench.engine.begin() as connection:
-        assert store.finish_try(connection, claim.id, claim.number)
+        assert end(connection, claim)
     assert bench.row(newer).offered_until is None
     assert bench.run(newer).endswith("done")
 
@@ -165,12 +162,6 @@ def test_two_workers_that_meet_on_a_target_take_turns(bench: Bench) -> None:
     assert bench.row(newer).offered_until == bench.row(older).lease_until
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-
-
 def waiting_for_a_lock(bench: Bench) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     with bench.engine.begin() as connection:
@@ -190,8 +181,8 @@ def test_a_lost_worker_is_succeeded_and_cannot_record(bench: Bench) -> None:
         bench.run(effect_id)
     # Then the first one's word no longer counts
     with bench.engine.begin() as connection:
-        assert not store.finish_try(connection, lost.id, lost.number)
-        assert not store.fail_try(connection, lost.id, lost.number, "late")
+        for result in (TryResult.DONE, TryResult.RETRY, TryResult.FAILED):
+            assert not end(connection, lost, result, "late", 1)
     assert bench.tries(effect_id) == [
         (1, "lost", "its worker did not report back in time"),
         (2, "retry", "LMS answered 503"),
@@ -208,7 +199,7 @@ def test_a_result_that_comes_too_late_is_only_noted(bench: Bench, caplog: pytest
             claim = bench.claim(effect_id)
             assert claim is not None
             with bench.engine.begin() as connection:
-                store.finish_try(connection, claim.id, claim.number)
+                end(connection, claim)
 
     bench.credit = SlowCredit()
     # When the call returns
@@ -309,13 +300,13 @@ def test_a_cascade_that_is_folded_in_while_it_runs_is_done_once(
     # Given a cascade that a worker has claimed, and a command that comes just before its transaction
     bench.apply(c.create("A"), c.update("A", "declined"))
     [effect_id] = bench.ids(EffectKind.CASCADE_DECLINE)
-    settle = Handler.settle_cascade
+    settle = Handler.settle_cascades
 
-    def late(self: Handler, *rest: object) -> bool:
+    def late(self: Handler, *rest: object) -> list[bool]:
         bench.apply(c.update("B", "started"))
         return settle(self, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Handler, "settle_cascade", late)
+    monkeypatch.setattr(Handler, "settle_cascades", late)
     # When the worker runs it, then the siblings are declined once
     bench.run(effect_id)
     assert bench.tries(effect_id) == [(1, "folded", None)]
@@ -372,15 +363,15 @@ def test_a_result_is_recorded_when_the_database_is_back(
 ) -> None:
     # Given a call after which the database ends the connection once
     effect_id = submitted(bench)
-    finish = store.finish_try
+    end_tries = store.end_tries
     ends = iter(["SELECT pg_terminate_backend(pg_backend_pid())"])
 
-    def interrupted(connection: Connection, *rest: Any) -> Ended | None:
+    def interrupted(connection: Connection, ended: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
         for statement in ends:
             connection.exec_driver_sql(statement)
-        return finish(connection, *rest)
+        return end_tries(connection, ended)
 
-    monkeypatch.setattr(store, "finish_try", interrupted)
+    monkeypatch.setattr(store, "end_tries", interrupted)
     # When it returns, then its success is recorded all the same, and it was made once
     assert bench.run(effect_id).endswith("done")
     assert bench.tries(effect_id) == [(1, "done", None)]
@@ -396,7 +387,7 @@ def test_who_ends_an_effect_while_another_begins_to_wait_sets_it_free(bench: Ben
     newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
     bench.execute("UPDATE effects SET offered_until = now() + interval '1h' WHERE id = :id", id=newer)
     with bench.engine.connect() as connection, connection.begin():
-        assert store.finish_try(connection, claim.id, claim.number)
+        assert end(connection, claim)
         # When a newer one is looked at before that is committed
         assert bench.run(newer) == "nothing to do"
     # Then it does not wait for what is over

@@ -1,0 +1,201 @@
+"""Offering effects to workers: which are due, and until when an offer stands."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Interval,
+    ScalarSelect,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from db.clock import CLOCK, NOW
+from db.connect import limit_idleness
+from db.models import Effect, EffectKind, EffectState
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An effect that a worker should look at."""
+
+    id: UUID
+    kind: EffectKind
+    payload: dict[str, Any]
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The kinds of which there is an effect to offer."""
+
+    due: Sequence[EffectKind]
+    lost: Sequence[EffectKind]
+    """By their workers: the lease has ended."""
+
+    @property
+    def kinds(self) -> list[EffectKind]:
+        """Of both."""
+        return [kind for kind in EffectKind if kind in self.due or kind in self.lost]
+
+
+def look(connection: Connection) -> Look:
+    """See of which kinds an effect is due, or was lost by its worker, and is not offered."""
+    found = connection.execute(_look_statement()).one()
+    due, lost = found[: len(EffectKind)], found[len(EffectKind) :]
+    return Look(
+        [kind for kind, is_there in zip(EffectKind, due, strict=True) if is_there],
+        [kind for kind, is_there in zip(EffectKind, lost, strict=True) if is_there],
+    )
+
+
+@cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
+def _look_statement() -> Select[*tuple[Any, ...]]:
+    return select(
+        *(_any(_due(kind), Effect.due_at) for kind in EffectKind),
+        *(_any(_lost(kind), Effect.lease_until) for kind in EffectKind),
+    )
+
+
+def _any(condition: ColumnElement[bool], age: Any) -> ScalarSelect[int]:
+    # ORDER BY and LIMIT for the planner's sake: from EXISTS alone it would expect to find one row soon by
+    # reading the table, whose pending rows may all be due next week.
+    return select(literal(1)).where(condition, _unoffered()).order_by(age).limit(1).scalar_subquery()
+
+
+def outstanding(connection: Connection) -> dict[EffectKind, int]:
+    """How many offers of each kind no worker has answered yet."""
+    return {EffectKind(kind): count for kind, count in connection.execute(_outstanding_statement())}
+
+
+@cache
+def _outstanding_statement() -> Select[*tuple[Any, ...]]:
+    return (
+        select(Effect.kind, func.count())
+        .where(Effect.state == EffectState.PENDING, Effect.offered_until > NOW)
+        .group_by(Effect.kind)
+    )
+
+
+def offer(connection: Connection, seen: Look, rooms: Mapping[EffectKind, int], ttl_s: float) -> list[Offer]:
+    """Stamp effects as offered: those that a worker lost, then those that are due, oldest first.
+
+    Parameters:
+        seen: what there is.
+        rooms: how many of each kind at most.
+        ttl_s: seconds until an unanswered offer is made again.
+    """
+    left = dict(rooms)
+    lost = _stamp(connection, _lost, Effect.lease_until, _with_room(seen.lost, left), ttl_s)
+    for one in lost:
+        left[one.kind] -= 1
+    return lost + _stamp(connection, _due, Effect.due_at, _with_room(seen.due, left), ttl_s)
+
+
+def offer_oldest(connection: Connection, kinds: Collection[EffectKind], ttl_s: float) -> list[Offer]:
+    """Stamp one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
+    found = [
+        (row.age, condition, kind)
+        for kind in kinds
+        for condition, age in ((_due, Effect.due_at), (_lost, Effect.lease_until))
+        if (row := connection.execute(_oldest(condition(kind), age, 1)).first()) is not None
+    ]
+    oldest = min(found, key=lambda one: one[0], default=None)
+    if oldest is None:
+        return []
+    _, condition, kind = oldest
+    age = Effect.due_at if condition is _due else Effect.lease_until
+    return _stamp(connection, condition, age, {kind: 1}, ttl_s)
+
+
+def _with_room(kinds: Sequence[EffectKind], rooms: Mapping[EffectKind, int]) -> dict[EffectKind, int]:
+    return {kind: rooms[kind] for kind in kinds if rooms.get(kind, 0) > 0}
+
+
+Condition = Callable[[EffectKind], ColumnElement[bool]]
+
+
+def _stamp(
+    connection: Connection, condition: Condition, age: Any, rooms: Mapping[EffectKind, int], ttl_s: float
+) -> list[Offer]:
+    if not rooms:
+        return []
+    offered = connection.execute(
+        _stamp_statement(condition, age, tuple(rooms)),
+        {f"room_{kind}": room for kind, room in rooms.items()} | {"ttl": timedelta(seconds=ttl_s)},
+    ).all()
+    # RETURNING keeps no order.
+    return [
+        Offer(row.id, EffectKind(row.kind), row.payload, row.tries)
+        for row in sorted(offered, key=lambda row: (row.age, row.sequence))
+    ]
+
+
+@cache
+def _stamp_statement(condition: Condition, age: Any, kinds: tuple[EffectKind, ...]) -> ReturningUpdate[Any]:
+    chosen = [
+        _oldest(condition(kind), age, bindparam(f"room_{kind}")).cte(f"oldest_{kind}") for kind in kinds
+    ]
+    return (
+        update(Effect)
+        .where(Effect.id.in_(union_all(*(select(oldest.c.id) for oldest in chosen))))
+        .values(offered_until=CLOCK + bindparam("ttl", type_=Interval))
+        .returning(
+            Effect.id,
+            Effect.kind,
+            Effect.payload,
+            Effect.tries,
+            age.label("age"),
+            Effect.sequence,
+            limit_idleness(),
+        )
+    )
+
+
+def _oldest(condition: ColumnElement[bool], age: Any, limit: Any) -> Select[*tuple[Any, ...]]:
+    return (
+        select(Effect.id, age.label("age"))
+        .where(condition, _unoffered())
+        .order_by(age)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _due(kind: EffectKind) -> ColumnElement[bool]:
+    return and_(Effect.state == EffectState.PENDING, Effect.kind == kind, Effect.due_at <= NOW)
+
+
+def _lost(kind: EffectKind) -> ColumnElement[bool]:
+    return and_(Effect.state == EffectState.RUNNING, Effect.kind == kind, Effect.lease_until < NOW)
+
+
+def _unoffered() -> ColumnElement[bool]:
+    return or_(Effect.offered_until.is_(None), Effect.offered_until <= NOW)
+
+
+def withdraw(connection: Connection, effect_ids: Collection[UUID]) -> None:
+    """Take back offers that never reached the broker, so that they are made again at once."""
+    # Locked in one order: a worker that records a result locks two effects of one target, too.
+    mine = (
+        select(Effect.id, limit_idleness())
+        .where(Effect.id.in_(effect_ids))
+        .order_by(Effect.sequence)
+        .with_for_update()
+    )
+    locked = connection.scalars(mine).all()
+    connection.execute(update(Effect).where(Effect.id.in_(locked)).values(offered_until=None))

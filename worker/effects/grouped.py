@@ -1,0 +1,77 @@
+"""Doing together what several threads ask for at the same time: one transaction for all of them."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from db.errors import Failure, classify
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Grouped(Generic[Item, Result]):
+    """Whoever asks while nobody is at work does it at once, for itself alone; those who ask meanwhile are served
+    together, by the first of them, as soon as that work is done. So nobody waits for company.
+
+    Safe to share between threads.
+    """
+
+    def __init__(
+        self, work: Callable[[Sequence[Item]], Sequence[Result]], apart: Callable[[BaseException], bool]
+    ) -> None:
+        """Parameters:
+        work: does it for several items, all or nothing, and returns a result for each.
+        apart: whether the items should be done one at a time after an error, because one of them may be to
+            blame; otherwise each of them has failed with it.
+        """
+        self._work = work
+        self._apart = apart
+        self._waiting: list[tuple[Item, Future[Result]]] = []
+        self._busy = False
+        self._changed = threading.Condition()
+
+    def __call__(self, item: Item) -> Result:
+        """Do it for one item, perhaps with others.
+
+        Raises:
+            BaseException: what `work` raised.
+        """
+        future: Future[Result] = Future()
+        with self._changed:
+            self._waiting.append((item, future))
+            while self._busy and not future.done():
+                self._changed.wait()
+            if future.done():
+                return future.result()
+            self._busy = True
+            group, self._waiting = self._waiting, []
+        try:
+            self._serve(group)
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+        return future.result()
+
+    def _serve(self, group: Sequence[tuple[Item, Future[Result]]]) -> None:
+        try:
+            results = self._work([item for item, _ in group])
+        except BaseException as error:  # noqa: BLE001 - it is raised again in each thread
+            if len(group) > 1 and self._apart(error):
+                for one in group:
+                    self._serve([one])
+                return
+            for _, future in group:
+                future.set_exception(error)
+        else:
+            for (_, future), result in zip(group, results, strict=True):
+                future.set_result(result)
+
+
+def one_is_to_blame(error: BaseException) -> bool:
+    """Whether what failed for several effects may work for each of them alone, or for the others."""
+    return not isinstance(error, DBAPIError) or classify(error) is not Failure.AWAY
