@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(INSTALLED) ## Create .venv from the pinned constraints; does nothing when it is current
@@ -41,6 +41,32 @@ chaos: install ## Kill, pause and restart everything under load, then audit: SEE
 plans: install ## Explain every hot statement with a million attempts and ten million effects: 10 GB, half an hour
 	PLAN_SCALE=50 $(BIN)/pytest -s tests/integration/db/test_plans.py
 
+PEER := benchmarks/peer/.venv
+PEER_INSTALLED := $(PEER)/.installed
+CHARTS_INSTALLED := $(VENV)/.charts-installed
+
+.PHONY: peer
+peer: $(PEER_INSTALLED) ## Create the environment of edx-proctoring, which the benchmark compares with
+
+$(PEER_INSTALLED): benchmarks/peer/constraints.txt
+	$(PYTHON) -m venv --clear $(PEER)
+	$(PEER)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peer/constraints.txt
+	touch $@
+
+$(CHARTS_INSTALLED): $(INSTALLED)
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+BENCH ?=
+
+.PHONY: bench
+bench: install peer $(CHARTS_INSTALLED) ## Measure everything beside edx-proctoring, and write docs/performance.md; BENCH= options
+	$(BIN)/python -m benchmarks $(BENCH)
+
+.PHONY: bench-quick
+bench-quick: install peer ## Measure the goals' ratios in two minutes, beside those of benchmarks/baseline.json
+	$(BIN)/python -m benchmarks --quick $(BENCH)
+
 .PHONY: lint
 lint: install ## Check style, types and who may import whom
 	$(BIN)/ruff check .
@@ -61,4 +87,4 @@ schemas: install ## Generate docs/schemas from the contracts
 
 .PHONY: clean
 clean: ## Remove the environment, caches, and the embedded engines' data
-	rm -rf $(VENV) .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(PEER) .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

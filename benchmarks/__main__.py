@@ -1,0 +1,115 @@
+"""`python -m benchmarks`: measure, print, write. See docs/performance.md."""
+
+import argparse
+import importlib.util
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmarks import engines, results, rivals
+from benchmarks.bench import FIRST, WARM_UP, Bench, Samples
+from benchmarks.goals import checks
+from benchmarks.groups import ALL, QUICK
+from benchmarks.processes import BenchmarkError
+from benchmarks.table import print_checks, print_table
+
+ROUNDS, QUICK_ROUNDS = 5, 1
+NAMES = {group.NAME: group for group in ALL}
+
+
+def main() -> int:
+    """Run the groups. Returns the exit status: 1 when something could not be measured."""
+    options, say = _options(), _progress()
+    signal.signal(signal.SIGTERM, _stop)  # so that everything is cleaned up
+    samples, left_out = Samples(), dict[str, str]()
+    with (
+        tempfile.TemporaryDirectory(prefix="invigilator-bench-") as folder,
+        engines.running(Path(folder), say) as up,
+    ):
+        logs = Path(folder) / "logs"
+        logs.mkdir()
+        rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+        bench = Bench(up, logs, options.quick, rounds, options.scale, say)
+        if not rivals.PEER_PYTHON.exists():
+            say("the peer is not installed (make peer): its rows are left out")
+            left_out[rivals.PEER] = "it is not installed"
+        for group in _groups(options):
+            _measure(bench, group, samples, left_out)
+        about = results.describe(bench)
+    _tell(options, about, samples, left_out)
+    return 1 if any(name in NAMES and name != "tables" for name in left_out) else 0
+
+
+def _groups(options: argparse.Namespace) -> Sequence[ModuleType]:
+    wanted = options.only or [group.NAME for group in (QUICK if options.quick else ALL)]
+    return [NAMES[name] for name in wanted if name not in options.skip]
+
+
+def _measure(bench: Bench, group: ModuleType, samples: Samples, left_out: dict[str, str]) -> None:
+    why_not = group.why_not(bench) if hasattr(group, "why_not") else None
+    if why_not is not None:
+        bench.say(f"{group.NAME} is left out: {why_not}")
+        left_out[group.NAME] = why_not
+        return
+    once = bench.quick or hasattr(group, "ROUNDS")
+    rounds = range(FIRST if once else WARM_UP, FIRST + getattr(group, "ROUNDS", bench.rounds))
+    try:
+        bench.alternate(group.NAME, group.contestants(bench), rounds, samples)
+    except BenchmarkError as error:
+        bench.say(f"{group.NAME} could not be measured: {error}")
+        left_out[group.NAME] = str(error).splitlines()[0]
+
+
+def _tell(
+    options: argparse.Namespace, about: dict[str, Any], samples: Samples, left_out: dict[str, str]
+) -> None:
+    found = checks(samples)
+    print_table(samples)
+    print_checks(found, results.read_baseline() if options.quick else None)
+    if options.update_baseline:
+        results.write_baseline(about, found)
+    if options.quick or options.only:
+        return
+    results.write(about, samples, left_out | dict.fromkeys(options.skip, "not asked for"))
+    if importlib.util.find_spec("matplotlib") is None:
+        sys.stderr.write("docs/performance.md is as it was: its charts need matplotlib (make bench)\n")
+        return
+    from benchmarks import report
+
+    report.write()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes; compare with benchmarks/baseline.json"
+    )
+    parser.add_argument("--update-baseline", action="store_true", help="write benchmarks/baseline.json")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="GROUP", help=", ".join(NAMES))
+    parser.add_argument("--skip", nargs="+", choices=NAMES, metavar="GROUP", default=[])
+    parser.add_argument("--rounds", type=int, help=f"that count, {ROUNDS}; {QUICK_ROUNDS} when quick")
+    parser.add_argument("--scale", type=float, default=1, help="of the full tables; 1 is 5 million attempts")
+    return parser.parse_args()
+
+
+def _progress() -> Callable[[str], None]:
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"[{time.monotonic() - began:6.0f} s] {line}\n")
+        sys.stderr.flush()
+
+    return say
+
+
+def _stop(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

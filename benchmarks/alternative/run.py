@@ -1,0 +1,176 @@
+"""The driver of the obvious alternative: publishes the workload to a Celery worker that it starts.
+
+    python -m benchmarks.alternative.run --database-url postgresql+psycopg2://… --broker-url redis://…|amqp://…
+
+The steps of a wave are published without waiting for each other, everybody's first step first: with tens of
+learners the queue's order then holds (tried: of 20 or 200 learners no task had to retry), and no worker ever waits
+for the last tasks of a step. A task that is too early all the same retries.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from benchmarks.alternative.models import SCHEMA, Attempt, Base, Exam, History
+from benchmarks.workload import EXAMS, FIRST_WAVE, SECOND_WAVE, Step, steps
+
+FIRST_EFFECTS, SECOND_EFFECTS = 5, 2
+"""Credits and mails of a learner in each wave. The last of them has run when everything has."""
+START_S, STALL_S, LOOK_S = 60.0, 60.0, 0.005
+
+
+@dataclass(slots=True)
+class Run:
+    """One request."""
+
+    first: int
+    learners: int
+    publish: Callable[[Step], None]
+    tally: Path
+    publish_ms: list[float] = field(default_factory=list)
+
+    def wave(self, wave: tuple[tuple[str, str | None], ...], effects: int) -> None:
+        """Publish a wave and wait until its last effect has run."""
+        done = self.tally.stat().st_size + effects * self.learners
+        for step in steps(range(self.first, self.first + self.learners), wave):
+            before = time.perf_counter()
+            self.publish(step)
+            self.publish_ms.append((time.perf_counter() - before) * 1000)
+        _wait(lambda: self.tally.stat().st_size, done)
+
+
+def _publish(step: Step) -> None:
+    from benchmarks.alternative import app
+
+    if step.to_status is None:
+        app.create_attempt.delay(step.learner, step.exam)
+    else:
+        app.update_status.delay(step.learner, step.exam, step.to_status)
+
+
+def _wait(count: Callable[[], int], wanted: int) -> None:
+    """Wait for a count.
+
+    Raises:
+        TimeoutError: it has not changed for a minute.
+    """
+    before, changed_at = -1, time.monotonic()
+    while (now := count()) < wanted:
+        if now != before:
+            before, changed_at = now, time.monotonic()
+        elif time.monotonic() - changed_at > STALL_S:
+            raise TimeoutError(f"{now} of {wanted} effects have run, and no more do")
+        time.sleep(LOOK_S)
+
+
+def run(engine: Engine, tally: Path, first: int, learners: int) -> dict[str, Any]:
+    """Take so many learners through the workload."""
+    one = Run(first, learners, _publish, tally)
+    tallied, before = tally.stat().st_size, time.perf_counter()
+    one.wave(FIRST_WAVE, FIRST_EFFECTS)
+    one.wave(SECOND_WAVE, SECOND_EFFECTS)
+    seconds = time.perf_counter() - before
+    effects = tally.read_bytes()[tallied:]
+    return {
+        "seconds": seconds,
+        "transitions": _transitions(engine, first, learners),
+        "credits": effects.count(b"c"),
+        "mails": effects.count(b"m"),
+        "publish_ms": one.publish_ms,
+    }
+
+
+def _transitions(engine: Engine, first: int, learners: int) -> int:
+    of_learners = Attempt.user_id.between(first, first + learners - 1)
+    with engine.connect() as connection:
+        counted = connection.scalar(select(func.count(History.id)).join(Attempt).where(of_learners))
+    return counted or 0
+
+
+def _create_tables(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            insert(Exam).on_conflict_do_nothing(),
+            [{"id": exam, "course_id": course} for course, exams in EXAMS.items() for exam in exams],
+        )
+
+
+@contextmanager
+def _worker(concurrency: int) -> Iterator[None]:
+    """A Celery worker that is ready. What is not Celery's default is cheaper: threads (of prefork and threads,
+    they took less CPU on both brokers), neither gossip nor mingle, and few lines in the log.
+    """
+    from benchmarks.alternative.app import app
+
+    options = ["--pool", "threads", "--concurrency", str(concurrency), "--without-gossip", "--without-mingle"]
+    command = [sys.executable, "-m", "celery", "-A", "benchmarks.alternative.app", "worker", *options]
+    process = subprocess.Popen(
+        [*command, "--loglevel", "WARNING"], stdin=subprocess.DEVNULL, stdout=sys.stderr
+    )
+    try:
+        deadline = time.monotonic() + START_S
+        while not app.control.ping(timeout=0.5):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the Celery worker did not start")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answer(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _serve(options: argparse.Namespace, tally: Path) -> None:
+    from benchmarks.alternative.app import engine
+
+    _create_tables(engine)
+    with _worker(options.concurrency):
+        _answer({"ready": True} | {name: version(name) for name in ("celery", "kombu", "sqlalchemy")})
+        for line in sys.stdin:
+            request = json.loads(line)
+            _answer(run(engine, tally, request["first"], request["learners"]))
+
+
+def main() -> None:
+    """Serve the harness: a line of JSON in, a line of JSON out, until the input ends."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.alternative.run")
+    parser.add_argument("--database-url", required=True)
+    parser.add_argument("--broker-url", required=True)
+    parser.add_argument("--service-ms", default="0", help="how long each call of a service takes")
+    parser.add_argument(
+        "--concurrency", type=int, default=2, help="threads of the worker; more when services are slow"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="alternative-") as folder:
+        tally = Path(folder, "tally")
+        # Before the application is imported, here and in the worker.
+        os.environ |= {
+            "DATABASE_URL": options.database_url,
+            "BROKER_URL": options.broker_url,
+            "SERVICE_MS": options.service_ms,
+            "TALLY_FILE": str(tally),
+        }
+        _serve(options, tally)
+
+
+if __name__ == "__main__":
+    main()

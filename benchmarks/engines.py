@@ -1,0 +1,149 @@
+"""The engines that every contestant runs on: one server of each for the whole run."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+from kombu import Connection as BrokerConnection
+from kombu import Queue
+from redis import Redis
+from sqlalchemy.engine import make_url
+
+from events.sharding import queue_name
+from tests.rabbit import PROGRAM as RABBITMQ
+from tests.rabbit import running_rabbitmq
+from worker.commands.sources.rabbitmq import QUEUE_ARGUMENTS
+from worker.effects.kinds import QUEUES
+from worker.embedded import postgres, valkey
+from worker.system.guard import Guard
+
+VALKEY, RABBIT = "valkey", "rabbitmq"
+HOW_TO_INSTALL = "RabbitMQ is not installed (apt-get install rabbitmq-server): its rows are left out"
+
+_SETTINGS = {
+    "track_commit_timestamp": "on",  # when was it committed: for latencies
+    "track_wal_io_timing": "on",  # how long does a flush take: a commit's timestamp is taken before it
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running broker; `pids` are the roots of its process trees."""
+
+    name: str
+    url: str = field(repr=False)
+    pids: tuple[int, ...]
+
+    def reset(self, shards: int = 1) -> None:
+        """Remove whatever is in it; on RabbitMQ the queues of commands are there again, and empty."""
+        if self.name == VALKEY:
+            with Redis.from_url(self.url) as client:
+                client.flushall()
+            return
+        with BrokerConnection(self.url) as connection, connection.channel() as channel:
+            for name in [*map(queue_name, range(8)), *set(QUEUES.values())]:
+                channel.queue_delete(name)
+            for shard in range(shards):
+                queue: Any = Queue(queue_name(shard), channel=channel, queue_arguments=QUEUE_ARGUMENTS)
+                queue.queue_declare()
+
+
+@dataclass
+class Database:
+    """A running PostgreSQL: durable, as it comes, and it notes when each transaction was committed."""
+
+    url: str = field(repr=False)
+    pid: int
+    _templates: dict[str, str] = field(default_factory=dict)
+    _copies: int = 0
+
+    @contextmanager
+    def fresh(self, template: str, prepare: Callable[[str], None]) -> Iterator[str]:
+        """The URL of a database of its own, dropped afterwards. `prepare` is called once for each template."""
+        if template not in self._templates:
+            self._templates[template] = f"template_{template}"
+            self.execute(f"CREATE DATABASE template_{template}")
+            prepare(self.named(f"template_{template}"))
+        self._copies += 1
+        name = f"bench_{self._copies}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE template_{template}")
+        try:
+            yield self.named(name)
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def named(self, name: str) -> str:
+        """The URL of another database of this server."""
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    def execute(self, statement: str) -> None:
+        """Run a statement outside of any transaction."""
+        connection = connect(self.url)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What runs."""
+
+    database: Database
+    brokers: dict[str, Broker]
+
+
+def connect(url: str) -> Any:
+    """A psycopg2 connection that commits every statement."""
+    connection = psycopg2.connect(libpq_url(url))
+    connection.autocommit = True
+    return connection
+
+
+def libpq_url(url: str) -> str:
+    """The URL without SQLAlchemy's driver."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@contextmanager
+def running(folder: Path, say: Callable[[str], None]) -> Iterator[Engines]:
+    """PostgreSQL, Valkey, and RabbitMQ where it is installed; stopped afterwards, even if we are killed."""
+    with ExitStack() as stack:
+        guard = stack.enter_context(Guard())
+        database = _postgres(folder / "postgres", guard, stack)
+        redis = valkey.start(folder / "valkey", watch=guard.watch_engine)
+        stack.callback(redis.stop)
+        brokers = {VALKEY: Broker(VALKEY, redis.url, (redis.process.pid,))}
+        if RABBITMQ.exists():
+            brokers[RABBIT] = _rabbitmq(stack)
+        else:
+            say(HOW_TO_INSTALL)
+        yield Engines(database, brokers)
+
+
+def _postgres(folder: Path, guard: Guard, stack: ExitStack) -> Database:
+    server = postgres.start(folder, watch=guard.watch_engine)
+    connection = connect(server.url)
+    with connection.cursor() as cursor:
+        for name, value in _SETTINGS.items():
+            cursor.execute(f"ALTER SYSTEM SET {name} = {value}")
+    connection.close()
+    server.stop()
+    server = postgres.start(folder, watch=guard.watch_engine)
+    stack.callback(server.stop)
+    return Database(server.url, server.process.pid)
+
+
+def _rabbitmq(stack: ExitStack) -> Broker:
+    ourselves = psutil.Process()
+    before = {child.pid for child in ourselves.children()}
+    url = stack.enter_context(running_rabbitmq())
+    started = [child for child in ourselves.children() if child.pid not in before]
+    return Broker(
+        RABBIT, url, tuple(child.pid for child in started if "guard" not in " ".join(child.cmdline()))
+    )

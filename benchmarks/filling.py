@@ -1,0 +1,95 @@
+"""A database after a long time: each attempt with four transitions, and two effects that are done."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.engines import connect
+
+ATTEMPTS = 5_000_000
+TRANSITIONS_PER_ATTEMPT = 4
+EFFECTS_PER_ATTEMPT = 2
+
+_NUMBERED = """
+    SELECT a, a / 4 AS u, a / 80 AS c, a / 80 * 4 + a % 4 AS e,
+        now() - interval '200 days' * (1 - 1.0 * a / {attempts}) AS at
+    FROM generate_series(0, {attempts} - 1) AS a
+"""
+_UUID = "(lpad(to_hex({}), 12, '0') || lpad(to_hex({}), 20, '0'))::uuid"
+
+# Attempt a: learner a / 4, who takes the exam a % 4 of the course a / 80. The numbers of the rows are in `a` and in
+# the second counter of each table, and times go up with them, as they do in production.
+_FILL = {
+    "courses": "INSERT INTO courses (course_id, name) SELECT 'c' || c, 'Course ' || c "
+    "FROM generate_series(0, {attempts} / 80) AS c",
+    "exams": """INSERT INTO exams
+        (exam_id, course_id, content_id, exam_name, is_proctored, is_practice_exam, is_active)
+    SELECT 'e' || e, 'c' || e / 4, 'k' || e, 'Exam ' || e, true, false, true
+    FROM generate_series(0, {attempts} / 20) AS e""",
+    "learners": """INSERT INTO learners (user_id, username, email, full_name)
+    SELECT 'u' || u, 'user' || u, 'u' || u || '@example.org', 'Somebody ' || u
+    FROM generate_series(0, {attempts} / 4) AS u""",
+    "attempts": """INSERT INTO attempts (id, exam_id, user_id, status, taking_as_proctored, is_sample_attempt,
+        started_at, completed_at, credit_owed, version, created_at)
+    SELECT {attempt}, 'e' || e, 'u' || u, 'verified', true, false, at, at, true, 4, at FROM ({numbered}) AS n""",
+    "transitions": """INSERT INTO transitions
+        (id, attempt_id, version, from_status, to_status, at, source, command_id)
+    SELECT {transition}, {attempt}, v, (ARRAY[NULL, 'created', 'started', 'submitted'])[v],
+        (ARRAY['created', 'started', 'submitted', 'verified'])[v],
+        at + v * interval '1 h', '/lms', 'a' || a || '-' || v
+    FROM ({numbered}) AS n CROSS JOIN generate_series(1, 4) AS v""",
+    "inbox": """INSERT INTO inbox (source, command_id, type, fingerprint)
+    SELECT '/lms', 'a' || a || '-' || v, 'exam.attempt.update-status.v1', sha256(('a' || a || '-' || v)::bytea)
+    FROM ({numbered}) AS n CROSS JOIN generate_series(1, 4) AS v""",
+    "outcomes": """INSERT INTO outcomes (inbox_id, outcome, handled_at)
+    SELECT id, 'applied', now() - interval '200 days' * (1 - 0.25 * id / {attempts}) FROM inbox""",
+    "effects": """INSERT INTO effects (id, kind, state, attempt_id, user_id, target, payload, source, command_id,
+        tries, created_at, due_at, retrying_since, done_at)
+    SELECT {effect}, (ARRAY['set_credit_status', 'send_status_email'])[k], 'done', {attempt}, 'u' || u,
+        CASE WHEN k = 1 THEN 'credit:u' || u || '/c' || c || '/k' || e END,
+        jsonb_build_object('exam_id', 'e' || e, 'user_id', 'u' || u, 'course_id', 'c' || c, 'content_id', 'k' || e,
+            'status', 'verified', 'requested_by', NULL),
+        '/lms', 'a' || a || '-4', 1, at, at, at, at
+    FROM ({numbered}) AS n CROSS JOIN generate_series(1, 2) AS k""",
+    "tries": """INSERT INTO tries (effect_id, number, started_at, finished_at, result)
+    SELECT id, 1, created_at, done_at, 'done' FROM effects""",
+}
+_PLAIN_INDEXES = """
+SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
+JOIN pg_class ON pg_class.oid = indrelid
+WHERE relnamespace = 'public'::regnamespace
+    AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+"""
+
+
+def fill(url: str, attempts: int, say: Callable[[str], None]) -> None:
+    """Fill a migrated, empty database: without checks of foreign keys, building the indexes afterwards."""
+    values = {
+        "attempts": attempts,
+        "numbered": _NUMBERED.format(attempts=attempts),
+        "attempt": _UUID.format("a", "0"),
+        "transition": _UUID.format("a", "v"),
+        "effect": _UUID.format("a", "k + 16"),
+    }
+    connection = connect(url)
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("SET maintenance_work_mem = '1GB'")
+        cursor.execute("SET synchronous_commit = off")
+        cursor.execute(_PLAIN_INDEXES)
+        indexes = cursor.fetchall()
+        for name, _ in indexes:
+            cursor.execute(f"DROP INDEX {name}")
+        for table, statement in _FILL.items():
+            _timed(cursor, statement.format(**values), f"filling {table}", say)
+        for name, definition in indexes:
+            _timed(cursor, definition, f"building {name}", say)
+        _timed(cursor, "VACUUM (ANALYZE)", "vacuuming", say)
+        cursor.execute("CHECKPOINT")
+    connection.close()
+
+
+def _timed(cursor: Any, statement: str, what: str, say: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    cursor.execute(statement)
+    say(f"{what}: {time.monotonic() - began:.0f} s")

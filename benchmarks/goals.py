@@ -1,0 +1,102 @@
+"""The goals: a ratio of each round, its median, and whether that is enough."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from benchmarks.bench import Samples
+from benchmarks.groups import commands, flat, latency, memory, scaling, services, shards, tables, whole
+
+BROKERS = {"rabbitmq": "RabbitMQ", "valkey": "Valkey"}
+BUSY = 0.85
+"""Of the machine's CPUs: with more than that in use, they are the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One ratio that a goal is about.
+
+    Parameters:
+        goal: its number in the issue; 0 for what is told beside them.
+        values: by round; empty when it was not measured.
+    """
+
+    goal: int
+    title: str
+    values: Sequence[float]
+    side: Literal["at most", "at least"]
+    limit: float
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds."""
+        return median(self.values)
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the median is on the right side of the limit."""
+        return self.ratio <= self.limit if self.side == "at most" else self.ratio >= self.limit
+
+
+def checks(samples: Samples) -> list[Check]:
+    """Every check of which both sides were measured."""
+    return [check for check in _all(samples) if check.values]
+
+
+def _all(samples: Samples) -> Iterator[Check]:
+    for broker, name in BROKERS.items():
+        ours = whole.ours_name(broker)
+        cpu = samples.ratios(whole.NAME, "cpu_ms_per_transition", ours, whole.PEER)
+        limit = 0.1 if broker == "rabbitmq" else 0.2
+        yield Check(1, f"CPU of a transition, {name} / peer", cpu, "at most", limit)
+    for broker, name in BROKERS.items():
+        rate = samples.ratios(
+            commands.NAME, "commands_per_s", commands.ours_name(broker, 100), commands.floor_name(100)
+        )
+        yield Check(2, f"commands/s at batch 100, {name} / floor", rate, "at least", 0.7)
+    for broker, name in BROKERS.items():
+        waits = samples.ratios(
+            services.NAME, "waits_ms_per_learner", services.ours_name(broker), services.PEER
+        )
+        yield Check(3, f"what the learner waits for, {name} / peer", waits, "at most", 1 / 50)
+    yield from _flatness(samples)
+    for broker, name in BROKERS.items():
+        p99 = samples.ratios(
+            latency.NAME, "commit_p99_ms", latency.idle_name(broker), latency.PEER, "update_ms"
+        )
+        yield Check(5, f"idle p99 published → committed, {name} / peer's update", p99, "at most", 0.25)
+    yield from _scaling(samples)
+
+
+def _flatness(samples: Samples) -> Iterator[Check]:
+    for broker, name in BROKERS.items():
+        queued = samples.ratios(
+            flat.NAME,
+            "commands_per_s",
+            *(flat.ours_name(broker, number) for number in (flat.LONG, flat.SHORT)),
+        )
+        yield Check(4, f"commands/s, 100,000 / 1,000 queued, {name}", queued, "at least", 0.9)
+        for what, figure in (("commands", "commands_per_s"), ("whole", "transitions_per_s")):
+            full = samples.ratios(
+                tables.NAME, figure, tables.full_name(what, broker), tables.empty_name(what, broker)
+            )
+            yield Check(4, f"rate of {what}, full / empty tables, {name}", full, "at least", 0.85)
+        growth = samples.values(memory.NAME, memory.ours_name(broker), "growth")
+        title = f"memory of the process that grows most, 200,000 / 10,000 commands, {name}"
+        yield Check(4, title, [1 + value for value in growth.values()], "at most", 1.05)
+
+
+def _scaling(samples: Samples) -> Iterator[Check]:
+    for broker, name in BROKERS.items():
+        two = samples.ratios(
+            scaling.NAME, "transitions_per_s", *(scaling.ours_name(broker, number) for number in (2, 1))
+        )
+        yield Check(6, f"rate of two / one of each worker, slow services, {name}", two, "at least", 1.7)
+    for broker, name in BROKERS.items():
+        most = shards.ours_name(broker, shards.PROCESSES[-1])
+        busy = samples.values(shards.NAME, most, "cpus.machine")
+        there = samples.values(shards.NAME, most, "cpus")
+        shares = [busy[number] / there[number] for number in busy]
+        title = f"share of the machine's CPUs in use with four shards in four processes, {name}"
+        yield Check(6, title, shares, "at least", BUSY)

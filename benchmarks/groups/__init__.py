@@ -1,0 +1,18 @@
+"""What is measured: a module for each group of contestants that alternate."""
+
+from types import ModuleType
+
+from benchmarks.groups import (
+    commands,
+    flat,
+    latency,
+    memory,
+    scaling,
+    services,
+    shards,
+    tables,
+    whole,
+)
+
+ALL: tuple[ModuleType, ...] = (commands, whole, services, scaling, latency, shards, flat, memory, tables)
+QUICK: tuple[ModuleType, ...] = (commands, whole, services, latency)

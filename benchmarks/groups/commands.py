@@ -1,0 +1,105 @@
+"""The commands stage: what waits in the queue → committed. No relay and no effects run.
+
+The queue is filled first, then `invigilator consume` starts. Every outcome row's transaction carries the time of
+its commit; the first `WARM` commands are left out, and with them the start of the process: the rate is that of the
+commands after them, from the commit of the last of `WARM` to the commit of the very last. CPU is counted from a
+moment at which `WARM` commands were done to the end, for each command that was committed in between.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from benchmarks import rivals
+from benchmarks.bench import Bench, Contestant, Figures
+from benchmarks.engines import Broker
+from benchmarks.preload import preload
+from benchmarks.workload import COMMANDS_PER_LEARNER, FIRST_WAVE, SECOND_WAVE, steps
+
+NAME = "commands"
+BATCHES = (1, 10, 100, 500)
+LEARNERS = {1: 80, 10: 300, 100: 1_000}
+"""Of a run, by batch size: so many that it takes a few seconds."""
+FLOOR_LEARNERS = {1: 200, 100: 4_000}
+LOOK_S = 0.01
+
+_RATE = """
+WITH commits AS (
+    SELECT pg_xact_commit_timestamp(xmin) AS at, row_number() OVER (ORDER BY inbox_id) AS number
+    FROM outcomes WHERE inbox_id > %s
+), start AS (SELECT at FROM commits WHERE number = %s)
+SELECT count(*), extract(epoch FROM max(commits.at) - min(start.at)) FROM commits, start WHERE commits.at > start.at
+"""
+
+
+def floor_name(commit_every: int) -> str:
+    """Of the contestant."""
+    return f"floor, {commit_every} per commit"
+
+
+def ours_name(broker: str, batch: int) -> str:
+    """Of the contestant."""
+    return f"ours on {broker}, batch {batch}"
+
+
+def contestants(bench: Bench) -> Sequence[Contestant]:
+    """The floor, and ours with each batch size on each broker."""
+    batches = (100,) if bench.quick else BATCHES
+    floors = (100,) if bench.quick else (1, 100)
+    return [
+        *(Contestant(floor_name(every), partial(_floor, bench, every)) for every in floors),
+        *(
+            Contestant(ours_name(broker.name, batch), partial(_ours, bench, broker, batch))
+            for batch in batches
+            for broker in bench.brokers
+        ),
+    ]
+
+
+def _floor(bench: Bench, commit_every: int) -> Figures:
+    return rivals.floor(bench, commit_every, FLOOR_LEARNERS[commit_every])
+
+
+def _ours(bench: Bench, broker: Broker, batch: int) -> Figures:
+    learners = _learners(batch)
+    return drain(bench, broker, learners, warm_commands(batch), {"BATCH_SIZE": batch})
+
+
+def _learners(batch: int) -> int:
+    return LEARNERS.get(batch, max(LEARNERS.values()))
+
+
+def warm_commands(batch: int) -> int:
+    """How many commands are left out: a few batches, and never few."""
+    return max(2 * batch, 100)
+
+
+def drain(
+    bench: Bench,
+    broker: Broker,
+    learners: int,
+    warm: int,
+    settings: Mapping[str, object] | None = None,
+    database_url: str | None = None,
+) -> Figures:
+    """Let a consumer drain a queue of everything that these learners do, and of `warm` commands before.
+
+    Parameters:
+        database_url: a database to do it in, instead of a fresh one.
+    """
+    extra = -(-warm // COMMANDS_PER_LEARNER)
+    with bench.ours(broker, learners + extra, settings, database_url) as system:
+        commands = preload(broker, steps(system.learners, FIRST_WAVE + SECOND_WAVE))
+        base = system.last_inbox_id()
+        system.checkpoint()
+        system.start("commands")
+        system.wait_for_commands(warm, base, LOOK_S)
+        meter = system.meter()
+        first, before = system.handled_since(base), meter.read()
+        system.wait_for_commands(commands, base, LOOK_S)
+        usage, memory = meter.read().since(before), meter.memory()
+        [[number, seconds]] = system.rows(_RATE, base, warm)
+    return {
+        **usage.figures("command", commands - first),
+        **memory,
+        "commands_per_s": number / float(seconds),
+    }

@@ -1,0 +1,29 @@
+"""Is it as fast with a long queue as with a short one? Draining 1,000 and 100,000 queued commands."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from benchmarks.bench import Bench, Contestant
+from benchmarks.groups.commands import drain, warm_commands
+from benchmarks.workload import COMMANDS_PER_LEARNER
+
+NAME = "flat"
+SHORT, LONG = 1_000, 100_000
+BATCH = 100
+
+
+def ours_name(broker: str, queued: int) -> str:
+    """Of the contestant."""
+    return f"ours on {broker}, {queued:,} queued"
+
+
+def contestants(bench: Bench) -> Sequence[Contestant]:
+    """Short and long, on each broker."""
+    return [
+        Contestant(
+            ours_name(broker.name, queued),
+            partial(drain, bench, broker, queued // COMMANDS_PER_LEARNER, warm_commands(BATCH)),
+        )
+        for broker in bench.brokers
+        for queued in (SHORT, LONG)
+    ]

@@ -1,0 +1,171 @@
+"""How long a command takes: from just before the publisher is called.
+
+Idle: one command at a time, after a random pause. When it is committed, another connection sees it: looked at every
+millisecond. Half: at half of the rate at which the same processes did a burst just before; the time of a commit is
+PostgreSQL's timestamp of it. That is taken before the commit is flushed to the disk, so the mean time of a flush is
+added. The last effect's end is always that. Only commands that owe effects count there.
+
+The peer: what one call takes, with services that cost nothing.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from statistics import quantiles
+from typing import Any
+
+from benchmarks import rivals
+from benchmarks.bench import Bench, Contestant, Figures
+from benchmarks.engines import Broker
+from benchmarks.ours import EVERYBODY, PATIENCE_S, WARM_LEARNERS, Ours
+from benchmarks.processes import Process
+from benchmarks.workload import COMMANDS_PER_LEARNER
+
+NAME = "latency"
+PEER = rivals.PEER
+PAUSE_S = (0.06, 0.16)
+LOOK_S = 0.001
+MOST_LEARNERS = 5_000
+
+_FLUSHES = "SELECT sum(fsyncs), sum(fsync_time) FROM pg_stat_io WHERE object = 'wal'"
+_ENDS = """
+WITH last AS (
+    SELECT source, command_id, max(pg_xact_commit_timestamp(xmin)) AS at FROM effects GROUP BY 1, 2
+)
+SELECT command_id, extract(epoch FROM pg_xact_commit_timestamp(outcomes.xmin))::float8,
+    extract(epoch FROM last.at)::float8
+FROM outcomes JOIN inbox ON inbox.id = inbox_id LEFT JOIN last USING (source, command_id) WHERE inbox_id > %s
+"""
+
+
+def idle_name(broker: str) -> str:
+    """Of the contestant."""
+    return f"ours on {broker}, idle"
+
+
+def half_name(broker: str) -> str:
+    """Of the contestant."""
+    return f"ours on {broker}, at half of its rate"
+
+
+def contestants(bench: Bench) -> Sequence[Contestant]:
+    """The peer's single call; ours idle and busy."""
+    peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(10, 4)))
+    idle = [Contestant(idle_name(broker.name), partial(_idle, bench, broker)) for broker in bench.brokers]
+    half = [Contestant(half_name(broker.name), partial(_half, bench, broker)) for broker in bench.brokers]
+    return [*rivals.available([peer]), *idle, *([] if bench.quick else half)]
+
+
+@contextmanager
+def _running(bench: Bench, broker: Broker, learners: int) -> Iterator[tuple[Ours, Process]]:
+    with bench.ours(broker, WARM_LEARNERS + learners) as system:
+        for name in EVERYBODY:
+            system.start(name)
+        with system.publisher() as publisher:
+            system.wait_until_ready()
+            system.whole(publisher, system.learners[:WARM_LEARNERS])
+            yield system, publisher
+
+
+def _idle(bench: Bench, broker: Broker) -> Figures:
+    learners = bench.size(25, 10)
+    with _running(bench, broker, learners) as (system, publisher):
+        base, flushes = system.last_inbox_id(), _flushes(system)
+        publisher.tell(
+            {
+                "first": WARM_LEARNERS,
+                "learners": learners,
+                "wave": "stream",
+                "pause_s": PAUSE_S,
+                "stamps": True,
+            }
+        )
+        seen = _watch(system, base, learners * COMMANDS_PER_LEARNER)
+        answer = publisher.answer(PATIENCE_S)
+        system.wait_for(answer["commands"], base)
+        ends = _ends(system, base)
+        flush_s = _flush_s(system, flushes)
+    stamps = answer["stamps"]
+    committed = [1000 * (at - before) for at, (_, _, before, _) in zip(seen, stamps, strict=True)]
+    return {
+        **_summary("commit", committed),
+        **_summary("effects", _ended(stamps, ends, flush_s)),
+        **_summary("publish", [1000 * (after - before) for _, _, before, after in stamps]),
+        "flush_ms": 1000 * flush_s,
+    }
+
+
+def _watch(system: Ours, base: int, commands: int) -> list[float]:
+    """When each command was seen to be committed, one after the other."""
+    seen: list[float] = []
+
+    def look() -> bool:
+        handled = system.handled_since(base)
+        seen.extend([time.time()] * (handled - len(seen)))
+        return len(seen) >= commands
+
+    system.wait_until(look, f"{commands} commands", LOOK_S)
+    return seen
+
+
+def _half(bench: Bench, broker: Broker) -> Figures:
+    burst, paced_s = 40, 10
+    with _running(bench, broker, burst + MOST_LEARNERS) as (system, publisher):
+        done = system.whole(publisher, system.learners[WARM_LEARNERS:][:burst])
+        per_s = done["commands"] / done["seconds"] / 2
+        learners = min(MOST_LEARNERS, int(per_s * paced_s / COMMANDS_PER_LEARNER))
+        system.checkpoint()
+        base, flushes, meter = system.last_inbox_id(), _flushes(system), system.meter()
+        before = meter.read()
+        answer = publisher.ask(
+            {
+                "first": WARM_LEARNERS + burst,
+                "learners": learners,
+                "wave": "stream",
+                "per_s": per_s,
+                "stamps": True,
+            },
+            PATIENCE_S,
+        )
+        system.wait_for(answer["commands"], base)
+        usage = meter.read().since(before)
+        ends = _ends(system, base)
+        flush_s = _flush_s(system, flushes)
+    stamps = answer["stamps"]
+    committed = [1000 * (ends[command_id][0] + flush_s - before) for command_id, _, before, _ in stamps]
+    return {
+        **_summary("commit", committed),
+        **_summary("effects", _ended(stamps, ends, flush_s)),
+        **_summary("publish", [1000 * (after - before) for _, _, before, after in stamps]),
+        **usage.figures("command", len(stamps)),
+        "commands_per_s": per_s,
+        "flush_ms": 1000 * flush_s,
+    }
+
+
+def _ends(system: Ours, base: int) -> Mapping[str, tuple[float, float | None]]:
+    """By command: when its outcome and the last of its effects were committed."""
+    return {command_id: (outcome, effects) for command_id, outcome, effects in system.rows(_ENDS, base)}
+
+
+def _ended(
+    stamps: Sequence[Any], ends: Mapping[str, tuple[float, float | None]], flush_s: float
+) -> list[float]:
+    pairs = [(before, ends[command_id][1]) for command_id, _, before, _ in stamps]
+    return [1000 * (end + flush_s - before) for before, end in pairs if end is not None]
+
+
+def _flushes(system: Ours) -> tuple[float, float]:
+    [[number, milliseconds]] = system.rows(_FLUSHES)
+    return float(number), float(milliseconds)
+
+
+def _flush_s(system: Ours, before: tuple[float, float]) -> float:
+    number, milliseconds = _flushes(system)
+    return (milliseconds - before[1]) / 1000 / max(1.0, number - before[0])
+
+
+def _summary(what: str, milliseconds: Sequence[float]) -> Figures:
+    cuts = quantiles(milliseconds, n=100, method="inclusive")
+    return {f"{what}_p50_ms": cuts[49], f"{what}_p95_ms": cuts[94], f"{what}_p99_ms": cuts[98]}

@@ -1,0 +1,60 @@
+"""Is it as fast with full tables? 5 million attempts, 20 million transitions, 10 million finished effects."""
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+
+from benchmarks import ours
+from benchmarks.bench import Bench, Contestant
+from benchmarks.filling import ATTEMPTS, fill
+from benchmarks.groups import commands, whole
+
+NAME = "tables"
+DATABASE = "full_tables"
+BYTES_PER_ATTEMPT = 8_000
+"""Of disk, the log that is written meanwhile included."""
+LEARNERS = 1000
+BATCH = 100
+
+
+def empty_name(what: str, broker: str) -> str:
+    """Of the contestant."""
+    return f"ours on {broker}, {what}, empty tables"
+
+
+def full_name(what: str, broker: str) -> str:
+    """Of the contestant."""
+    return f"ours on {broker}, {what}, full tables"
+
+
+def why_not(bench: Bench) -> str | None:
+    """Why it cannot be measured here, if so."""
+    needed, free = ATTEMPTS * bench.scale * BYTES_PER_ATTEMPT, shutil.disk_usage(bench.folder).free
+    if free < needed:
+        return f"{free / 1e9:.0f} GB are free, {needed / 1e9:.0f} GB are needed"
+    return None
+
+
+def contestants(bench: Bench) -> Sequence[Contestant]:
+    """Empty and full, the commands stage and the whole, on each broker."""
+    url = _filled(bench)
+    found = []
+    for broker in bench.brokers:
+        drain = partial(commands.drain, bench, broker, LEARNERS, commands.warm_commands(BATCH))
+        work = partial(whole.measure, bench, broker, {})
+        found += [
+            Contestant(empty_name("commands", broker.name), drain),
+            Contestant(full_name("commands", broker.name), partial(drain, database_url=url)),
+            Contestant(empty_name("whole", broker.name), work),
+            Contestant(full_name("whole", broker.name), partial(work, database_url=url)),
+        ]
+    return found
+
+
+def _filled(bench: Bench) -> str:
+    database = bench.engines.database
+    database.execute(f"CREATE DATABASE {DATABASE}")
+    url = database.named(DATABASE)
+    ours.prepare(url)
+    fill(url, round(ATTEMPTS * bench.scale), bench.say)
+    return url

@@ -1,0 +1,245 @@
+"""Ours: the Procfile's processes on a database and a broker of their own, watched from outside."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.engines import Broker, Database, connect
+from benchmarks.meter import Meter
+from benchmarks.processes import BenchmarkError, Process, driver, plain_environment
+from benchmarks.workload import DECLINED, EXAMS, TRANSITIONS_PER_LEARNER, VERIFIED
+from db.migrate import upgrade
+from worker.system.children import read_procfile
+from worker.system.guard import Guard
+
+POLL_S = 0.02
+PATIENCE_S = 600
+WARM_LEARNERS = 20
+TEMPLATE = "ours"
+
+_SEED = """
+INSERT INTO courses (course_id, name) VALUES ('{verified}', 'The verified one'), ('{declined}', 'The declined one');
+INSERT INTO exams (exam_id, course_id, content_id, exam_name, is_proctored, is_practice_exam, is_active)
+VALUES {exams}
+"""
+_LEARNERS = """
+INSERT INTO learners (user_id, username, email, full_name)
+SELECT n, 'learner' || n, 'learner' || n || '@example.org', 'Learner ' || n
+FROM generate_series(%s, %s - 1) AS n
+"""
+# What a run before has left in a database that is used again: owners that were killed, and effects.
+_TIDY = """
+UPDATE shards SET owner = NULL, lease_until = NULL;
+DELETE FROM effects WHERE state IN ('pending', 'running', 'superseded')
+"""
+_TRANSITIONS = "SELECT count(*) FROM transitions"
+_LISTENING = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'
+"""
+_UNFINISHED = """
+SELECT state, count(*) FROM effects
+WHERE state IN ('pending', 'running', 'failed', 'superseded', 'cancelled') GROUP BY 1
+"""
+_OWED = "SELECT count(*) FROM (SELECT FROM effects WHERE state IN ('pending', 'running') LIMIT 1) AS owed"
+
+
+def prepare(url: str) -> None:
+    """Make the schema, the courses and the exams."""
+    upgrade(url)
+    exams = ", ".join(
+        f"('{exam}', '{course}', 'block-{exam}', 'Exam {exam}', true, false, true)"
+        for course, names in EXAMS.items()
+        for exam in names
+    )
+    connection = connect(url)
+    with connection.cursor() as cursor:
+        cursor.execute(_SEED.format(verified=VERIFIED, declined=DECLINED, exams=exams))
+    connection.close()
+
+
+class Ours:
+    """The system. Leaving the `with` block ends its processes.
+
+    Parameters:
+        database: the server; `url` is a database of it, prepared.
+        folder: for the processes' output.
+        settings: without the prefix.
+    """
+
+    def __init__(
+        self, database: Database, url: str, broker: Broker, folder: Path, settings: Mapping[str, object]
+    ) -> None:
+        self._database = database
+        self._url = url
+        self._broker = broker
+        self._folder = folder
+        self._settings = settings
+        self.shards = int(str(settings.get("COMMAND_SHARDS", 1)))
+        self.learners = range(0)
+        self._resources = ExitStack()
+        self.processes: list[Process] = []
+
+    def __enter__(self) -> Self:
+        with self._resources as resources:
+            self._guard = resources.enter_context(Guard())
+            self._connection = connect(self._url)
+            resources.callback(self._connection.close)
+            self._cursor = self._connection.cursor()
+            self._cursor.execute(_TIDY)
+            resources.callback(self._end)
+            self._broker.reset(self.shards)
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def _end(self) -> None:
+        # Everything is measured by now, and nothing is to be kept: it need not be polite.
+        for process in self.processes:
+            process.kill()
+
+    # --- processes -----------------------------------------------------------------------------------------
+
+    def start(self, name: str, number: int = 1) -> None:
+        """Start so many processes of the Procfile's line; the shards are divided among those of `commands`."""
+        command = read_procfile()[name]
+        for index in range(number):
+            if name == "commands" and self.shards > 1:
+                mine = range(self.shards)[index::number]
+                self._launch(name, command + "".join(f" --shard {shard}" for shard in mine))
+            else:
+                self._launch(name, command.replace(f"{name}@%h", f"{name}{index}@%h"))
+
+    def _launch(self, name: str, command: str) -> None:
+        prefixed = {f"INVIGILATOR_{key}": str(value) for key, value in self._settings.items()}
+        environment = {
+            **plain_environment(),
+            "INVIGILATOR_DATABASE_URL": self._url,
+            "INVIGILATOR_BROKER_URL": self._broker.url,
+            **prefixed,
+        }
+        log = self._folder / f"{name}-{len(self.processes)}-{time.time_ns()}.log"
+        self.processes.append(Process(name, command, environment, log, self._guard))
+
+    @contextmanager
+    def publisher(self) -> Iterator[Process]:
+        """The LMS: a driver, `benchmarks.publish`."""
+        command = ["python", "-m", "benchmarks.publish", "--broker-url", self._broker.url]
+        with driver("publisher", [*command, "--shards", str(self.shards)], self._folder, self._guard) as (
+            process,
+            _,
+        ):
+            self.processes.append(process)
+            yield process
+            self.processes.remove(process)
+
+    def wait_until_ready(self) -> None:
+        """Wait until every process has taken its place."""
+        names = [process.name for process in self.processes]
+        relays = names.count("relay")
+        taken = "SELECT count(*) FROM shards WHERE owner IS NOT NULL"
+        self.wait_until(lambda: self.number(_LISTENING) >= relays, "the relay to listen")
+        if "commands" in names:
+            self.wait_until(lambda: self.number(taken) == self.shards, "the shards to be taken")
+        for process in self.processes:
+            if process.name in ("effects", "mail"):
+                self.wait_until(partial(_is_ready, process), f"{process.name} to be ready")
+
+    # --- measuring -----------------------------------------------------------------------------------------
+
+    def meter(self) -> Meter:
+        """Measures our processes, PostgreSQL and the broker; not the connection that looks on."""
+        roots: dict[str, list[int]] = {
+            "postgres": [self._database.pid],
+            self._broker.name: list(self._broker.pids),
+        }
+        for process in self.processes:
+            roots.setdefault(process.name, []).append(process.pid)
+        return Meter(roots, ignored=[self.number("SELECT pg_backend_pid()")])
+
+    def number(self, query: str, *values: object) -> int:
+        """Ask the database for one number."""
+        [[number]] = self.rows(query, *values)
+        return int(number or 0)
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the database."""
+        self._cursor.execute(query, values or None)
+        return list(self._cursor.fetchall())
+
+    def add_learners(self, number: int) -> None:
+        """Make more learners known: `learners`."""
+        first = self.number("SELECT count(*) FROM learners WHERE user_id ~ '^[0-9]+$'")
+        self.learners = range(first, first + number)
+        self._cursor.execute(_LEARNERS, (first, first + number))
+
+    def checkpoint(self) -> None:
+        """Let PostgreSQL write now what it would write later."""
+        self._cursor.execute("CHECKPOINT")
+
+    def wait_until(self, condition: Callable[[], bool], what: str, poll_s: float = POLL_S) -> None:
+        """Wait. Raises `BenchmarkError` when a process has ended, or it takes for ever."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            for process in self.processes:
+                process.check()
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"waited in vain for {what}\n{self._logs()}")
+            time.sleep(poll_s)
+
+    def last_inbox_id(self) -> int:
+        """The newest command that was handled."""
+        return self.number("SELECT max(inbox_id) FROM outcomes")
+
+    def handled_since(self, inbox_id: int) -> int:
+        """How many commands were handled after that one."""
+        return self.number("SELECT count(*) FROM outcomes WHERE inbox_id > %s", inbox_id)
+
+    def wait_for_commands(self, commands: int, since: int, poll_s: float = POLL_S) -> None:
+        """Wait until so many commands are handled."""
+        self.wait_until(lambda: self.handled_since(since) >= commands, f"{commands} commands", poll_s)
+
+    def wait_for(self, commands: int, since: int) -> None:
+        """Wait until so many commands are handled, and nothing is owed."""
+        self.wait_for_commands(commands, since)
+        self.wait_until(lambda: self.number(_OWED) == 0, "every effect to end")
+
+    def whole(self, publisher: Process, learners: range) -> dict[str, float]:
+        """Publish the work of these learners and wait for all of it: `seconds`, `publish_s` (in calls of the
+        publisher), `commands`, `transitions`."""
+        transitions = self.number(_TRANSITIONS)
+        began = time.perf_counter()
+        waited, commands = 0.0, 0
+        for wave in ("first", "second"):
+            since = self.last_inbox_id()
+            request = {"first": learners.start, "learners": len(learners), "wave": wave}
+            answer = publisher.ask(request, PATIENCE_S)
+            self.wait_for(answer["commands"], since)
+            waited, commands = waited + answer["waited"], commands + answer["commands"]
+        seconds = time.perf_counter() - began
+        done = self.number(_TRANSITIONS) - transitions
+        self._verify(done, len(learners))
+        return {"seconds": seconds, "publish_s": waited, "commands": commands, "transitions": done}
+
+    def _verify(self, transitions: int, learners: int) -> None:
+        """Whoever is fast must have done it all."""
+        unfinished = self.rows(_UNFINISHED)
+        if transitions != learners * TRANSITIONS_PER_LEARNER or unfinished:
+            raise BenchmarkError(f"{transitions} transitions of {learners} learners; effects: {unfinished}")
+
+    def _logs(self) -> str:
+        return "\n".join(process.last_lines() for process in self.processes)
+
+
+def _is_ready(worker: Process) -> bool:
+    return b" ready." in worker.log.read_bytes()
+
+
+EVERYBODY: Sequence[str] = ("commands", "relay", "effects", "mail")

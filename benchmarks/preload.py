@@ -1,0 +1,87 @@
+"""Fills the queues of commands at once, with what the publisher would send: for rows that do not measure it."""
+
+import base64
+import json
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import amqp
+from kombu import Connection
+from redis import Redis
+
+from benchmarks.engines import VALKEY, Broker
+from benchmarks.publish import SOURCE, publish
+from benchmarks.workload import Step
+from events.commands import AttemptCreate, AttemptUpdateStatus, Command
+from events.envelope import CONTENT_TYPE, render
+from events.publisher import Publisher
+from events.sharding import queue_name, shard_of
+
+PIPELINE = 1_000
+
+
+def preload(broker: Broker, todo: Iterable[Step], shards: int = 1) -> int:
+    """Put the commands of these steps into their queues, which exist. Returns how many."""
+    return (_into_valkey if broker.name == VALKEY else _into_rabbitmq)(broker, todo, shards)
+
+
+def _into_valkey(broker: Broker, todo: Iterable[Step], shards: int) -> int:
+    number = 0
+    with Redis.from_url(broker.url) as client:
+        envelope = _envelope(broker, client)
+        pipeline = client.pipeline(transaction=False)
+        for number, step in enumerate(todo, 1):
+            pipeline.lpush(_queue(step, shards), envelope(_body(step)))
+            if number % PIPELINE == 0:
+                pipeline.execute()
+        pipeline.execute()
+    return number
+
+
+def _envelope(broker: Broker, client: "Redis") -> Callable[[bytes], bytes]:
+    """Makes envelopes like the one in which the publisher sends a command."""
+    with Publisher(broker.url, source=SOURCE) as publisher:
+        publish(publisher, Step(0, "template"))
+    raw: Any = client.rpop(queue_name(shard_of("0", 1)))
+    sample = json.loads(raw)
+    if "specversion" in sample:
+        return lambda body: body
+
+    def wrapped(body: bytes) -> bytes:
+        sample["body"] = base64.b64encode(body).decode()
+        sample["properties"]["delivery_tag"] = str(uuid4())
+        return json.dumps(sample).encode()
+
+    assert sample["properties"]["body_encoding"] == "base64"
+    return wrapped
+
+
+def _into_rabbitmq(broker: Broker, todo: Iterable[Step], shards: int) -> int:
+    todo = list(todo)
+    with Connection(broker.url) as connection, closing(connection.channel()) as channel:
+        for step in todo:
+            message = amqp.Message(
+                _body(step), content_type=CONTENT_TYPE, content_encoding="utf-8", delivery_mode=2
+            )
+            channel.basic_publish(message, exchange="", routing_key=_queue(step, shards))
+        # The answer to this comes after everything before it has been taken.
+        for shard in range(shards):
+            channel.queue_declare(queue_name(shard), passive=True)
+    return len(todo)
+
+
+def _queue(step: Step, shards: int) -> str:
+    return queue_name(shard_of(str(step.learner), shards))
+
+
+def _body(step: Step) -> bytes:
+    user_id = str(step.learner)
+    data = (
+        AttemptCreate(exam_id=step.exam, user_id=user_id, taking_as_proctored=True)
+        if step.to_status is None
+        else AttemptUpdateStatus(exam_id=step.exam, user_id=user_id, to_status=step.to_status)
+    )
+    return render(Command(source=SOURCE, id=str(uuid4()), data=data, time=datetime.now(UTC)))

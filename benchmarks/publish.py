@@ -1,0 +1,100 @@
+"""The LMS's side of ours: publishes the work through `events.publisher`, one connection. A driver.
+
+Requests: `first`, `learners`, and
+
+- `wave`: `first`, `second`, or `stream`: each learner's first wave, and their second when `LAG` more have begun;
+- `per_s`: commands a second at most; or `pause_s`: from and to, a random pause before each command;
+- `stamps`: answer with `[id, step, before, after]` of each command: Unix times around the call of the publisher.
+
+Answers: `seconds` from the first call to the end of the last, `commands`, `waited`: the seconds in calls.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from benchmarks.workload import FIRST_WAVE, SECOND_WAVE, Step, steps
+from events.publisher import Publisher
+
+SOURCE = "/lms/benchmark"
+LAG = 20
+
+Stamp = tuple[str, str, float, float]
+
+
+def main() -> None:
+    """Publish until the end of standard input."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--broker-url", required=True)
+    parser.add_argument("--shards", type=int, default=1)
+    options = parser.parse_args()
+    with Publisher(options.broker_url, source=SOURCE, shards=options.shards) as publisher:
+        _say({"ready": True})
+        for line in sys.stdin:
+            _say(serve(publisher, json.loads(line)))
+
+
+def serve(publisher: Publisher, request: dict[str, Any]) -> dict[str, Any]:
+    """Answer one request."""
+    todo = list(_order(range(request["first"], request["first"] + request["learners"]), request["wave"]))
+    stamps = list(_published(publisher, todo, request.get("per_s"), request.get("pause_s")))
+    return {
+        "seconds": stamps[-1][3] - stamps[0][2],
+        "commands": len(stamps),
+        "waited": sum(after - before for _, _, before, after in stamps),
+        **({"stamps": stamps} if request.get("stamps") else {}),
+    }
+
+
+def _order(learners: range, wave: str) -> Iterable[Step]:
+    match wave:
+        case "first":
+            return steps(learners, FIRST_WAVE)
+        case "second":
+            return steps(learners, SECOND_WAVE)
+        case "stream":
+            return _stream(learners)
+        case _:
+            raise ValueError(f"no such wave: {wave}")
+
+
+def _stream(learners: range) -> Iterator[Step]:
+    for number in range(len(learners) + LAG):
+        yield from steps(learners[number : number + 1], FIRST_WAVE)
+        if number >= LAG:
+            yield from steps(learners[number - LAG : number - LAG + 1], SECOND_WAVE)
+
+
+def _published(
+    publisher: Publisher, todo: Iterable[Step], per_s: float | None, pause_s: tuple[float, float] | None
+) -> Iterator[Stamp]:
+    began = time.perf_counter()
+    for number, step in enumerate(todo):
+        if per_s is not None:
+            time.sleep(max(0.0, began + number / per_s - time.perf_counter()))
+        if pause_s is not None:
+            time.sleep(random.uniform(*pause_s))  # noqa: S311 - no secret
+        before = time.time()
+        command_id = publish(publisher, step)
+        yield command_id, f"{step.exam} {step.to_status or 'create'}", before, time.time()
+
+
+def publish(publisher: Publisher, step: Step) -> str:
+    """Publish one command. Returns its id."""
+    user_id = str(step.learner)
+    if step.to_status is None:
+        return publisher.create_attempt(exam_id=step.exam, user_id=user_id, taking_as_proctored=True)
+    return publisher.update_status(exam_id=step.exam, user_id=user_id, to_status=step.to_status)
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""docs/performance.md: the part between the markers, made from benchmarks/results.json.
+
+    python -m benchmarks.report
+
+makes it again, from what was measured then.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks import charts, results
+from benchmarks.bench import Samples, spread
+from benchmarks.goals import Check, checks
+from benchmarks.groups import ALL, memory, shards
+from benchmarks.processes import ROOT
+from benchmarks.table import columns_of
+
+DOCUMENT = ROOT / "docs" / "performance.md"
+CHARTS = ROOT / "docs" / "performance"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+EMPTY = f"# Performance\n\n{BEGIN}\n{END}\n"
+CAPTIONS = {
+    "cpu.svg": "What a transition costs, by process",
+    "batches.svg": "The commands stage by the size of its batches",
+    "latency.svg": "How long a command takes",
+}
+
+
+def write() -> None:
+    """Bring the document to what `benchmarks/results.json` says; what is outside of the markers stays."""
+    about, samples = results.read()
+    pictures = charts.draw(samples, CHARTS)
+    text = DOCUMENT.read_text() if DOCUMENT.exists() else EMPTY
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCUMENT.write_text(before + "\n".join([BEGIN, "", *_lines(about, samples, pictures), END]) + after)
+
+
+def _lines(about: Mapping[str, Any], samples: Samples, pictures: Sequence[str]) -> Iterator[str]:
+    yield from _about(about)
+    yield from _goals(checks(samples))
+    for name, reason in about["left_out"].items():
+        yield f"Not measured in this run: `{name}`: {reason}.\n"
+    for picture in pictures:
+        yield f"![{CAPTIONS[picture]}](performance/{picture})\n"
+    for group in ALL:
+        if group.NAME in samples.groups():
+            yield f"### {group.NAME}\n"
+            yield (inspect.getdoc(group) or "") + "\n"
+            yield from _group(samples, group.NAME)
+
+
+def _about(about: Mapping[str, Any]) -> Iterator[str]:
+    machine = about["machine"]
+    yield (
+        f"Measured on {about['date']} by `{about['command'].strip()}` at `{about['commit']}`: one warm-up round "
+        f"and {about['rounds']} that count, alternating. Each figure is the median of the rounds, with the least "
+        "and the most of them. CPU is summed over all processes that do the work: ours, PostgreSQL, the broker, "
+        "the publisher.\n"
+    )
+    yield (
+        f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gb']} GB, {machine['system']}. "
+        + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+        + ".\n"
+    )
+
+
+def _goals(found: Sequence[Check]) -> Iterator[str]:
+    yield "### Goals\n"
+    yield "| goal | ratio | wanted | measured | least–most | |"
+    yield "|---|---|---|---|---|---|"
+    for check in found:
+        spread_of = f"{min(check.values):.3g}–{max(check.values):.3g}"
+        verdict = "met" if check.is_met else "**missed**"
+        wanted = f"{check.side} {check.limit:.3g}"
+        yield f"| {check.goal} | {check.title} | {wanted} | {check.ratio:.3g} | {spread_of} | {verdict} |"
+    yield ""
+
+
+def _group(samples: Samples, group: str) -> Iterator[str]:
+    columns = {**columns_of(samples, group), **_more_columns(samples, group)}
+    yield "| | " + " | ".join(columns.values()) + " |"
+    yield "|---" + "|--:" * len(columns) + "|"
+    for contestant in samples.contestants(group):
+        cells = (_cell(list(samples.values(group, contestant, figure).values())) for figure in columns)
+        yield f"| {contestant} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _more_columns(samples: Samples, group: str) -> dict[str, str]:
+    """Which processes' CPUs were busy; which process grew."""
+    prefix = {shards.NAME: "cpus.", memory.NAME: "growth."}.get(group)
+    if prefix is None:
+        return {}
+    figures = [figure for sample in samples.all if sample.group == group for figure in sample.figures]
+    title = "CPUs of " if prefix == "cpus." else "growth of "
+    return {name: title + name.removeprefix(prefix) for name in figures if name.startswith(prefix)}
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    middle, least, most = spread(values)
+    return f"{middle:.3g} ({least:.3g}–{most:.3g})"
+
+
+if __name__ == "__main__":
+    write()

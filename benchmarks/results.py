@@ -1,0 +1,111 @@
+"""What is kept of a run: the machine, the versions, the command line, and all samples."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kombu import Connection as BrokerConnection
+from redis import Redis
+
+from benchmarks.bench import Bench, Sample, Samples
+from benchmarks.engines import RABBIT, VALKEY, connect
+from benchmarks.goals import Check
+from benchmarks.processes import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results.json"
+BASELINE = ROOT / "benchmarks" / "baseline.json"
+PACKAGES = ("celery", "kombu", "amqp", "redis", "SQLAlchemy", "psycopg2-binary", "pydantic", "httpx")
+PEER_PACKAGES = "peer: "
+
+
+def describe(bench: Bench) -> dict[str, Any]:
+    """The run: when, where, with what."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+        "commit": _commit(),
+        "rounds": bench.rounds,
+        "machine": _machine(),
+        "versions": {
+            "Python": platform.python_version(),
+            **_engines(bench),
+            **{name: version(name) for name in PACKAGES},
+            **bench.versions,
+        },
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_model(),
+        "cpus": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_before": round(os.getloadavg()[2], 2),
+    }
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "") or (
+        platform.processor() or platform.machine()
+    )
+
+
+def _engines(bench: Bench) -> dict[str, str]:
+    connection = connect(bench.engines.database.url)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version")
+        [postgres] = cursor.fetchone()
+    connection.close()
+    versions = {"PostgreSQL": str(postgres)}
+    brokers = bench.engines.brokers
+    with Redis.from_url(brokers[VALKEY].url) as client:
+        info: Any = client.info("server")
+        versions["Valkey"] = str(info.get("valkey_version", info["redis_version"]))
+    if RABBIT in brokers:
+        with BrokerConnection(brokers[RABBIT].url) as rabbit:
+            rabbit.connect()
+            versions["RabbitMQ"] = str(rabbit.connection.server_properties["version"])
+    return versions
+
+
+def write(about: Mapping[str, Any], samples: Samples, left_out: Mapping[str, str]) -> None:
+    """Keep a run in `RESULTS`."""
+    document = {**about, "left_out": dict(left_out), "samples": samples.as_json()}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read() -> tuple[dict[str, Any], Samples]:
+    """The run that is kept."""
+    document = json.loads(RESULTS.read_text())
+    return document, Samples([Sample(**sample) for sample in document.pop("samples")])
+
+
+def read_baseline() -> dict[str, float]:
+    """The ratios that were last committed, by their titles; none when there is no file."""
+    if not BASELINE.exists():
+        return {}
+    ratios: dict[str, float] = json.loads(BASELINE.read_text())["ratios"]
+    return ratios
+
+
+def write_baseline(about: Mapping[str, Any], checks: list[Check]) -> None:
+    """Make these the ratios to compare with."""
+    document = {**about, "ratios": {check.title: round(check.ratio, 4) for check in checks}}
+    BASELINE.write_text(json.dumps(document, indent=1) + "\n")

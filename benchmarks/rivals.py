@@ -1,0 +1,114 @@
+"""The contestants that are not ours: drivers, each with its own database."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from benchmarks.bench import Bench, Contestant, Figures
+from benchmarks.engines import Broker
+from benchmarks.meter import Meter
+from benchmarks.processes import ROOT, Process, driver
+from db.migrate import upgrade
+from worker.system.guard import Guard
+
+PEER_PYTHON = ROOT / "benchmarks" / "peer" / ".venv" / "bin" / "python"
+PEER_SCRIPT = ROOT / "benchmarks" / "peer" / "run.py"
+PEER, ALTERNATIVE, FLOOR = "peer", "alternative", "floor"
+UPDATES = ("started", "submitted", "verified")
+"""Those that change one attempt."""
+WARM_LEARNERS = 3
+PATIENCE_S = 900
+
+
+def available(contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Those who are installed."""
+    return [one for one in contestants if one.name != PEER or PEER_PYTHON.exists()]
+
+
+def peer(bench: Bench, learners: int, service_ms: int = 0) -> Figures:
+    """edx-proctoring doing the work of so many learners."""
+    command = [str(PEER_PYTHON), str(PEER_SCRIPT)]
+    options = ["--service-ms", str(service_ms)] if service_ms else []
+    return _run(
+        bench, PEER, command, learners, None, options, warm_learners=1 if service_ms else WARM_LEARNERS
+    )
+
+
+def alternative(bench: Bench, broker: Broker, learners: int) -> Figures:
+    """One Celery task for each command."""
+    command = ["python", "-m", "benchmarks.alternative.run", "--broker-url", broker.url]
+    broker.reset()
+    return _run(bench, ALTERNATIVE, command, learners, broker, warm_learners=20)
+
+
+def floor(bench: Bench, commit_every: int, learners: int) -> Figures:
+    """psycopg2 by hand."""
+    command = ["python", "-m", "benchmarks.floor", "--commit-every", str(commit_every)]
+    return _run(bench, FLOOR, command, learners, None, warm_learners=20)
+
+
+def _run(
+    bench: Bench,
+    name: str,
+    command: Sequence[str],
+    learners: int,
+    broker: Broker | None,
+    options: Sequence[str] = (),
+    warm_learners: int = WARM_LEARNERS,
+) -> Figures:
+    database = bench.engines.database
+
+    def prepare(url: str) -> None:
+        if name == FLOOR:
+            upgrade(url)  # it writes our rows
+        with _driver(bench, name, [*command, "--database-url", url, *options]):
+            pass  # what it makes before it is ready is in the template
+
+    with (
+        database.fresh(name, prepare) as url,
+        _driver(bench, name, [*command, "--database-url", url, *options]) as process,
+    ):
+        process.ask({"first": 0, "learners": warm_learners}, PATIENCE_S)
+        database.execute("CHECKPOINT")
+        roots = {"postgres": [database.pid], name: [process.pid]}
+        if broker is not None:
+            roots[broker.name] = list(broker.pids)
+        meter = Meter(roots)
+        before = meter.read()
+        answer = process.ask({"first": warm_learners, "learners": learners}, PATIENCE_S)
+        usage = meter.read().since(before)
+        if "cpu_seconds" in answer:  # its own, without what it prepares before its clock starts
+            usage = replace(usage, cpu_s={**usage.cpu_s, name: answer["cpu_seconds"]})
+        return {
+            **usage.figures("transition", answer["transitions"]),
+            **meter.memory(),
+            "seconds": answer["seconds"],
+            "transitions_per_s": answer["transitions"] / answer["seconds"],
+            **_commands(answer.get("commands"), answer["seconds"], usage.total_cpu_s),
+            **_steps(answer.get("steps_ms", {}), learners),
+        }
+
+
+def _commands(commands: int | None, seconds: float, cpu_s: float) -> Figures:
+    if commands is None:
+        return {}
+    return {"commands_per_s": commands / seconds, "cpu_ms_per_command": 1000 * cpu_s / commands}
+
+
+@contextmanager
+def _driver(bench: Bench, name: str, command: Sequence[str]) -> Iterator[Process]:
+    with Guard() as guard, driver(name, command, Path(bench.folder), guard) as (process, said):
+        bench.versions.update({f"{name}: {key}": str(value) for key, value in said.items() if key != "ready"})
+        yield process
+
+
+def _steps(steps_ms: Mapping[str, Sequence[float]], learners: int) -> Figures:
+    if not steps_ms:
+        return {}
+    return {
+        "waits_ms_per_learner": sum(map(sum, steps_ms.values())) / learners,
+        "update_ms": median(time for step in UPDATES for time in steps_ms[step]),
+        **{f"step_ms.{step}": median(times) for step, times in steps_ms.items()},
+    }

@@ -1,0 +1,75 @@
+"""What is printed: one table of everything that was measured, and one of the goals."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.bench import Samples, spread
+from benchmarks.goals import Check
+
+COLUMNS = {
+    "transitions_per_s": "transitions/s",
+    "commands_per_s": "commands/s",
+    "cpu_ms_per_transition": "CPU ms/transition",
+    "cpu_ms_per_command": "CPU ms/command",
+    "waits_ms_per_learner": "a learner waits ms",
+    "commit_p50_ms": "→ committed p50 ms",
+    "commit_p95_ms": "p95",
+    "commit_p99_ms": "p99",
+    "effects_p50_ms": "→ effects done p50 ms",
+    "effects_p95_ms": "p95",
+    "effects_p99_ms": "p99",
+    "pss_mb": "memory MB",
+}
+WIDTH = 200
+
+
+def columns_of(samples: Samples, group: str) -> Mapping[str, str]:
+    """Those figures that somebody in the group has, and their titles."""
+    contestants = samples.contestants(group)
+    return {
+        figure: title
+        for figure, title in COLUMNS.items()
+        if any(samples.values(group, contestant, figure) for contestant in contestants)
+    }
+
+
+def print_table(samples: Samples) -> None:
+    """Median, least and most of each contestant's figures: a line for each."""
+    table = Table("group", "contestant", "figure", title="median (least–most) of the rounds")
+    for title in ("median", "least", "most"):
+        table.add_column(title, justify="right")
+    for group in samples.groups():
+        for contestant in samples.contestants(group):
+            for figure, title in columns_of(samples, group).items():
+                values = list(samples.values(group, contestant, figure).values())
+                if values:
+                    table.add_row(group, contestant, title, *(f"{value:.4g}" for value in spread(values)))
+        table.add_section()
+    Console(width=WIDTH).print(table)
+
+
+def print_checks(checks: Sequence[Check], baseline: Mapping[str, float] | None = None) -> None:
+    """The goals, beside the ratios that were last committed if they are given."""
+    table = Table("goal", "ratio", title="goals", width=WIDTH)
+    for title in (
+        "measured",
+        "least–most",
+        "goal",
+        "",
+        *(["last committed"] if baseline is not None else []),
+    ):
+        table.add_column(title, justify="right")
+    for check in checks:
+        least, most = min(check.values), max(check.values)
+        cells = [f"{check.ratio:.3g}", f"{least:.3g}–{most:.3g}", f"{check.side} {check.limit:.3g}"]
+        cells.append("met" if check.is_met else "missed")
+        if baseline is not None:
+            cells.append(_compared(check.ratio, baseline.get(check.title)))
+        table.add_row(str(check.goal), check.title, *cells)
+    Console(width=WIDTH).print(table)
+
+
+def _compared(now: float, before: float | None) -> str:
+    return "" if before is None else f"{before:.3g} ({now / before - 1:+.0%})"
