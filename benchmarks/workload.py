@@ -1,4 +1,4 @@
-"""The work that every contestant does: what one learner goes through. Standard library only, for every environment.
+"""The work that every contestant does: what one learner goes through. Only the standard library is imported.
 
 In the course `VERIFIED` the learner creates an attempt, starts, submits, and is verified. In the course `DECLINED` the
 learner creates an attempt at the first of three exams and declines, and the two siblings are declined with it.
@@ -36,7 +36,7 @@ FIRST_WAVE = (
     ("d1", "declined"),
 )
 SECOND_WAVE = (("v1", "verified"),)
-"""By itself, after every follow-up of the first: an asynchronous contestant may not skip a credit that is overtaken."""
+"""By itself, after every follow-up of the first: nobody may skip a credit because a newer one has overtaken it."""
 COMMANDS_PER_LEARNER = len(FIRST_WAVE) + len(SECOND_WAVE)
 
 
