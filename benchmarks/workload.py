@@ -1,7 +1,7 @@
-"""The work that every contestant does: what one learner goes through. Only the standard library is imported.
+"""The work that every contestant does: what one learner goes through. Imports the standard library only.
 
-In the course `VERIFIED` the learner creates an attempt, starts, submits, and is verified. In the course `DECLINED` the
-learner creates an attempt at the first of three exams and declines, and the two siblings are declined with it.
+In the course `VERIFIED` the learner creates an attempt, starts, submits, and is verified. In the course `DECLINED`
+the learner creates an attempt at the first of three exams and declines, and the two siblings are declined with it.
 """
 
 from collections.abc import Iterable, Iterator

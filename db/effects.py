@@ -258,7 +258,8 @@ def wait(connection: Connection, effect_id: UUID) -> None:
     While another one runs on its target, that is when the lease of that one ends; it is set free before, when
     the other reports back. While its circuit is open the relay offers nothing.
     """
-    _wait_locked(connection, _lock_claimable(connection, [effect_id]))
+    if locked := _lock_claimable(connection, [effect_id]):
+        _wait_locked(connection, locked)
 
 
 def _lock_claimable(connection: Connection, effect_ids: Collection[UUID]) -> set[UUID]:
@@ -415,12 +416,15 @@ def _free_targets(connection: Connection, targets: Collection[str]) -> None:
 
 @cache
 def _free_statement() -> Update:
-    return (
-        update(Effect)
+    # In the order in which everybody locks several effects.
+    waiting = (
+        select(Effect.id)
         .where(
             Effect.target == any_(bindparam("targets", type_=ARRAY(Text))),
             Effect.state == EffectState.PENDING,
             Effect.offered_until.is_not(None),
         )
-        .values(offered_until=None)
+        .order_by(Effect.sequence)
+        .with_for_update()
     )
+    return update(Effect).where(Effect.id.in_(waiting)).values(offered_until=None)

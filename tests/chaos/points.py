@@ -84,7 +84,10 @@ POINTS = {
         "offers are stamped, nothing of them is published",
     ),
     "between_offers": Point(
-        "worker.app", "CeleryDispatcher._publish", "before", "some of a batch of offers are published"
+        "worker.app",
+        "CeleryDispatcher._publish",
+        "before",
+        "some of a batch of offers are published; on Redis none, they are sent together",
     ),
     "after_publishing": Point(
         "worker.app", "CeleryDispatcher.dispatch", "after", "a batch of offers is published"

@@ -22,6 +22,8 @@ from worker.commands.trust import Trust
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
+GATHER_S = 0.01
+"""How long commands gather after a batch that took all there were, so that a steady stream shares transactions."""
 PAUSE_S = 1.0
 """How long to wait after an error before the shard is taken again."""
 
@@ -95,6 +97,8 @@ class Consumer:
                 self.batches.commit(fence, items, source.held())
                 source.ack(messages)
                 renewed_at = time.monotonic()
+                if len(messages) < self.batch_size:
+                    stopping.wait(GATHER_S)
             elif time.monotonic() - renewed_at >= renew_every_s:
                 self.batches.renew(fence)
                 renewed_at = time.monotonic()

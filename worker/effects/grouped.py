@@ -1,6 +1,7 @@
 """Doing together what several threads ask for at the same time: one transaction for all of them."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -12,24 +13,33 @@ from db.errors import Failure, classify
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+GATHER_S = 0.01
+"""What effects that come in a crowd wait for each other, at most: little beside a call over a network."""
+
 
 class Grouped(Generic[Item, Result]):
-    """Whoever asks while nobody is at work does it at once, for itself alone; those who ask meanwhile are served
-    together, by the first of them, as soon as that work is done. So nobody waits for company.
+    """Whoever asks while nobody is at work, and nobody was for a moment, does it at once, for itself alone; those
+    who ask meanwhile are served together, by the first of them. Who comes alone waits for nobody; a crowd shares.
 
     Safe to share between threads.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Item]], Sequence[Result]], apart: Callable[[BaseException], bool]
+        self,
+        work: Callable[[Sequence[Item]], Sequence[Result]],
+        apart: Callable[[BaseException], bool],
+        gather_s: float = GATHER_S,
     ) -> None:
         """Parameters:
         work: does it for several items, all or nothing, and returns a result for each.
         apart: whether the items should be done one at a time after an error, because one of them may be to
             blame; otherwise each of them has failed with it.
+        gather_s: seconds from the beginning of one piece of work to that of the next, at least.
         """
         self._work = work
         self._apart = apart
+        self._gather_s = gather_s
+        self._next_at = time.monotonic()
         self._waiting: list[tuple[Item, Future[Result]]] = []
         self._busy = False
         self._changed = threading.Condition()
@@ -48,18 +58,24 @@ class Grouped(Generic[Item, Result]):
             if future.done():
                 return future.result()
             self._busy = True
-            group, self._waiting = self._waiting, []
         try:
-            self._serve(group)
+            self._serve(self._gather())
         finally:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
         return future.result()
 
+    def _gather(self) -> list[tuple[Item, Future[Result]]]:
+        time.sleep(max(0.0, self._next_at - time.monotonic()))
+        self._next_at = time.monotonic() + self._gather_s
+        with self._changed:
+            group, self._waiting = self._waiting, []
+        return group
+
     def _serve(self, group: Sequence[tuple[Item, Future[Result]]]) -> None:
         try:
-            results = self._work([item for item, _ in group])
+            results = list(zip(group, self._work([item for item, _ in group]), strict=True))
         except BaseException as error:  # noqa: BLE001 - it is raised again in each thread
             if len(group) > 1 and self._apart(error):
                 for one in group:
@@ -68,7 +84,7 @@ class Grouped(Generic[Item, Result]):
             for _, future in group:
                 future.set_exception(error)
         else:
-            for (_, future), result in zip(group, results, strict=True):
+            for (_, future), result in results:
                 future.set_result(result)
 
 

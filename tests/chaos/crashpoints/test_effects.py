@@ -3,9 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from sqlalchemy import Row
 
 from tests.acceptance.harness import Process, Stack
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
@@ -135,7 +137,7 @@ def test_paused_beyond_the_lease(stack: Stack, point: str) -> None:
         stack.wait_until(
             lambda: (running(stack), len(stack.lms.calls)) == (2, made + 2), "another worker to take over"
         )
-        before = (effects(stack), results(stack))
+        before = (of_credit(stack), results(stack))
         # When the first one wakes, calls late, and wants to record that
         go_on.set()
         old.release()
@@ -144,16 +146,13 @@ def test_paused_beyond_the_lease(stack: Stack, point: str) -> None:
             lambda: old.output().count("too late to be recorded") == 2, "it to see that it is too late"
         )
     # Then nothing changes, here or there
-    assert (effects(stack), results(stack)) == before
+    assert (of_credit(stack), results(stack)) == before
     new.release()
     stack.wait_until(lambda: credits_owed(stack) == 0, "the other worker to record what it has done")
     assert "too late to be recorded" not in new.output()
     assert stack.lms.credit("u", "course", "content-exam") == "submitted"
     assert stack.lms.credit("v", "course", "content-exam") == "satisfied"
-    assert [row.state for row in effects(stack) if row.target and row.user_id == "v"] == [
-        "superseded",
-        "done",
-    ]
+    assert [row.state for row in of_credit(stack) if row.user_id == "v"] == ["superseded", "done"]
     assert_nothing_older_landed(stack)
     came = [call.result for call in stack.lms.calls]
     again = (
@@ -174,6 +173,11 @@ def kill(workers: list[Process]) -> None:
 
 def running(stack: Stack) -> int:
     return states(stack)["running"]
+
+
+def of_credit(stack: Stack) -> list[Row[Any]]:
+    """Every effect but the mails: those are offered again and again, as nobody sends them."""
+    return [row for row in effects(stack) if row.target]
 
 
 def credits_owed(stack: Stack) -> int:

@@ -25,7 +25,7 @@ from tests.chaos.points import Crash
 EFFECTS = 12
 PUBLISHED = 4
 BACKLOG = 40
-THREADS = 8
+THREADS = 16
 
 
 @pytest.fixture
@@ -34,12 +34,14 @@ def stack(database_url: str, broker_url: str) -> Iterator[Stack]:
         yield stack
 
 
-def test_killed_around_publishing(stack: Stack, calm_database_url: str) -> None:
+def test_killed_around_publishing(stack: Stack, broker_url: str, calm_database_url: str) -> None:
     owe_credits(stack, EFFECTS)
     published = 0
+    # Redis gets a batch of offers as a whole.
+    some = 0 if broker_url.startswith("redis") else PUBLISHED
     for crash, more in (
         (Crash("before_publishing", "kill"), 0),
-        (Crash("between_offers", "kill", nth=PUBLISHED + 1), PUBLISHED),
+        (Crash("between_offers", "kill", nth=PUBLISHED + 1), some),
         (Crash("after_publishing", "kill"), EFFECTS),
     ):
         # When it dies with every offer stamped, and none, some or all of them published

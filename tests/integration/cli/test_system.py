@@ -10,9 +10,10 @@ from pathlib import Path
 import kombu
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import insert
 
 from db import shards
+from db.models import InboxEntry
 from events.publisher import Publisher
 from events.sharding import queue_name
 from tests import commands as c
@@ -123,9 +124,10 @@ def test_what_a_consumer_has_in_hand_is_queued(
     queue = queue_name(7)
     source = open_source(rabbitmq_url, queue, 10)
     assert isinstance(source, RabbitSource)
+    received = [c.received(c.exam(str(number))) for number in range(20)]
     with Publisher(rabbitmq_url, source="/tests", shards=8) as publisher:
-        for number in range(20):
-            publisher.publish_raw(c.received(c.exam(str(number))).body, 7)
+        for one in received:
+            publisher.publish_raw(one.body, 7)
     while source.held() < 20:
         source._drain(PATIENCE_S)
     with record.engine.begin() as connection:
@@ -141,9 +143,13 @@ def test_what_a_consumer_has_in_hand_is_queued(
         10,
         60,
     )
-    # When their batch waits for a lock
+    # When their batch waits for another one, which is writing the same command
     with record.engine.connect() as holder:
-        holder.execute(text("LOCK TABLE inbox"))
+        holder.execute(
+            insert(InboxEntry).values(
+                source="/tests", command_id=received[0].command.id, type="", fingerprint=b"." * 32
+            )
+        )
         with running(consumer):
             until(lambda: queued_status(cli) == before + 20)
             assert queued(rabbitmq_url, 8) == before

@@ -13,8 +13,8 @@ import pytest
 from celery import Celery
 from kombu import pools
 
-from db.offers import Offer
 from db.models import EffectKind
+from db.offers import Offer
 from events import publisher as publisher_module
 from events.errors import PublishError
 from events.publisher import Publisher

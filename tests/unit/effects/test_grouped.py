@@ -17,7 +17,7 @@ from worker.effects.grouped import Grouped, one_is_to_blame
 Tenfold = Grouped[int, int]
 BAD = 13
 THREADS = 16
-CALLS = 250
+CALLS = 100
 
 
 class BadError(Exception):
