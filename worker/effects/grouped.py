@@ -13,7 +13,7 @@ from db.errors import Failure, classify
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-GATHER_S = 0.01
+GATHER_S = 0.02
 """What effects that come in a crowd wait for each other, at most: little beside a call over a network."""
 
 
