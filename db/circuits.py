@@ -5,11 +5,10 @@ locks it before the circuit. While a service answers it has no row.
 """
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     ScalarSelect,
     delete,
-    exists,
+    false,
     func,
     literal,
     select,
@@ -21,17 +20,13 @@ from db.attempts import notify
 from db.clock import CLOCK, NOW, in_seconds
 from db.models import Circuit
 
-# --- conditions for the statements on effects ------------------------------------------------------------
+# --- for the statements on effects: the first two of a circuit that is joined where there is one ------------
 
 
-def is_open(queue: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether nobody may call the service of a queue now."""
-    return exists().where(Circuit.queue == queue, Circuit.open_until > NOW)
-
-
-def has_opened(queue: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether the circuit of a queue is open, or may be probed."""
-    return exists().where(Circuit.queue == queue, Circuit.open_until.is_not(None))
+IS_OPEN = func.coalesce(Circuit.open_until > NOW, false())
+"""Whether nobody may call the service now."""
+HAS_OPENED = Circuit.open_until.is_not(None)
+"""Whether the circuit is open, or may be probed."""
 
 
 def troubled() -> ScalarSelect[list[str] | None]:

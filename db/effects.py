@@ -137,6 +137,7 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
             "lease": timedelta(seconds=lease_s),
         },
     ).all()
+    lost_tries = _close_lost_tries(connection, [row.id for row in rows if row.before == EffectState.RUNNING])
     if left := locked.difference(row.id for row in rows):
         _wait_locked(connection, left)
     begun = [row for row in rows if row.state == EffectState.RUNNING]
@@ -145,10 +146,10 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
             raise ProbeTakenError
     if any(row.probe for row in rows if row.state == EffectState.SUPERSEDED):
         notify(connection)  # it was to probe the service, and now the next one may
-    return {row.id: _claim(row) for row in begun}
+    return {row.id: _claim(row, lost_tries.get(row.id, 0)) for row in begun}
 
 
-def _claim(row: Row[Any]) -> Claim:
+def _claim(row: Row[Any], lost_tries: int) -> Claim:
     return Claim(
         id=row.id,
         kind=EffectKind(row.kind),
@@ -159,7 +160,7 @@ def _claim(row: Row[Any]) -> Claim:
         number=row.number,
         unforgiven=row.unforgiven,
         retrying_for_s=float(row.retrying_for_s),
-        lost_tries=row.lost_tries,
+        lost_tries=lost_tries,
         queue=row.queue,
         probe=row.probe,
     )
@@ -180,16 +181,15 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
     seen = (
         select(
             wanted,
+            Effect.state.label("before"),
             exists().where(overtakes(aliased(Effect))).label("overtaken"),
             _blocked().label("blocked"),
-            circuits.has_opened(wanted.c.queue).label("probe"),
+            circuits.HAS_OPENED.label("probe"),
         )
-        .where(
-            Effect.id == wanted.c.id,
-            Effect.kind == wanted.c.kind,
-            _claimable(),
-            ~circuits.is_open(wanted.c.queue),
+        .select_from(
+            wanted.join(Effect, Effect.id == wanted.c.id).outerjoin(Circuit, Circuit.queue == wanted.c.queue)
         )
+        .where(Effect.kind == wanted.c.kind, _claimable(), ~circuits.IS_OPEN)
         .cte("seen")
     )
     overtaken = seen.c.overtaken
@@ -217,15 +217,9 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
             func.extract("epoch", NOW - Effect.retrying_since).label("retrying_for_s"),
             seen.c.queue,
             seen.c.probe,
+            seen.c.before,
         )
         .cte("claimed")
-    )
-    lost = (
-        update(Try)
-        .where(Try.effect_id == claimed.c.id, Try.result.is_(None))
-        .values(result=TryResult.LOST, finished_at=CLOCK, error="its worker did not report back in time")
-        .returning(Try.effect_id)
-        .cte("lost")
     )
     begun = (
         insert(Try)
@@ -235,14 +229,7 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
         )
         .cte("begun")
     )
-    # This statement sees the tries as they were before it: the one that it has just closed is not among them.
-    earlier = (
-        select(func.count() + 1)
-        .where(Try.effect_id == claimed.c.id, Try.result == TryResult.LOST)
-        .scalar_subquery()
-    )
-    lost_tries = case((claimed.c.id.in_(select(lost.c.effect_id)), earlier), else_=0)
-    return select(claimed, lost_tries.label("lost_tries")).add_cte(begun)
+    return select(claimed).add_cte(begun)
 
 
 def _claimable() -> ColumnElement[bool]:
@@ -314,6 +301,28 @@ def _blocked() -> ColumnElement[bool]:
     return exists().where(
         other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id
     )
+
+
+def _close_lost_tries(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Close the tries whose workers have lost these effects. Returns how often each was lost up to now."""
+    if not effect_ids:
+        return {}
+    connection.execute(
+        update(Try)
+        .where(
+            Try.effect_id == Effect.id,
+            Effect.id.in_(effect_ids),
+            Try.result.is_(None),
+            or_(Try.number < Effect.tries, Effect.state == EffectState.SUPERSEDED),
+        )
+        .values(result=TryResult.LOST, finished_at=CLOCK, error="its worker did not report back in time")
+    )
+    counts = (
+        select(Try.effect_id, func.count())
+        .where(Try.effect_id.in_(effect_ids), Try.result == TryResult.LOST)
+        .group_by(Try.effect_id)
+    )
+    return {row[0]: row[1] for row in connection.execute(counts)}
 
 
 # --- record --------------------------------------------------------------------------------------------
