@@ -27,7 +27,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.attempts import EFFECTS_CHANNEL
 from db.clock import CLOCK
 from db.inbox import Arrival, Key
 from db.models import (
@@ -44,6 +43,7 @@ from db.models import (
     TryResult,
 )
 from db.shards import IN_HAND_LOCKS, Renewal
+from db.wake import EFFECTS_CHANNEL
 
 Row = Mapping[str, Any]
 
@@ -74,7 +74,8 @@ WITH fence AS (
     RETURNING id, source, command_id
 ), locked AS (
     SELECT user_id FROM learners
-    WHERE user_id = ANY (%(user_ids)s::text[]) AND (SELECT count(*) FROM entered) >= 0
+    WHERE user_id = ANY (%(user_ids)s::text[]) AND EXISTS (SELECT FROM fence)
+        AND (SELECT count(*) FROM entered) >= 0
     ORDER BY user_id
     FOR NO KEY UPDATE
 )
@@ -236,21 +237,6 @@ WRITTEN: Sequence[type[Base]] = (Course, Exam, Learner, Attempt, Transition, Eff
 """The tables that a batch writes."""
 
 _UPSERTED = {Course, Exam, Learner, Attempt}
-_LEFT_OUT: Mapping[type[Base], Collection[str]] = {
-    Effect: {
-        "sequence",
-        "tries",
-        "tries_forgiven",
-        "created_at",
-        "due_at",
-        "offered_until",
-        "lease_until",
-        "retrying_since",
-        "last_error",
-        "dropped_at",
-    }
-}
-"""Columns whose values PostgreSQL knows."""
 
 
 def write(
@@ -265,14 +251,16 @@ def write(
     sequence numbers of effects grow in that order, and a removed attempt makes room for the next.
 
     Parameters:
-        rows: by table, each primary key once.
+        rows: by table, each primary key once, all of a table with the same columns.
         finished: ids of cascades that are carried out, whether or not a worker has them.
         result: of the tries of these workers.
     """
     tables = tuple(table for table in WRITTEN if rows.get(table))
     if not tables and not finished:
         return
-    statement, constants = _write_statement(tables, bool(finished))
+    statement, constants = _write_statement(
+        tuple((table, tuple(next(iter(rows[table])))) for table in tables), bool(finished)
+    )
     values = constants | {table.__tablename__: _json(rows[table]) for table in tables}
     if finished:
         values |= {"finished": [str(one) for one in finished], "result": result.value}
@@ -283,21 +271,26 @@ _DIALECT = make_url("postgresql+psycopg2://").get_dialect()()
 
 
 @cache
-def _write_statement(tables: Sequence[type[Base]], finishing: bool) -> tuple[str, dict[str, Any]]:
-    """The statement's text, and the values in it that are always the same."""
-    parts = [_insert(table) for table in tables]
+def _write_statement(
+    tables: Sequence[tuple[type[Base], Sequence[str]]], finishing: bool
+) -> tuple[str, dict[str, Any]]:
+    """The statement's text, and the values in it that are always the same.
+
+    Parameters:
+        tables: with the names of the columns of their rows.
+        finishing: whether cascades are to be finished, too.
+    """
+    parts = [_insert(table, names) for table, names in tables]
     if finishing:
         parts += [_finish_effects(), _finish_tries()]
-    wake = func.pg_notify(EFFECTS_CHANNEL, "") if Effect in tables else literal(1)
+    wake = func.pg_notify(EFFECTS_CHANNEL, "") if any(table is Effect for table, _ in tables) else literal(1)
     compiled = select(wake).add_cte(*parts).compile(dialect=_DIALECT)
     return str(compiled), dict(compiled.params)
 
 
-def _insert(table: type[Base]) -> CTE:
+def _insert(table: type[Base], names: Sequence[str]) -> CTE:
     """Insert the rows of a JSON array, the parameter that has the table's name."""
-    left_out = _LEFT_OUT.get(table, ())
-    columns = [one for one in table.__table__.columns if one.name not in left_out]
-    names = [one.name for one in columns]
+    columns = [table.__table__.columns[name] for name in names]
     given = (
         func.json_to_recordset(bindparam(table.__tablename__))
         .table_valued(*(column(one.name, one.type) for one in columns))

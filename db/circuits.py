@@ -16,9 +16,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.attempts import notify
 from db.clock import CLOCK, NOW, in_seconds
 from db.models import Circuit
+from db.wake import notify
 
 # --- for the statements on effects: the first two of a circuit that is joined where there is one ------------
 

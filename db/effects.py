@@ -37,11 +37,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
 
 from db import circuits
-from db.attempts import notify
 from db.clock import CLOCK, NOW, in_seconds
 from db.connect import limit_idleness
 from db.models import Circuit, Effect, EffectKind, EffectState, Try, TryResult
 from db.models.effects import TRY_SEQUENCE
+from db.wake import notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
         .table_valued(column("id", Uuid), column("kind", Text), column("queue", Text))
         .render_derived(name="wanted")
     )
-    # Looked at once for each effect: in the UPDATE's values it would be looked at once for each column.
+    # Materialised, or PostgreSQL would look once for each column that the UPDATE sets.
     seen = (
         select(
             wanted,
@@ -191,6 +191,7 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
         )
         .where(Effect.kind == wanted.c.kind, _claimable(), ~circuits.IS_OPEN)
         .cte("seen")
+        .prefix_with("MATERIALIZED")
     )
     overtaken = seen.c.overtaken
     claimed = (
@@ -425,7 +426,7 @@ def _free_targets(connection: Connection, targets: Collection[str]) -> None:
 
 @cache
 def _free_statement() -> Update:
-    # In the order in which everybody locks several effects.
+    # In the order in which those lock several effects who have not locked any before.
     waiting = (
         select(Effect.id)
         .where(

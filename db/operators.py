@@ -7,10 +7,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.orm import aliased
 
-from db.attempts import notify
 from db.clock import CLOCK, NOW
 from db.effects import overtakes
 from db.models import Effect, EffectState, QuarantinedMessage
+from db.wake import notify
 from events.signing import SIGNATURE_HEADER
 
 RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)

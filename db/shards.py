@@ -60,7 +60,8 @@ def _stored(connection: Connection) -> int:
 
 
 def take(connection: Connection, shard: int, owner: str, lease_s: float) -> Fence | None:
-    """Take a shard whose lease has ended and raise its epoch; None while somebody else has it.
+    """Take a shard and raise its epoch; None while somebody else has it. An owner need not wait for its own lease:
+    it begins anew after each error.
 
     An owner in the middle of a batch holds the row's lock: the shard is not free, and nobody waits for it.
     """
@@ -68,7 +69,7 @@ def take(connection: Connection, shard: int, owner: str, lease_s: float) -> Fenc
         select(Shard.shard)
         .where(
             Shard.shard == shard,
-            or_(Shard.lease_until.is_(None), Shard.lease_until < CLOCK),
+            or_(Shard.lease_until.is_(None), Shard.lease_until < CLOCK, Shard.owner == owner),
         )
         .with_for_update(skip_locked=True)
     )

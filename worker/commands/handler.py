@@ -89,6 +89,8 @@ class Handler:
     ) -> Quarantined:
         """Write everything that a batch means, in the caller's transaction, which begins with it.
 
+        This and `settle_cascades` are the only code that changes an attempt.
+
         Duplicates change nothing. Returns what went to quarantine.
 
         Raises:
@@ -135,7 +137,7 @@ class Handler:
     ) -> tuple[Ledger, list[Handled]]:
         """Decide commands in the order given, on what is recorded, in the caller's transaction.
 
-        Returns what is to be written. This and `settle_cascades` are the only code that changes an attempt.
+        Returns what is to be written.
 
         Parameters:
             learners: those who are known. They are locked.

@@ -30,7 +30,10 @@ def note_answer(connection: Connection, claim: Claim, ended: Ended) -> Change | 
 def note_error(
     connection: Connection, claim: Claim, ended: Ended, error: ServiceError | None, policy: RetryPolicy
 ) -> Change | None:
-    """The try has failed; `error` is None when that was no error of the service."""
+    """The try has failed; `error` is None when that was no error of the service.
+
+    That the service is in trouble (`ended.troubled`) counts for those who end after it in the same transaction.
+    """
     if isinstance(error, Unavailable):
         ended.troubled.add(claim.queue)
         return _note_failure(connection, claim, error, policy)

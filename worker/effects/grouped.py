@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GATHER_S = 0.02
-"""What effects that come in a crowd wait for each other, at most: little beside a call over a network."""
+"""What a crowd waits for each of an effect's transactions, at most: little beside a call over a network."""
 
 
 class Grouped(Generic[Item, Result]):
@@ -78,14 +78,31 @@ class Grouped(Generic[Item, Result]):
             results = list(zip(group, self._work([item for item, _ in group]), strict=True))
         except BaseException as error:  # noqa: BLE001 - it is raised again in each thread
             if len(group) > 1 and self._apart(error):
-                for one in group:
-                    self._serve([one])
-                return
-            for _, future in group:
-                future.set_exception(error)
+                self._serve_apart(group)
+            else:
+                self._fail(group, error)
         else:
             for (_, future), result in results:
                 future.set_result(result)
+            self._wake()
+
+    def _serve_apart(self, group: Sequence[tuple[Item, Future[Result]]]) -> None:
+        for number, one in enumerate(group, 1):
+            self._serve([one])
+            error = one[1].exception()
+            if error is not None and not self._apart(error):
+                return self._fail(group[number:], error)
+        return None
+
+    def _fail(self, group: Sequence[tuple[Item, Future[Result]]], error: BaseException) -> None:
+        for _, future in group:
+            future.set_exception(error)
+        self._wake()
+
+    def _wake(self) -> None:
+        # At once, and not when the whole group is served: what a thread has claimed has a lease that runs.
+        with self._changed:
+            self._changed.notify_all()
 
 
 def one_is_to_blame(error: BaseException) -> bool:

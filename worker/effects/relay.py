@@ -16,10 +16,10 @@ from sqlalchemy.exc import DBAPIError
 
 from db import circuits
 from db import offers as store
-from db.attempts import EFFECTS_CHANNEL
 from db.errors import brief
 from db.models import EffectKind
 from db.offers import Look, Offer
+from db.wake import EFFECTS_CHANNEL
 from worker.effects.kinds import QUEUES
 from worker.errors import Transient
 
@@ -92,12 +92,24 @@ class Relay:
         for queue in opened:
             if opened[queue]:
                 self._offer_probe([kind for kind in seen.kinds if QUEUES[kind] == queue])
-        rooms = {
-            kind: self._room(kind, MAX_OUTSTANDING - outstanding.get(kind, 0))
-            for kind in seen.kinds
-            if QUEUES[kind] not in opened
-        }
-        return self._offer(seen, rooms)
+        return self._offer(
+            seen, self._rooms([kind for kind in seen.kinds if QUEUES[kind] not in opened], outstanding)
+        )
+
+    def _rooms(
+        self, kinds: Sequence[EffectKind], outstanding: Mapping[EffectKind, int]
+    ) -> dict[EffectKind, int]:
+        """How many of each kind may be offered."""
+        # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
+        left = {queue: self._room_in(queue) for queue in {QUEUES[kind] for kind in kinds}}
+        rooms = {}
+        for kind in kinds:
+            rooms[kind] = max(0, min(MAX_OUTSTANDING - outstanding.get(kind, 0), left[QUEUES[kind]]))
+            left[QUEUES[kind]] -= rooms[kind]
+        return rooms
+
+    def _room_in(self, queue: str) -> int:
+        return MAX_OUTSTANDING - self.dispatcher.queue_length(queue)
 
     def _offer(self, seen: Look, rooms: Mapping[EffectKind, int]) -> float:
         with self.engine.begin() as connection:
@@ -110,15 +122,11 @@ class Relay:
 
     def _offer_probe(self, kinds: Sequence[EffectKind]) -> None:
         """Offer one effect of a service that waits for a probe; another with each look, until it has one."""
-        if not kinds or self._room(kinds[0], MAX_OUTSTANDING) <= 0:
+        if not kinds or self._room_in(QUEUES[kinds[0]]) <= 0:
             return
         with self.engine.begin() as connection:
             offers = store.offer_oldest(connection, kinds, self.offer_ttl_s)
         self._dispatch(offers)
-
-    def _room(self, kind: EffectKind, room: int) -> int:
-        # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
-        return room if room <= 0 else min(room, MAX_OUTSTANDING - self.dispatcher.queue_length(QUEUES[kind]))
 
     def _dispatch(self, offers: Sequence[Offer]) -> None:
         if not offers:

@@ -13,8 +13,8 @@ import redis
 from sqlalchemy import text
 
 from db import operators
-from db.attempts import EFFECTS_CHANNEL
 from db.models import EffectKind
+from db.wake import EFFECTS_CHANNEL
 from events.envelope import CONTENT_TYPE
 from events.sharding import queue_name
 from events.signing import SIGNATURE_HEADER

@@ -24,6 +24,15 @@ def test_a_shard_has_one_owner(connection: Connection) -> None:
     assert shards.take(connection, 9, "other", 60) is None
 
 
+def test_an_owner_that_begins_anew_does_not_wait_for_its_own_lease(connection: Connection) -> None:
+    shards.ensure_shards(connection, 1)
+    old = shards.take(connection, 0, "me", 60)
+    new = shards.take(connection, 0, "me", 60)
+    assert old is not None
+    assert new == shards.Fence(0, "me", 2)
+    assert not shards.renew(connection, old, 60)
+
+
 def test_every_tenure_has_an_epoch_of_its_own(connection: Connection) -> None:
     # Given a tenure whose lease has ended
     shards.ensure_shards(connection, 1)

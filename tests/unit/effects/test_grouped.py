@@ -117,6 +117,43 @@ def test_an_error_of_one_is_only_its_own() -> None:
     assert sorted(item for asked in work.asked[1:] for item in asked) == [1, 3, BAD]
 
 
+def test_when_all_turn_out_of_luck_one_by_one_the_rest_is_not_tried() -> None:
+    # Given a group that is taken apart, and an error for all at the second of them
+    errors = iter([BadError(), None, AwayError()])
+
+    def work(items: Sequence[int]) -> list[int]:
+        if (error := next(errors)) is not None:
+            raise error
+        return [10 * item for item in items]
+
+    answers = together(Tenfold(work, lambda error: isinstance(error, BadError)), [1, 2, 3, 4])
+    assert sorted(type(answer.exception()).__name__ for answer in answers) == ["AwayError"] * 3 + ["NoneType"]
+
+
+def test_who_is_served_alone_goes_on_before_the_others_are() -> None:
+    # Given a group that is taken apart, and whose last one is served when another one's thread has gone on
+    one_goes_on, work = threading.Event(), Work()
+
+    def slow(items: Sequence[int]) -> list[int]:
+        if len(work.asked) == 3:
+            one_goes_on.wait()
+        return work(items)
+
+    grouped = Tenfold(slow, always)
+
+    def ask(item: int) -> None:
+        with suppress(BadError):
+            grouped(item)
+        one_goes_on.set()
+
+    with gathering(grouped) as serve, ThreadPoolExecutor(3) as pool:
+        # Who does the work is the last to go on; one of the first two is somebody else.
+        answers = [pool.submit(ask, item) for item in (BAD, 2, 3)]
+        serve(3)
+        for answer in answers:
+            answer.result()
+
+
 def test_who_is_alone_is_not_tried_twice() -> None:
     work = Work()
     grouped = Tenfold(work, always)
