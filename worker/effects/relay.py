@@ -99,14 +99,11 @@ class Relay:
     def _rooms(
         self, kinds: Sequence[EffectKind], outstanding: Mapping[EffectKind, int]
     ) -> dict[EffectKind, int]:
-        """How many of each kind may be offered."""
+        """How many of each kind may be offered. Kinds of one queue share its room."""
         # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
-        left = {queue: self._room_in(queue) for queue in {QUEUES[kind] for kind in kinds}}
-        rooms = {}
-        for kind in kinds:
-            rooms[kind] = max(0, min(MAX_OUTSTANDING - outstanding.get(kind, 0), left[QUEUES[kind]]))
-            left[QUEUES[kind]] -= rooms[kind]
-        return rooms
+        sharing = Counter(QUEUES[kind] for kind in kinds)
+        shares = {queue: self._room_in(queue) // number for queue, number in sharing.items()}
+        return {kind: min(MAX_OUTSTANDING - outstanding.get(kind, 0), shares[QUEUES[kind]]) for kind in kinds}
 
     def _room_in(self, queue: str) -> int:
         return MAX_OUTSTANDING - self.dispatcher.queue_length(queue)
