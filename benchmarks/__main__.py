@@ -38,10 +38,16 @@ def main() -> int:
         if not rivals.PEER_PYTHON.exists():
             say("the peer is not installed (make peer): its rows are left out")
             left_out[rivals.PEER] = "it is not installed"
-        for group in _groups(options):
-            _measure(bench, group, samples, left_out)
         about = results.describe(bench)
-    _tell(options, about, samples, left_out)
+        groups = _groups(options)
+        for number, group in enumerate(groups, 1):
+            _measure(bench, group, samples, left_out)
+            if not (options.quick or options.only):
+                # After each: a run takes long, and may be ended before its end.
+                to_come = {one.NAME: "the run was ended before" for one in groups[number:]}
+                skipped = dict.fromkeys(options.skip, "not asked for")
+                results.write(about, samples, left_out | skipped | to_come)
+    _tell(options, about, samples)
     return 1 if any(name in NAMES and name != "tables" for name in left_out) else 0
 
 
@@ -65,9 +71,7 @@ def _measure(bench: Bench, group: ModuleType, samples: Samples, left_out: dict[s
         left_out[group.NAME] = str(error).splitlines()[0]
 
 
-def _tell(
-    options: argparse.Namespace, about: dict[str, Any], samples: Samples, left_out: dict[str, str]
-) -> None:
+def _tell(options: argparse.Namespace, about: dict[str, Any], samples: Samples) -> None:
     found = checks(samples)
     print_table(samples)
     print_checks(found, results.read_baseline() if options.quick else None)
@@ -75,7 +79,6 @@ def _tell(
         results.write_baseline(about, found)
     if options.quick or options.only:
         return
-    results.write(about, samples, left_out | dict.fromkeys(options.skip, "not asked for"))
     if importlib.util.find_spec("matplotlib") is None:
         sys.stderr.write("docs/performance.md is as it was: its charts need matplotlib (make bench)\n")
         return

@@ -90,15 +90,11 @@ class Process:
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Send a driver a request and wait for its answer. Raises `BenchmarkError`."""
-        self.tell(request)
-        return self.answer(timeout_s)
-
-    def tell(self, request: Mapping[str, Any]) -> None:
-        """Send a driver a request. Raises `BenchmarkError`."""
         assert self._process.stdin is not None
         self.check()
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
+        return self.answer(timeout_s)
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
         """The driver's next line. Raises `BenchmarkError`."""
