@@ -2,7 +2,7 @@
 
 Idle: one command at a time, after a random pause. Half: at half of the rate at which the same processes did a burst
 just before. The time of a commit is PostgreSQL's timestamp of it, which is taken before the commit is flushed to
-disk, so the mean time of a flush is added. Who looked at the tables meanwhile would take the CPU from those at work.
+disk, so the mean time of a flush is added. Who looked at the tables meanwhile would take CPU from those at work.
 For the last effect's end only commands that owe effects count.
 
 The peer: what one call takes, with services that cost nothing.
