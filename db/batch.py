@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db import prepared
 from db.clock import CLOCK
 from db.inbox import Arrival, Key
 from db.models import (
@@ -264,7 +265,7 @@ def write(
     values = constants | {table.__tablename__: _json(rows[table]) for table in tables}
     if finished:
         values |= {"finished": [str(one) for one in finished], "result": result.value}
-    connection.exec_driver_sql(statement, values)
+    prepared.execute(connection, statement, values)
 
 
 _DIALECT = make_url("postgresql+psycopg2://").get_dialect()()
@@ -330,4 +331,4 @@ def _json(rows: Collection[Row]) -> str:
 
 
 def _answer(connection: Connection, statement: str, values: dict[str, Any]) -> Any:
-    return orjson.loads(connection.exec_driver_sql(statement, values).scalar_one())
+    return orjson.loads(prepared.execute(connection, statement, values).scalar_one())

@@ -2,6 +2,8 @@
 
 from sqlalchemy import ColumnElement, Connection, Engine, create_engine, func, select
 
+from db.prepared import PREPARES
+
 CONNECT_TIMEOUT_S = 10
 IDLE_S = 5  # in a transaction that holds locks, between two statements
 POOL_SIZE = 8  # connections that are kept; the threads of a process bound how many there may be
@@ -23,7 +25,7 @@ def make_engine(
         database_url: `postgresql+psycopg2://…`.
         application_name: what `pg_stat_activity` shows.
         session_settings: libpq options such as `-c lock_timeout=5s`. PgBouncer in transaction mode refuses
-            them, so only processes that need a direct connection pass any.
+            them, so only processes that need a direct connection pass any. Their statements may be prepared.
         pre_ping: ask before each transaction whether the connection is still alive. That costs a round trip, which
             whoever begins anew at the first error can save.
     """
@@ -33,6 +35,7 @@ def make_engine(
         max_overflow=-1,
         pool_pre_ping=pre_ping,
         hide_parameters=True,  # they may be names and addresses
+        execution_options={PREPARES: bool(session_settings)},
         connect_args={
             "application_name": application_name,
             "connect_timeout": CONNECT_TIMEOUT_S,

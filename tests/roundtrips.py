@@ -14,10 +14,17 @@ _READY = re.compile(rb"Z\x00\x00\x00\x05[ITE]")
 
 
 @contextmanager
-def counted(database_url: str, *, pre_ping: bool) -> Iterator[tuple[Engine, Callable[[], int]]]:
+def counted(
+    database_url: str, *, pre_ping: bool, session_settings: str = ""
+) -> Iterator[tuple[Engine, Callable[[], int]]]:
     """An engine, and what tells how many round trips it has made since it was asked last."""
     with proxying(database_url) as proxy:
-        engine = make_engine(proxy.url(database_url), application_name="counted", pre_ping=pre_ping)
+        engine = make_engine(
+            proxy.url(database_url),
+            application_name="counted",
+            pre_ping=pre_ping,
+            session_settings=session_settings,
+        )
 
         def trips() -> int:
             count = len(_READY.findall(proxy.answers))

@@ -280,6 +280,19 @@ def test_what_a_batch_costs_in_round_trips_however_big_it_is(
         assert trips() == 3
 
 
+def test_a_statement_is_prepared_once_in_each_session(database_url: str, fence: Fence) -> None:
+    with counted(database_url, pre_ping=False, session_settings="-c lock_timeout=5s") as (engine, trips):
+        ours = batches(engine)
+        for _ in ("a session", "the next one"):
+            ours.renew(fence)  # connects
+            trips()
+            # BEGIN, begin, write, COMMIT; the first time both statements are prepared
+            for expected in (6, 4, 4):
+                ours.commit(fence, [c.received(c.exam("A"))])
+                assert trips() == expected
+            engine.dispose()
+
+
 @dataclass(frozen=True, slots=True)
 class Looking(Handler):
     """Looks what everybody sees of its batch, and fails when the batch is a whole one."""
