@@ -59,6 +59,9 @@ class Publisher:
             connection is tried again a few times.
         signing_key: a key of `source`, as in the file of `INVIGILATOR_COMMAND_KEYS_FILE`, at least 32
             characters; every message is signed with it. None: nothing is signed.
+        reuse_redis_client: on Redis, use one client where kombu makes one for each message, which takes half of a
+            publish. It needs a detail of kombu (`events.redis_transport`): False leaves kombu as it is, should a
+            newer one not have it any more.
 
     Raises:
         ValueError: the URL, the number of shards or the key cannot be right.
@@ -76,6 +79,7 @@ class Publisher:
         shards: int = 1,
         timeout_s: float = 10,
         signing_key: str | None = None,
+        reuse_redis_client: bool = True,
     ) -> None:
         if shards < 1:
             raise ValueError("shards must be at least 1")
@@ -87,7 +91,7 @@ class Publisher:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._returned: list[str] = []
-        self._connection = _connection(broker_url, timeout_s)
+        self._connection = _connection(broker_url, timeout_s, reuse_redis_client)
         self._producer: Any = None
         self._mandatory = _scheme(broker_url) in _RABBITMQ
 
@@ -340,7 +344,7 @@ def _signature(body: bytes, key: str | None) -> dict[str, str]:
     return {} if key is None else {SIGNATURE_HEADER: sign(body, key)}
 
 
-def _connection(broker_url: str, timeout_s: float) -> Any:
+def _connection(broker_url: str, timeout_s: float, reuse_redis_client: bool) -> Any:
     scheme = _scheme(broker_url)
     if scheme not in _SCHEMES:
         raise ValueError("broker_url must start with redis://, rediss://, amqp:// or amqps://")
@@ -351,7 +355,7 @@ def _connection(broker_url: str, timeout_s: float) -> Any:
     try:
         connection = Connection(
             url,
-            transport=_REDIS_TRANSPORT if scheme in _REDIS else None,
+            transport=_REDIS_TRANSPORT if scheme in _REDIS and reuse_redis_client else None,
             ssl=tls,
             connect_timeout=timeout_s,
             heartbeat=_HEARTBEAT_S,

@@ -1,8 +1,8 @@
 """kombu's way to Redis, with one client object for each channel.
 
 kombu builds a client for every message, which costs more than sending it: its table of four hundred answers is
-filled anew each time. Nothing of kombu is replaced: whoever names this transport has it, as the publisher does,
-and nobody else in the process.
+filled anew each time. Nothing of kombu is replaced: whoever names this transport has it, as the publisher does
+unless told otherwise (`reuse_redis_client`), and nobody else in the process.
 """
 
 from collections.abc import Iterator

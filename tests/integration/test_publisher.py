@@ -77,17 +77,24 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(
     assert [base64.b64decode(envelope["body"]) for envelope in envelopes(client, 0)] == [b"1", b"2"]
 
 
-def test_one_client_serves_a_publisher(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given a publisher that has connected
-    publisher.publish_raw(b"1", 0)
-    built: list[object] = []
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every client that is made."""
+    clients: list[object] = []
     build = redis.Redis.__init__
 
     def recorded(self: redis.Redis, *arguments: Any, **options: Any) -> None:
-        built.append(self)
+        clients.append(self)
         build(self, *arguments, **options)
 
     monkeypatch.setattr(redis.Redis, "__init__", recorded)
+    return clients
+
+
+def test_one_client_serves_a_publisher(publisher: Publisher, built: list[object]) -> None:
+    # Given a publisher that has connected
+    publisher.publish_raw(b"1", 0)
+    built.clear()
     # When it publishes more, then nothing is built for that
     for number in range(10):
         publisher.publish_raw(b"%d" % number, 0)
@@ -97,6 +104,17 @@ def test_one_client_serves_a_publisher(publisher: Publisher, monkeypatch: pytest
     for number in range(10):
         publisher.publish_raw(b"%d" % number, 0)
     assert len(built) == 1
+
+
+def test_kombu_is_left_as_it_is_when_asked_for(
+    client: redis.Redis, valkey_url: str, built: list[object]
+) -> None:
+    with Publisher(valkey_url, source="/lms/acme", reuse_redis_client=False) as publisher:
+        publisher.publish_raw(b"1", 0)
+        built.clear()
+        publisher.publish_raw(b"2", 0)
+    assert len(envelopes(client, 0)) == 2
+    assert built
 
 
 def test_a_command_costs_redis_one_command(client: redis.Redis, publisher: Publisher) -> None:
