@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import (
     CTE,
     Connection,
+    Text,
     Uuid,
     any_,
     bindparam,
@@ -322,7 +323,8 @@ def _finish_tries() -> CTE:
 
 
 def _finished() -> Any:
-    return any_(cast(bindparam("finished"), ARRAY(Uuid)))
+    # psycopg2 makes an array of text, which a prepared statement takes for nothing else.
+    return any_(cast(bindparam("finished", type_=ARRAY(Text)), ARRAY(Uuid)))
 
 
 def _json(rows: Collection[Row]) -> str:

@@ -22,7 +22,7 @@ from tests import commands as c
 from tests.roundtrips import counted
 from worker.commands import batches as module
 from worker.commands.batches import BadReleaseError, Batches
-from worker.commands.handler import Handler, Quarantined, ShardLostError
+from worker.commands.handler import Handler, Quarantined, Received, ShardLostError
 from worker.commands.ledger import Ledger
 from worker.policies import Policies
 
@@ -238,44 +238,46 @@ def test_the_history_is_gapless_when_a_middle_command_fails(engine: Engine, fenc
         assert [tuple(row) for row in rows] == [(1, "created"), (2, "submitted")]
 
 
+def costs(users: Sequence[str]) -> list[tuple[int, list[module.Item]]]:
+    """Batches about these learners, and the round trips that each should take, BEGIN and COMMIT included."""
+    setting = [c.course(), c.exam("A"), c.exam("B"), *(c.learner(user) for user in users)]
+    statuses: list[module.Item] = [c.received(c.update("A", "submitted", user)) for user in users]
+    renamed = [
+        c.received(c.update("A", "error", user), item.command.id)
+        for user, item in zip(users, statuses, strict=True)
+        if isinstance(item, Received)
+    ]
+    return [
+        (4, [c.received(one) for one in setting]),  # begin, write
+        (
+            5,
+            [c.received(c.create("A", user, taking_as_proctored=True)) for user in users],
+        ),  # begin, read, write
+        (5, statuses),
+        (5, [c.received(c.update("A", "declined", user)) for user in users]),  # and owes cascades
+        (5, [c.received(c.create("B", user)) for user in users]),  # and folds them in
+        (4, statuses),  # begin, fingerprints
+        (6, [*renamed]),  # begin, fingerprints, quarantine, its bounds
+        # begin, quarantine, its bounds
+        (5, [Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", stamp().at) for _ in users]),
+    ]
+
+
 @pytest.mark.parametrize("learners", [1, 40])
 def test_what_a_batch_costs_in_round_trips_however_big_it_is(
     database_url: str, fence: Fence, learners: int
 ) -> None:
-    users = [str(number) for number in range(learners)]
-    setting = [c.course(), c.exam("A"), c.exam("B"), *(c.learner(user) for user in users)]
-    attempts = [c.received(c.create("A", user, taking_as_proctored=True)) for user in users]
-    statuses = [c.received(c.update("A", "submitted", user)) for user in users]
-    declined = [c.received(c.update("A", "declined", user)) for user in users]
-    folded = [c.received(c.create("B", user)) for user in users]
-    renamed = [
-        c.received(c.update("A", "error", user), item.command.id)
-        for user, item in zip(users, statuses, strict=True)
-    ]
-    nonsense = [Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", stamp().at) for _ in users]
-    with counted(database_url, pre_ping=False) as (engine, trips):
+    with counted(database_url, pre_ping=False, session_settings="-c lock_timeout=5s") as (engine, trips):
+        # Given a session that has seen everything once
         ours = batches(engine)
-        ours.renew(fence)  # connects
-        trips()
-
-        def cost(items: Sequence[module.Item]) -> int:
+        for _, items in costs(["somebody"]):
             ours.commit(fence, items)
-            return trips()
-
-        # BEGIN and COMMIT, and between them: begin, write
-        assert cost([c.received(one) for one in setting]) == 4
-        # begin, read, write
-        assert cost(attempts) == 5
-        assert cost(statuses) == 5
-        assert cost(declined) == 5  # and owes cascades
-        assert cost(folded) == 5  # and folds them in
-        # begin, fingerprints
-        assert cost(statuses) == 4
-        # begin, fingerprints, quarantine, its bounds
-        assert cost(renamed) == 6
-        # begin, quarantine, its bounds
-        assert cost(nonsense) == 5
-        # the lease
+        trips()
+        # Then a batch takes as many round trips as it has statements, and two
+        for expected, items in costs([str(number) for number in range(learners)]):
+            ours.commit(fence, items)
+            assert trips() == expected
+        # and the lease one more
         ours.renew(fence)
         assert trips() == 3
 

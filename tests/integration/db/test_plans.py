@@ -1,8 +1,8 @@
 """The plans of every statement on the hot paths, in a database that is full: nothing reads a whole table.
 
 `make plans` does the same with a million attempts and ten million finished effects, and prints what paths cost.
-psycopg2 puts the parameters into the statement, so PostgreSQL always plans for these very values: there are no
-generic plans to fear, except for the foreign keys' own look-ups, which are by primary key.
+psycopg2 puts the parameters into the statement, so PostgreSQL plans for these very values. Only what the commands
+process prepares may be run with a plan for any values: here it always is.
 """
 
 import os
@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 
 from db import lookups, operators, prune, shards
+from db.connect import make_engine
 from db.ids import stamp
 from db.inbox import Unreadable
 from db.models import Effect, EffectKind, EffectState
@@ -32,6 +33,8 @@ from worker.effects.relay import Relay
 from worker.effects.running import TryFailedError
 from worker.errors import Permanent, ServiceError, Transient
 from worker.policies import Policies
+from worker.processes import session_settings
+from worker.settings import Settings
 
 SCALE = int(os.environ.get("PLAN_SCALE", "1"))
 MAX_ROWS = 15_000
@@ -97,7 +100,7 @@ class Explained:
     def _explain(
         self, connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any
     ) -> None:
-        if statement.split()[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
+        if statement.split()[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXECUTE"):
             return
         dbapi: Any = connection.connection
         with dbapi.cursor() as cursor:
@@ -131,6 +134,8 @@ class Paths:
 
     filled: Filled
     explained: Explained
+    prepared: Explained
+    """In the commands process's sessions."""
     bench: Bench
 
     @property
@@ -139,16 +144,17 @@ class Paths:
 
     def commands(self) -> None:
         """Batches of every type of command, and what a consumer does when it has nothing to do."""
-        with self.engine.begin() as connection:
+        engine = self.prepared.engine
+        with engine.begin() as connection:
             shards.ensure_shards(connection, 1)
-        with self.explained.on("shard taken"), self.engine.begin() as connection:
+        with self.prepared.on("shard taken"), engine.begin() as connection:
             fence = shards.take(connection, 0, "me", 60)
         assert fence is not None
-        batches = Batches(self.engine, Handler(Policies(), instructor=True), 60)
-        with self.explained.on("shard renewed"):
+        batches = Batches(engine, Handler(Policies(), instructor=True), 60)
+        with self.prepared.on("shard renewed"):
             batches.renew(fence)
         for path, items in self.batches():
-            with self.explained.on(path):
+            with self.prepared.on(path):
                 batches.commit(fence, items)
             assert batches.failures == 0
 
@@ -358,14 +364,21 @@ def take(rows: Iterable[Any]) -> None:
 @pytest.fixture(scope="module")
 def plans(migrated_postgres_url: str) -> Iterator[list[Plan]]:
     with engines.fresh_database(migrated_postgres_url) as url, engines.disposed(url) as engine:
-        yield explain_all(engine, fill(engine, SCALE))
+        filled = fill(engine, SCALE)
+        settings = session_settings(Settings()) + " -c plan_cache_mode=force_generic_plan"
+        preparing = make_engine(url, application_name="plans", session_settings=settings)
+        try:
+            yield explain_all(engine, preparing, filled)
+        finally:
+            preparing.dispose()
 
 
-def explain_all(engine: Engine, filled: Filled) -> list[Plan]:
-    paths = Paths(filled, Explained(engine), Bench(engine))
+def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]:
+    plans: list[Plan] = []
+    paths = Paths(filled, Explained(engine, plans), Explained(preparing, plans), Bench(engine))
     for run in (paths.status, paths.people, paths.relay, paths.effects, paths.commands, paths.pruning):
         run()
-    return paths.explained.plans
+    return plans
 
 
 def test_no_statement_reads_a_whole_table(plans: list[Plan]) -> None:
