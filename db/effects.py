@@ -25,7 +25,6 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
-    column,
     exists,
     func,
     insert,
@@ -39,6 +38,7 @@ from sqlalchemy.orm import aliased
 from db import circuits
 from db.clock import CLOCK, NOW, in_seconds
 from db.connect import limit_idleness
+from db.given import given
 from db.models import Circuit, Effect, EffectKind, EffectState, Try, TryResult
 from db.models.effects import TRY_SEQUENCE
 from db.wake import notify
@@ -131,9 +131,9 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
     rows = connection.execute(
         _claim_statement(),
         {
-            "effect_ids": [one.id for one in chosen],
-            "kinds": [one.kind.value for one in chosen],
-            "queues": [one.queue for one in chosen],
+            "wanted_id": [one.id for one in chosen],
+            "wanted_kind": [one.kind.value for one in chosen],
+            "wanted_queue": [one.queue for one in chosen],
             "lease": timedelta(seconds=lease_s),
         },
     ).all()
@@ -168,15 +168,7 @@ def _claim(row: Row[Any], lost_tries: int) -> Claim:
 
 @cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
 def _claim_statement() -> Select[*tuple[Any, ...]]:
-    wanted = (
-        func.unnest(
-            bindparam("effect_ids", type_=ARRAY(Uuid)),
-            bindparam("kinds", type_=ARRAY(Text)),
-            bindparam("queues", type_=ARRAY(Text)),
-        )
-        .table_valued(column("id", Uuid), column("kind", Text), column("queue", Text))
-        .render_derived(name="wanted")
-    )
+    wanted = given("wanted", id=Uuid, kind=Text, queue=Text)
     # Materialised, or PostgreSQL would look once for each column that the UPDATE sets.
     seen = (
         select(
@@ -337,11 +329,11 @@ def end_tries(connection: Connection, ends: Sequence[End]) -> dict[tuple[UUID, i
     rows = connection.execute(
         _end_statement(),
         {
-            "effect_ids": [end.effect_id for end in ends],
-            "numbers": [end.number for end in ends],
-            "results": [end.result.value for end in ends],
-            "errors": [end.error for end in ends],
-            "delays": [end.delay_s for end in ends],
+            "end_id": [end.effect_id for end in ends],
+            "end_number": [end.number for end in ends],
+            "end_result": [end.result.value for end in ends],
+            "end_error": [end.error for end in ends],
+            "end_delay_s": [end.delay_s for end in ends],
         },
     ).all()
     targets = [row.target for row in rows if row.target is not None]
@@ -360,23 +352,7 @@ _STATE_AFTER = {
 
 @cache
 def _end_statement() -> Select[*tuple[Any, ...]]:
-    end = (
-        func.unnest(
-            bindparam("effect_ids", type_=ARRAY(Uuid)),
-            bindparam("numbers", type_=ARRAY(Integer)),
-            bindparam("results", type_=ARRAY(Text)),
-            bindparam("errors", type_=ARRAY(Text)),
-            bindparam("delays", type_=ARRAY(Double)),
-        )
-        .table_valued(
-            column("id", Uuid),
-            column("number", Integer),
-            column("result", Text),
-            column("error", Text),
-            column("delay_s", Double),
-        )
-        .render_derived(name="an_end")
-    )
+    end = given("end", id=Uuid, number=Integer, result=Text, error=Text, delay_s=Double)
     state = case({result.value: state.value for result, state in _STATE_AFTER.items()}, value=end.c.result)
     ended = (
         update(Effect)

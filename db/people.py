@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Text, bindparam, column, func, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Connection, Select, Text, select
 
+from db.given import given
 from db.models import Exam, Learner
 
 
@@ -46,7 +46,10 @@ def addressees(
     """Whom to write to about attempts, which are (user, exam). An attempt has both for certain."""
     rows = connection.execute(
         _addressees_statement(),
-        {"user_ids": [user_id for user_id, _ in attempts], "exam_ids": [exam_id for _, exam_id in attempts]},
+        {
+            "attempt_user_id": [user_id for user_id, _ in attempts],
+            "attempt_exam_id": [exam_id for _, exam_id in attempts],
+        },
     )
     return {
         (row.user_id, row.exam_id): Addressee(
@@ -58,11 +61,7 @@ def addressees(
 
 @cache
 def _addressees_statement() -> Select[*tuple[Any, ...]]:
-    attempt = (
-        func.unnest(bindparam("user_ids", type_=ARRAY(Text)), bindparam("exam_ids", type_=ARRAY(Text)))
-        .table_valued(column("user_id", Text), column("exam_id", Text))
-        .render_derived(name="attempt")
-    )
+    attempt = given("attempt", user_id=Text, exam_id=Text)
     return select(
         Learner.user_id, Learner.username, Learner.email, Learner.full_name, Exam.exam_id, Exam.exam_name
     ).where(Learner.user_id == attempt.c.user_id, Exam.exam_id == attempt.c.exam_id)
