@@ -13,7 +13,6 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Double,
     Integer,
     Interval,
     Row,
@@ -333,7 +332,7 @@ def end_tries(connection: Connection, ends: Sequence[End]) -> dict[tuple[UUID, i
             "end_number": [end.number for end in ends],
             "end_result": [end.result.value for end in ends],
             "end_error": [end.error for end in ends],
-            "end_delay_s": [end.delay_s for end in ends],
+            "end_delay": [None if end.delay_s is None else timedelta(seconds=end.delay_s) for end in ends],
         },
     ).all()
     targets = [row.target for row in rows if row.target is not None]
@@ -352,7 +351,7 @@ _STATE_AFTER = {
 
 @cache
 def _end_statement() -> Select[*tuple[Any, ...]]:
-    end = given("end", id=Uuid, number=Integer, result=Text, error=Text, delay_s=Double)
+    end = given("end", id=Uuid, number=Integer, result=Text, error=Text, delay=Interval)
     state = case({result.value: state.value for result, state in _STATE_AFTER.items()}, value=end.c.result)
     ended = (
         update(Effect)
@@ -363,10 +362,7 @@ def _end_statement() -> Select[*tuple[Any, ...]]:
             offered_until=None,
             last_error=end.c.error,
             done_at=case((end.c.result == TryResult.DONE, CLOCK), else_=None),
-            due_at=case(
-                (end.c.delay_s.is_not(None), CLOCK + func.make_interval(0, 0, 0, 0, 0, 0, end.c.delay_s)),
-                else_=Effect.due_at,
-            ),
+            due_at=func.coalesce(CLOCK + end.c.delay, Effect.due_at),
         )
         .returning(Effect.id, Effect.target, end.c.number, end.c.result, end.c.error)
         .cte("ended")
