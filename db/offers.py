@@ -1,6 +1,6 @@
 """Offering effects to workers: which are due, and until when an offer stands."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -22,6 +22,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from db.clock import CLOCK, NOW
@@ -53,6 +54,19 @@ class Look:
         return [kind for kind in EffectKind if kind in self.due or kind in self.lost]
 
 
+@dataclass(frozen=True, slots=True, eq=False)  # == of columns makes SQL
+class _Reason:
+    """Why an effect is to be offered."""
+
+    condition: ColumnElement[bool]
+    age: InstrumentedAttribute[Any]
+    """Since when; the oldest first."""
+
+
+_DUE = _Reason(and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW), Effect.due_at)
+_LOST = _Reason(and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW), Effect.lease_until)
+
+
 def look(connection: Connection) -> Look:
     """See of which kinds an effect is due, or was lost by its worker, and is not offered."""
     found = connection.execute(_look_statement()).one()
@@ -66,15 +80,15 @@ def look(connection: Connection) -> Look:
 @cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
 def _look_statement() -> Select[*tuple[Any, ...]]:
     return select(
-        *(_any(_due(kind), Effect.due_at) for kind in EffectKind),
-        *(_any(_lost(kind), Effect.lease_until) for kind in EffectKind),
+        *(_any(_DUE, kind) for kind in EffectKind),
+        *(_any(_LOST, kind) for kind in EffectKind),
     )
 
 
-def _any(condition: ColumnElement[bool], age: Any) -> ScalarSelect[int]:
+def _any(reason: _Reason, kind: EffectKind) -> ScalarSelect[int]:
     # ORDER BY and LIMIT for the planner's sake: from EXISTS alone it would expect to find one row soon by
     # reading the table, whose pending rows may all be due next week.
-    return select(literal(1)).where(condition, _unoffered()).order_by(age).limit(1).scalar_subquery()
+    return select(literal(1)).where(_offerable(reason, kind)).order_by(reason.age).limit(1).scalar_subquery()
 
 
 def outstanding(connection: Connection) -> dict[EffectKind, int]:
@@ -100,42 +114,38 @@ def offer(connection: Connection, seen: Look, rooms: Mapping[EffectKind, int], t
         ttl_s: seconds until an unanswered offer is made again.
     """
     left = dict(rooms)
-    lost = _stamp(connection, _lost, Effect.lease_until, _with_room(seen.lost, left), ttl_s)
+    lost = _stamp(connection, _LOST, _with_room(seen.lost, left), ttl_s)
     for one in lost:
         left[one.kind] -= 1
-    return lost + _stamp(connection, _due, Effect.due_at, _with_room(seen.due, left), ttl_s)
+    return lost + _stamp(connection, _DUE, _with_room(seen.due, left), ttl_s)
 
 
 def offer_oldest(connection: Connection, kinds: Collection[EffectKind], ttl_s: float) -> list[Offer]:
     """Stamp one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
     found = [
-        (row.age, condition, kind)
+        (row.age, reason, kind)
         for kind in kinds
-        for condition, age in ((_due, Effect.due_at), (_lost, Effect.lease_until))
-        if (row := connection.execute(_oldest(condition(kind), age, 1)).first()) is not None
+        for reason in (_DUE, _LOST)
+        if (row := connection.execute(_oldest(reason, kind, 1)).first()) is not None
     ]
     oldest = min(found, key=lambda one: one[0], default=None)
     if oldest is None:
         return []
-    _, condition, kind = oldest
-    age = Effect.due_at if condition is _due else Effect.lease_until
-    return _stamp(connection, condition, age, {kind: 1}, ttl_s)
+    _, reason, kind = oldest
+    return _stamp(connection, reason, {kind: 1}, ttl_s)
 
 
 def _with_room(kinds: Sequence[EffectKind], rooms: Mapping[EffectKind, int]) -> dict[EffectKind, int]:
     return {kind: rooms[kind] for kind in kinds if rooms.get(kind, 0) > 0}
 
 
-Condition = Callable[[EffectKind], ColumnElement[bool]]
-
-
 def _stamp(
-    connection: Connection, condition: Condition, age: Any, rooms: Mapping[EffectKind, int], ttl_s: float
+    connection: Connection, reason: _Reason, rooms: Mapping[EffectKind, int], ttl_s: float
 ) -> list[Offer]:
     if not rooms:
         return []
     offered = connection.execute(
-        _stamp_statement(condition, age, tuple(rooms)),
+        _stamp_statement(reason, tuple(rooms)),
         {f"room_{kind}": room for kind, room in rooms.items()} | {"ttl": timedelta(seconds=ttl_s)},
     ).all()
     # RETURNING keeps no order.
@@ -146,10 +156,8 @@ def _stamp(
 
 
 @cache
-def _stamp_statement(condition: Condition, age: Any, kinds: tuple[EffectKind, ...]) -> ReturningUpdate[Any]:
-    chosen = [
-        _oldest(condition(kind), age, bindparam(f"room_{kind}")).cte(f"oldest_{kind}") for kind in kinds
-    ]
+def _stamp_statement(reason: _Reason, kinds: tuple[EffectKind, ...]) -> ReturningUpdate[Any]:
+    chosen = [_oldest(reason, kind, bindparam(f"room_{kind}")).cte(f"oldest_{kind}") for kind in kinds]
     return (
         update(Effect)
         .where(Effect.id.in_(union_all(*(select(oldest.c.id) for oldest in chosen))))
@@ -159,33 +167,26 @@ def _stamp_statement(condition: Condition, age: Any, kinds: tuple[EffectKind, ..
             Effect.kind,
             Effect.payload,
             Effect.tries,
-            age.label("age"),
+            reason.age.label("age"),
             Effect.sequence,
             limit_idleness(),
         )
     )
 
 
-def _oldest(condition: ColumnElement[bool], age: Any, limit: Any) -> Select[*tuple[Any, ...]]:
+def _oldest(reason: _Reason, kind: EffectKind, limit: Any) -> Select[*tuple[Any, ...]]:
     return (
-        select(Effect.id, age.label("age"))
-        .where(condition, _unoffered())
-        .order_by(age)
+        select(Effect.id, reason.age.label("age"))
+        .where(_offerable(reason, kind))
+        .order_by(reason.age)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
 
 
-def _due(kind: EffectKind) -> ColumnElement[bool]:
-    return and_(Effect.state == EffectState.PENDING, Effect.kind == kind, Effect.due_at <= NOW)
-
-
-def _lost(kind: EffectKind) -> ColumnElement[bool]:
-    return and_(Effect.state == EffectState.RUNNING, Effect.kind == kind, Effect.lease_until < NOW)
-
-
-def _unoffered() -> ColumnElement[bool]:
-    return or_(Effect.offered_until.is_(None), Effect.offered_until <= NOW)
+def _offerable(reason: _Reason, kind: EffectKind) -> ColumnElement[bool]:
+    unoffered = or_(Effect.offered_until.is_(None), Effect.offered_until <= NOW)
+    return and_(reason.condition, Effect.kind == kind, unoffered)
 
 
 def withdraw(connection: Connection, effect_ids: Collection[UUID]) -> None:
