@@ -45,7 +45,7 @@ from db.models import (
     TryResult,
 )
 from db.shards import IN_HAND_LOCKS, Renewal
-from db.wake import EFFECTS_CHANNEL
+from db.wake import WAKE
 
 Row = Mapping[str, Any]
 
@@ -285,7 +285,7 @@ def _write_statement(
     parts = [_insert(table, names) for table, names in tables]
     if finishing:
         parts += [_finish_effects(), _finish_tries()]
-    wake = func.pg_notify(EFFECTS_CHANNEL, "") if any(table is Effect for table, _ in tables) else literal(1)
+    wake = WAKE if any(table is Effect for table, _ in tables) else literal(1)
     compiled = select(wake).add_cte(*parts).compile(dialect=_DIALECT)
     return str(compiled), dict(compiled.params)
 
