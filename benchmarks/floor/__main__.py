@@ -1,0 +1,122 @@
+"""The floor's driver: a line of JSON in, a line of JSON out.
+
+    python -m benchmarks.floor --database-url postgresql+psycopg2://… --commit-every 1|100 [--how prepared]
+
+The database must have our schema, and nobody else may own its shard 0.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
+from psycopg2.extras import execute_values
+from sqlalchemy.engine import make_url
+
+from benchmarks.floor.rows import COURSE_OF, Batch, written
+from benchmarks.floor.ways import PLAIN, PREPARED, Way, way
+from benchmarks.workload import EXAMS
+
+
+def run(connection: Connection, floor: Way, commit_every: int, first: int, learners: int) -> dict[str, float]:
+    """Write everything that so many learners mean. Their rows are made before the clock starts."""
+    numbers = range(first, first + learners)
+    epoch = _take_shard(connection)
+    _insert_learners(connection, numbers)
+    commands = list(written(numbers))
+    batches = [Batch.of(commands[n : n + commit_every]) for n in range(0, len(commands), commit_every)]
+    cpu_before, before = time.process_time(), time.perf_counter()
+    for batch in batches:
+        floor.commit(batch, epoch)
+    seconds, cpu_seconds = time.perf_counter() - before, time.process_time() - cpu_before
+    _release_shard(connection)
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "commands": len(commands),
+        "transitions": sum(len(batch.rows["transitions"]) for batch in batches),
+    }
+
+
+def _connect(database_url: str) -> Connection:
+    url = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    # A plan made while a table is nearly empty is kept, and reads all of it when it has grown.
+    connection = psycopg2.connect(url, options="-c enable_seqscan=off", application_name="floor")
+    connection.autocommit = True  # who prepares sends BEGIN and COMMIT with the statements
+    return connection
+
+
+def _insert_exams(connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        execute_values(
+            cursor,
+            "INSERT INTO courses (course_id, name) VALUES %s ON CONFLICT DO NOTHING",
+            [(course, f"Course {course}") for course in EXAMS],
+        )
+        execute_values(
+            cursor,
+            """INSERT INTO exams
+                (exam_id, course_id, content_id, exam_name, is_proctored, is_practice_exam, is_active)
+            VALUES %s ON CONFLICT DO NOTHING""",
+            [(e, c, f"content-{e}", f"Exam {e}", True, False, True) for e, c in COURSE_OF.items()],
+        )
+        cursor.execute("INSERT INTO shards (shard, epoch) VALUES (0, 0) ON CONFLICT DO NOTHING")
+
+
+def _insert_learners(connection: Connection, learners: Iterable[int]) -> None:
+    with connection.cursor() as cursor:
+        execute_values(
+            cursor,
+            "INSERT INTO learners (user_id, username, email) VALUES %s ON CONFLICT DO NOTHING",
+            [(str(n), f"learner-{n}", f"learner-{n}@example.org") for n in learners],
+            page_size=1000,
+        )
+
+
+def _take_shard(connection: Connection) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE shards SET owner = 'floor', epoch = epoch + 1, lease_until = clock_timestamp()
+            WHERE shard = 0 AND (owner IS NULL OR owner = 'floor' OR lease_until < clock_timestamp())
+            RETURNING epoch"""
+        )
+        row = cursor.fetchone()
+    if row is None:
+        sys.exit("shard 0 of this database has another owner")
+    return int(row[0])
+
+
+def _release_shard(connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE shards SET owner = NULL, lease_until = NULL WHERE owner = 'floor'")
+
+
+def _answer(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Serve the harness: a line of JSON in, a line of JSON out, until the input ends."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.floor")
+    parser.add_argument("--database-url", required=True)
+    parser.add_argument("--commit-every", required=True, type=int, metavar="COMMANDS")
+    parser.add_argument("--how", choices=[*PLAIN, PREPARED], default=PREPARED)
+    options = parser.parse_args()
+    connection = _connect(options.database_url)
+    _insert_exams(connection)
+    floor = way(options.how, connection, options.commit_every)
+    _answer({"ready": True, "psycopg2": version("psycopg2-binary"), "postgresql": connection.server_version})
+    for line in sys.stdin:
+        request = json.loads(line)
+        _answer(run(connection, floor, options.commit_every, request["first"], request["learners"]))
+    connection.close()
+
+
+if __name__ == "__main__":
+    main()
