@@ -51,10 +51,14 @@ def _all(samples: Samples) -> Iterator[Check]:
         limit = 0.1 if broker == "rabbitmq" else 0.2
         yield Check(1, f"CPU of a transition, {name} / peer", cpu, "at most", limit)
     for broker, name in BROKERS.items():
-        rate = samples.ratios(
-            commands.NAME, "commands_per_s", commands.ours_name(broker, 100), commands.floor_name(100)
-        )
-        yield Check(2, f"commands/s at batch 100, {name} / floor", rate, "at least", 0.7)
+        for how, floor in commands.FLOORS.items():
+            rate = samples.ratios(
+                commands.NAME,
+                "commands_per_s",
+                commands.ours_name(broker, 100),
+                commands.floor_name(100, how),
+            )
+            yield Check(2, f"commands/s at batch 100, {name} / {floor}", rate, "at least", 0.7)
     for broker, name in BROKERS.items():
         waits = samples.ratios(
             services.NAME, "waits_ms_per_learner", services.ours_name(broker), services.PEER

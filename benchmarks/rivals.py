@@ -43,9 +43,9 @@ def alternative(bench: Bench, broker: Broker, learners: int) -> Figures:
     return _run(bench, ALTERNATIVE, command, learners, broker, warm_learners=20)
 
 
-def floor(bench: Bench, commit_every: int, learners: int) -> Figures:
-    """psycopg2 by hand."""
-    command = ["python", "-m", "benchmarks.floor", "--commit-every", str(commit_every)]
+def floor(bench: Bench, how: str, commit_every: int, learners: int) -> Figures:
+    """psycopg2 by hand; `how` as in `benchmarks.floor.ways`."""
+    command = ["python", "-m", "benchmarks.floor", "--how", how, "--commit-every", str(commit_every)]
     return _run(bench, FLOOR, command, learners, None, warm_learners=20)
 
 

@@ -19,7 +19,10 @@ NAME = "commands"
 BATCHES = (1, 10, 100, 500)
 LEARNERS = {1: 80, 10: 300, 100: 1_000}
 """Of a run, by batch size: so many that it takes a few seconds."""
-FLOOR_LEARNERS = {1: 200, 100: 4_000}
+FLOOR_LEARNERS = {("prepared", 1): 200, ("prepared", 100): 4_000, ("values", 100): 2_400, ("rows", 100): 500}
+"""Of a run, by how the floor writes and how many commands it commits at once."""
+FLOORS = {"prepared": "floor", "values": "floor, execute_values", "rows": "floor, a statement a row"}
+"""What they are called, by how they write."""
 LOOK_S = 0.01
 
 _RATE = """
@@ -31,9 +34,9 @@ SELECT count(*), extract(epoch FROM max(commits.at) - min(start.at)) FROM commit
 """
 
 
-def floor_name(commit_every: int) -> str:
+def floor_name(commit_every: int, how: str = "prepared") -> str:
     """Of the contestant."""
-    return f"floor, {commit_every} per commit"
+    return f"{FLOORS[how]}, {commit_every} per commit"
 
 
 def ours_name(broker: str, batch: int) -> str:
@@ -42,11 +45,11 @@ def ours_name(broker: str, batch: int) -> str:
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """The floor, and ours with each batch size on each broker."""
+    """The floors, and ours with each batch size on each broker."""
     batches = (100,) if bench.quick else BATCHES
-    floors = (100,) if bench.quick else (1, 100)
+    floors = [("prepared", 100)] if bench.quick else FLOOR_LEARNERS
     return [
-        *(Contestant(floor_name(every), partial(_floor, bench, every)) for every in floors),
+        *(Contestant(floor_name(every, how), partial(_floor, bench, how, every)) for how, every in floors),
         *(
             Contestant(ours_name(broker.name, batch), partial(_ours, bench, broker, batch))
             for batch in batches
@@ -55,8 +58,8 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
     ]
 
 
-def _floor(bench: Bench, commit_every: int) -> Figures:
-    return rivals.floor(bench, commit_every, FLOOR_LEARNERS[commit_every])
+def _floor(bench: Bench, how: str, commit_every: int) -> Figures:
+    return rivals.floor(bench, how, commit_every, FLOOR_LEARNERS[how, commit_every])
 
 
 def _ours(bench: Bench, broker: Broker, batch: int) -> Figures:
