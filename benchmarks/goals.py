@@ -18,7 +18,7 @@ class Check:
     """One ratio that a goal is about.
 
     Parameters:
-        goal: its number in the issue; 0 for what is told beside them.
+        goal: its number in the issue.
         values: by round; empty when it was not measured.
     """
 

@@ -20,7 +20,8 @@ class Failure(Enum):
 _AGAIN = ("40001", "40P01", "55P03")  # serialization, deadlock, lock not available
 # Unique violation; a statement that took too long, or that a person has cancelled: run it again.
 _CONFLICT = ("23505", "57014")
-_AWAY = ("08", "53", "57", "58", "25006")  # connection, resources, operator, system, read-only (a standby)
+# Connection, resources, operator, system, read-only (a standby); a session that lost what was prepared in it.
+_AWAY = ("08", "53", "57", "58", "25006", "26000", "42P05")
 _DATA = ("22", "23")  # data exception, integrity constraint
 _FAILURES = (
     (_AGAIN, Failure.AGAIN),

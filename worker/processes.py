@@ -94,12 +94,12 @@ def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: 
 def session_settings(settings: Settings) -> str:
     """What keeps an owner that was stopped in the middle of a batch from blocking its successor.
 
-    And what keeps a plan that was made when a table was small from reading all of it when it has grown: everything
-    that a batch reads has an index.
+    And how its statements are planned: once, whatever the values, and by an index, of which there is one for
+    everything that a batch reads. A plan from when the tables were empty would else read all of them later.
     """
     idle_ms = int(settings.shard_lease_s * 1000)
     return (
-        "-c enable_seqscan=off "
+        "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off "
         f"-c idle_in_transaction_session_timeout={idle_ms} "
         f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s"
     )

@@ -56,8 +56,8 @@ class Attempt(Base):
         CheckConstraint("version >= 1", name="version"),
         Index(
             "uq_attempts_live",
-            "exam_id",
             "user_id",
+            "exam_id",
             unique=True,
             postgresql_where=text("removed_at IS NULL"),
         ),

@@ -1,12 +1,19 @@
 """Fixtures of the commands stage."""
 
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy import Engine
 
-from db.prepared import PREPARES
+from db.connect import make_engine
+from worker.processes import session_settings
+from worker.settings import Settings
 
 
 @pytest.fixture
-def engine(engine: Engine) -> Engine:
-    """With prepared statements, as the commands process has it."""
-    return engine.execution_options(**{PREPARES: True})
+def engine(database_url: str) -> Iterator[Engine]:
+    """As the commands process has it."""
+    settings = session_settings(Settings())
+    engine = make_engine(database_url, application_name="tests", session_settings=settings, pre_ping=False)
+    yield engine
+    engine.dispose()

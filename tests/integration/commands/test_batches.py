@@ -11,6 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from db import shards
 from db.connect import make_engine
+from db.errors import Failure, classify
 from db.ids import Stamp, stamp
 from db.inbox import Handled, Unreadable
 from db.models import HandledCommand, QuarantinedMessage, Transition
@@ -293,6 +294,22 @@ def test_a_statement_is_prepared_once_in_each_session(database_url: str, fence: 
                 ours.commit(fence, [c.received(c.exam("A"))])
                 assert trips() == expected
             engine.dispose()
+
+
+def test_a_session_that_lost_what_was_prepared_is_given_up(engine: Engine, fence: Fence) -> None:
+    # Given a session in which somebody has cleaned up
+    ours = batches(engine)
+    ours.commit(fence, setup())
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DEALLOCATE ALL")
+    # Then that is no fault of the commands or the release
+    with pytest.raises(DBAPIError) as raised:
+        ours.commit(fence, setup())
+    assert classify(raised.value) is Failure.AWAY
+    # And the next session works
+    engine.dispose()
+    ours.commit(fence, setup())
+    assert outcomes(engine) == 3
 
 
 @dataclass(frozen=True, slots=True)

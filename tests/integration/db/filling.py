@@ -130,8 +130,12 @@ FILL = (
 )
 
 
-def fill(engine: Engine, scale: int) -> Filled:
-    """Fill a migrated, empty database: quickly, without checks, and building the indexes afterwards."""
+def fill(engine: Engine, scale: int, *, at_once: bool = True) -> Filled:
+    """Fill a migrated, empty database, without checks.
+
+    Parameters:
+        at_once: quickly, building the indexes afterwards, and analyse it. Otherwise it grows, and nobody notices.
+    """
     filled = Filled(ATTEMPTS * scale)
     values = {
         "attempts": filled.attempts,
@@ -142,16 +146,17 @@ def fill(engine: Engine, scale: int) -> Filled:
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(text("SET LOCAL maintenance_work_mem = '512MB'"))
-        indexes = connection.execute(_PLAIN_INDEXES, {"tables": list(TABLES)}).all()
+        indexes = connection.execute(_PLAIN_INDEXES, {"tables": list(TABLES)}).all() if at_once else []
         for index in indexes:
             connection.execute(text(f"DROP INDEX {index.name}"))
         for statement in FILL:
             connection.execute(text(statement), _used(statement, values))
         for index in indexes:
             connection.execute(text(index.definition))
-    with engine.begin() as connection:
-        # No VACUUM: PostgreSQL must not count on what it has not done yet in production.
-        connection.execute(text("ANALYZE"))
+    if at_once:
+        with engine.begin() as connection:
+            # No VACUUM: PostgreSQL must not count on what it has not done yet in production.
+            connection.execute(text("ANALYZE"))
     return filled
 
 

@@ -1,12 +1,14 @@
 """The plans of every statement on the hot paths, in a database that is full: nothing reads a whole table.
 
 `make plans` does the same with a million attempts and ten million finished effects, and prints what paths cost.
-psycopg2 puts the parameters into the statement, so PostgreSQL plans for these very values. Only what the commands
-process prepares may be run with a plan for any values: here it always is.
+psycopg2 puts the parameters into the statement, so PostgreSQL plans for these very values. There are plans for any
+values only where the commands process prepares its statements, and of the foreign keys' own look-ups, which are by
+primary key.
 """
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from db.offers import Offer
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from tests import commands as c
 from tests import engines
-from tests.integration.db.filling import DAYS, Filled, fill
+from tests.integration.db.filling import DAYS, TABLES, Filled, fill
 from tests.integration.effects.conftest import Bench, run_together
 from worker.commands.batches import Batches, Item
 from worker.commands.handler import Handler
@@ -150,7 +152,7 @@ class Paths:
         with self.prepared.on("shard taken"), engine.begin() as connection:
             fence = shards.take(connection, 0, "me", 60)
         assert fence is not None
-        batches = Batches(engine, Handler(Policies(), instructor=True), 60)
+        batches = batches_on(engine)
         with self.prepared.on("shard renewed"):
             batches.renew(fence)
         for path, items in self.batches():
@@ -363,14 +365,24 @@ def take(rows: Iterable[Any]) -> None:
 
 @pytest.fixture(scope="module")
 def plans(migrated_postgres_url: str) -> Iterator[list[Plan]]:
-    with engines.fresh_database(migrated_postgres_url) as url, engines.disposed(url) as engine:
-        filled = fill(engine, SCALE)
-        settings = session_settings(Settings()) + " -c plan_cache_mode=force_generic_plan"
+    with empty_database(migrated_postgres_url) as (engine, preparing):
+        yield explain_all(engine, preparing, fill(engine, SCALE))
+
+
+@contextmanager
+def empty_database(server_url: str) -> Iterator[tuple[Engine, Engine]]:
+    """Two engines on it: an ordinary one, and the commands process's."""
+    with engines.fresh_database(server_url) as url, engines.disposed(url) as engine:
+        settings = session_settings(Settings())
         preparing = make_engine(url, application_name="plans", session_settings=settings)
         try:
-            yield explain_all(engine, preparing, filled)
+            yield engine, preparing
         finally:
             preparing.dispose()
+
+
+def batches_on(engine: Engine) -> Batches:
+    return Batches(engine, Handler(Policies(), instructor=True), 60)
 
 
 def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]:
@@ -401,6 +413,38 @@ def test_no_statement_looks_at_many_rows(plans: list[Plan]) -> None:
         if plan.rows() > MAX_ROWS and plan.path != COUNTED
     }
     assert many == set()
+
+
+def test_plans_of_an_empty_database_are_as_good_when_it_is_full(
+    plans: list[Plan], migrated_postgres_url: str
+) -> None:
+    # Given a session in which everything was prepared and run while the tables were empty
+    with empty_database(migrated_postgres_url) as (engine, preparing):
+        paths = Paths(Filled(0), Explained(engine), Explained(preparing), Bench(engine))
+        paths.commands()
+        empty(engine)
+        # When the tables grow, and nobody analyses them
+        paths.filled = fill(engine, SCALE, at_once=False)
+        paths.prepared.plans.clear()
+        paths.commands()
+    # Then the same plans as of a session that knows how big they are look at about as much
+    looked, fresh = (blocks_by_path(some) for some in (paths.prepared.plans, plans))
+    assert {path: blocks for path, blocks in looked.items() if blocks > 2 * fresh[path] + 30} == {}
+
+
+def empty(engine: Engine) -> None:
+    """Not TRUNCATE, after which everything is planned again."""
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        for table in TABLES:
+            connection.execute(text(f"DELETE FROM {table}"))
+
+
+def blocks_by_path(plans: list[Plan]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for plan in plans:
+        counted[plan.path] += plan.blocks
+    return counted
 
 
 def report(plans: list[Plan]) -> None:

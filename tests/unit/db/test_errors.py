@@ -24,6 +24,8 @@ class RefusedError(Exception):
         ("57P02", Failure.AWAY),
         ("57P03", Failure.AWAY),
         ("53100", Failure.AWAY),
+        ("26000", Failure.AWAY),
+        ("42P05", Failure.AWAY),
         ("22001", Failure.DATA),
         ("23514", Failure.DATA),
         ("42P01", Failure.OTHER),
