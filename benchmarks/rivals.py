@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
+from typing import Any
 
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
@@ -27,13 +29,14 @@ def available(contestants: Sequence[Contestant]) -> list[Contestant]:
     return [one for one in contestants if one.name != PEER or PEER_PYTHON.exists()]
 
 
-def peer(bench: Bench, learners: int, service_ms: int = 0) -> Figures:
-    """edx-proctoring doing the work of so many learners."""
+def peer(
+    bench: Bench, learners: int, service_ms: int = 0, pause_s: tuple[float, float] | None = None
+) -> Figures:
+    """edx-proctoring doing the work of so many learners, with a random pause before each call if given."""
     command = [str(PEER_PYTHON), str(PEER_SCRIPT)]
     options = ["--service-ms", str(service_ms)] if service_ms else []
-    return _run(
-        bench, PEER, command, learners, None, options, warm_learners=1 if service_ms else WARM_LEARNERS
-    )
+    warm_learners = 1 if service_ms else WARM_LEARNERS
+    return _run(bench, PEER, command, learners, None, options, warm_learners, {"pause_s": pause_s})
 
 
 def alternative(bench: Bench, broker: Broker, learners: int) -> Figures:
@@ -57,6 +60,7 @@ def _run(
     broker: Broker | None,
     options: Sequence[str] = (),
     warm_learners: int = WARM_LEARNERS,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Figures:
     database = bench.engines.database
 
@@ -77,7 +81,7 @@ def _run(
             roots[broker.name] = list(broker.pids)
         meter = Meter(roots)
         before = meter.read()
-        answer = process.ask({"first": warm_learners, "learners": learners}, PATIENCE_S)
+        answer = process.ask({"first": warm_learners, "learners": learners, **more}, PATIENCE_S)
         usage = meter.read().since(before)
         if "cpu_seconds" in answer:  # its own, without what it prepares before its clock starts
             usage = replace(usage, cpu_s={**usage.cpu_s, name: answer["cpu_seconds"]})

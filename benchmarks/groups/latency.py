@@ -5,7 +5,8 @@ just before. The time of a commit is PostgreSQL's timestamp of it, which is take
 disk, so the mean time of a flush is added. Who looked at the tables meanwhile would take CPU from those at work.
 For the last effect's end only commands that owe effects count.
 
-The peer: what one call takes, with services that cost nothing.
+The peer: what one call takes, with services that cost nothing, after the same pauses as ours when idle: who has
+slept for a tenth of a second finds cold caches.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,8 +49,8 @@ def half_name(broker: str) -> str:
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """The peer's single call; ours idle and busy."""
-    peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(10, 4)))
+    """The peer's single call, idle; ours idle and busy."""
+    peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(10, 4), pause_s=PAUSE_S))
     idle = [Contestant(idle_name(broker.name), partial(_idle, bench, broker)) for broker in bench.brokers]
     half = [Contestant(half_name(broker.name), partial(_half, bench, broker)) for broker in bench.brokers]
     return [*rivals.available([peer]), *idle, *([] if bench.quick else half)]

@@ -1,8 +1,8 @@
 """The peer of the benchmark: edx-proctoring, unmodified, through its public API. One process, one thread.
 
 Started as a file by the Python of `benchmarks/peer/.venv`. Speaks JSON lines: says that it is ready, then answers
-each `{"first": N, "learners": M}` with what the learners N to N+M-1 took (`work.run`). No learner may come twice in
-one database; a database that has the schema is used as it is.
+each `{"first": N, "learners": M}`, with or without `"pause_s": [from, to]`, with what the learners N to N+M-1 took
+(`work.run`). No learner may come twice in one database; a database that has the schema is used as it is.
 
 What favours the peer: no HTTP, no authentication, no page and no middleware around the calls, no queries by the
 services, no event log, mail dropped, one language, and only a process's own memory as the cache.
@@ -40,7 +40,8 @@ def main() -> None:
     _say({"ready": True, "Python": platform.python_version()} | {name: version(name) for name in PACKAGES})
     for line in sys.stdin:
         request = json.loads(line)
-        _say(work.run(exams, range(request["first"], request["first"] + request["learners"])))
+        numbers = range(request["first"], request["first"] + request["learners"])
+        _say(work.run(exams, numbers, request.get("pause_s")))
 
 
 def _configure(database_url: str, service_ms: float) -> None:
