@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from types import MappingProxyType
-from typing import Any
 
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
@@ -36,7 +34,7 @@ def peer(
     command = [str(PEER_PYTHON), str(PEER_SCRIPT)]
     options = ["--service-ms", str(service_ms)] if service_ms else []
     warm_learners = 1 if service_ms else WARM_LEARNERS
-    return _run(bench, PEER, command, learners, None, options, warm_learners, {"pause_s": pause_s})
+    return _run(bench, PEER, command, learners, None, options, warm_learners, pause_s)
 
 
 def alternative(bench: Bench, broker: Broker, learners: int) -> Figures:
@@ -60,7 +58,7 @@ def _run(
     broker: Broker | None,
     options: Sequence[str] = (),
     warm_learners: int = WARM_LEARNERS,
-    more: Mapping[str, Any] = MappingProxyType({}),
+    pause_s: tuple[float, float] | None = None,
 ) -> Figures:
     database = bench.engines.database
 
@@ -81,7 +79,8 @@ def _run(
             roots[broker.name] = list(broker.pids)
         meter = Meter(roots)
         before = meter.read()
-        answer = process.ask({"first": warm_learners, "learners": learners, **more}, PATIENCE_S)
+        request = {"first": warm_learners, "learners": learners, "pause_s": pause_s}
+        answer = process.ask(request, PATIENCE_S)
         usage = meter.read().since(before)
         if "cpu_seconds" in answer:  # its own, without what it prepares before its clock starts
             usage = replace(usage, cpu_s={**usage.cpu_s, name: answer["cpu_seconds"]})

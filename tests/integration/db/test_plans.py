@@ -152,7 +152,7 @@ class Paths:
         with self.prepared.on("shard taken"), engine.begin() as connection:
             fence = shards.take(connection, 0, "me", 60)
         assert fence is not None
-        batches = batches_on(engine)
+        batches = Batches(engine, Handler(Policies(), instructor=True), 60)
         with self.prepared.on("shard renewed"):
             batches.renew(fence)
         for path, items in self.batches():
@@ -379,10 +379,6 @@ def empty_database(server_url: str) -> Iterator[tuple[Engine, Engine]]:
             yield engine, preparing
         finally:
             preparing.dispose()
-
-
-def batches_on(engine: Engine) -> Batches:
-    return Batches(engine, Handler(Policies(), instructor=True), 60)
 
 
 def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]:
