@@ -13,8 +13,10 @@ from db.errors import Failure, classify
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-GATHER_S = 0.02
-"""What a crowd waits for each of an effect's transactions, at most: little beside a call over a network."""
+GATHER_S = 0.05
+"""What an effect waits for others before each of its transactions, at most."""
+CROWD = 8
+"""So many do not wait for more: half of the threads of a worker."""
 
 
 class Grouped(Generic[Item, Result]):
@@ -29,17 +31,21 @@ class Grouped(Generic[Item, Result]):
         work: Callable[[Sequence[Item]], Sequence[Result]],
         apart: Callable[[BaseException], bool],
         gather_s: float = GATHER_S,
+        crowd: int = CROWD,
     ) -> None:
         """Parameters:
         work: does it for several items, all or nothing, and returns a result for each.
         apart: whether the items should be done one at a time after an error, because one of them may be to
             blame; otherwise each of them has failed with it.
-        gather_s: seconds from the beginning of one piece of work to that of the next, at least.
+        gather_s: seconds from the beginning of one piece of work to that of the next, at least;
+        crowd: unless so many wait for it.
         """
         self._work = work
         self._apart = apart
         self._gather_s = gather_s
         self._next_at = time.monotonic()
+        self._crowd = crowd
+        self._crowded = threading.Event()
         self._waiting: list[tuple[Item, Future[Result]]] = []
         self._busy = False
         self._changed = threading.Condition()
@@ -53,6 +59,8 @@ class Grouped(Generic[Item, Result]):
         future: Future[Result] = Future()
         with self._changed:
             self._waiting.append((item, future))
+            if len(self._waiting) >= self._crowd:
+                self._crowded.set()
             while self._busy and not future.done():
                 self._changed.wait()
             if future.done():
@@ -67,9 +75,10 @@ class Grouped(Generic[Item, Result]):
         return future.result()
 
     def _gather(self) -> list[tuple[Item, Future[Result]]]:
-        time.sleep(max(0.0, self._next_at - time.monotonic()))
+        self._crowded.wait(max(0.0, self._next_at - time.monotonic()))
         self._next_at = time.monotonic() + self._gather_s
         with self._changed:
+            self._crowded.clear()
             group, self._waiting = self._waiting, []
         return group
 

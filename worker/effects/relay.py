@@ -31,7 +31,7 @@ BUSY_PAUSE_S = 0.05
 """Seconds until the next look when more may be due than was offered."""
 FULL_PAUSE_S = 0.5
 """The same when there was no room, because workers are slow or away."""
-GATHER_S = 0.02
+GATHER_S = 0.05
 """Seconds after each look in which notifications gather: one look for many batches. The first is not delayed."""
 STOP_CHECK_S = 1.0
 

@@ -107,6 +107,21 @@ def test_who_comes_meanwhile_is_served_together_with_the_others() -> None:
     assert work.by[1] is not work.by[0]
 
 
+def test_a_crowd_does_not_wait_for_more() -> None:
+    # Given somebody who was served just now, so that the next wait for others, as good as for ever
+    work = Work()
+    grouped = Tenfold(work, always, gather_s=threading.TIMEOUT_MAX, crowd=3)
+    grouped(1)
+    # When so many come that they are a crowd
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(grouped, [2, 3, 4]))
+    # Then they are served together
+    assert answers == [20, 30, 40]
+    assert [sorted(asked) for asked in work.asked] == [[1], [2, 3, 4]]
+    # and whoever comes next is no crowd
+    assert not grouped._crowded.is_set()
+
+
 def test_an_error_of_one_is_only_its_own() -> None:
     work = Work()
     answers = together(Tenfold(work, always), [1, BAD, 3])
