@@ -1,15 +1,22 @@
 """The contestants that are not ours: drivers, each with its own database."""
 
+import json
+import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+from redis import Redis
+
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
 from benchmarks.meter import Meter
 from benchmarks.processes import ROOT, Process, driver
+from benchmarks.workload import COMMANDS_PER_LEARNER
 from db.migrate import upgrade
 from worker.system.guard import Guard
 
@@ -46,8 +53,34 @@ def alternative(bench: Bench, broker: Broker, learners: int) -> Figures:
 
 def floor(bench: Bench, how: str, commit_every: int, learners: int) -> Figures:
     """psycopg2 by hand; `how` as in `benchmarks.floor.ways`."""
-    command = ["python", "-m", "benchmarks.floor", "--how", how, "--commit-every", str(commit_every)]
-    return _run(bench, FLOOR, command, learners, None, warm_learners=20)
+    return _run(bench, FLOOR, _floor(how, commit_every), learners, None, warm_learners=20)
+
+
+def floor_latency(
+    bench: Bench, broker: Broker, learners: int, pause_s: tuple[float, float]
+) -> Sequence[float]:
+    """Milliseconds from an LPUSH to the commit of what it means, by hand; a random pause before each."""
+    broker.reset()
+    command = [*_floor("prepared", 1), "--redis-url", broker.url]
+    body = json.dumps({"of": "the size of a command", "body": 500 * "x"})
+    with (
+        _started(bench, FLOOR, command) as process,
+        Redis.from_url(broker.url) as redis,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        sent_at = []
+        answer = pool.submit(process.ask, {"first": 0, "learners": WARM_LEARNERS + learners}, PATIENCE_S)
+        for _ in range((WARM_LEARNERS + learners) * COMMANDS_PER_LEARNER):
+            time.sleep(random.uniform(*pause_s))  # noqa: S311 - no secret
+            sent_at.append(time.time())
+            redis.lpush("floor", body)
+        committed_at = answer.result()["committed_at"]
+    taken = [1000 * (end - start) for start, end in zip(sent_at, committed_at, strict=True)]
+    return taken[WARM_LEARNERS * COMMANDS_PER_LEARNER :]
+
+
+def _floor(how: str, commit_every: int) -> list[str]:
+    return ["python", "-m", "benchmarks.floor", "--how", how, "--commit-every", str(commit_every)]
 
 
 def _run(
@@ -60,19 +93,9 @@ def _run(
     warm_learners: int = WARM_LEARNERS,
     pause_s: tuple[float, float] | None = None,
 ) -> Figures:
-    database = bench.engines.database
-
-    def prepare(url: str) -> None:
-        if name == FLOOR:
-            upgrade(url)  # it writes our rows
-        with _driver(bench, name, [*command, "--database-url", url, *options]):
-            pass  # what it makes before it is ready is in the template
-
-    with (
-        database.fresh(name, prepare) as url,
-        _driver(bench, name, [*command, "--database-url", url, *options]) as process,
-    ):
+    with _started(bench, name, [*command, *options]) as process:
         process.ask({"first": 0, "learners": warm_learners}, PATIENCE_S)
+        database = bench.engines.database
         database.execute("CHECKPOINT")
         roots = {"postgres": [database.pid], name: [process.pid]}
         if broker is not None:
@@ -92,6 +115,23 @@ def _run(
             **_commands(answer.get("commands"), answer["seconds"], usage.total_cpu_s),
             **_steps(answer.get("steps_ms", {}), learners),
         }
+
+
+@contextmanager
+def _started(bench: Bench, name: str, command: Sequence[str]) -> Iterator[Process]:
+    """A driver that is ready, with a database of its own."""
+
+    def prepare(url: str) -> None:
+        if name == FLOOR:
+            upgrade(url)  # it writes our rows
+        with _driver(bench, name, [*command, "--database-url", url]):
+            pass  # what it makes before it is ready is in the template
+
+    with (
+        bench.engines.database.fresh(name, prepare) as url,
+        _driver(bench, name, [*command, "--database-url", url]) as process,
+    ):
+        yield process
 
 
 def _commands(commands: int | None, seconds: float, cpu_s: float) -> Figures:

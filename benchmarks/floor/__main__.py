@@ -2,6 +2,8 @@
 
     python -m benchmarks.floor --database-url postgresql+psycopg2://… --commit-every 1|100 [--how prepared]
 
+With `--redis-url` a batch is written whenever there is a message in the list `floor`, and the answer is when.
+
 The database must have our schema, and nobody else may own its shard 0.
 """
 
@@ -9,38 +11,53 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
+from redis import Redis
 from sqlalchemy.engine import make_url
 
 from benchmarks.floor.rows import COURSE_OF, Batch, written
-from benchmarks.floor.ways import PLAIN, PREPARED, Way, way
+from benchmarks.floor.ways import PLAIN, PREPARED, way
 from benchmarks.workload import EXAMS
 
+QUEUE, TAKEN = "floor", "floor.taken"
 
-def run(connection: Connection, floor: Way, commit_every: int, first: int, learners: int) -> dict[str, float]:
-    """Write everything that so many learners mean. Their rows are made before the clock starts."""
-    numbers = range(first, first + learners)
-    epoch = _take_shard(connection)
-    _insert_learners(connection, numbers)
-    commands = list(written(numbers))
-    batches = [Batch.of(commands[n : n + commit_every]) for n in range(0, len(commands), commit_every)]
+
+def run(batches: Sequence[Batch], write: Callable[[Batch], None]) -> dict[str, Any]:
+    """Write them, one after another."""
     cpu_before, before = time.process_time(), time.perf_counter()
     for batch in batches:
-        floor.commit(batch, epoch)
-    seconds, cpu_seconds = time.perf_counter() - before, time.process_time() - cpu_before
-    _release_shard(connection)
+        write(batch)
     return {
-        "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
-        "commands": len(commands),
+        "seconds": time.perf_counter() - before,
+        "cpu_seconds": time.process_time() - cpu_before,
+        "commands": sum(len(batch.rows["inbox"]) for batch in batches),
         "transitions": sum(len(batch.rows["transitions"]) for batch in batches),
     }
+
+
+def run_queued(batches: Sequence[Batch], write: Callable[[Batch], None], redis: "Redis") -> dict[str, Any]:
+    """Write each of them when its message comes, which is read as JSON and kept until the commit."""
+    committed_at = []
+    for batch in batches:
+        message: Any = redis.blmove(QUEUE, TAKEN, 0)
+        json.loads(message)
+        write(batch)
+        committed_at.append(time.time())
+        redis.rpop(TAKEN)
+    return {"committed_at": committed_at}
+
+
+def _batches(learners: Iterable[int], commit_every: int) -> list[Batch]:
+    """Everything that these learners mean: made before the clock starts."""
+    commands = list(written(learners))
+    return [Batch.of(commands[n : n + commit_every]) for n in range(0, len(commands), commit_every)]
 
 
 def _connect(database_url: str) -> Connection:
@@ -107,14 +124,21 @@ def main() -> None:
     parser.add_argument("--database-url", required=True)
     parser.add_argument("--commit-every", required=True, type=int, metavar="COMMANDS")
     parser.add_argument("--how", choices=[*PLAIN, PREPARED], default=PREPARED)
+    parser.add_argument("--redis-url")
     options = parser.parse_args()
     connection = _connect(options.database_url)
     _insert_exams(connection)
     floor = way(options.how, connection, options.commit_every)
     _answer({"ready": True, "psycopg2": version("psycopg2-binary"), "postgresql": connection.server_version})
+    redis = Redis.from_url(options.redis_url) if options.redis_url else None
     for line in sys.stdin:
         request = json.loads(line)
-        _answer(run(connection, floor, options.commit_every, request["first"], request["learners"]))
+        learners = range(request["first"], request["first"] + request["learners"])
+        batches = _batches(learners, options.commit_every)
+        _insert_learners(connection, learners)
+        write = partial(floor.commit, epoch=_take_shard(connection))
+        _answer(run(batches, write) if redis is None else run_queued(batches, write, redis))
+        _release_shard(connection)
     connection.close()
 
 

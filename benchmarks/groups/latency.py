@@ -5,6 +5,9 @@ just before. The time of a commit is PostgreSQL's timestamp of it, which is take
 disk, so the mean time of a flush is added. Who looked at the tables meanwhile would take CPU from those at work.
 For the last effect's end only commands that owe effects count.
 
+The floor: from LPUSH to the commit, by hand: a blocking read, the message read as JSON, prepared statements. By its
+own clock, right after COMMIT has answered. Nobody can be much faster with these engines on this machine.
+
 The peer: what one call takes, with services that cost nothing, after the same pauses as ours when idle: who has
 slept for a tenth of a second finds cold caches.
 """
@@ -17,13 +20,14 @@ from typing import Any
 
 from benchmarks import rivals
 from benchmarks.bench import Bench, Contestant, Figures
-from benchmarks.engines import Broker
+from benchmarks.engines import VALKEY, Broker
 from benchmarks.ours import EVERYBODY, PATIENCE_S, WARM_LEARNERS, Ours
 from benchmarks.processes import Process
 from benchmarks.workload import COMMANDS_PER_LEARNER
 
 NAME = "latency"
 PEER = rivals.PEER
+FLOOR = f"floor on {VALKEY}, idle"
 PAUSE_S = (0.06, 0.16)
 MOST_LEARNERS = 5_000
 
@@ -49,11 +53,17 @@ def half_name(broker: str) -> str:
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """The peer's single call, idle; ours idle and busy."""
+    """The peer's single call and the floor, idle; ours idle and busy."""
     peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(10, 4), pause_s=PAUSE_S))
+    floor = Contestant(FLOOR, partial(_floor, bench))
     idle = [Contestant(idle_name(broker.name), partial(_idle, bench, broker)) for broker in bench.brokers]
     half = [Contestant(half_name(broker.name), partial(_half, bench, broker)) for broker in bench.brokers]
-    return [*rivals.available([peer]), *idle, *([] if bench.quick else half)]
+    return [*rivals.available([peer]), floor, *idle, *([] if bench.quick else half)]
+
+
+def _floor(bench: Bench) -> Figures:
+    broker = bench.engines.brokers[VALKEY]
+    return _summary("commit", rivals.floor_latency(bench, broker, bench.size(50, 10), PAUSE_S))
 
 
 @contextmanager
