@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from redis import Redis
-
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
+from benchmarks.floor import queues
 from benchmarks.meter import Meter
 from benchmarks.processes import ROOT, Process, driver
 from benchmarks.workload import COMMANDS_PER_LEARNER
@@ -58,25 +57,22 @@ def floor(bench: Bench, how: str, commit_every: int, learners: int) -> Figures:
 
 def floor_latency(
     bench: Bench, broker: Broker, learners: int, pause_s: tuple[float, float]
-) -> Sequence[float]:
-    """Milliseconds from an LPUSH to the commit of what it means, by hand; a random pause before each."""
+) -> list[tuple[float, float, float]]:
+    """By hand, with a random pause before each: when a message was about to be sent, was sent, was committed."""
     broker.reset()
-    command = [*_floor("prepared", 1), "--redis-url", broker.url]
+    command = [*_floor("prepared", 1), "--broker-url", broker.url]
     body = json.dumps({"of": "the size of a command", "body": 500 * "x"})
-    with (
-        _started(bench, FLOOR, command) as process,
-        Redis.from_url(broker.url) as redis,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        sent_at = []
+    warm = WARM_LEARNERS * COMMANDS_PER_LEARNER
+    with _started(bench, FLOOR, command) as process, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(process.ask, {"first": 0, "learners": WARM_LEARNERS + learners}, PATIENCE_S)
-        for _ in range((WARM_LEARNERS + learners) * COMMANDS_PER_LEARNER):
+        queue, sent = queues.connect(broker.url), []
+        for _ in range(warm + learners * COMMANDS_PER_LEARNER):
             time.sleep(random.uniform(*pause_s))  # noqa: S311 - no secret
-            sent_at.append(time.time())
-            redis.lpush("floor", body)
-        committed_at = answer.result()["committed_at"]
-    taken = [1000 * (end - start) for start, end in zip(sent_at, committed_at, strict=True)]
-    return taken[WARM_LEARNERS * COMMANDS_PER_LEARNER :]
+            before = time.time()
+            queue.send(body)
+            sent.append((before, time.time()))
+        ends = answer.result()["committed_at"]
+    return [(before, after, end) for (before, after), end in zip(sent, ends, strict=True)][warm:]
 
 
 def _floor(how: str, commit_every: int) -> list[str]:

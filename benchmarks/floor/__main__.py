@@ -2,7 +2,7 @@
 
     python -m benchmarks.floor --database-url postgresql+psycopg2://… --commit-every 1|100 [--how prepared]
 
-With `--redis-url` a batch is written whenever there is a message in the list `floor`, and the answer is when.
+With `--broker-url` a batch is written whenever a message comes (`benchmarks.floor.queues`), and the answer is when.
 
 The database must have our schema, and nobody else may own its shard 0.
 """
@@ -19,14 +19,12 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
-from redis import Redis
 from sqlalchemy.engine import make_url
 
+from benchmarks.floor import queues
 from benchmarks.floor.rows import COURSE_OF, Batch, written
 from benchmarks.floor.ways import PLAIN, PREPARED, way
 from benchmarks.workload import EXAMS
-
-QUEUE, TAKEN = "floor", "floor.taken"
 
 
 def run(batches: Sequence[Batch], write: Callable[[Batch], None]) -> dict[str, Any]:
@@ -42,15 +40,16 @@ def run(batches: Sequence[Batch], write: Callable[[Batch], None]) -> dict[str, A
     }
 
 
-def run_queued(batches: Sequence[Batch], write: Callable[[Batch], None], redis: "Redis") -> dict[str, Any]:
-    """Write each of them when its message comes, which is read as JSON and kept until the commit."""
+def run_queued(
+    batches: Sequence[Batch], write: Callable[[Batch], None], queue: queues.Handmade
+) -> dict[str, Any]:
+    """Write each of them when its message comes, which is kept until the commit."""
     committed_at = []
     for batch in batches:
-        message: Any = redis.blmove(QUEUE, TAKEN, 0)
-        json.loads(message)
+        queue.take()
         write(batch)
         committed_at.append(time.time())
-        redis.rpop(TAKEN)
+        queue.done()
     return {"committed_at": committed_at}
 
 
@@ -124,20 +123,20 @@ def main() -> None:
     parser.add_argument("--database-url", required=True)
     parser.add_argument("--commit-every", required=True, type=int, metavar="COMMANDS")
     parser.add_argument("--how", choices=[*PLAIN, PREPARED], default=PREPARED)
-    parser.add_argument("--redis-url")
+    parser.add_argument("--broker-url")
     options = parser.parse_args()
     connection = _connect(options.database_url)
     _insert_exams(connection)
     floor = way(options.how, connection, options.commit_every)
     _answer({"ready": True, "psycopg2": version("psycopg2-binary"), "postgresql": connection.server_version})
-    redis = Redis.from_url(options.redis_url) if options.redis_url else None
+    queue = queues.connect(options.broker_url) if options.broker_url else None
     for line in sys.stdin:
         request = json.loads(line)
         learners = range(request["first"], request["first"] + request["learners"])
         batches = _batches(learners, options.commit_every)
         _insert_learners(connection, learners)
         write = partial(floor.commit, epoch=_take_shard(connection))
-        _answer(run(batches, write) if redis is None else run_queued(batches, write, redis))
+        _answer(run(batches, write) if queue is None else run_queued(batches, write, queue))
         _release_shard(connection)
     connection.close()
 

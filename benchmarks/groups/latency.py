@@ -5,8 +5,8 @@ just before. The time of a commit is PostgreSQL's timestamp of it, which is take
 disk, so the mean time of a flush is added. Who looked at the tables meanwhile would take CPU from those at work.
 For the last effect's end only commands that owe effects count.
 
-The floor: from LPUSH to the commit, by hand: a blocking read, the message read as JSON, prepared statements. By its
-own clock, right after COMMIT has answered. Nobody can be much faster with these engines on this machine.
+The floor: a message sent, awaited, read as JSON and committed by hand, in one round trip, with prepared statements.
+Its commit is by its own clock, right after COMMIT has answered. Nobody is much faster with these engines here.
 
 The peer: what one call takes, with services that cost nothing, after the same pauses as ours when idle: who has
 slept for a tenth of a second finds cold caches.
@@ -20,14 +20,14 @@ from typing import Any
 
 from benchmarks import rivals
 from benchmarks.bench import Bench, Contestant, Figures
-from benchmarks.engines import VALKEY, Broker
+from benchmarks.engines import Broker
+from benchmarks.groups.services import SERVICE_MS, services
 from benchmarks.ours import EVERYBODY, PATIENCE_S, WARM_LEARNERS, Ours
 from benchmarks.processes import Process
 from benchmarks.workload import COMMANDS_PER_LEARNER
 
 NAME = "latency"
 PEER = rivals.PEER
-FLOOR = f"floor on {VALKEY}, idle"
 PAUSE_S = (0.06, 0.16)
 MOST_LEARNERS = 5_000
 
@@ -40,6 +40,16 @@ SELECT command_id, extract(epoch FROM pg_xact_commit_timestamp(outcomes.xmin))::
     extract(epoch FROM last.at)::float8
 FROM outcomes JOIN inbox ON inbox.id = inbox_id LEFT JOIN last USING (source, command_id) WHERE inbox_id > %s
 """
+
+
+def floor_name(broker: str) -> str:
+    """Of the contestant."""
+    return f"floor on {broker}, idle"
+
+
+def slow_name(broker: str) -> str:
+    """Of the contestant."""
+    return f"ours on {broker}, idle, services of {SERVICE_MS} ms"
 
 
 def idle_name(broker: str) -> str:
@@ -55,20 +65,32 @@ def half_name(broker: str) -> str:
 def contestants(bench: Bench) -> Sequence[Contestant]:
     """The peer's single call and the floor, idle; ours idle and busy."""
     peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(10, 4), pause_s=PAUSE_S))
-    floor = Contestant(FLOOR, partial(_floor, bench))
-    idle = [Contestant(idle_name(broker.name), partial(_idle, bench, broker)) for broker in bench.brokers]
+    floor = [Contestant(floor_name(broker.name), partial(_floor, bench, broker)) for broker in bench.brokers]
+    idle = [Contestant(idle_name(broker.name), partial(_idle, bench, broker, {})) for broker in bench.brokers]
+    slow = [Contestant(slow_name(broker.name), partial(_slow, bench, broker)) for broker in bench.brokers]
     half = [Contestant(half_name(broker.name), partial(_half, bench, broker)) for broker in bench.brokers]
-    return [*rivals.available([peer]), floor, *idle, *([] if bench.quick else half)]
+    return [*rivals.available([peer]), *floor, *idle, *([] if bench.quick else [*slow, *half])]
 
 
-def _floor(bench: Bench) -> Figures:
-    broker = bench.engines.brokers[VALKEY]
-    return _summary("commit", rivals.floor_latency(bench, broker, bench.size(50, 10), PAUSE_S))
+def _floor(bench: Bench, broker: Broker) -> Figures:
+    learners = bench.size(30, 5)
+    sent = rivals.floor_latency(bench, broker, learners, PAUSE_S)
+    return {
+        **_summary("commit", [1000 * (end - before) for before, _, end in sent]),
+        "waits_ms_per_learner": sum(1000 * (after - before) for before, after, _ in sent) / learners,
+    }
+
+
+def _slow(bench: Bench, broker: Broker) -> Figures:
+    with services(bench, SERVICE_MS) as urls:
+        return _idle(bench, broker, urls)
 
 
 @contextmanager
-def _running(bench: Bench, broker: Broker, learners: int) -> Iterator[tuple[Ours, Process]]:
-    with bench.ours(broker, WARM_LEARNERS + learners) as system:
+def _running(
+    bench: Bench, broker: Broker, learners: int, settings: Mapping[str, object]
+) -> Iterator[tuple[Ours, Process]]:
+    with bench.ours(broker, WARM_LEARNERS + learners, settings) as system:
         for name in EVERYBODY:
             system.start(name)
         with system.publisher() as publisher:
@@ -77,9 +99,9 @@ def _running(bench: Bench, broker: Broker, learners: int) -> Iterator[tuple[Ours
             yield system, publisher
 
 
-def _idle(bench: Bench, broker: Broker) -> Figures:
-    learners = bench.size(50, 10)
-    with _running(bench, broker, learners) as (system, publisher):
+def _idle(bench: Bench, broker: Broker, settings: Mapping[str, object]) -> Figures:
+    learners = bench.size(20 if settings else 50, 10)
+    with _running(bench, broker, learners, settings) as (system, publisher):
         base, flushes = system.last_inbox_id(), _flushes(system)
         answer = publisher.ask(
             {
@@ -99,13 +121,14 @@ def _idle(bench: Bench, broker: Broker) -> Figures:
         **_summary("commit", _committed(stamps, ends, flush_s)),
         **_summary("effects", _ended(stamps, ends, flush_s)),
         **_summary("publish", [1000 * (after - before) for _, _, before, after in stamps]),
+        "waits_ms_per_learner": 1000 * answer["waited"] / learners,
         "flush_ms": 1000 * flush_s,
     }
 
 
 def _half(bench: Bench, broker: Broker) -> Figures:
     burst, paced_s = 40, 10
-    with _running(bench, broker, burst + MOST_LEARNERS) as (system, publisher):
+    with _running(bench, broker, burst + MOST_LEARNERS, {}) as (system, publisher):
         done = system.whole(publisher, system.learners[WARM_LEARNERS:][:burst])
         per_s = done["commands"] / done["seconds"] / 2
         learners = min(MOST_LEARNERS, int(per_s * paced_s / COMMANDS_PER_LEARNER))

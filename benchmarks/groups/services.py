@@ -39,13 +39,14 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
 
 def measure(bench: Bench, broker: Broker, service_ms: int, workers: int, learners: int) -> Figures:
     """All of ours; so many processes of `effects` and of `mail` each."""
-    with _services(bench, service_ms) as urls:
+    with services(bench, service_ms) as urls:
         numbers = {"effects": workers, "mail": workers}
         return whole.measure(bench, broker, numbers, urls, learners)
 
 
 @contextmanager
-def _services(bench: Bench, service_ms: int) -> Iterator[Mapping[str, object]]:
+def services(bench: Bench, service_ms: int) -> Iterator[Mapping[str, object]]:
+    """The settings for an LMS and a mail server that take so long."""
     command = ["python", "-m", "benchmarks.services", "--service-ms", str(service_ms)]
     with Guard() as guard, driver("services", command, bench.folder, guard) as (_, said):
         yield {"LMS_URL": said["lms_url"], "SMTP_URL": said["smtp_url"]}

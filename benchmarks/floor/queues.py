@@ -1,0 +1,70 @@
+"""A queue of messages by hand, as little as keeps a message until it is done."""
+
+import json
+from typing import Any, Protocol
+
+import amqp
+from kombu import Connection
+from redis import Redis
+
+QUEUE, TAKEN = "floor", "floor.taken"
+
+
+class Handmade(Protocol):
+    """One connection to a queue."""
+
+    def send(self, body: str) -> None:
+        """Put a message into it, and wait until the broker has it."""
+
+    def take(self) -> None:
+        """Wait for a message, and read it as JSON."""
+
+    def done(self) -> None:
+        """The message that was taken may go."""
+
+
+class InRedis:
+    """A list."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(url)
+
+    def send(self, body: str) -> None:
+        self._redis.lpush(QUEUE, body)
+
+    def take(self) -> None:
+        message: Any = self._redis.blmove(QUEUE, TAKEN, 0)
+        json.loads(message)
+
+    def done(self) -> None:
+        self._redis.rpop(TAKEN)
+
+
+class InRabbitMQ:
+    """A durable queue, with py-amqp."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = Connection(url, transport_options={"confirm_publish": True})
+        self._channel: Any = self._connection.default_channel
+        self._channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        self._taken: list[Any] = []
+
+    def send(self, body: str) -> None:
+        message = amqp.Message(body, delivery_mode=2)
+        self._channel.basic_publish_confirm(message, exchange="", routing_key=QUEUE)
+
+    def take(self) -> None:
+        if not self._channel.callbacks:
+            self._channel.basic_qos(0, 1, False)
+            self._channel.basic_consume(QUEUE, callback=self._taken.append)
+        while not self._taken:
+            self._connection.drain_events()
+        json.loads(self._taken[0].body)
+
+    def done(self) -> None:
+        self._channel.basic_ack(self._taken.pop().delivery_tag)
+
+
+def connect(url: str) -> Handmade:
+    """To the broker with this URL."""
+    return InRedis(url) if url.startswith("redis") else InRabbitMQ(url)
