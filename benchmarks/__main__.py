@@ -42,6 +42,7 @@ def main() -> int:
         groups = _groups(options)
         for number, group in enumerate(groups, 1):
             _measure(bench, group, samples, left_out)
+            about["versions"] |= bench.versions
             if not (options.quick or options.only):
                 # After each: a run takes long, and may be ended before its end.
                 to_come = {one.NAME: "the run was ended before" for one in groups[number:]}

@@ -92,17 +92,23 @@ def _latency(axes: Axes, samples: Samples) -> None:
     for number, (what, title) in enumerate((("commit", "committed"), ("effects", "last effect done"))):
         for shade, percentile in zip((0.45, 0.7, 1.0), PERCENTILES, strict=True):
             heights = [_middle(samples, latency.NAME, name, f"{what}_{percentile}_ms") for name in names]
-            places = [
-                index + 0.13 * (3 * number + PERCENTILES.index(percentile)) for index in range(len(names))
-            ]
+            shift = 0.13 * (3 * number + PERCENTILES.index(percentile))
+            bars = {index + shift: height for index, height in enumerate(heights) if height}
             colour = COLOURS["postgres"] if what == "commit" else COLOURS["commands"]
-            axes.bar(places, heights, 0.12, color=colour, alpha=shade, label=f"→ {title}, {percentile}")
+            axes.bar(
+                list(bars),
+                list(bars.values()),
+                0.12,
+                color=colour,
+                alpha=shade,
+                label=f"→ {title}, {percentile}",
+            )
     update = _middle(samples, latency.NAME, latency.PEER, "update_ms")
     if update:
         axes.axhline(update, color=COLOURS["peer"], linestyle="--", label="the peer's update, median")
     axes.set_yscale("log")
     axes.set_ylabel("milliseconds from publishing")
-    axes.set_xticks([index + 0.32 for index in range(len(names))], _wrapped(names))
+    axes.set_xticks([index + 0.32 for index in range(len(names))], _wrapped(names), fontsize=7)
     axes.legend(ncols=4, frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 

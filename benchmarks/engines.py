@@ -39,7 +39,7 @@ class Broker:
     pids: tuple[int, ...]
 
     def reset(self, shards: int = 1) -> None:
-        """Remove whatever is in it; on RabbitMQ the queues of commands are there again, and empty."""
+        """Remove whatever ours has left in it; on RabbitMQ the queues of commands are there again, and empty."""
         if self.name == VALKEY:
             with Redis.from_url(self.url) as client:
                 client.flushall()

@@ -90,11 +90,15 @@ class Process:
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Send a driver a request and wait for its answer. Raises `BenchmarkError`."""
+        self.tell(request)
+        return self.answer(timeout_s)
+
+    def tell(self, request: Mapping[str, Any]) -> None:
+        """Send a driver a request. Raises `BenchmarkError`."""
         assert self._process.stdin is not None
         self.check()
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
-        return self.answer(timeout_s)
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
         """The driver's next line. Raises `BenchmarkError`."""
@@ -113,15 +117,10 @@ READY_TIMEOUT_S = 180
 
 @contextmanager
 def driver(
-    name: str,
-    command: Sequence[str],
-    folder: Path,
-    guard: Guard,
-    environment: Mapping[str, str] | None = None,
+    name: str, command: Sequence[str], folder: Path, guard: Guard
 ) -> Iterator[tuple[Process, dict[str, Any]]]:
     """A driver that is ready, and what it said then."""
-    env = plain_environment() if environment is None else environment
-    process = Process(name, command, env, folder / f"{name}.log", guard, talks=True)
+    process = Process(name, command, plain_environment(), folder / f"{name}.log", guard, talks=True)
     try:
         yield process, process.answer(READY_TIMEOUT_S)
         process.stop()

@@ -11,15 +11,20 @@ from typing import Any
 
 from benchmarks import charts, results
 from benchmarks.bench import Samples, spread
-from benchmarks.goals import Check, checks
-from benchmarks.groups import ALL, memory, shards
+from benchmarks.goals import Check, beside, checks
+from benchmarks.groups import ALL, memory, shards, whole
 from benchmarks.processes import ROOT
 from benchmarks.table import columns_of
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 CHARTS = ROOT / "docs" / "performance"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-EMPTY = f"# Performance\n\n{BEGIN}\n{END}\n"
+PER_PROCESS = {
+    whole.NAME: {"cpu_ms_per_transition.": "CPU ms, "},
+    shards.NAME: {"cpus.": "CPUs of "},
+    memory.NAME: {"early_rss_mb.": "early MB, ", "late_rss_mb.": "late MB, "},
+}
+"""By group: what the figures of single processes begin with, and what they are called."""
 CAPTIONS = {
     "cpu.svg": "What a transition costs, by process",
     "batches.svg": "The commands stage by the size of its batches",
@@ -31,15 +36,17 @@ def write() -> None:
     """Bring the document to what `benchmarks/results.json` says; what is outside of the markers stays."""
     about, samples = results.read()
     pictures = charts.draw(samples, CHARTS)
-    text = DOCUMENT.read_text() if DOCUMENT.exists() else EMPTY
-    before, _, rest = text.partition(BEGIN)
+    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     DOCUMENT.write_text(before + "\n".join([BEGIN, "", *_lines(about, samples, pictures), END]) + after)
 
 
 def _lines(about: Mapping[str, Any], samples: Samples, pictures: Sequence[str]) -> Iterator[str]:
     yield from _about(about)
-    yield from _goals(checks(samples))
+    yield "### Goals\n"
+    yield from _checks(checks(samples))
+    yield "By the same measures, what others reach: plain Celery, without any guarantee, and what is written by hand.\n"
+    yield from _checks(beside(samples))
     for name, reason in about["left_out"].items():
         yield f"Not measured in this run: `{name}`: {reason}.\n"
     for picture in pictures:
@@ -57,17 +64,17 @@ def _about(about: Mapping[str, Any]) -> Iterator[str]:
         f"Measured on {about['date']} by `{about['command'].strip()}` at `{about['commit']}`: one warm-up round "
         f"and {about['rounds']} that count, alternating. Each figure is the median of the rounds, with the least "
         "and the most of them. CPU is summed over all processes that do the work: ours, PostgreSQL, the broker, "
-        "the publisher.\n"
+        "the publisher. Memory is proportional: what several of these processes share counts once.\n"
     )
     yield (
+        f"The machine's load in the quarter of an hour before was {machine['load_before']}. "
         f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gb']} GB, {machine['system']}. "
         + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
         + ".\n"
     )
 
 
-def _goals(found: Sequence[Check]) -> Iterator[str]:
-    yield "### Goals\n"
+def _checks(found: Sequence[Check]) -> Iterator[str]:
     yield "| goal | ratio | wanted | measured | least–most | |"
     yield "|---|---|---|---|---|---|"
     for check in found:
@@ -89,13 +96,14 @@ def _group(samples: Samples, group: str) -> Iterator[str]:
 
 
 def _more_columns(samples: Samples, group: str) -> dict[str, str]:
-    """Which processes' CPUs were busy; which process grew."""
-    prefix = {shards.NAME: "cpus.", memory.NAME: "growth."}.get(group)
-    if prefix is None:
-        return {}
+    """What is told of each process."""
     figures = [figure for sample in samples.all if sample.group == group for figure in sample.figures]
-    title = "CPUs of " if prefix == "cpus." else "growth of "
-    return {name: title + name.removeprefix(prefix) for name in figures if name.startswith(prefix)}
+    return {
+        name: title + name.removeprefix(prefix)
+        for prefix, title in PER_PROCESS.get(group, {}).items()
+        for name in figures
+        if name.startswith(prefix)
+    }
 
 
 def _cell(values: Sequence[float]) -> str:

@@ -23,11 +23,10 @@ from benchmarks.processes import ROOT
 RESULTS = ROOT / "benchmarks" / "results.json"
 BASELINE = ROOT / "benchmarks" / "baseline.json"
 PACKAGES = ("celery", "kombu", "amqp", "redis", "SQLAlchemy", "psycopg2-binary", "pydantic", "httpx")
-PEER_PACKAGES = "peer: "
 
 
 def describe(bench: Bench) -> dict[str, Any]:
-    """The run: when, where, with what."""
+    """The run: when, where, with what; the contestants say later what they use."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
@@ -38,7 +37,6 @@ def describe(bench: Bench) -> dict[str, Any]:
             "Python": platform.python_version(),
             **_engines(bench),
             **{name: version(name) for name in PACKAGES},
-            **bench.versions,
         },
     }
 

@@ -4,18 +4,23 @@ import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from itertools import chain
 from statistics import median
+from typing import Any
 
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
 from benchmarks.floor import queues
 from benchmarks.meter import Meter
-from benchmarks.processes import ROOT, Process, driver
-from benchmarks.workload import COMMANDS_PER_LEARNER
+from benchmarks.processes import ROOT, BenchmarkError, Process, driver
+from benchmarks.workload import (
+    COMMANDS_PER_LEARNER,
+    CREDITS_PER_LEARNER,
+    MAILS_PER_LEARNER,
+    TRANSITIONS_PER_LEARNER,
+)
 from db.migrate import upgrade
 from worker.system.guard import Guard
 
@@ -37,10 +42,9 @@ def peer(
     bench: Bench, learners: int, service_ms: int = 0, pause_s: tuple[float, float] | None = None
 ) -> Figures:
     """edx-proctoring doing the work of so many learners, with a random pause before each call if given."""
-    command = [str(PEER_PYTHON), str(PEER_SCRIPT)]
-    options = ["--service-ms", str(service_ms)] if service_ms else []
+    command = [str(PEER_PYTHON), str(PEER_SCRIPT), "--service-ms", str(service_ms)]
     warm_learners = 1 if service_ms else WARM_LEARNERS
-    return _run(bench, PEER, command, learners, None, options, warm_learners, pause_s)
+    return _run(bench, PEER, command, learners, None, warm_learners, pause_s)
 
 
 def alternative(bench: Bench, broker: Broker, learners: int) -> Figures:
@@ -63,15 +67,15 @@ def floor_latency(
     command = [*_floor("prepared", 1), "--broker-url", broker.url]
     body = json.dumps({"of": "the size of a command", "body": 500 * "x"})
     warm = WARM_LEARNERS * COMMANDS_PER_LEARNER
-    with _started(bench, FLOOR, command) as process, ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(process.ask, {"first": 0, "learners": WARM_LEARNERS + learners}, PATIENCE_S)
+    with _started(bench, FLOOR, command) as process:
+        process.tell({"first": 0, "learners": WARM_LEARNERS + learners})
         queue, sent = queues.connect(broker.url), []
         for _ in range(warm + learners * COMMANDS_PER_LEARNER):
             time.sleep(random.uniform(*pause_s))  # noqa: S311 - no secret
             before = time.time()
             queue.send(body)
             sent.append((before, time.time()))
-        ends = answer.result()["committed_at"]
+        ends = process.answer(PATIENCE_S)["committed_at"]
     return [(before, after, end) for (before, after), end in zip(sent, ends, strict=True)][warm:]
 
 
@@ -85,11 +89,11 @@ def _run(
     command: Sequence[str],
     learners: int,
     broker: Broker | None,
-    options: Sequence[str] = (),
     warm_learners: int = WARM_LEARNERS,
     pause_s: tuple[float, float] | None = None,
 ) -> Figures:
-    with _started(bench, name, [*command, *options]) as process:
+    # PostgreSQL's share includes the learners that the floor and the peer insert before their clocks start.
+    with _started(bench, name, command) as process:
         process.ask({"first": 0, "learners": warm_learners}, PATIENCE_S)
         database = bench.engines.database
         database.execute("CHECKPOINT")
@@ -101,6 +105,7 @@ def _run(
         request = {"first": warm_learners, "learners": learners, "pause_s": pause_s}
         answer = process.ask(request, PATIENCE_S)
         usage = meter.read().since(before)
+        _verify(name, answer, learners)
         if "cpu_seconds" in answer:  # its own, without what it prepares before its clock starts
             usage = replace(usage, cpu_s={**usage.cpu_s, name: answer["cpu_seconds"]})
         return {
@@ -109,7 +114,8 @@ def _run(
             "seconds": answer["seconds"],
             "transitions_per_s": answer["transitions"] / answer["seconds"],
             **_commands(answer.get("commands"), answer["seconds"], usage.total_cpu_s),
-            **_steps(answer.get("steps_ms", {}), learners),
+            **_steps(answer.get("steps_ms", {})),
+            **_waits(answer, learners),
         }
 
 
@@ -130,6 +136,18 @@ def _started(bench: Bench, name: str, command: Sequence[str]) -> Iterator[Proces
         yield process
 
 
+def _verify(name: str, answer: Mapping[str, Any], learners: int) -> None:
+    """Whoever is fast must have done it all; who does no effects does not tell of them."""
+    wanted = {
+        "transitions": TRANSITIONS_PER_LEARNER * learners,
+        "credits": CREDITS_PER_LEARNER * learners,
+        "mails": MAILS_PER_LEARNER * learners,
+    }
+    wrong = {what: answer[what] for what, number in wanted.items() if answer.get(what, number) != number}
+    if wrong:
+        raise BenchmarkError(f"{name}: {wrong} of {learners} learners, not {wanted}")
+
+
 def _commands(commands: int | None, seconds: float, cpu_s: float) -> Figures:
     if commands is None:
         return {}
@@ -138,16 +156,21 @@ def _commands(commands: int | None, seconds: float, cpu_s: float) -> Figures:
 
 @contextmanager
 def _driver(bench: Bench, name: str, command: Sequence[str]) -> Iterator[Process]:
-    with Guard() as guard, driver(name, command, Path(bench.folder), guard) as (process, said):
+    with Guard() as guard, driver(name, command, bench.folder, guard) as (process, said):
         bench.versions.update({f"{name}: {key}": str(value) for key, value in said.items() if key != "ready"})
         yield process
 
 
-def _steps(steps_ms: Mapping[str, Sequence[float]], learners: int) -> Figures:
+def _steps(steps_ms: Mapping[str, Sequence[float]]) -> Figures:
     if not steps_ms:
         return {}
     return {
-        "waits_ms_per_learner": sum(map(sum, steps_ms.values())) / learners,
         "update_ms": median(time for step in UPDATES for time in steps_ms[step]),
         **{f"step_ms.{step}": median(times) for step, times in steps_ms.items()},
     }
+
+
+def _waits(answer: Mapping[str, Any], learners: int) -> Figures:
+    """What a learner waits for: for all of a peer's call, for the alternative's message."""
+    waits_ms = [*answer.get("publish_ms", []), *chain(*answer.get("steps_ms", {}).values())]
+    return {"waits_ms_per_learner": sum(waits_ms) / learners} if waits_ms else {}

@@ -14,6 +14,7 @@ COLUMNS = {
     "cpu_ms_per_transition": "CPU ms/transition",
     "cpu_ms_per_command": "CPU ms/command",
     "waits_ms_per_learner": "a learner waits ms",
+    "update_ms": "one update ms",
     "commit_p50_ms": "→ committed p50 ms",
     "commit_p95_ms": "p95",
     "commit_p99_ms": "p99",

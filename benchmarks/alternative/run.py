@@ -29,6 +29,8 @@ from benchmarks.workload import EXAMS, FIRST_WAVE, SECOND_WAVE, Step, steps
 
 FIRST_EFFECTS, SECOND_EFFECTS = 5, 2
 """Credits and mails of a learner in each wave. The last of them has run when everything has."""
+THREADS = 2
+"""One for each of our machine's CPUs: its services cost nothing."""
 START_S, STALL_S, LOOK_S = 60.0, 60.0, 0.005
 
 
@@ -112,13 +114,13 @@ def _create_tables(engine: Engine) -> None:
 
 
 @contextmanager
-def _worker(concurrency: int) -> Iterator[None]:
+def _worker() -> Iterator[None]:
     """A Celery worker that is ready. What is not Celery's default is cheaper: threads (of prefork and threads,
     they took less CPU on both brokers), neither gossip nor mingle, and few lines in the log.
     """
     from benchmarks.alternative.app import app
 
-    options = ["--pool", "threads", "--concurrency", str(concurrency), "--without-gossip", "--without-mingle"]
+    options = ["--pool", "threads", "--concurrency", str(THREADS), "--without-gossip", "--without-mingle"]
     command = [sys.executable, "-m", "celery", "-A", "benchmarks.alternative.app", "worker", *options]
     process = subprocess.Popen(
         [*command, "--loglevel", "WARNING"], stdin=subprocess.DEVNULL, stdout=sys.stderr
@@ -139,11 +141,11 @@ def _answer(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _serve(options: argparse.Namespace, tally: Path) -> None:
+def _serve(tally: Path) -> None:
     from benchmarks.alternative.app import engine
 
     _create_tables(engine)
-    with _worker(options.concurrency):
+    with _worker():
         _answer({"ready": True} | {name: version(name) for name in ("celery", "kombu", "sqlalchemy")})
         for line in sys.stdin:
             request = json.loads(line)
@@ -155,10 +157,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.alternative.run")
     parser.add_argument("--database-url", required=True)
     parser.add_argument("--broker-url", required=True)
-    parser.add_argument("--service-ms", default="0", help="how long each call of a service takes")
-    parser.add_argument(
-        "--concurrency", type=int, default=2, help="threads of the worker; more when services are slow"
-    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alternative-") as folder:
         tally = Path(folder, "tally")
@@ -166,10 +164,9 @@ def main() -> None:
         os.environ |= {
             "DATABASE_URL": options.database_url,
             "BROKER_URL": options.broker_url,
-            "SERVICE_MS": options.service_ms,
             "TALLY_FILE": str(tally),
         }
-        _serve(options, tally)
+        _serve(tally)
 
 
 if __name__ == "__main__":

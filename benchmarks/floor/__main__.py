@@ -1,6 +1,6 @@
 """The floor's driver: a line of JSON in, a line of JSON out.
 
-    python -m benchmarks.floor --database-url postgresql+psycopg2://… --commit-every 1|100 [--how prepared]
+    python -m benchmarks.floor --database-url postgresql+psycopg2://… --commit-every 1|100 --how prepared
 
 With `--broker-url` a batch is written whenever a message comes (`benchmarks.floor.queues`), and the answer is when.
 
@@ -122,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floor")
     parser.add_argument("--database-url", required=True)
     parser.add_argument("--commit-every", required=True, type=int, metavar="COMMANDS")
-    parser.add_argument("--how", choices=[*PLAIN, PREPARED], default=PREPARED)
+    parser.add_argument("--how", choices=[*PLAIN, PREPARED], required=True)
     parser.add_argument("--broker-url")
     options = parser.parse_args()
     connection = _connect(options.database_url)

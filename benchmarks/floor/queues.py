@@ -44,7 +44,7 @@ class InRabbitMQ:
     """A durable queue, with py-amqp."""
 
     def __init__(self, url: str) -> None:
-        self._connection = Connection(url, transport_options={"confirm_publish": True})
+        self._connection = Connection(url)
         self._channel: Any = self._connection.default_channel
         self._channel.queue_declare(QUEUE, durable=True, auto_delete=False)
         self._taken: list[Any] = []

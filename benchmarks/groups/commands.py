@@ -1,4 +1,4 @@
-"""The commands stage: what waits in the queue → committed. No relay and no effects run.
+"""The commands stage: what waits in the queue → committed. No relay and no effects run; a command is a transition.
 
 The queue is filled first, then `invigilator consume` starts. Every outcome row's transaction carries the time of
 its commit; the first `WARM` commands are left out, and with them the start of the process: the rate is that of the

@@ -1,4 +1,9 @@
-"""Does a process grow? Its resident memory after 10,000 commands and all of their effects, and after 200,000."""
+"""Does a process grow? Its resident memory after 10,000 commands and all of their effects, and after 200,000.
+
+Goal 4 is about our processes. Resident memory counts shared pages for each process that has touched them: so
+PostgreSQL's grows until each of its sessions has seen all of the shared buffers. One round, without a warm-up: it
+takes as long as 200,000 commands and their effects do.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +16,6 @@ from benchmarks.workload import COMMANDS_PER_LEARNER, FIRST_WAVE, SECOND_WAVE, s
 
 NAME = "memory"
 ROUNDS = 1
-"""And none to warm up: it takes as long as 200,000 commands and their effects do."""
 EARLY, LATE = 10_000, 200_000
 
 
@@ -26,7 +30,7 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
 
 
 def _grown(bench: Bench, broker: Broker) -> Figures:
-    with bench.ours(broker, LATE) as system:
+    with bench.ours(broker, (LATE + EARLY) // COMMANDS_PER_LEARNER + 2) as system:
         for name in EVERYBODY:
             system.start(name)
         system.wait_until_ready()
@@ -43,5 +47,4 @@ def _grown(bench: Bench, broker: Broker) -> Figures:
         **{f"early_rss_mb.{name}": early[f"rss_mb.{name}"] for name in names},
         **{f"late_rss_mb.{name}": late[f"rss_mb.{name}"] for name in names},
         "growth": max(late[f"rss_mb.{name}"] / early[f"rss_mb.{name}"] for name in EVERYBODY) - 1,
-        **{f"growth.{name}": late[f"rss_mb.{name}"] / early[f"rss_mb.{name}"] - 1 for name in names},
     }

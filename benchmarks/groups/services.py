@@ -1,7 +1,8 @@
 """Services that take their time: an LMS and a mail server that take 50 ms for each call and each mail.
 
 What the learner waits for is the request that changes the status: with ours the calls of the publisher, with the
-peer all of the work. Here it is the sum of a learner's requests.
+peer all of the work. Here it is the sum of a learner's requests. What stands in for the LMS and the mail server is
+not measured.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

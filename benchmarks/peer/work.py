@@ -37,7 +37,7 @@ def _ensure_exam(course: str, exam: str) -> int:
 def run(
     exams: dict[str, int], numbers: Iterable[int], pause_s: Sequence[float] | None = None
 ) -> dict[str, object]:
-    """Take new learners through the workload; what it took, their user rows and the count afterwards apart.
+    """Take new learners through the workload; what it took, user rows and the count at the end aside.
 
     Parameters:
         exams: from `ensure_exams`.

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GATHER_S = 0.05
-"""What an effect waits for others before each of its transactions, at most."""
+"""What an effect waits for others before each of its transactions, at most, besides what is under way."""
 CROWD = 8
 """So many do not wait for more: half of the threads of a worker."""
 
