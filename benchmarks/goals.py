@@ -11,6 +11,7 @@ from benchmarks.groups import commands, flat, latency, memory, scaling, services
 BROKERS = {"rabbitmq": "RabbitMQ", "valkey": "Valkey"}
 CPU_OF_PEER = {"rabbitmq": 0.1, "valkey": 0.2}
 WAIT_OF_PEER, UPDATE_OF_PEER = 1 / 50, 1 / 4
+RATE_OF_FLOOR = 0.7
 BUSY = 0.85
 """Of the machine's CPUs: with more than that in use, they are the limit."""
 
@@ -47,7 +48,7 @@ def checks(samples: Samples) -> list[Check]:
 
 
 def beside(samples: Samples) -> list[Check]:
-    """What others reach by the measure of a goal: plain Celery, and what is written by hand."""
+    """What is reached by the measure of a goal with more processes, by plain Celery, and by hand."""
     return [check for check in _others(samples) if check.values]
 
 
@@ -58,6 +59,13 @@ def _others(samples: Samples) -> Iterator[Check]:
         yield Check(
             1, f"CPU of a transition, plain Celery on {name} / peer", cpu, "at most", CPU_OF_PEER[broker]
         )
+    for broker, name in BROKERS.items():
+        two = samples.values(shards.NAME, shards.ours_name(broker, 2), "commands_per_s")
+        for how, floor in commands.FLOORS.items():
+            one = samples.values(commands.NAME, commands.floor_name(100, how), "commands_per_s")
+            rates = [two[number] / one[number] for number in two.keys() & one.keys()]
+            title = f"commands/s, {name}, four shards in two processes / {floor} on one connection"
+            yield Check(2, title, rates, "at least", RATE_OF_FLOOR)
     for broker, name in BROKERS.items():
         by_hand = samples.values(latency.NAME, latency.floor_name(broker), "waits_ms_per_learner")
         peer = samples.values(services.NAME, services.PEER, "waits_ms_per_learner")
@@ -87,7 +95,7 @@ def _all(samples: Samples) -> Iterator[Check]:
                 commands.ours_name(broker, 100),
                 commands.floor_name(100, how),
             )
-            yield Check(2, f"commands/s at batch 100, {name} / {floor}", rate, "at least", 0.7)
+            yield Check(2, f"commands/s at batch 100, {name} / {floor}", rate, "at least", RATE_OF_FLOOR)
     for broker, name in BROKERS.items():
         waits = samples.ratios(
             services.NAME, "waits_ms_per_learner", services.ours_name(broker), services.PEER

@@ -45,7 +45,7 @@ def _lines(about: Mapping[str, Any], samples: Samples, pictures: Sequence[str]) 
     yield from _about(about)
     yield "### Goals\n"
     yield from _checks(checks(samples))
-    yield "By the same measures, what others reach: plain Celery, without any guarantee, and what is written by hand.\n"
+    yield "The same for four shards in two processes, for plain Celery, and for what is written by hand.\n"
     yield from _checks(beside(samples))
     for name, reason in about["left_out"].items():
         yield f"Not measured in this run: `{name}`: {reason}.\n"
