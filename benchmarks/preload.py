@@ -21,6 +21,8 @@ from events.publisher import Publisher
 from events.sharding import queue_name, shard_of
 
 PIPELINE = 1_000
+UNREAD = 1_000
+"""So many shards that nobody reads the one of the template."""
 
 
 def preload(broker: Broker, todo: Iterable[Step], shards: int = 1) -> int:
@@ -43,9 +45,9 @@ def _into_valkey(broker: Broker, todo: Iterable[Step], shards: int) -> int:
 
 def _envelope(broker: Broker, client: "Redis") -> Callable[[bytes], bytes]:
     """Makes envelopes like the one in which the publisher sends a command."""
-    with Publisher(broker.url, source=SOURCE) as publisher:
+    with Publisher(broker.url, source=SOURCE, shards=UNREAD) as publisher:
         publish(publisher, Step(0, "template"))
-    raw: Any = client.rpop(queue_name(shard_of("0", 1)))
+    raw: Any = client.rpop(queue_name(shard_of("0", UNREAD)))
     sample = json.loads(raw)
     assert sample["properties"]["body_encoding"] == "base64"
 
