@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from traceback import format_exc
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,6 @@ from benchmarks import engines, results, rivals
 from benchmarks.bench import FIRST, WARM_UP, Bench, Samples
 from benchmarks.goals import checks
 from benchmarks.groups import ALL, QUICK
-from benchmarks.processes import BenchmarkError
 from benchmarks.table import print_checks, print_table
 
 ROUNDS, QUICK_ROUNDS = 5, 1
@@ -67,9 +67,9 @@ def _measure(bench: Bench, group: ModuleType, samples: Samples, left_out: dict[s
     rounds = range(FIRST if once else WARM_UP, FIRST + getattr(group, "ROUNDS", bench.rounds))
     try:
         bench.alternate(group.NAME, group.contestants(bench), rounds, samples)
-    except BenchmarkError as error:
-        bench.say(f"{group.NAME} could not be measured: {error}")
-        left_out[group.NAME] = str(error).splitlines()[0]
+    except Exception as error:  # noqa: BLE001 - the other groups are worth an hour
+        bench.say(f"{group.NAME} could not be measured: {format_exc()}")
+        left_out[group.NAME] = f"{type(error).__name__} {error}".splitlines()[0]
 
 
 def _tell(options: argparse.Namespace, about: dict[str, Any], samples: Samples) -> None:
