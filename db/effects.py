@@ -25,6 +25,7 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    false,
     func,
     insert,
     or_,
@@ -225,9 +226,12 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
 
 
 def _claimable() -> ColumnElement[bool]:
-    return or_(
-        and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
-        and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
+    # Of effects that are looked up by their ids. No index has this condition: PostgreSQL would go through one of
+    # those of all pending effects where it last counted few, however many there are now, dead ones included.
+    return case(
+        (Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
+        (Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
+        else_=false(),
     )
 
 
