@@ -30,6 +30,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -226,13 +227,21 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
 
 
 def _claimable() -> ColumnElement[bool]:
-    # Of effects that are looked up by their ids. No index has this condition: PostgreSQL would go through one of
-    # those of all pending effects where it last counted few, however many there are now, dead ones included.
-    return case(
-        (Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
-        (Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
-        else_=false(),
+    return _unindexed(
+        or_(
+            and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
+            and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
+        )
     )
+
+
+def _unindexed(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The same condition, for rows that are found by something else: their ids, or their target.
+
+    PostgreSQL would go through an index of all pending effects where it last counted few, however many there are
+    now, and were since.
+    """
+    return case((condition, true()), else_=false())
 
 
 def wait(connection: Connection, effect_id: UUID) -> None:
@@ -407,8 +416,7 @@ def _free_statement() -> Update:
         select(Effect.id)
         .where(
             Effect.target == any_(bindparam("targets", type_=ARRAY(Text))),
-            Effect.state == EffectState.PENDING,
-            Effect.offered_until.is_not(None),
+            _unindexed(and_(Effect.state == EffectState.PENDING, Effect.offered_until.is_not(None))),
         )
         .order_by(Effect.sequence)
         .with_for_update()
