@@ -108,7 +108,7 @@ def _latency(axes: Axes, samples: Samples) -> None:
         axes.axhline(update, color=COLOURS["peer"], linestyle="--", label="the peer's update, median")
     axes.set_yscale("log")
     axes.set_ylabel("milliseconds from publishing")
-    axes.set_xticks([index + 0.32 for index in range(len(names))], _wrapped(names), fontsize=7)
+    axes.set_xticks([index + 0.32 for index in range(len(names))], _wrapped(names), fontsize=6)
     axes.legend(ncols=4, frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
