@@ -56,9 +56,7 @@ class Samples:
         self, group: str, figure: str, one: str, other: str, other_figure: str | None = None
     ) -> list[float]:
         """One contestant's figure divided by another's, in each round."""
-        top = self.values(group, one, figure)
-        bottom = self.values(group, other, other_figure or figure)
-        return [top[number] / bottom[number] for number in top.keys() & bottom.keys() if bottom[number]]
+        return quotients(self.values(group, one, figure), self.values(group, other, other_figure or figure))
 
     def contestants(self, group: str) -> list[str]:
         """Who took part, in order."""
@@ -137,6 +135,11 @@ class Bench:
 def _brief(figures: Figures) -> str:
     shown = {name: value for name, value in figures.items() if "." not in name}
     return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+
+
+def quotients(top: Mapping[int, float], bottom: Mapping[int, float]) -> list[float]:
+    """One figure divided by another, in each round that has both."""
+    return [top[number] / bottom[number] for number in top.keys() & bottom.keys() if bottom[number]]
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from benchmarks.bench import Samples
+from benchmarks.bench import Samples, quotients
 from benchmarks.groups import commands, flat, latency, memory, scaling, services, shards, tables, whole
 
 BROKERS = {"rabbitmq": "RabbitMQ", "valkey": "Valkey"}
@@ -63,9 +63,8 @@ def _others(samples: Samples) -> Iterator[Check]:
         two = samples.values(shards.NAME, shards.ours_name(broker, 2), "commands_per_s")
         for how, floor in commands.FLOORS.items():
             one = samples.values(commands.NAME, commands.floor_name(100, how), "commands_per_s")
-            rates = [two[number] / one[number] for number in two.keys() & one.keys()]
             title = f"commands/s, {name}, four shards in two processes / {floor} on one connection"
-            yield Check(2, title, rates, "at least", RATE_OF_FLOOR)
+            yield Check(2, title, quotients(two, one), "at least", RATE_OF_FLOOR)
     for broker, name in BROKERS.items():
         p99 = samples.ratios(
             latency.NAME, "commit_p99_ms", latency.floor_name(broker), latency.PEER, "update_ms"
@@ -133,6 +132,5 @@ def _scaling(samples: Samples) -> Iterator[Check]:
         most = shards.ours_name(broker, shards.PROCESSES[-1])
         busy = samples.values(shards.NAME, most, "cpus.machine")
         there = samples.values(shards.NAME, most, "cpus")
-        shares = [busy[number] / there[number] for number in busy]
         title = f"share of the machine's CPUs in use with four shards in four processes, {name}"
-        yield Check(6, title, shares, "at least", BUSY)
+        yield Check(6, title, quotients(busy, there), "at least", BUSY)

@@ -109,7 +109,7 @@ def test_who_comes_meanwhile_is_served_together_with_the_others() -> None:
 
 
 def test_a_crowd_does_not_wait_for_more() -> None:
-    # Given somebody who was served just now, so that the next wait for others, as good as for ever
+    # Given somebody who was served just now, so that the next would wait for others, as good as for ever
     work = Work()
     grouped = Tenfold(work, always, gather_s=threading.TIMEOUT_MAX, crowd=3)
     grouped(1)
