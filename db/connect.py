@@ -1,48 +1,124 @@
 """Engines: the one place where connections to PostgreSQL are configured."""
 
-from sqlalchemy import ColumnElement, Connection, Engine, create_engine, func, select
+import os
+import re
+from contextlib import suppress
+from typing import Any
 
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, func, select
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
+
+from db import dsn, wake
+from db.errors import Failure, UnfitDatabaseError, classify, is_full
 from db.prepared import PREPARES
 
 CONNECT_TIMEOUT_S = 10
 IDLE_S = 5  # in a transaction that holds locks, between two statements
 POOL_SIZE = 8  # connections that are kept; the threads of a process bound how many there may be
-KEEPALIVES = {
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,  # ms: what was sent into a cut cable is given up, too
+ENCODING = "UTF8"
+
+_DEFAULTS = {
+    "connect_timeout": str(CONNECT_TIMEOUT_S),
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",  # ms: what was sent into a cut cable is given up, too
 }
+# A standby would refuse what we write, and may show a relay nothing that is due: the next host is tried.
+_WRITES = {"target_session_attrs": "read-write"}
+_VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
 
 
 def make_engine(
-    database_url: str, *, application_name: str, session_settings: str = "", pre_ping: bool = True
+    database_url: str,
+    *,
+    application_name: str,
+    session_settings: str = "",
+    pre_ping: bool = True,
+    writes: bool = True,
 ) -> Engine:
     """An engine for one process. Nothing connects yet; every thread that asks gets a connection.
 
+    A connection that meets an error that says that the database cannot serve us now is given up, and so is every
+    other one that the engine keeps: they may lead to a server that is no longer the primary.
+
     Parameters:
-        database_url: `postgresql+psycopg2://…`.
+        database_url: as `db.dsn.parse` takes it. What it says of time-outs, keep-alives and `target_session_attrs`
+            comes before what is set here; `application_name` and `client_encoding` in it are not heard.
         application_name: what `pg_stat_activity` shows.
-        session_settings: libpq options such as `-c lock_timeout=5s`. PgBouncer in transaction mode refuses
-            them, so only processes that need a direct connection pass any. Their statements may be prepared.
+        session_settings: libpq options such as `-c lock_timeout=5s`, which come after those of the URL (else of
+            PGOPTIONS). PgBouncer in transaction mode refuses them, so only processes that need a direct connection
+            pass any. Their statements may be prepared.
         pre_ping: ask before each transaction whether the connection is still alive. That costs a round trip, which
             whoever begins anew at the first error can save.
+        writes: whether a connection is only good to a primary, and to a database that can hold every text
+            (`UnfitDatabaseError` at the first use of one that cannot). Who only reads may read from a standby.
+
+    Raises:
+        ValueError: no database URL; see `db.dsn.parse`.
     """
-    return create_engine(
-        database_url,
+    engine = create_engine(
+        "postgresql+psycopg2://",
         pool_size=POOL_SIZE,
         max_overflow=-1,
         pool_pre_ping=pre_ping,
         hide_parameters=True,  # they may be names and addresses
         execution_options={PREPARES: bool(session_settings)},
-        connect_args={
-            "application_name": application_name,
-            "connect_timeout": CONNECT_TIMEOUT_S,
-            **KEEPALIVES,
-            **({"options": session_settings} if session_settings else {}),
-        },
+        connect_args=_parameters(database_url, application_name, session_settings, writes),
     )
+    event.listen(engine, "handle_error", _on_error)
+    if writes:
+        event.listen(engine, "connect", _check_encoding)
+    return engine
+
+
+def _parameters(
+    database_url: str, application_name: str, session_settings: str, writes: bool
+) -> dict[str, str]:
+    given = dsn.parse(database_url)
+    defaults = {
+        name: value
+        for name, value in (_DEFAULTS | (_WRITES if writes else {})).items()
+        if os.environ.get(_VARIABLES.get(name, "")) is None
+    }
+    ours = {"application_name": application_name, "client_encoding": ENCODING}
+    if session_settings:
+        # Ours alone would replace what is given: a search_path, and so the tables that everybody else uses.
+        options = given.get("options") or os.environ.get("PGOPTIONS", "")
+        ours["options"] = f"{options} {session_settings}".strip()
+    return defaults | given | ours
+
+
+def _on_error(context: ExceptionContext) -> None:
+    error = context.sqlalchemy_exception
+    if not isinstance(error, DBAPIError) or classify(error) is not Failure.AWAY:
+        return
+    context.is_disconnect = True
+    if is_full(error) and context.engine is not None:
+        suspects = _warned_of(context.connection)
+        with suppress(DBAPIError), context.engine.connect() as connection:
+            if who := wake.who_fills_the_queue(connection, suspects):
+                context.original_exception.add_note(who)
+
+
+def _warned_of(connection: Connection | None) -> list[int]:
+    """The process ids in the last warning that PostgreSQL has sent to a session."""
+    notices: list[str] = getattr(connection and connection.connection.dbapi_connection, "notices", [])
+    return [int(pid) for notice in notices[-1:] for pid in re.findall(r"PID (\d+)", notice)]
+
+
+def _check_encoding(connection: Any, _record: object) -> None:
+    # The server says it to each new session, unasked; a pooler may not.
+    encoding = connection.info.parameter_status("server_encoding") or ENCODING
+    if encoding != ENCODING:
+        database = connection.info.dbname
+        connection.close()
+        raise UnfitDatabaseError(
+            f"the database {database} has the encoding {encoding}, in which names get lost: make one with "
+            f"CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and move there with pg_dump"
+        )
 
 
 def limit_idleness() -> ColumnElement[str]:

@@ -5,6 +5,8 @@ from enum import Enum, auto
 import psycopg2
 from sqlalchemy.exc import DBAPIError
 
+from events.errors import InvigilatorError
+
 
 class Failure(Enum):
     """What to do about an error."""
@@ -16,30 +18,70 @@ class Failure(Enum):
     OTHER = auto()  # the release or the schema is wrong
 
 
-# SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
-_AGAIN = ("40001", "40P01", "55P03")  # serialization, deadlock, lock not available
-# Unique violation; a statement that took too long, or that a person has cancelled: run it again.
-_CONFLICT = ("23505", "57014")
-# Connection, resources, operator, system, read-only (a standby); a session that lost what was prepared in it.
-_AWAY = ("08", "53", "57", "58", "25006", "26000", "42P05")
-_DATA = ("22", "23")  # data exception, integrity constraint
-_FAILURES = (
-    (_AGAIN, Failure.AGAIN),
-    (_CONFLICT, Failure.CONFLICT),
-    (_AWAY, Failure.AWAY),
-    (_DATA, Failure.DATA),
-)
+# SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html, by prefix; the longest counts.
+_FAILURES = {
+    "40001": Failure.AGAIN,  # serialization failure
+    "40P01": Failure.AGAIN,  # deadlock
+    "55P03": Failure.AGAIN,  # lock not available
+    "23505": Failure.CONFLICT,  # unique violation
+    "57014": Failure.CONFLICT,  # a statement took too long, or a person has cancelled it
+    "08": Failure.AWAY,  # the connection
+    "25006": Failure.AWAY,  # read-only: a standby, or default_transaction_read_only
+    "25P03": Failure.AWAY,  # the session was ended because it stood still in a transaction
+    "25P04": Failure.AWAY,  # or because the transaction took too long
+    "26000": Failure.AWAY,  # the session lost what was prepared in it,
+    "42P05": Failure.AWAY,  # or is somebody else's: a pooler
+    "28": Failure.AWAY,  # authentication: a person changes pg_hba.conf, or a password
+    "3D000": Failure.AWAY,  # no such database: it is being restored
+    "42501": Failure.AWAY,  # a person has to grant something
+    "53": Failure.AWAY,  # disk, memory, connections, or a limit that an operator has set
+    "54000": Failure.AWAY,  # a limit of the whole server; see `_OPERATIONS`
+    "54001": Failure.DATA,  # nested too deeply
+    "55000": Failure.AWAY,  # not in the state for it: recovery, or no connections are allowed
+    "55006": Failure.AWAY,  # in use by a person who works on the database
+    "57": Failure.AWAY,  # an operator: shutdown, crash, start, a dropped database, an idle session
+    "58": Failure.AWAY,  # the system: input and output, a file that is missing
+    "22": Failure.DATA,  # data exception
+    "23": Failure.DATA,  # integrity constraint
+}
+# Where in PostgreSQL's source 54000 comes from when no row is to blame: NOTIFY's queue is full, or the ids of
+# transactions have run out. Elsewhere it is a row that is too large for a page or an index.
+_OPERATIONS = (None, "async.c", "varsup.c", "multixact.c")
+
+
+class UnfitDatabaseError(InvigilatorError):
+    """The database cannot be used as it is; the message says what to do."""
+
+    code = "unfit_database"
 
 
 def classify(error: DBAPIError) -> Failure:
     """What an error asks for, by its SQLSTATE."""
     if error.connection_invalidated:
         return Failure.AWAY
-    state = getattr(error.orig, "pgcode", None)
+    state = sqlstate(error)
     if state is None:
-        lost = isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError)
-        return Failure.AWAY if lost else Failure.DATA
-    return next((failure for prefixes, failure in _FAILURES if state.startswith(prefixes)), Failure.OTHER)
+        return Failure.AWAY if _is_lost(error) else Failure.DATA
+    if is_full(error) and getattr(getattr(error.orig, "diag", None), "source_file", None) not in _OPERATIONS:
+        return Failure.DATA
+    known = (state[:length] for length in (5, 2))
+    return next((_FAILURES[prefix] for prefix in known if prefix in _FAILURES), Failure.OTHER)
+
+
+def _is_lost(error: DBAPIError) -> bool:
+    # psycopg2's plain DatabaseError: the server's answer broke off, or made no sense.
+    broken = type(error.orig) is psycopg2.DatabaseError
+    return broken or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError)
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The error's SQLSTATE; none when no server has answered, or psycopg2 refuses to ask."""
+    return getattr(error.orig, "pgcode", None)
+
+
+def is_full(error: DBAPIError) -> bool:
+    """Whether a limit was reached that the database does not share out: perhaps that of NOTIFY's queue."""
+    return sqlstate(error) == "54000"
 
 
 def describe(error: Exception) -> str:
@@ -51,5 +93,14 @@ def describe(error: Exception) -> str:
 
 
 def brief(error: Exception) -> str:
-    """The first line of an error's text: the lines after it may quote statements and data."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """An error in one line: the first of its text, because those after it may quote statements and data.
+
+    When nobody could be reached there is no statement, and the other lines say why the other hosts were none; and
+    notes on a database's error are ours.
+    """
+    lines = str(error).splitlines() or [type(error).__name__]
+    if not isinstance(error, DBAPIError):
+        return lines[0]
+    more = lines[1:] if error.statement is None and sqlstate(error) is None else []
+    hosts = [line for line in more if line.startswith("connection to ")]
+    return "; ".join([lines[0], *hosts, *getattr(error.orig, "__notes__", ())])

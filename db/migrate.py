@@ -1,20 +1,38 @@
 """Bring a database to the current schema, and tell whether it is."""
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection
+
+from db.connect import make_engine
+from db.errors import UnfitDatabaseError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+class Schema(Enum):
+    """How a database's schema compares with this release's; the value says what to do about it."""
+
+    CURRENT = ""
+    OLDER = "the database does not have the schema of this release: run `invigilator migrate`"
+    NEWER = (
+        "the database has the schema of a newer release: upgrade Invigilator to that release, or restore a backup "
+        "that was made before"
+    )
+
+
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Run the migrations up to `revision`. Several processes may do this at once; one does the work."""
+    """Run the migrations up to `revision`. Several processes may do this at once; one does the work.
+
+    Raises:
+        UnfitDatabaseError: its schema is a newer release's, or it cannot hold every text.
+    """
     _run(database_url, lambda config: command.upgrade(config, revision))
 
 
@@ -25,8 +43,16 @@ def downgrade(database_url: str, revision: str) -> None:
 
 def is_current(connection: Connection) -> bool:
     """Whether the database has exactly the schema of this release."""
-    heads = ScriptDirectory.from_config(_config()).get_heads()
-    return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)
+    return compare(connection) is Schema.CURRENT
+
+
+def compare(connection: Connection) -> Schema:
+    """How the database's schema compares with that of this release. One that has none is older."""
+    scripts = ScriptDirectory.from_config(_config())
+    stored = set(MigrationContext.configure(connection).get_current_heads())
+    if not stored <= {script.revision for script in scripts.walk_revisions()}:
+        return Schema.NEWER
+    return Schema.CURRENT if stored == set(scripts.get_heads()) else Schema.OLDER
 
 
 def _config() -> Config:
@@ -37,9 +63,11 @@ def _config() -> Config:
 
 
 def _run(database_url: str, step: Callable[[Config], None]) -> None:
-    engine = create_engine(database_url, poolclass=NullPool)
+    engine = make_engine(database_url, application_name="invigilator migrate")
     try:
         with engine.begin() as connection:
+            if compare(connection) is Schema.NEWER:
+                raise UnfitDatabaseError(Schema.NEWER.value)
             config = _config()
             config.attributes["connection"] = connection
             step(config)

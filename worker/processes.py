@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db import migrate, shards
-from db.errors import brief
+from db.errors import Failure, brief, classify
+from db.migrate import Schema
 from events.sharding import queue_name
 from worker.app import CeleryDispatcher
 from worker.commands.batches import Batches
@@ -114,7 +115,8 @@ def _after_checks(settings: Settings, engine: Engine, loop: Callable[[threading.
                 try:
                     check_database(settings, engine)
                 except DBAPIError as error:
-                    logger.warning("the database is away: %s; waiting", brief(error))
+                    what = "is away" if classify(error) is Failure.AWAY else "cannot be used"
+                    logger.warning("the database %s: %s; waiting", what, brief(error))
                     stopping.wait(PAUSE_S)
                 else:
                     loop(stopping)
@@ -130,12 +132,12 @@ def check_database(settings: Settings, engine: Engine) -> None:
 
     Raises:
         ConfigurationError: it does not; says what to do.
+        UnfitDatabaseError: it cannot hold every text.
     """
     with engine.begin() as connection:
-        if not migrate.is_current(connection):
-            raise ConfigurationError(
-                "the database does not have the schema of this release: run `invigilator migrate`"
-            )
+        schema = migrate.compare(connection)
+        if schema is not Schema.CURRENT:
+            raise ConfigurationError(schema.value)
         stored = shards.ensure_shards(connection, settings.command_shards)
     if stored != settings.command_shards:
         raise ConfigurationError(

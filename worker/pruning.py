@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from db import prune as store
-from db.errors import brief
+from db.errors import Failure, brief, classify
 from db.prune import Page, Place, Removed
 
 logger = logging.getLogger(__name__)
@@ -18,9 +18,10 @@ logger = logging.getLogger(__name__)
 PAGE_PAUSE_S = 0.05
 """Between two transactions, so that everybody else comes first."""
 FIRST_AFTER_S = 10.0
+"""How long to wait at the start, and while the database is away."""
 EVERY_S = 24 * 3600.0
 AGAIN_AFTER_S = 600.0
-"""How long to wait after an error of the database."""
+"""How long to wait after an error of the database, unless it was away."""
 
 
 def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> Removed:
@@ -71,8 +72,9 @@ class Pruner:
         try:
             removed = prune(self.engine, self.older_than, stopping)
         except DBAPIError as error:
-            logger.warning("pruning: %s; trying again in %g s", brief(error), AGAIN_AFTER_S)
-            return AGAIN_AFTER_S
+            again_s = FIRST_AFTER_S if classify(error) is Failure.AWAY else AGAIN_AFTER_S
+            logger.warning("pruning: %s; trying again in %g s", brief(error), again_s)
+            return again_s
         logger.info(
             "pruned: effects %d, tries %d, commands %d", removed.effects, removed.tries, removed.commands
         )

@@ -11,9 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
+from db import dsn
 from events.sharding import MAX_SHARDS
 from events.tls import split_tls
 from worker.durations import parse_duration
@@ -64,20 +63,10 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _postgresql_only(cls, value: SecretStr | None) -> SecretStr | None:
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        try:
-            url = make_url(value.get_secret_value())
-        except (ArgumentError, ValueError):
-            # The original's text may quote a part of the URL, and so the password.
-            raise ValueError(
-                "is no database URL; write postgresql://user:password@host:port/name, special characters as %XX"
-            ) from None
-        if url.get_backend_name() not in ("postgresql", "postgres"):
-            raise ValueError("must start with postgresql://; other databases are not supported")
-        driver = url.set(drivername="postgresql+psycopg2")
-        return SecretStr(driver.render_as_string(hide_password=False))
+        return SecretStr(dsn.checked(value.get_secret_value()))
 
     @field_validator("broker_url")
     @classmethod

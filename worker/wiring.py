@@ -3,8 +3,10 @@
 import logging
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from db.connect import make_engine
+from db.errors import brief
 from db.inbox import Bounds
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust
@@ -16,6 +18,8 @@ from worker.lms.connect import connect
 from worker.policies import load_policies
 from worker.rules.retry import RetryPolicy
 from worker.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 OFFER_POLLS = 5  # an unanswered offer is made again after so many polls, and after two calls' time at least
 
@@ -63,12 +67,14 @@ def runner(settings: Settings) -> Runner:
 
     Raises:
         ConfigurationError: a setting is missing, or the file of policies is wrong.
+        UnfitDatabaseError: the database cannot hold every text. One that is away is no reason not to start.
     """
     # One line for each request, with the learner's and the course's id, is more than a log wants to hold.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    return Runner(
+    engine = database_engine(settings, "effects")
+    runner = Runner(
         Tools(
-            engine=database_engine(settings, "effects"),
+            engine=engine,
             services=connect(settings),
             handler=handler(settings),
             retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s, settings.retry_for_s),
@@ -77,6 +83,11 @@ def runner(settings: Settings) -> Runner:
             slots=Slots(settings.max_calls),
         )
     )
+    try:
+        engine.connect().close()
+    except DBAPIError as error:
+        logger.warning("the database is away: %s; starting all the same", brief(error))
+    return runner
 
 
 def check_settings(settings: Settings) -> None:

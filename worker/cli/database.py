@@ -13,18 +13,20 @@ LOCK_TIMEOUT = "5s"
 
 
 @contextmanager
-def open_engine(settings: Settings | None = None) -> Iterator[Engine]:
+def open_engine(settings: Settings | None = None, *, writes: bool = True) -> Iterator[Engine]:
     """An engine on the database that is configured, or on the embedded one that is up.
 
     Parameters:
         settings: resolved ones; by default they are read from the environment.
+        writes: False for who only reads, which a standby allows, too.
 
     Raises:
         ConfigurationError: there is none.
     """
     resolved = settings or resolve(load(), broker=False)
     assert resolved.database_url is not None
-    engine = make_engine(resolved.database_url.get_secret_value(), application_name="invigilator cli")
+    url = resolved.database_url.get_secret_value()
+    engine = make_engine(url, application_name="invigilator cli", writes=writes)
     try:
         yield engine
     finally:
@@ -34,7 +36,7 @@ def open_engine(settings: Settings | None = None) -> Iterator[Engine]:
 @contextmanager
 def reading(settings: Settings | None = None) -> Iterator[Connection]:
     """A connection that sees one moment of the database, however many queries are made on it."""
-    with open_engine(settings) as engine, engine.connect() as connection:
+    with open_engine(settings, writes=False) as engine, engine.connect() as connection:
         yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 

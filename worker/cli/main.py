@@ -113,13 +113,18 @@ def _explain(error: Exception) -> str:
 def _explain_database(error: Exception) -> str:
     from sqlalchemy.exc import DBAPIError
 
-    from db.errors import Failure, brief, classify
+    from db.errors import Failure, brief, classify, sqlstate
 
     assert isinstance(error, DBAPIError)
-    if getattr(error.orig, "pgcode", None) in ("42P01", "42703"):  # undefined table, undefined column
-        return "the database does not have the schema of this release: run `invigilator migrate`"
-    advice = {
-        Failure.AWAY: "check that the database is up and that INVIGILATOR_DATABASE_URL is right",
-        Failure.AGAIN: "another transaction was in the way; try again",
-    }.get(classify(error), "see the database's log")
-    return f"{brief(error)}; {advice}"
+    state = sqlstate(error)
+    if state in ("42P01", "42703"):  # undefined table, undefined column
+        return (
+            "the database does not have the schema of this release: run `invigilator migrate`, "
+            "which says so if it is a newer one's"
+        )
+    failure = classify(error)
+    if failure is Failure.AWAY and state is None:
+        return f"{brief(error)}; check that the database is up and that INVIGILATOR_DATABASE_URL is right"
+    if failure is Failure.AGAIN:
+        return f"{brief(error)}; another transaction was in the way; try again"
+    return f"{brief(error)}; see the database's log"

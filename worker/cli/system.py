@@ -30,22 +30,16 @@ def up() -> None:
 @app.command("migrate")
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database to the current schema."""
-    from alembic.util import CommandError
-
     from db import lookups
     from db.migrate import upgrade
-    from worker.cli.database import reading
+    from worker.cli.database import open_engine
     from worker.embedded.discovery import resolve
-    from worker.errors import ConfigurationError
     from worker.settings import load
 
     settings = resolve(load(), broker=False)
     assert settings.database_url is not None
-    try:
-        upgrade(settings.database_url.get_secret_value())
-    except CommandError as error:
-        raise ConfigurationError(f"{error}: was the database migrated by a newer release?") from None
-    with reading(settings) as connection:
+    upgrade(settings.database_url.get_secret_value())
+    with open_engine(settings) as engine, engine.connect() as connection:
         print_document({"revision": lookups.schema_revision(connection)}, as_json)
 
 

@@ -6,9 +6,9 @@ system still owes must never get there.
 
 import time
 
-from sqlalchemy import Connection, create_engine, func, select
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, func, select
 
+from db.connect import make_engine
 from db.migrate import upgrade
 from db.models import Effect, Shard
 from worker.commands.sources.depth import queued
@@ -33,10 +33,13 @@ def prepare(database_url: str, patience_s: float) -> None:
         ConfigurationError: another system works on it, or owes something.
     """
     upgrade(database_url)
-    engine = create_engine(database_url, poolclass=NullPool)
-    with engine.connect() as connection:
-        refuse_running(connection, patience_s)
-        refuse_owed(connection)
+    engine = make_engine(database_url, application_name="invigilator demo")
+    try:
+        with engine.connect() as connection:
+            refuse_running(connection, patience_s)
+            refuse_owed(connection)
+    finally:
+        engine.dispose()
 
 
 def refuse_running(connection: Connection, patience_s: float) -> None:

@@ -27,7 +27,7 @@ from worker.rules.retry import delay_before_retry
 logger = logging.getLogger(__name__)
 
 RECORD_PAUSE_S = 2.0
-"""Between two attempts to record a result while the database is away, at most."""
+"""Between two attempts to record a result, or to claim an effect, while the database is away, at most."""
 BUSY_S = 1.0
 """How long an effect is put off that finds every slot of its service taken."""
 NEVER_REPORTED = "its worker never reported back"
@@ -60,12 +60,10 @@ class Runner:
             EffectKind.DELETE_STUDENT_ATTEMPT: instructor.delete_student_attempt,
         }
         self._results = Grouped(self._record_together, apart=one_is_to_blame)
-        self._recording = Retrying(
-            stop=stop_after_delay(tools.lease_s / 4),
-            wait=wait_random_exponential(max=RECORD_PAUSE_S),
-            retry=retry_if_exception(_may_be_recorded_later),
-            reraise=True,
-        )
+        # Until others may have claimed it. A database that has failed over is back long before.
+        self._recording = _patient(tools.lease_s, _may_be_recorded_later)
+        # So what was offered before a failover need not be offered again.
+        self._claiming = _patient(tools.lease_s / 4, _is_away)
 
     def run(self, effect_id: UUID, kind: EffectKind) -> str:
         """Run an effect of a kind if it is due and free, and its service may be called. Again is harmless.
@@ -111,7 +109,7 @@ class Runner:
 
     def _claim(self, effect_id: UUID, kind: EffectKind) -> Claim | None:
         try:
-            return self._claims(Wanted(effect_id, kind, QUEUES[kind]))
+            return self._claiming(self._claims, Wanted(effect_id, kind, QUEUES[kind]))
         except (IntegrityError, store.ProbeTakenError):
             # Somebody began another effect on this target, or to probe the service, at this very moment.
             with self.tools.engine.begin() as connection:
@@ -172,6 +170,19 @@ class Runner:
         for change, queue in changes:
             circuit.report(change, queue)
         return [result.end.key in ended for result in results]
+
+
+def _patient(seconds: float, retry: Callable[[BaseException], bool]) -> Retrying:
+    return Retrying(
+        stop=stop_after_delay(seconds),
+        wait=wait_random_exponential(max=RECORD_PAUSE_S),
+        retry=retry_if_exception(retry),
+        reraise=True,
+    )
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and classify(error) is Failure.AWAY
 
 
 def _may_be_recorded_later(error: BaseException) -> bool:
