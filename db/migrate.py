@@ -22,8 +22,8 @@ class Schema(Enum):
     CURRENT = ""
     OLDER = "the database does not have the schema of this release: run `invigilator migrate`"
     NEWER = (
-        "the database has the schema of a newer release: upgrade Invigilator to that release, or restore a backup "
-        "that was made before"
+        "this release does not know the schema of the database: was the database migrated by a newer release? "
+        "Then upgrade Invigilator to that one, or restore a backup that was made before"
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
+from db.connect import make_engine
 from db.migrate import upgrade
 from worker.embedded import postgres, valkey
 from worker.embedded.server import Server, Watch
@@ -97,7 +98,7 @@ def database_named(server_url: str, name: str) -> str:
 @contextmanager
 def disposed(database_url: str) -> Iterator[Engine]:
     """An SQLAlchemy engine that leaves no connection behind."""
-    engine = create_engine(database_url)
+    engine = make_engine(database_url, application_name="tests")
     try:
         yield engine
     finally:

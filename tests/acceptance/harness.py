@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
-from sqlalchemy import Row, create_engine, text
+from sqlalchemy import Row, text
 
+from db.connect import make_engine
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
 from tests.chaos.points import Crash, released_by
@@ -163,7 +164,7 @@ class Stack:
             self.folder = Path(
                 resources.enter_context(tempfile.TemporaryDirectory(prefix="invigilator-acc-"))
             )
-            self._engine = create_engine(self.database_url, pool_pre_ping=True)  # it may go and come back
+            self._engine = make_engine(self.database_url, application_name="acceptance")
             resources.callback(self._engine.dispose)
             self._guard = resources.enter_context(Guard())
             self.client = Client(self.broker_url, int(self.settings.get("COMMAND_SHARDS", "1")))

@@ -118,13 +118,24 @@ def _explain_database(error: Exception) -> str:
     assert isinstance(error, DBAPIError)
     state = sqlstate(error)
     if state in ("42P01", "42703"):  # undefined table, undefined column
-        return (
-            "the database does not have the schema of this release: run `invigilator migrate`, "
-            "which says so if it is a newer one's"
-        )
+        return _explain_schema()
     failure = classify(error)
     if failure is Failure.AWAY and state is None:
         return f"{brief(error)}; check that the database is up and that INVIGILATOR_DATABASE_URL is right"
     if failure is Failure.AGAIN:
         return f"{brief(error)}; another transaction was in the way; try again"
     return f"{brief(error)}; see the database's log"
+
+
+def _explain_schema() -> str:
+    from sqlalchemy.exc import DBAPIError
+
+    from db.migrate import Schema, compare
+    from worker.cli.database import reading
+
+    try:
+        with reading() as connection:
+            schema = compare(connection)
+    except DBAPIError:
+        schema = Schema.OLDER
+    return (Schema.NEWER if schema is Schema.NEWER else Schema.OLDER).value

@@ -1,0 +1,54 @@
+"""A standby: a copy of a PostgreSQL server that follows it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
+
+from worker.embedded import disguise, postgres
+
+
+def copy(primary_url: str, primary: Path, standby: Path) -> None:
+    """Make a folder on which `worker.embedded.postgres.start` then starts a standby.
+
+    Parameters:
+        primary_url: of the running server;
+        primary: its folder.
+    """
+    standby.mkdir(mode=0o700)
+    shutil.copy(primary / "password", standby / "password")
+    (standby / "data").mkdir(mode=0o700)
+    program = postgres.binary("pg_basebackup")
+    url = make_url(primary_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    subprocess.run(
+        [
+            *disguise.command_prefix(program, standby / "data"),
+            *(str(program), "--dbname", url, "--pgdata", str(standby / "data")),
+            *("--write-recovery-conf", "--checkpoint=fast"),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=standby,
+    )
+
+
+def execute(url: str, *statements: str) -> None:
+    """Run statements, each in a transaction of its own or in none."""
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def follow_closely(primary_url: str) -> None:
+    """From now on nothing is committed on the primary that is not on the standby."""
+    execute(primary_url, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+
+
+def promote(standby_url: str) -> None:
+    """Make the standby a primary."""
+    execute(standby_url, "SELECT pg_promote()")
