@@ -35,7 +35,7 @@ _FAILURES = {
     "3D000": Failure.AWAY,  # no such database: it is being restored
     "42501": Failure.AWAY,  # a person has to grant something
     "53": Failure.AWAY,  # disk, memory, connections, or a limit that an operator has set
-    "54000": Failure.AWAY,  # a limit of the whole server; see `_OPERATIONS`
+    "54000": Failure.AWAY,  # NOTIFY's queue, the ids of transactions; but see `_TOO_LARGE`
     "54001": Failure.DATA,  # nested too deeply
     "55000": Failure.AWAY,  # not in the state for it: recovery, or no connections are allowed
     "55006": Failure.AWAY,  # in use by a person who works on the database
@@ -44,9 +44,8 @@ _FAILURES = {
     "22": Failure.DATA,  # data exception
     "23": Failure.DATA,  # integrity constraint
 }
-# Where in PostgreSQL's source 54000 comes from when no row is to blame: NOTIFY's queue is full, or the ids of
-# transactions have run out. Elsewhere it is a row that is too large for a page or an index.
-_OPERATIONS = (None, "async.c", "varsup.c", "multixact.c")
+# Where in PostgreSQL's source 54000 comes from when a value is too large for a page, an index or the memory.
+_TOO_LARGE = ("arrayfuncs.c", "hio.c", "indextuple.c", "jsonb_util.c", "nbtutils.c", "stringinfo.c")
 
 
 class UnfitDatabaseError(InvigilatorError):
@@ -62,7 +61,7 @@ def classify(error: DBAPIError) -> Failure:
     state = sqlstate(error)
     if state is None:
         return Failure.AWAY if _is_lost(error) else Failure.DATA
-    if is_full(error) and getattr(getattr(error.orig, "diag", None), "source_file", None) not in _OPERATIONS:
+    if is_full(error) and getattr(getattr(error.orig, "diag", None), "source_file", None) in _TOO_LARGE:
         return Failure.DATA
     known = (state[:length] for length in (5, 2))
     return next((_FAILURES[prefix] for prefix in known if prefix in _FAILURES), Failure.OTHER)

@@ -11,7 +11,7 @@ WAKE = func.pg_notify(EFFECTS_CHANNEL, "")
 
 # A session of another user's shows its state and its transaction only to members of pg_read_all_stats.
 _HOLDER = text("""
-    SELECT round(pg_notification_queue_usage() * 100) AS percent, pid, concat_ws(', ',
+    SELECT pid, concat_ws(', ',
         'application ' || nullif(application_name, ''), 'user ' || usename, 'database ' || datname,
         state || ' for ' || round(extract(epoch FROM clock_timestamp() - xact_start)) || ' s') AS session
     FROM pg_stat_activity
@@ -19,7 +19,7 @@ _HOLDER = text("""
     AND (xact_start IS NOT NULL OR pid = ANY(CAST(:suspects AS integer[])))
     ORDER BY pid = ANY(CAST(:suspects AS integer[])) DESC, xact_start LIMIT 1
 """)
-_FULL_PERCENT = 50
+FULL = 0.5
 """From here on PostgreSQL itself warns of its queue."""
 
 
@@ -36,10 +36,11 @@ def who_fills_the_queue(connection: Connection, suspects: Sequence[int]) -> str 
     Parameters:
         suspects: process ids that PostgreSQL has warned of; else the oldest transaction is suspected.
     """
-    row = connection.execute(_HOLDER, {"suspects": list(suspects)}).first()
-    if row is None or row.percent < _FULL_PERCENT:
+    # Asking lets PostgreSQL forget what everybody has read. A NOTIFY that fails does not: without asking, the queue
+    # of 18 stays full once it is full (seen).
+    usage = connection.scalar(select(func.pg_notification_queue_usage())) or 0.0
+    if usage < FULL:
         return None
-    return (
-        f"PostgreSQL's queue of notifications is {row.percent:.0f} % full: end the session that keeps it, "
-        f"most likely pid {row.pid} ({row.session})"
-    )
+    row = connection.execute(_HOLDER, {"suspects": list(suspects)}).first()
+    session = f"most likely pid {row.pid} ({row.session})" if row else "which only a superuser can see"
+    return f"PostgreSQL's queue of notifications is {usage:.0%} full: end the session that keeps it so, {session}"

@@ -80,10 +80,11 @@ def make_template(server_url: str) -> None:
 
 
 @contextmanager
-def fresh_database(server_url: str, template: str = TEMPLATE) -> Iterator[str]:
+def fresh_database(server_url: str, template: str = TEMPLATE, encoding: str = "UTF8") -> Iterator[str]:
     """The URL of a database of its own, dropped afterwards whoever is still connected."""
     name = f"test_{uuid.uuid4().hex}"
-    _on_server(server_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    locale = "" if encoding == "UTF8" else f"ENCODING {encoding} LOCALE_PROVIDER libc LOCALE 'C'"
+    _on_server(server_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy {locale}")
     try:
         yield database_named(server_url, name)
     finally:

@@ -104,7 +104,7 @@ def test_a_database_is_read_only_for_a_while(stack: Stack, calm_database_url: st
     # And can be written to again
     standby.execute(
         stack.database_url,
-        "SET default_transaction_read_only = off; "
+        "SET default_transaction_read_only = off",
         f'ALTER DATABASE "{name}" RESET default_transaction_read_only',
     )
     # Then everything that was owed is done

@@ -1,36 +1,95 @@
 """What an error of the database asks for."""
 
+from types import SimpleNamespace
+
+import psycopg2
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from db.errors import Failure, classify
+from db.errors import Failure, brief, classify
+
+DETAIL = "Key (user_id)=(4711) is there"
 
 
 class RefusedError(Exception):
-    """As psycopg2 raises it."""
+    """As psycopg2 raises it. `source_file` is where PostgreSQL says that it comes from."""
 
-    def __init__(self, pgcode: str) -> None:
+    def __init__(self, pgcode: str | None, source_file: str | None = None) -> None:
+        super().__init__(f"no\nDETAIL: {DETAIL}")
         self.pgcode = pgcode
+        self.diag = SimpleNamespace(source_file=source_file)
+
+
+def refused(state: str, source_file: str | None = None) -> DBAPIError:
+    return DBAPIError("SELECT 1", {}, RefusedError(state, source_file))
 
 
 @pytest.mark.parametrize(
-    ("state", "failure"),
+    ("states", "failure"),
     [
-        ("40001", Failure.AGAIN),
-        ("55P03", Failure.AGAIN),
-        ("23505", Failure.CONFLICT),
-        ("57014", Failure.CONFLICT),
-        ("57P01", Failure.AWAY),
-        ("57P02", Failure.AWAY),
-        ("57P03", Failure.AWAY),
-        ("53100", Failure.AWAY),
-        ("26000", Failure.AWAY),
-        ("42P05", Failure.AWAY),
-        ("22001", Failure.DATA),
-        ("23514", Failure.DATA),
-        ("42P01", Failure.OTHER),
-        ("XX000", Failure.OTHER),
+        ("40001 40P01 55P03", Failure.AGAIN),
+        ("23505 57014", Failure.CONFLICT),
+        ("08000 08001 08003 08004 08006 08007 08P01", Failure.AWAY),
+        ("25006 25P03 25P04 26000 42P05 55000 55006", Failure.AWAY),
+        ("28000 28P01 3D000 42501", Failure.AWAY),
+        ("53000 53100 53200 53300 53400", Failure.AWAY),
+        ("54000", Failure.AWAY),
+        ("57000 57P01 57P02 57P03 57P04 57P05", Failure.AWAY),
+        ("58000 58030 58P01 58P02 58P03", Failure.AWAY),
+        ("22001 22021 22P05 23502 23503 23514 54001", Failure.DATA),
+        ("0A000 25P02 3F000 42P01 42703 42601 54011 54023 XX000", Failure.OTHER),
     ],
 )
-def test_a_state_says_what_to_do(state: str, failure: Failure) -> None:
-    assert classify(DBAPIError("SELECT 1", {}, RefusedError(state))) is failure
+def test_a_state_says_what_to_do(states: str, failure: Failure) -> None:
+    assert {state: classify(refused(state)) for state in states.split()} == dict.fromkeys(
+        states.split(), failure
+    )
+
+
+@pytest.mark.parametrize(
+    ("source_file", "failure"),
+    [
+        ("async.c", Failure.AWAY),  # NOTIFY's queue is full
+        ("varsup.c", Failure.AWAY),  # the ids of transactions have run out
+        ("multixact.c", Failure.AWAY),
+        ("nbtutils.c", Failure.DATA),  # a value is too large for its index
+        ("hio.c", Failure.DATA),  # or a row for its page
+    ],
+)
+def test_a_limit_of_the_server_is_waited_for_and_one_of_a_row_is_not(
+    source_file: str, failure: Failure
+) -> None:
+    assert classify(refused("54000", source_file)) is failure
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (psycopg2.OperationalError("could not connect"), Failure.AWAY),
+        (psycopg2.InterfaceError("connection already closed"), Failure.AWAY),
+        (psycopg2.DatabaseError("error with status PGRES_TUPLES_OK and no message"), Failure.AWAY),
+        (psycopg2.ProgrammingError("can't adapt type 'object'"), Failure.DATA),
+        (ValueError("A string literal cannot contain NUL (0x00) characters."), Failure.DATA),
+    ],
+)
+def test_without_a_state_the_kind_of_error_says_it(error: Exception, failure: Failure) -> None:
+    assert classify(DBAPIError("SELECT 1", {}, error)) is failure
+
+
+def test_one_line_that_quotes_no_data() -> None:
+    assert DETAIL not in brief(refused("23505"))
+    # at a commit there is no statement, and the text may still quote a row
+    assert DETAIL not in brief(DBAPIError(None, None, RefusedError("23505")))
+    assert brief(ValueError("a\nb")) == "a"
+    assert brief(ValueError()) == "ValueError"
+
+
+def test_nobody_could_be_reached_at_any_host() -> None:
+    text = (
+        'connection to server at "a", port 1 failed: Connection refused\n\tIs the server running?\n'
+        'connection to server at "b", port 2 failed: session is read-only\n'
+    )
+    line = brief(DBAPIError(None, None, psycopg2.OperationalError(text)))
+    assert '"a", port 1 failed: Connection refused; connection to server at "b", port 2 failed' in line
+    assert "\n" not in line
+    assert "\t" not in line
