@@ -1,7 +1,7 @@
 """Bring a database to the current schema, and tell whether it is."""
 
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 from alembic import command
@@ -16,7 +16,7 @@ from db.errors import UnfitDatabaseError
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-class Schema(Enum):
+class Schema(StrEnum):
     """How a database's schema compares with this release's; the value says what to do about it."""
 
     CURRENT = ""
@@ -67,7 +67,7 @@ def _run(database_url: str, step: Callable[[Config], None]) -> None:
     try:
         with engine.begin() as connection:
             if compare(connection) is Schema.NEWER:
-                raise UnfitDatabaseError(Schema.NEWER.value)
+                raise UnfitDatabaseError(Schema.NEWER)
             config = _config()
             config.attributes["connection"] = connection
             step(config)

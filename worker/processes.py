@@ -137,7 +137,7 @@ def check_database(settings: Settings, engine: Engine) -> None:
     with engine.begin() as connection:
         schema = migrate.compare(connection)
         if schema is not Schema.CURRENT:
-            raise ConfigurationError(schema.value)
+            raise ConfigurationError(schema)
         stored = shards.ensure_shards(connection, settings.command_shards)
     if stored != settings.command_shards:
         raise ConfigurationError(

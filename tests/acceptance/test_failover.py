@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 from db.migrate import upgrade
 from tests import engines, standby
 from tests.acceptance.conftest import Start
-from tests.acceptance.harness import EVERYBODY, Stack
+from tests.acceptance.harness import EVERYBODY, Process, Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 from tests.chaos.proxy import proxying
@@ -17,6 +17,8 @@ from worker.embedded.server import HOST, Server
 
 BATCH = 5
 READ_ONLY = "read-only"
+THREADS = 16
+RUNNING = "SELECT count(*) FROM effects WHERE state = 'running' AND kind = :kind AND lease_until > now()"
 
 
 @pytest.fixture
@@ -33,12 +35,20 @@ def pair(tmp_path: Path, start_postgres: Start) -> tuple[Server, Server]:
 def work(stack: Stack) -> None:
     """Publish, and start everybody, so slowly that something is under way at each moment."""
     stack.client.publish(load(300, seed=23))
-    stack.lms.latency_s = 0.05
+    stack.lms.latency_s = 1.0
     stack.start("commands", BATCH_SIZE=BATCH)
     for name in EVERYBODY[1:]:
         stack.start(name)
-    stack.wait_until_handled(100)
-    stack.wait_until(lambda: stack.owed() > 0, "effects to be under way")
+    stack.wait_until(lambda: stack.number(RUNNING, kind="set_credit_status") > THREADS / 2, "many credits")
+    stack.wait_until(lambda: stack.number(RUNNING, kind="send_status_email") > THREADS / 2, "many mails")
+
+
+def wait_until_it_says_so(stack: Stack, process: Process) -> None:
+    """Wait until a process has met a server that is read-only, once more."""
+    before = process.output().count(READ_ONLY)
+    stack.wait_until(
+        lambda: process.output().count(READ_ONLY) > before, f"{process.name} to meet a read-only server"
+    )
 
 
 def test_the_standby_takes_over(pair: tuple[Server, Server], valkey_url: str, calm_database_url: str) -> None:
@@ -51,12 +61,8 @@ def test_the_standby_takes_over(pair: tuple[Server, Server], valkey_url: str, ca
         # When the primary is killed, and the standby is promoted after a while in which nobody could do anything
         engines.end(primary, signal.SIGKILL)
         for name in EVERYBODY[:2]:
-            [process] = stack.running(name)
-            waiting = process.output().count(READ_ONLY)
-            stack.wait_until(
-                lambda process=process, waiting=waiting: process.output().count(READ_ONLY) > waiting,
-                f"{name} to find only the standby",
-            )
+            wait_until_it_says_so(stack, stack.running(name)[0])
+        stack.lms.latency_s = 0.0
         standby.promote(second.url)
         # Then everything that was owed is done there
         stack.settle()
@@ -76,10 +82,9 @@ def test_an_address_leads_to_a_standby_for_a_while(
         at_home = proxy.target
         proxy.target = (HOST, second.port)
         proxy.cut()
-        for process in [one for name in EVERYBODY for one in stack.running(name)]:
-            stack.wait_until(
-                lambda process=process: READ_ONLY in process.output(), f"{process.name} to meet the standby"
-            )
+        for process in list(stack.processes):
+            wait_until_it_says_so(stack, process)
+        stack.lms.latency_s = 0.0
         proxy.target = at_home
         # Then everything that was owed is done
         stack.settle()
@@ -97,11 +102,10 @@ def test_a_database_is_read_only_for_a_while(stack: Stack, calm_database_url: st
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' "
         "AND pid <> pg_backend_pid()",
     )
-    for process in [one for name in EVERYBODY for one in stack.running(name)]:
-        stack.wait_until(
-            lambda process=process: READ_ONLY in process.output(), f"{process.name} to meet that"
-        )
+    for process in list(stack.processes):
+        wait_until_it_says_so(stack, process)
     # And can be written to again
+    stack.lms.latency_s = 0.0
     standby.execute(
         stack.database_url,
         "SET default_transaction_read_only = off",

@@ -138,4 +138,4 @@ def _explain_schema() -> str:
             schema = compare(connection)
     except DBAPIError:
         schema = Schema.OLDER
-    return (Schema.NEWER if schema is Schema.NEWER else Schema.OLDER).value
+    return Schema.NEWER if schema is Schema.NEWER else Schema.OLDER

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
 
 from tests import commands as c
 from tests.commandline import CommandLine
@@ -284,10 +285,31 @@ def test_migrating(cli: CommandLine, empty_database_url: str, monkeypatch: pytes
 
 def test_a_database_of_a_newer_release(cli: CommandLine, record: Record) -> None:
     record.execute("UPDATE alembic_version SET version_num = '9999'")
-    ran = cli("migrate")
-    assert ran.status == 1
-    assert "was the database migrated by a newer release?" in ran.err
-    assert ran.err.count("\n") == 1
+    # A table that this release reads may be another one by then
+    record.execute("ALTER TABLE effects RENAME COLUMN tries TO attempts")
+    for arguments in (["migrate"], ["effects", "list"]):
+        ran = cli(*arguments)
+        assert ran.status == 1
+        assert "was the database migrated by a newer release?" in ran.err
+        assert "invigilator migrate" not in ran.err
+        assert ran.err.count("\n") == 1
+
+
+def test_a_standby_is_good_enough_to_read(cli: CommandLine, record: Record, database_url: str) -> None:
+    # Given a database that is read-only to new sessions
+    database = make_url(database_url).database
+    record.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on')
+    # Then it is read, and not written to
+    assert cli("effects", "list", "--json").status == 0
+    assert cli("commands", "list", "--json").status == 0
+    for arguments in (
+        ["migrate"],
+        ["prune", "--older-than", "90d"],
+        ["effects", "retry", "--state", "failed"],
+    ):
+        ran = cli(*arguments)
+        assert (ran.status, ran.err.count("\n")) == (1, 1)
+        assert "session is read-only" in ran.err
 
 
 def test_odd_text_on_the_command_line(cli: CommandLine, record: Record) -> None:

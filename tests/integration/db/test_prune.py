@@ -283,6 +283,26 @@ def test_an_error_of_the_database_does_not_end_it(
     assert caplog.messages[0].count("\n") == 0
 
 
+def test_a_database_that_is_away_is_asked_again_soon(
+    record: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a long pause after any other error
+    monkeypatch.setattr(pruning, "FIRST_AFTER_S", 0)
+    monkeypatch.setattr(pruning, "AGAIN_AFTER_S", 10 * PATIENCE_S)
+    remove = prune.remove_effects
+    owe(record, Owed("done", None))
+
+    def read_only_at_first(connection: Connection, *arguments: Any) -> Any:
+        if not caplog.messages:
+            connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '25006'; END $$"))
+        return remove(connection, *arguments)
+
+    # When the database is a standby for a moment, then it is pruned all the same
+    monkeypatch.setattr(prune, "remove_effects", read_only_at_first)
+    until_stopped(record, lambda: not left(record))
+    assert caplog.messages[0].startswith("pruning: ")
+
+
 def test_it_stops_between_two_pages(record: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given pages of one, and a long pause between them
     monkeypatch.setattr(pruning, "FIRST_AFTER_S", 0)

@@ -74,7 +74,7 @@ def test_a_worker_with_wrong_policies_does_not_start(monkeypatch: pytest.MonkeyP
         module.start()
 
 
-def test_a_worker_starts_without_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_starts_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_runner", None)
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     module.start()

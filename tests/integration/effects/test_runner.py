@@ -4,16 +4,17 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from db import effects as store
 from db.effects import End, Ended
 from db.models import Effect, EffectKind, TryResult
 from tests import commands as c
-from tests.integration.effects.conftest import Bench, end, until
+from tests.integration.effects.conftest import LEASE_S, Bench, end, until
 from tests.integration.effects.conftest import claim as take
 from worker.commands.handler import Handler
 from worker.effects.running import TryFailedError
@@ -409,3 +410,43 @@ def test_who_looks_at_an_effect_that_is_locked_judges_nothing_by_what_was(bench:
     assert bench.run(older) == "nothing to do"
     assert bench.row(older).state == "superseded"
     assert [call.key.effect_id for call in bench.credit.calls if call.key] == [newer]
+
+
+def test_a_claim_waits_for_a_database_that_is_away_for_a_moment(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an effect that was offered, and a database that fails over
+    effect_id = submitted(bench)
+    claim_them, away = store.claim, [True, True]
+
+    def claim(connection: Connection, *arguments: Any) -> Any:
+        if away:
+            away.pop()
+            connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '25006'; END $$"))
+        return claim_them(connection, *arguments)
+
+    monkeypatch.setattr(store, "claim", claim)
+    monkeypatch.setattr("worker.effects.runner.RECORD_PAUSE_S", 0)
+    # When it is run, then it need not be offered again
+    assert bench.run(effect_id) == "credit submitted · exam A · learner 42 · try 1: done"
+
+
+def test_a_success_is_recorded_as_long_as_nobody_else_may_claim_the_effect(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a database that is away for longer than a quarter of the lease when a call has come back
+    effect_id = submitted(bench)
+    end_tries, clock = store.end_tries, {"s": 0.0}
+
+    def away(connection: Connection, ended: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
+        clock["s"] += LEASE_S / 5
+        if clock["s"] < LEASE_S / 2:
+            connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '57P01'; END $$"))
+        return end_tries(connection, ended)
+
+    monkeypatch.setattr(store, "end_tries", away)
+    monkeypatch.setattr("worker.effects.runner.RECORD_PAUSE_S", 0)
+    monkeypatch.setattr("tenacity.time.monotonic", lambda: clock["s"])
+    # When it is back, then the success is recorded, and the call was made once
+    assert bench.run(effect_id).endswith("done")
+    assert len(bench.credit.calls) == 1
