@@ -67,7 +67,7 @@ def checked(url: str) -> str:
     """
     parameters = parse(url)
     for name in NUMBERS:
-        if not re.fullmatch(r"\s*-?\d{0,9}\s*", parameters.get(name, "")):
+        if not re.fullmatch(r"\s*-?\d{1,9}\s*", parameters.get(name, "0")):
             raise ValueError(f"has a parameter {name} that is no number")
     for name in FILES:
         _check_file(name, parameters.get(name, ""))

@@ -87,6 +87,8 @@ def runner(settings: Settings) -> Runner:
         engine.connect().close()
     except DBAPIError as error:
         logger.warning("the database is away: %s; starting all the same", brief(error))
+    finally:
+        engine.dispose()  # Celery may fork from here, and processes cannot share a connection
     return runner
 
 
