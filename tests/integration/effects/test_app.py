@@ -12,6 +12,7 @@ from celery import Celery
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy.pool import QueuePool
 
 from db.models import EffectKind
 from db.offers import Offer
@@ -79,6 +80,19 @@ def test_a_worker_starts_while_the_database_is_away(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     module.start()
     assert module._runner is not None
+
+
+def test_a_worker_that_has_looked_at_the_database_keeps_no_connection(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Celery's default pool forks, and processes cannot share one
+    monkeypatch.setattr(module, "_runner", None)
+    monkeypatch.setenv("INVIGILATOR_DATABASE_URL", database_url)
+    module.start()
+    assert module._runner is not None
+    pool = module._runner.tools.engine.pool
+    assert isinstance(pool, QueuePool)
+    assert pool.checkedin() == 0
 
 
 def test_an_offer_becomes_a_message_without_personal_data(
