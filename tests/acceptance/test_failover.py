@@ -1,5 +1,6 @@
 """The primary fails, or an address leads to a standby for a while: nothing is lost, and everybody goes on."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.chaos.proxy import proxying
 from worker.embedded.server import HOST, Server
 
 BATCH = 5
-READ_ONLY = "read-only"
+READ_ONLY = re.compile("read-only|during recovery")
 THREADS = 16
 RUNNING = "SELECT count(*) FROM effects WHERE state = 'running' AND kind = :kind AND lease_until > now()"
 
@@ -45,9 +46,10 @@ def work(stack: Stack) -> None:
 
 def wait_until_it_says_so(stack: Stack, process: Process) -> None:
     """Wait until a process has met a server that is read-only, once more."""
-    before = process.output().count(READ_ONLY)
+    before = len(READ_ONLY.findall(process.output()))
     stack.wait_until(
-        lambda: process.output().count(READ_ONLY) > before, f"{process.name} to meet a read-only server"
+        lambda: len(READ_ONLY.findall(process.output())) > before,
+        f"{process.name} to meet a server that is read-only",
     )
 
 
