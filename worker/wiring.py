@@ -74,7 +74,7 @@ def runner(settings: Settings) -> Runner:
             retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s, settings.retry_for_s),
             lease_s=settings.lease_s,
             call_timeout_s=settings.call_timeout_s,
-            slots=Slots(settings.max_calls),
+            slots=Slots(settings.max_calls, settings.smtp_max_connections),
         )
     )
 
