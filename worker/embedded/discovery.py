@@ -70,7 +70,7 @@ def resolve(settings: Settings, *, database: bool = True, broker: bool = True) -
 
 
 def has_own_engines(settings: Settings) -> bool:
-    """Whether database and broker are one's own: neither is an engine that `invigilator up` runs on the data folder."""
+    """Whether database and broker are one's own: neither is an engine that runs on the data folder."""
     try:
         engines = find_engines(settings.data_dir) or Engines()
     except ConfigurationError:  # a folder of somebody else, and so are its engines

@@ -31,9 +31,9 @@ WHO = "the mail server"
 URL_SETTING = "INVIGILATOR_SMTP_URL"
 FROM_SETTING = "INVIGILATOR_EMAIL_FROM"
 
-CLOSING = 421  # "service not available, closing": allowed as an answer to anything
-TOO_MANY = frozenset({CLOSING, 432})
-"""What servers say to one connection too many."""
+
+TOO_MANY = frozenset({421, 432})
+"""What servers say to one connection too many. They say 421 before they go down, too, in answer to anything."""
 NO_LOGIN = frozenset({530, 534, 535, 538})
 """A login is missing or refused, or is asked for over an encrypted connection (RFC 4954)."""
 ABOUT_SIZE_OR_ADDRESS = frozenset({552, 555})
@@ -291,7 +291,7 @@ def _is_about_this_mail(error: Exception, code: int) -> bool:
     if isinstance(error, smtplib.SMTPSenderRefused):
         return code in ABOUT_SIZE_OR_ADDRESS
     is_about_mail = isinstance(error, (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError))
-    return is_about_mail and code not in NO_LOGIN | {CLOSING}
+    return is_about_mail and code not in NO_LOGIN | TOO_MANY
 
 
 def _wrong_setting(error: Exception, code: int) -> str | None:
