@@ -74,7 +74,7 @@ def addressees(
         Attempted(row.user_id, row.exam_id, row.course_id): Addressee(
             LearnerContact(row.username, row.email, row.full_name),
             row.exam_name,
-            row.course_name,
+            (row.course_name or "").strip() or None,
             not row.is_open,
         )
         for row in rows

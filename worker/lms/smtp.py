@@ -30,7 +30,7 @@ from worker.lms.ports import Deadline, Mail
 WHO = "the mail server"
 URL_SETTING = "INVIGILATOR_SMTP_URL"
 FROM_SETTING = "INVIGILATOR_EMAIL_FROM"
-
+PARTING_S = 1.0
 
 TOO_MANY = frozenset({421, 432})
 """What servers say to one connection too many. They say 421 before they go down, too, in answer to anything."""
@@ -112,8 +112,7 @@ class SmtpMailer:
             self._secure(client)
             self._log_in(client)
             self._hand_over(client, to_address, message)
-            with suppress(OSError):
-                client.quit()
+            client.part()
 
     def _compose(self, mail: Mail) -> bytes:
         if not _ADDRESS.fullmatch(mail.to_address):
@@ -175,6 +174,14 @@ class _Client(smtplib.SMTP):
 
     def _get_socket(self, *_: object) -> socket.socket:  # where SMTP_SSL steps in, too
         return self._dial()
+
+    def part(self) -> None:
+        """Say goodbye, and wait until the server hangs up: until then it counts this connection."""
+        with suppress(OSError):
+            self.docmd("QUIT")
+            assert self.sock is not None
+            self.sock.settimeout(PARTING_S)
+            self.sock.recv(1)
 
     def is_private(self) -> bool:
         """Whether nobody between here and the server can read along."""

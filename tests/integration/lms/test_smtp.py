@@ -266,6 +266,33 @@ def test_once_the_mail_is_accepted_it_is_sent(reply: str | None) -> None:
     assert server.heard[:5] == ["EHLO", "MAIL", "RCPT", "DATA", "."]
 
 
+def test_a_conversation_lasts_until_the_server_has_hung_up() -> None:
+    # Given a server that takes a moment to forget a connection
+    server = Replies({"QUIT": None})
+    forgotten = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        server(connection)
+        connection.sendall(b"221 bye\r\n")
+        forgotten.wait(0.05)
+        forgotten.set()
+
+    # When a mail is sent
+    with scripted(script) as mailer:
+        mailer.send(mail(), soon())
+        # Then another one would not be one too many
+        assert forgotten.is_set()
+
+
+def test_a_server_that_never_hangs_up_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.lms.smtp.PARTING_S", 0.01)
+    server = Replies({"QUIT": "221 bye"})
+    with scripted(server) as mailer:
+        mailer.send(mail(), soon())
+
+    assert "." in server.heard
+
+
 def test_nobody_there_is_transient() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
