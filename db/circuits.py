@@ -56,16 +56,21 @@ def end_probe(connection: Connection, queue: str) -> None:
     notify(connection)
 
 
-def count_failure(connection: Connection, queue: str, *, probe: bool) -> int | None:
+def count_failure(connection: Connection, queue: str, *, probe: bool, at_least: int = 1) -> int | None:
     """Note that the service as a whole did not answer. Returns how often in a row, this time included.
 
     None when the circuit is open and this was no probe: a call that began before says nothing new.
+
+    Parameters:
+        queue: of the effects that call the service.
+        probe: whether this was the one call that an open circuit allows.
+        at_least: what this failure counts for when there were fewer before it.
     """
-    statement = upsert(Circuit).values(queue=queue, failures=1)
+    statement = upsert(Circuit).values(queue=queue, failures=at_least)
     return connection.scalar(
         statement.on_conflict_do_update(
             index_elements=[Circuit.queue],
-            set_={"failures": Circuit.failures + 1},
+            set_={"failures": func.greatest(Circuit.failures + 1, at_least)},
             where=Circuit.open_until.is_(None) | literal(probe),
         ).returning(Circuit.failures)
     )

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Integer,
     Interval,
     Row,
@@ -24,11 +25,11 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
-    exists,
     false,
     func,
     insert,
     or_,
+    outerjoin,
     select,
     true,
     update,
@@ -37,11 +38,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
 
 from db import circuits
-from db.clock import CLOCK, NOW, in_seconds
+from db.clock import CLOCK, MICROSECONDS, NOW, in_seconds
 from db.connect import limit_idleness
 from db.given import given
 from db.models import Circuit, Effect, EffectKind, EffectState, Try, TryResult
-from db.models.effects import TRY_SEQUENCE
 from db.wake import notify
 
 
@@ -154,7 +154,7 @@ def _claim(row: Row[Any], lost_tries: int) -> Claim:
     return Claim(
         id=row.id,
         kind=EffectKind(row.kind),
-        sequence=row.try_sequence,
+        sequence=row.sequence,
         payload=row.payload,
         source=row.source,
         command_id=row.command_id,
@@ -170,17 +170,21 @@ def _claim(row: Row[Any], lost_tries: int) -> Claim:
 @cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
 def _claim_statement() -> Select[*tuple[Any, ...]]:
     wanted = given("wanted", id=Uuid, kind=Text, queue=Text)
+    target = _target()
     # Materialised, or PostgreSQL would look once for each column that the UPDATE sets.
     seen = (
         select(
             wanted,
             Effect.state.label("before"),
-            exists().where(overtakes(aliased(Effect))).label("overtaken"),
-            _blocked().label("blocked"),
+            target.c.overtaken,
+            target.c.blocked,
+            target.c.last_sequence,
             circuits.HAS_OPENED.label("probe"),
         )
         .select_from(
-            wanted.join(Effect, Effect.id == wanted.c.id).outerjoin(Circuit, Circuit.queue == wanted.c.queue)
+            wanted.join(Effect, Effect.id == wanted.c.id)
+            .outerjoin(Circuit, Circuit.queue == wanted.c.queue)
+            .join(target, true())
         )
         .where(Effect.kind == wanted.c.kind, _claimable(), ~circuits.IS_OPEN)
         .cte("seen")
@@ -202,7 +206,7 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
             Effect.id,
             Effect.kind,
             Effect.state,
-            TRY_SEQUENCE.next_value().label("try_sequence"),
+            func.greatest(MICROSECONDS, seen.c.last_sequence + 1).label("sequence"),
             Effect.payload,
             Effect.source,
             Effect.command_id,
@@ -218,8 +222,10 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
     begun = (
         insert(Try)
         .from_select(
-            ["effect_id", "number", "started_at"],
-            select(claimed.c.id, claimed.c.number, CLOCK).where(claimed.c.state == EffectState.RUNNING),
+            ["effect_id", "number", "sequence", "started_at"],
+            select(claimed.c.id, claimed.c.number, claimed.c.sequence, CLOCK).where(
+                claimed.c.state == EffectState.RUNNING
+            ),
         )
         .cte("begun")
     )
@@ -301,10 +307,20 @@ def overtakes(newer: type[Effect]) -> ColumnElement[bool]:
     )
 
 
-def _blocked() -> ColumnElement[bool]:
+def _target() -> FromClause:
+    """What the effects on an effect's target, itself included, say about it: one look for all of it."""
     other = aliased(Effect)
-    return exists().where(
-        other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id
+    its_last_try = and_(Try.effect_id == other.id, Try.number == other.tries)
+    is_running = and_(other.state == EffectState.RUNNING, other.id != Effect.id)
+    return (
+        select(
+            func.coalesce(func.bool_or(overtakes(other)), false()).label("overtaken"),
+            func.coalesce(func.bool_or(is_running), false()).label("blocked"),
+            func.max(Try.sequence).label("last_sequence"),
+        )
+        .select_from(outerjoin(other, Try, its_last_try))
+        .where(or_(other.target == Effect.target, other.id == Effect.id))
+        .lateral("target")
     )
 
 
@@ -357,6 +373,7 @@ def end_tries(connection: Connection, ends: Sequence[End]) -> dict[tuple[UUID, i
 
 _STATE_AFTER = {
     TryResult.DONE: EffectState.DONE,
+    TryResult.LOGGED: EffectState.DONE,
     TryResult.RETRY: EffectState.PENDING,
     TryResult.FAILED: EffectState.FAILED,
 }
@@ -374,7 +391,7 @@ def _end_statement() -> Select[*tuple[Any, ...]]:
             lease_until=None,
             offered_until=None,
             last_error=end.c.error,
-            done_at=case((end.c.result == TryResult.DONE, CLOCK), else_=None),
+            done_at=case((state == EffectState.DONE, CLOCK), else_=None),
             due_at=func.coalesce(CLOCK + end.c.delay, Effect.due_at),
         )
         .returning(Effect.id, Effect.target, end.c.number, end.c.result, end.c.error)

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, text
 
 from db.connect import make_engine
 from db.errors import UnfitDatabaseError
@@ -71,5 +71,21 @@ def _run(database_url: str, step: Callable[[Config], None]) -> None:
             config = _config()
             config.attributes["connection"] = connection
             step(config)
+        _validate_constraints(engine)
     finally:
         engine.dispose()
+
+
+def _validate_constraints(engine: Engine) -> None:
+    """Check the rows against constraints that migrations have added as NOT VALID, while everybody works on them."""
+    with engine.begin() as connection:
+        # In the schema that the migrations have written to.
+        added = connection.execute(
+            text(
+                "SELECT conrelid::regclass::text AS relation, quote_ident(conname) AS name FROM pg_constraint "
+                "WHERE NOT convalidated AND connamespace = current_schema()::regnamespace"
+            )
+        ).all()
+    for one in added:
+        with engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {one.relation} VALIDATE CONSTRAINT {one.name}"))

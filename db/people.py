@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Text, select
+from sqlalchemy import Connection, Select, Text, bindparam, exists, select
 
+from db import circuits
 from db.given import given
-from db.models import Exam, Learner
+from db.models import Circuit, Course, Exam, Learner
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +34,48 @@ def learner_contact(connection: Connection, user_id: str) -> LearnerContact:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempted:
+    """Names an attempt: whose, at which exam, and in which course that was when the mail came to be owed."""
+
+    user_id: str
+    exam_id: str
+    course_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Addressee:
-    """A learner, and the name of the exam that a mail is about."""
+    """A learner, and what a mail says about an attempt."""
 
     contact: LearnerContact
     exam_name: str
+    course_name: str | None
+    """As the LMS told us; None where it did not."""
+    may_ask: bool
+    """Whether the LMS may be asked for more: its circuit is not open."""
 
 
 def addressees(
-    connection: Connection, attempts: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], Addressee]:
-    """Whom to write to about attempts, which are (user, exam). An attempt has both for certain."""
+    connection: Connection, attempts: Sequence[Attempted], lms_queue: str
+) -> dict[Attempted, Addressee]:
+    """Whom to write to about attempts, and what is known for it. An attempt has a learner and an exam for certain.
+
+    `lms_queue` names the circuit of the LMS.
+    """
     rows = connection.execute(
         _addressees_statement(),
         {
-            "attempt_user_id": [user_id for user_id, _ in attempts],
-            "attempt_exam_id": [exam_id for _, exam_id in attempts],
+            "attempt_user_id": [attempt.user_id for attempt in attempts],
+            "attempt_exam_id": [attempt.exam_id for attempt in attempts],
+            "attempt_course_id": [attempt.course_id for attempt in attempts],
+            "lms_queue": lms_queue,
         },
     )
     return {
-        (row.user_id, row.exam_id): Addressee(
-            LearnerContact(row.username, row.email, row.full_name), row.exam_name
+        Attempted(row.user_id, row.exam_id, row.course_id): Addressee(
+            LearnerContact(row.username, row.email, row.full_name),
+            row.exam_name,
+            (row.course_name or "").strip() or None,
+            not row.is_open,
         )
         for row in rows
     }
@@ -61,7 +83,18 @@ def addressees(
 
 @cache
 def _addressees_statement() -> Select[*tuple[Any, ...]]:
-    attempt = given("attempt", user_id=Text, exam_id=Text)
-    return select(
-        Learner.user_id, Learner.username, Learner.email, Learner.full_name, Exam.exam_id, Exam.exam_name
-    ).where(Learner.user_id == attempt.c.user_id, Exam.exam_id == attempt.c.exam_id)
+    attempt = given("attempt", user_id=Text, exam_id=Text, course_id=Text)
+    is_open = exists().where(Circuit.queue == bindparam("lms_queue"), circuits.IS_OPEN)
+    return (
+        select(
+            attempt,
+            Learner.username,
+            Learner.email,
+            Learner.full_name,
+            Exam.exam_name,
+            Course.name.label("course_name"),
+            is_open.label("is_open"),
+        )
+        .select_from(attempt.outerjoin(Course, Course.course_id == attempt.c.course_id))
+        .where(Learner.user_id == attempt.c.user_id, Exam.exam_id == attempt.c.exam_id)
+    )

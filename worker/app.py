@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
-from celery.signals import worker_init
+from celery.signals import celeryd_after_setup, worker_init
 from kombu import Producer
 from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.transport import redis
@@ -25,7 +25,9 @@ from worker.effects.running import TryFailedError
 from worker.embedded.discovery import resolve
 from worker.errors import Transient
 from worker.settings import Settings, load
-from worker.wiring import broker_url, runner
+from worker.wiring import broker_url, runner, unreached
+
+logger = logging.getLogger(__name__)
 
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
 
@@ -74,6 +76,13 @@ def start(**_: Any) -> None:
     # That a task has come says little beside the line that follows when it has run.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     gate.install()
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def warn(**_: Any) -> None:
+    """Say what is only logged, once there is a log to say it in."""
+    for line in unreached(_settings(database=True)):
+        logger.warning(line)
 
 
 def _run(effect_id: str, kind: EffectKind) -> str:

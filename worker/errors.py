@@ -37,6 +37,38 @@ class Unavailable(Transient):
     code = "unavailable"
 
 
+class Misconfigured(Unavailable):
+    """The service refuses what is the same in every call, such as our credentials: a setting has to be mended.
+
+    One is enough to open its circuit. `setting` is the name of what to look at.
+    """
+
+    code = "misconfigured"
+
+    def __init__(self, message: str, *, setting: str) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class Crowded(Transient):
+    """The service serves others of our calls, and takes no more of them at once.
+
+    `others` is how many of ours it had at that moment, this one apart.
+    """
+
+    code = "crowded"
+
+    def __init__(self, message: str, *, others: int) -> None:
+        super().__init__(message)
+        self.others = others
+
+
+class NotCalled(Transient):
+    """The service was not called, because what the call needs is missing for now. It says nothing about it."""
+
+    code = "not_called"
+
+
 class Permanent(ServiceError):  # noqa: N818 - the field's word for it
     """The call was refused; asking again will not help before somebody mends something."""
 

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     poll_s: Seconds = 2
     call_timeout_s: Seconds = 10
     max_calls: Annotated[int, Field(ge=1, le=1_000)] = 16
+    smtp_max_connections: Annotated[int, Field(ge=1, le=1_000)] = 4
     instructor: Literal["on", "off"] = "on"
     flower_broker_api: SecretStr | None = None
     quarantine_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000

@@ -13,11 +13,12 @@ from worker.commands.trust import load_trust
 from worker.effects.runner import Runner
 from worker.effects.running import Tools
 from worker.effects.slots import Slots
+from worker.embedded.discovery import has_own_engines
 from worker.errors import ConfigurationError
-from worker.lms.connect import connect
+from worker.lms.connect import LOG, connect
 from worker.policies import load_policies
 from worker.rules.retry import RetryPolicy
-from worker.settings import Settings
+from worker.settings import PREFIX, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def runner(settings: Settings) -> Runner:
             retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s, settings.retry_for_s),
             lease_s=settings.lease_s,
             call_timeout_s=settings.call_timeout_s,
-            slots=Slots(settings.max_calls),
+            slots=Slots(settings.max_calls, settings.smtp_max_connections),
         )
     )
     try:
@@ -90,6 +91,21 @@ def runner(settings: Settings) -> Runner:
     finally:
         engine.dispose()  # Celery may fork from here, and processes cannot share a connection
     return runner
+
+
+def unreached(settings: Settings) -> list[str]:
+    """What nobody will hear of, a line each, where engines of one's own say that this is no trial."""
+    if not has_own_engines(settings):
+        return []
+    services = (
+        (settings.lms_url, "LMS_URL", "credit and resets reach no LMS", "the LMS"),
+        (settings.smtp_url.get_secret_value(), "SMTP_URL", "mails reach nobody", "a mail server"),
+    )
+    return [
+        f"{PREFIX}{name} is {LOG}: {what}, they are only written to this log; set it to the address of {whom}"
+        for url, name, what, whom in services
+        if url == LOG
+    ]
 
 
 def check_settings(settings: Settings) -> None:

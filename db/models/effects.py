@@ -11,7 +11,6 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    Sequence,
     UniqueConstraint,
     func,
     text,
@@ -46,14 +45,13 @@ class TryResult(StrEnum):
     """How a try ended; null while it runs."""
 
     DONE = "done"
+    LOGGED = (
+        "logged"  # there is no service: what would have been asked of it is in the log. Its effect is done
+    )
     RETRY = "retry"  # a transient failure; it will be tried again
     FAILED = "failed"  # a permanent failure, or a transient one for too long
     LOST = "lost"  # its worker never reported back before the lease ended
     FOLDED = "folded"  # a cascade that the handler finished while a worker had it
-
-
-TRY_SEQUENCE = Sequence("try_sequence", metadata=Base.metadata)
-"""One number for each try: drawn while no other try runs on its target, so it grows for each target."""
 
 
 class Effect(Base):
@@ -127,6 +125,8 @@ class Try(Base):
 
     effect_id: Mapped[UUID] = mapped_column(ForeignKey("effects.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    sequence: Mapped[int | None]
+    """Grows for each target: the database's clock in microseconds, or more. None: an older release began it."""
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     result: Mapped[str | None]

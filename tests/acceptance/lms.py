@@ -24,6 +24,8 @@ class Answer:
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
+    code: str | None = None
+    """Why, in the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, document = ask()
             self._send(Answer(status), json.dumps(document).encode())
         else:
-            self._send(scripted, b"{}")
+            self._send(scripted, json.dumps({"code": scripted.code}).encode())
 
     def _send(self, answer: Answer, content: bytes) -> None:
         self.send_response(answer.status)

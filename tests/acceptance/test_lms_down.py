@@ -15,7 +15,7 @@ from tests.acceptance.lms import Answer, Request
 RETRY_AFTER_S = 1.2
 CAP_S = 2
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-PERMANENT = (302, 400, 401, 403, 404, 409, 422)
+PERMANENT = (302, 400, 404, 409, 422)
 
 _numbers = count(1)
 
@@ -111,6 +111,67 @@ def test_permanent_answers_fail_in_plain_sight_at_once(stack: Stack) -> None:
     _retry_all(stack, len(users))
     assert {tuple(_results(stack, user)) for user in users} == {("failed", "done")}
     assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
+
+
+@pytest.mark.parametrize("status", [401, 407])
+def test_a_token_that_is_not_accepted_fails_no_effect(stack: Stack, status: int) -> None:
+    # Given an LMS that does not know our token any more
+    stack.lms.script = lambda _request: Answer(status)
+    users = [_owe(stack, "submitted") for _ in range(3)]
+    effects, mail = (stack.running(name)[0] for name in ("effects", "mail"))
+    log_before = len(effects.output())
+    stack.wait_until(lambda: "invigilator.effects.credit" in _circuits(stack), "its circuit to open")
+    stack.wait_until(lambda: "retry" in _results(stack, users[0]), "a try of the first")
+    # When the token is mended
+    stack.lms.script = lambda _request: None
+    stack.settle()
+    # Then everything is done, and the log has said what was wrong
+    assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
+    assert set(users) <= {one.recipient.partition("@")[0] for one in stack.mail.mails}
+    warned = [
+        line for line in effects.output()[log_before:].splitlines() if "check INVIGILATOR_LMS_TOKEN" in line
+    ]
+    assert warned
+    assert all("WARNING" in line and f"LMS answered {status}" in line for line in warned)
+    assert "circuit" not in mail.output()
+    failed = "SELECT count(*) FROM effects WHERE state = 'failed'"
+    assert stack.number(failed) == 0
+
+
+def test_one_learners_403_holds_up_nobody_and_ends(stack: Stack) -> None:
+    # Given a learner of whom the LMS will not hear
+    stranger = _owe_each_answered(stack, [403])
+    [user] = stranger
+    stack.wait_until(lambda: _results(stack, user).count("retry") > 5, "some tries")
+    # When others come
+    others = [_owe(stack, "submitted") for _ in range(3)]
+    # Then theirs is done, while that one is still tried
+    stack.wait_until(
+        lambda: {stack.lms.credit(one, "course", "content-exam") for one in others} == {"submitted"},
+        "the others to be done",
+    )
+    [effect] = _credit_effects(stack, user)
+    assert effect.state in ("pending", "running")
+    assert "LMS answered 403" in effect.last_error
+    stack.lms.script = lambda _request: None
+    stack.settle()
+    assert stack.lms.credit(user, "course", "content-exam") == "submitted"
+
+
+def _circuits(stack: Stack) -> dict[str, str]:
+    circuits: dict[str, str] = json.loads(stack.cli("status", "--json").stdout)["circuits"]
+    return circuits
+
+
+def test_why_the_lms_refuses_is_seen(stack: Stack) -> None:
+    stack.lms.script = lambda request: Answer(422, code="requirement_unknown") if request.body else None
+    user = _owe(stack, "submitted")
+    stack.settle()
+    [effect] = _credit_effects(stack, user)
+    shown = json.loads(stack.cli("effects", "show", str(effect.id), "--json").stdout)
+    expected = "LMS answered 422 to POST /credit/set-requirement-status (requirement_unknown)"
+    assert [one["error"] for one in shown["tries"]] == [expected]
+    _retry_all(stack, 1)
 
 
 def _owe_each_answered(stack: Stack, statuses: Sequence[int]) -> dict[str, int]:

@@ -144,14 +144,20 @@ def test_a_mail_names_the_course_as_the_lms_does(stack: Stack) -> None:
         assert f"Exam {scene.id('A')}" in body.get_content()
 
 
-def test_without_a_credit_state_a_mail_says_your_course(stack: Stack) -> None:
+@pytest.mark.parametrize(
+    ("told", "expected"), [("Known To Us Only", "Known To Us Only"), (None, "your course")]
+)
+def test_without_a_credit_state_a_mail_names_the_course_as_we_were_told(
+    stack: Stack, told: str | None, expected: str
+) -> None:
     scene = Scene(stack)
+    stack.client.course(scene.course, name=told)
     scene.create(taking_as_proctored=True)
     scene.update("rejected", cascade_effects=False)
     [mail] = scene.settled().mails()
     body = mail.get_body(("plain",))
     assert body is not None
-    assert "your course" in body.get_content()
+    assert f"Course: {expected}" in body.get_content()
 
 
 @pytest.mark.parametrize("case", ["not proctored", "a sample attempt", "no status for mails"])

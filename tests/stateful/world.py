@@ -102,7 +102,7 @@ class World:
             retry=RETRY,
             lease_s=LEASE_S,
             call_timeout_s=CALL_TIMEOUT_S,
-            slots=Slots(8),
+            slots=Slots(8, 8),
         )
         self.runner = Runner(tools)
         self.relay = Relay(self.engine, self.broker, 2.0, OFFER_TTL_S)

@@ -16,11 +16,13 @@ from db.effects import Claim, End, Ended, Wanted
 from db.errors import Failure, classify, describe
 from db.models import EffectKind, TryResult
 from worker.effects import cascade, circuit, credit, instructor, mail
-from worker.effects.circuit import Change
+from worker.effects.circuit import Change, Reporter
 from worker.effects.grouped import Grouped, one_is_to_blame
 from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.running import Action, Run, Tools, TryFailedError
-from worker.errors import Permanent, ServiceError, Transient
+from worker.errors import Crowded, Permanent, ServiceError, Transient
+from worker.lms.connect import Services
+from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import Deadline
 from worker.rules.retry import delay_before_retry
 
@@ -64,6 +66,8 @@ class Runner:
         self._recording = _patient(tools.lease_s, _may_be_recorded_later)
         # So what was offered before a failover need not be offered again.
         self._claiming = _patient(tools.lease_s / 4, _is_away)
+        self._report = Reporter()
+        self._only_logged = _only_logged(tools.services)
 
     def run(self, effect_id: UUID, kind: EffectKind) -> str:
         """Run an effect of a kind if it is due and free, and its service may be called. Again is harmless.
@@ -95,6 +99,8 @@ class Runner:
             self._fail(claim, str(error), error)
             raise TryFailedError(f"{shown}: {error}") from None
         except Transient as error:
+            if isinstance(error, Crowded):
+                self.tools.slots.shrink(claim.kind, error.others)
             self._try_again(claim, str(error), error)
             raise TryFailedError(f"{shown}: {error}") from None
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
@@ -103,9 +109,10 @@ class Runner:
             logger.error("effect %s: %s\n%s", claim.id, reason, "".join(format_tb(error.__traceback__)))  # noqa: TRY400
             self._try_again(claim, reason, None)
             raise TryFailedError(f"{shown}: {reason}") from None
+        result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         if not recorded:
-            self._record(Result(claim, End(claim.id, claim.number, TryResult.DONE), circuit.note_answer))
-        return f"{shown}: done"
+            self._record(Result(claim, End(claim.id, claim.number, result), circuit.note_answer))
+        return f"{shown}: {result}"
 
     def _claim(self, effect_id: UUID, kind: EffectKind) -> Claim | None:
         try:
@@ -161,14 +168,14 @@ class Runner:
         with self.tools.engine.begin() as connection:
             ended = store.end_tries(connection, [result.end for result in results])
             changes = [
-                (result.note(connection, result.claim, ended[result.end.key]), result.claim.queue)
+                result.note(connection, result.claim, ended[result.end.key])
                 for result in sorted(
                     results, key=lambda one: one.claim.queue
                 )  # all lock circuits in one order
                 if result.end.key in ended
             ]
-        for change, queue in changes:
-            circuit.report(change, queue)
+        for change in filter(None, changes):
+            self._report(change)
         return [result.end.key in ended for result in results]
 
 
@@ -183,6 +190,17 @@ def _patient(seconds: float, retry: Callable[[BaseException], bool]) -> Retrying
 
 def _is_away(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and classify(error) is Failure.AWAY
+
+
+def _only_logged(services: Services) -> frozenset[EffectKind]:
+    """The kinds whose calls reach nobody: they are written to the log."""
+    called: Mapping[EffectKind, object] = {
+        EffectKind.SET_CREDIT_STATUS: services.credit,
+        EffectKind.REMOVE_CREDIT_STATUS: services.credit,
+        EffectKind.SEND_STATUS_EMAIL: services.mailer,
+        EffectKind.DELETE_STUDENT_ATTEMPT: services.instructor,
+    }
+    return frozenset(kind for kind, service in called.items() if isinstance(service, (LogLms, LogMailer)))
 
 
 def _may_be_recorded_later(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -66,6 +67,24 @@ def resolve(settings: Settings, *, database: bool = True, broker: bool = True) -
     if broker and settings.broker_url is None:
         raise _missing("broker", "BROKER_URL", settings.data_dir)
     return settings
+
+
+def has_own_engines(settings: Settings) -> bool:
+    """Whether database and broker are one's own: neither is an engine that runs on the data folder."""
+    try:
+        engines = find_engines(settings.data_dir) or Engines()
+    except ConfigurationError:  # a folder of somebody else, and so are its engines
+        engines = Engines()
+    pairs = ((settings.database_url, engines.database_url), (settings.broker_url, engines.broker_url))
+    return all(
+        configured is not None and _server(configured.get_secret_value()) != _server(embedded)
+        for configured, embedded in pairs
+    )
+
+
+def _server(url: str | None) -> str | None:
+    """Where a URL leads: host and port, and the password, which is random for an embedded engine."""
+    return None if url is None else urlsplit(url).netloc
 
 
 def _filled(settings: Settings, engines: Engines) -> Settings:

@@ -5,29 +5,23 @@ a second resets each of them. So the calls run on one event loop in a thread of 
 cancels whatever is going on: the name look-up, the connect, the headers, the body.
 """
 
-import json
-import math
 import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from ssl import create_default_context
 
 import anyio
 import httpx
 
-from worker.errors import ConfigurationError, Refused, ServiceError, Unavailable
+from worker.errors import ConfigurationError, Unavailable
+from worker.lms.answers import TOKEN_SETTING, Answer, course_name, raise_unless_done
 from worker.lms.loop import LoopThread
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_PORT = 65_535
-TRANSIENT_STATUSES = frozenset(
-    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-)  # and every 5xx
 
 
 class HttpLms:
@@ -48,6 +42,7 @@ class HttpLms:
             ConfigurationError: a setting that cannot work.
         """
         self._base_url = _checked_base_url(base_url)
+        self._unsaid = frozenset({token} if token else ())
         # Asked for as it is: what is read is bounded, and nothing small unpacks into something big.
         self._headers = {
             "User-Agent": "invigilator",
@@ -71,13 +66,13 @@ class HttpLms:
         self._post("/credit/remove-requirement-status", _requirement_body(requirement), key, deadline)
 
     def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
-        """The course's name. None on 404, and when the answer holds no name: a mail need not wait for one."""
+        """The course's name. None on 404, and when the answer holds no name."""
         call = _Call("GET", "/credit/state", params={"user_id": user_id, "course_id": course_id})
         answer = self._answer(call, deadline)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
-        _raise_unless_done(answer, call)
-        return _name_in(answer.body)
+        raise_unless_done(answer, str(call), self._unsaid)
+        return course_name(answer.body)
 
     def delete_student_attempt(
         self,
@@ -108,9 +103,11 @@ class HttpLms:
     def _post(self, path: str, body: Mapping[str, str | None], key: CallKey, deadline: Deadline) -> None:
         headers = {"Idempotency-Key": str(key.effect_id), "Invigilator-Sequence": str(key.sequence)}
         call = _Call("POST", path, json=body, headers=headers)
-        _raise_unless_done(self._answer(call, deadline), call)
+        # The one call that carries a name is the reset. An answer may repeat it.
+        unsaid = self._unsaid | {body.get("username") or ""}
+        raise_unless_done(self._answer(call, deadline), str(call), unsaid)
 
-    def _answer(self, call: "_Call", deadline: Deadline) -> "_Answer":
+    def _answer(self, call: "_Call", deadline: Deadline) -> Answer:
         deadline.check(str(call))
         running = self._started()
         return running.loop.run(_answer_to(running.client, call, deadline))
@@ -150,14 +147,7 @@ class _Call:
         return f"{self.method} {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    retry_after: str | None
-    body: bytes
-
-
-async def _answer_to(client: httpx.AsyncClient, call: _Call, deadline: Deadline) -> _Answer:
+async def _answer_to(client: httpx.AsyncClient, call: _Call, deadline: Deadline) -> Answer:
     try:
         # Not asyncio.timeout(): cancelled that way, httpx's pool loses a connection now and then, for good.
         with anyio.fail_after(deadline.remaining_s()):
@@ -170,7 +160,7 @@ async def _answer_to(client: httpx.AsyncClient, call: _Call, deadline: Deadline)
         raise Unavailable(f"no answer from the LMS to {call} ({cause}); check INVIGILATOR_LMS_URL") from None
 
 
-async def _exchange(client: httpx.AsyncClient, call: _Call) -> _Answer:
+async def _exchange(client: httpx.AsyncClient, call: _Call) -> Answer:
     request = client.stream(call.method, call.path, params=call.params, json=call.json, headers=call.headers)
     async with request as response:
         body = bytearray()
@@ -179,53 +169,7 @@ async def _exchange(client: httpx.AsyncClient, call: _Call) -> _Answer:
             if len(body) > MAX_BODY_BYTES:
                 break  # leaving here closes the connection
         retry_after = response.headers.get("Retry-After")
-        return _Answer(response.status_code, retry_after, bytes(body[:MAX_BODY_BYTES]))
-
-
-def _raise_unless_done(answer: _Answer, call: _Call) -> None:
-    if 200 <= answer.status <= 299:
-        return
-    raise _failure(answer, f"LMS answered {answer.status} to {call}")
-
-
-def _failure(answer: _Answer, message: str) -> ServiceError:
-    if answer.status in TRANSIENT_STATUSES or 500 <= answer.status <= 599:
-        return Unavailable(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
-    return Refused(message)
-
-
-def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from a `Retry-After` header: a number or an HTTP date. None when it is neither.
-
-    `now` is aware. What lies in the past is 0.
-    """
-    if value is None:
-        return None
-    is_number = re.fullmatch(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*", value)
-    seconds = float(value) if is_number else _seconds_until(value, now)
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _seconds_until(http_date: str, now: datetime) -> float:
-    try:
-        date = parsedate_to_datetime(http_date)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return math.nan
-    if date.tzinfo is None:  # "-0000": a time in UTC that does not say where it was written
-        date = date.replace(tzinfo=UTC)
-    return (date - now).total_seconds()
-
-
-def _name_in(body: bytes) -> str | None:
-    try:
-        state = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    name = state.get("course_name") if isinstance(state, dict) else None
-    if not isinstance(name, str) or not name.strip():
-        return None
-    # JSON can spell half a surrogate pair, which no mail can carry.
-    return name.encode("utf-8", "replace").decode()
+        return Answer(response.status_code, retry_after, bytes(body[:MAX_BODY_BYTES]))
 
 
 def _requirement_body(requirement: CreditRequirement) -> dict[str, str]:
@@ -260,5 +204,5 @@ def _checked_base_url(base_url: str) -> httpx.URL:
 def _checked_token(token: str) -> str:
     # Whatever else a header cannot carry would be refused at each call, in an error that quotes the token.
     if not re.fullmatch(r"[\x21-\x7e]+", token):
-        raise ConfigurationError("INVIGILATOR_LMS_TOKEN must be printable ASCII without spaces")
+        raise ConfigurationError(f"{TOKEN_SETTING} must be printable ASCII without spaces")
     return token

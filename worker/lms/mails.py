@@ -28,7 +28,7 @@ def render(status: Status, *, learner_name: str, exam_name: str, course_name: st
         status: one of `MAILED_STATUSES`.
         learner_name: the full name, or the username when there is none.
         exam_name: as the LMS calls it.
-        course_name: None when the LMS does not say; the mail then says `your course`.
+        course_name: None when nobody has told it; the mail then says `your course`.
 
     Raises:
         ValueError: there is no mail for this status.
@@ -38,7 +38,7 @@ def render(status: Status, *, learner_name: str, exam_name: str, course_name: st
     names = {
         "learner_name": _one_line(learner_name),
         "exam_name": _one_line(exam_name),
-        "course_name": _one_line(course_name or DEFAULT_COURSE_NAME),
+        "course_name": _one_line(course_name or "") or DEFAULT_COURSE_NAME,
     }
     return MailText(
         subject=_one_line(_fill(f"{status}.subject.txt", names)),

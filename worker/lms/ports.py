@@ -45,6 +45,10 @@ class Deadline:
         """The error to raise when the deadline has passed; `what` is what took so long."""
         return Unavailable(f"{what} took longer than {self.seconds:g} s")
 
+    def part(self, share: float) -> "Deadline":
+        """A deadline of its own for a part of the try: that share of the time that is left."""
+        return Deadline.after(round(self.remaining_s() * share, 1))
+
     def check(self, what: str) -> None:
         """Do nothing before the deadline.
 

@@ -15,11 +15,32 @@ from functools import partial
 from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from worker.errors import ConfigurationError, Permanent, Refused, ServiceError, Transient, Unavailable
+from worker.errors import (
+    ConfigurationError,
+    Crowded,
+    Misconfigured,
+    Permanent,
+    Refused,
+    ServiceError,
+    Transient,
+    Unavailable,
+)
 from worker.lms.ports import Deadline, Mail
 
 WHO = "the mail server"
-CLOSING = 421  # "service not available, closing": allowed as an answer to anything
+URL_SETTING = "INVIGILATOR_SMTP_URL"
+FROM_SETTING = "INVIGILATOR_EMAIL_FROM"
+PARTING_S = 1.0
+
+TOO_MANY = frozenset({421, 432})
+"""What servers say to one connection too many. They say 421 before they go down, too, in answer to anything."""
+NO_LOGIN = frozenset({530, 534, 535, 538})
+"""A login is missing or refused, or is asked for over an encrypted connection (RFC 4954)."""
+ABOUT_SIZE_OR_ADDRESS = frozenset({552, 555})
+"""How a sender is refused because of what else MAIL says of this mail."""
+
+# The enhanced status code (RFC 3463) at the beginning of an answer's text.
+_ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
 
 # What a mailbox may look like. Quoted local parts and address literals exist on paper only, and everything
 # that could end a command or name a second recipient is kept out.
@@ -50,31 +71,48 @@ class SmtpMailer:
         self._from = email_from
         self._sender, self._domain = _parse_from(email_from)
         self._tls = ssl.create_default_context()
+        self._lock = threading.Lock()
+        self._conversations = 0
 
     def send(self, mail: Mail, deadline: Deadline) -> None:
         """Send one mail. Once the server has accepted it, it is sent, whatever happens to the connection.
 
         Raises:
-            Unavailable: no connection, a broken one, a 4xx answer that is not about this mail, or the deadline.
+            Misconfigured: the login, its encryption, or the sender is refused.
+            Crowded: one connection too many, while there are others of ours.
+            Unavailable: no connection, a broken one, an answer that is not about this mail, or the deadline.
             Transient: a 4xx answer to this recipient or mail.
-            Refused: a 5xx answer.
+            Refused: a 5xx answer to this recipient or mail.
             Permanent: an address that no server takes, or an extension that this server lacks.
         """
         deadline.check(WHO)
         message = self._compose(mail)
+        with self._conversation():
+            try:
+                self._converse(mail.to_address, message, deadline)
+            except (OSError, ValueError) as error:
+                # OSError is the root of smtplib's errors, too; a ValueError is a challenge that is no base64.
+                # What they say is left out: it quotes the recipient.
+                raise _failure(error, deadline, self._conversations - 1) from None
+
+    @contextmanager
+    def _conversation(self) -> Iterator[None]:
+        with self._lock:
+            self._conversations += 1
         try:
-            with ExitStack() as stack:
-                client = _Client(self._server, partial(self._dial, deadline, stack))
-                stack.callback(client.close)
-                self._secure(client)
-                self._log_in(client)
-                self._hand_over(client, mail.to_address, message)
-                with suppress(OSError):
-                    client.quit()
-        except (OSError, ValueError) as error:
-            # OSError is the root of smtplib's errors, too; a ValueError is a challenge that is no base64. What
-            # they say is left out: it quotes the recipient.
-            raise _failure(error, deadline) from None
+            yield
+        finally:
+            with self._lock:
+                self._conversations -= 1
+
+    def _converse(self, to_address: str, message: bytes, deadline: Deadline) -> None:
+        with ExitStack() as stack:
+            client = _Client(self._server, partial(self._dial, deadline, stack))
+            stack.callback(client.close)
+            self._secure(client)
+            self._log_in(client)
+            self._hand_over(client, to_address, message)
+            client.part()
 
     def _compose(self, mail: Mail) -> bytes:
         if not _ADDRESS.fullmatch(mail.to_address):
@@ -112,8 +150,9 @@ class SmtpMailer:
         if self._server.user is None or self._server.password is None:
             return
         if not client.is_private():
-            raise Permanent(
-                f"{WHO} offers no encryption, and the password is not sent in clear; use smtps://"
+            raise Misconfigured(
+                f"{WHO} offers no encryption, and the password is not sent in clear; use smtps://",
+                setting=URL_SETTING,
             )
         client.login(self._server.user, self._server.password)
 
@@ -135,6 +174,14 @@ class _Client(smtplib.SMTP):
 
     def _get_socket(self, *_: object) -> socket.socket:  # where SMTP_SSL steps in, too
         return self._dial()
+
+    def part(self) -> None:
+        """Say goodbye, and wait until the server hangs up: until then it counts this connection."""
+        with suppress(OSError):
+            self.docmd("QUIT")
+            assert self.sock is not None
+            self.sock.settimeout(PARTING_S)
+            self.sock.recv(1)
 
     def is_private(self) -> bool:
         """Whether nobody between here and the server can read along."""
@@ -207,45 +254,77 @@ def _own_name() -> str:
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 
 
-def _failure(error: Exception, deadline: Deadline) -> ServiceError:
-    code = _code_in(error)
-    if code is not None and 400 <= code <= 599:
-        return _refusal(error, code)
+def _failure(error: Exception, deadline: Deadline, others: int) -> ServiceError:
+    code, text = _answer_in(error)
+    if 400 <= code <= 599:
+        return _refusal(error, code, text, others)
     if not deadline.remaining_s():
         return deadline.late(WHO)
-    if type(error) in _NO_LOGIN:
-        return Permanent(f"{WHO} offers no way to log in that is known here; check INVIGILATOR_SMTP_URL")
+    if type(error) in _NO_LOGIN_IN_COMMON:
+        return Misconfigured(f"{WHO} offers no way to log in that is known here", setting=URL_SETTING)
     cause = type(error).__name__
-    return Unavailable(f"the conversation with {WHO} broke ({cause}); check INVIGILATOR_SMTP_URL")
+    return Unavailable(f"the conversation with {WHO} broke ({cause}); check {URL_SETTING}")
 
 
-def _refusal(error: Exception, code: int) -> ServiceError:
-    what = _REFUSED.get(type(error), "the conversation")
-    if code >= 500:
-        return Refused(f"{WHO} refused {what} ({code})")
-    is_about_mail = type(error) in _ABOUT_ONE_MAIL and code != CLOSING
-    return (Transient if is_about_mail else Unavailable)(f"{WHO} refused {what} for now ({code})")
+def _refusal(error: Exception, code: int, text: str, others: int) -> ServiceError:
+    for_now = "" if code >= 500 else " for now"
+    enhanced = _ENHANCED.match(text)
+    shown = f"{code} {enhanced[0]}" if enhanced else f"{code}"
+    message = f"{WHO} refused {_refused(error, code)}{for_now} ({shown})"
+    if code in TOO_MANY and others > 0:
+        return Crowded(message, others=others)
+    if _is_about_this_mail(error, code):
+        return Refused(message) if code >= 500 else Transient(message)
+    setting = _wrong_setting(error, code)
+    return Unavailable(message) if setting is None else Misconfigured(message, setting=setting)
 
 
-# What smtplib raises, apart from answers and broken connections, when the server knows no AUTH that it knows.
-_NO_LOGIN = (smtplib.SMTPException, smtplib.SMTPNotSupportedError)
+def _refused(error: Exception, code: int) -> str:
+    if code in NO_LOGIN and not isinstance(error, smtplib.SMTPAuthenticationError):
+        return "to go on without login or encryption"
+    return _REFUSED.get(type(error), "the conversation")
+
 
 _REFUSED: dict[type[Exception], str] = {
-    smtplib.SMTPAuthenticationError: "the user or password of INVIGILATOR_SMTP_URL",
-    smtplib.SMTPSenderRefused: "INVIGILATOR_EMAIL_FROM as sender",
+    smtplib.SMTPAuthenticationError: f"the user or password of {URL_SETTING}",
+    smtplib.SMTPSenderRefused: f"{FROM_SETTING} as sender",
     smtplib.SMTPRecipientsRefused: "the recipient",
     smtplib.SMTPDataError: "the mail",
 }
 
 
-# The sender is not among them: it is the same for every mail.
-_ABOUT_ONE_MAIL = (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
+def _is_about_this_mail(error: Exception, code: int) -> bool:
+    """Whether another mail may fare better."""
+    if isinstance(error, smtplib.SMTPSenderRefused):
+        return code in ABOUT_SIZE_OR_ADDRESS
+    is_about_mail = isinstance(error, (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError))
+    return is_about_mail and code not in NO_LOGIN | TOO_MANY
 
 
-def _code_in(error: Exception) -> int | None:
+def _wrong_setting(error: Exception, code: int) -> str | None:
+    """The setting that is refused for good, with every mail; None when it is none."""
+    if code in NO_LOGIN:
+        return URL_SETTING
+    return _WRONG_FOR_GOOD.get(type(error)) if code >= 500 else None
+
+
+_WRONG_FOR_GOOD: dict[type[Exception], str] = {
+    smtplib.SMTPAuthenticationError: URL_SETTING,
+    smtplib.SMTPSenderRefused: FROM_SETTING,
+}
+
+# What smtplib raises, apart from answers and broken connections, when the server knows no AUTH that it knows.
+_NO_LOGIN_IN_COMMON = (smtplib.SMTPException, smtplib.SMTPNotSupportedError)
+
+
+def _answer_in(error: Exception) -> tuple[int, str]:
+    """The code and the text of the answer that smtplib has raised; -1 and nothing when it is none."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        return next(code for code, _ in error.recipients.values())
-    return error.smtp_code if isinstance(error, smtplib.SMTPResponseException) else None
+        error = smtplib.SMTPResponseException(*next(iter(error.recipients.values())))
+    if not isinstance(error, smtplib.SMTPResponseException):
+        return -1, ""
+    text = error.smtp_error
+    return error.smtp_code, text.decode("ascii", "replace") if isinstance(text, bytes) else text
 
 
 def _parse_url(url: str) -> _Server:
@@ -254,7 +333,7 @@ def _parse_url(url: str) -> _Server:
         return _server(urlsplit(url))
     except ValueError:
         raise ConfigurationError(
-            "INVIGILATOR_SMTP_URL must be smtp://[user:password@]host[:port] or smtps://…, with user and "
+            f"{URL_SETTING} must be smtp://[user:password@]host[:port] or smtps://…, with user and "
             "password in ASCII and percent-encoded"
         ) from None
 
@@ -285,5 +364,5 @@ def _parse_from(email_from: str) -> tuple[str, str]:
     addresses = [address for _, address in getaddresses([email_from])]
     match = _ADDRESS.fullmatch(addresses[0])
     if match is None or len(addresses) > 1 or not (addresses[0].isascii() and email_from.isprintable()):
-        raise ConfigurationError("INVIGILATOR_EMAIL_FROM must be one ASCII address, or Name <address>")
+        raise ConfigurationError(f"{FROM_SETTING} must be one ASCII address, or Name <address>")
     return addresses[0], match[1]

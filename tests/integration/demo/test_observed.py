@@ -65,7 +65,7 @@ def played(migrated_postgres_url: str) -> Iterator[Played]:
         services = connect(settings)
         stack.callback(services.close)
         handler = Handler(Policies(), instructor=True)
-        tools = Tools(engine, services, handler, RetryPolicy(0.001, 0.002, 60), 60, 10, Slots(8))
+        tools = Tools(engine, services, handler, RetryPolicy(0.001, 0.002, 60), 60, 10, Slots(8, 8))
         for run in ("r0", "r1"):
             session = generate(run, seed=7, start=START, learners=30)
             handle(engine, handler, session)

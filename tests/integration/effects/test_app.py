@@ -4,6 +4,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from tests.integration.effects.test_runner import submitted
 from worker import app as module
 from worker.app import CeleryDispatcher
 from worker.effects.kinds import QUEUES, Payload, label
+from worker.embedded import discovery, folder
 from worker.errors import Transient
 
 TASKS = {f"effects.{kind}" for kind in EffectKind}
@@ -93,6 +95,76 @@ def test_a_worker_that_has_looked_at_the_database_keeps_no_connection(
     pool = module._runner.tools.engine.pool
     assert isinstance(pool, QueuePool)
     assert pool.checkedin() == 0
+
+
+OWN = {
+    "DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/none",
+    "BROKER_URL": "redis://:secret@127.0.0.1:1/0",
+}
+LMS = {"LMS_URL": "https://lms.invalid"}
+SMTP = {"SMTP_URL": "smtp://mail.invalid"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (OWN, ["LMS_URL", "SMTP_URL"]),
+        (OWN | LMS, ["SMTP_URL"]),
+        (OWN | SMTP, ["LMS_URL"]),
+        (OWN | LMS | SMTP, []),
+    ],
+    ids=["both", "mails", "credit", "none"],
+)
+def test_a_worker_says_at_its_start_what_is_only_logged(
+    settings: dict[str, str],
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, value in {**settings, "DATA_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(f"INVIGILATOR_{name}", value)
+    module.warn()
+    assert [line.partition(" is log:")[0] for line in caplog.messages] == [
+        f"INVIGILATOR_{name}" for name in expected
+    ]
+    assert all("only written to this log; set it to" in line for line in caplog.messages)
+
+
+def test_a_worker_on_embedded_engines_says_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a system whose engines are embedded, and a process of it that has their addresses by its environment
+    with folder.hold(tmp_path):
+        discovery.announce(tmp_path, discovery.Engines(OWN["DATABASE_URL"], OWN["BROKER_URL"]))
+        for name, value in {**OWN, "DATA_DIR": str(tmp_path)}.items():
+            monkeypatch.setenv(f"INVIGILATOR_{name}", value)
+        module.warn()
+        assert caplog.messages == []
+        # When one of both is not
+        monkeypatch.setenv("INVIGILATOR_BROKER_URL", "redis://127.0.0.1:1/0")
+        module.warn()
+        assert caplog.messages == []
+        # or neither
+        monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+        module.warn()
+        assert len(caplog.messages) == 2
+    # and what a system has left that does not run any more is nobody's
+    caplog.clear()
+    for name, value in OWN.items():
+        monkeypatch.setenv(f"INVIGILATOR_{name}", value)
+    module.warn()
+    assert len(caplog.messages) == 2
+
+
+def test_a_data_folder_of_somebody_else_is_no_reason_not_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    for name, value in {**OWN, "DATA_DIR": str(tmp_path / "file")}.items():
+        monkeypatch.setenv(f"INVIGILATOR_{name}", value)
+    module.warn()
+    assert len(caplog.messages) == 2
 
 
 def test_an_offer_becomes_a_message_without_personal_data(

@@ -19,12 +19,22 @@ from tests.roundtrips import counted
 from worker.effects.kinds import QUEUES
 from worker.effects.relay import Relay
 from worker.effects.running import TryFailedError
-from worker.errors import Permanent, Refused, ServiceError, Transient, Unavailable
+from worker.errors import (
+    Crowded,
+    Misconfigured,
+    NotCalled,
+    Permanent,
+    Refused,
+    ServiceError,
+    Transient,
+    Unavailable,
+)
 from worker.rules.retry import CIRCUIT_FAILURES
 
 CREDIT = QUEUES[EffectKind.SET_CREDIT_STATUS]
 EMAIL = QUEUES[EffectKind.SEND_STATUS_EMAIL]
 DOWN = Unavailable("LMS answered 503")
+WRONG_TOKEN = Misconfigured("LMS answered 401", setting="INVIGILATOR_LMS_TOKEN")
 PROBES = 8
 
 
@@ -145,9 +155,11 @@ def test_other_services_go_on(bench: Bench) -> None:
         Transient("the mail server refused the recipient for now (451)"),
         Refused("LMS answered 404"),
         Permanent("the effect's payload has no status"),
+        NotCalled("LMS answered 503 to GET /credit/state"),
+        Crowded("the mail server refused the conversation for now (421)", others=3),
         ZeroDivisionError(),
     ],
-    ids=["greylisting", "refused", "never asked", "unexpected"],
+    ids=["greylisting", "refused", "never asked", "not called", "crowded", "unexpected"],
 )
 def test_what_is_no_failure_of_the_service_does_not_count(bench: Bench, error: ServiceError) -> None:
     fail(bench, *owed(bench, 2 * CIRCUIT_FAILURES), error=error)
@@ -193,6 +205,75 @@ def test_a_call_that_began_before_it_opened_says_nothing_new(bench: Bench) -> No
             bench.run(effect_id)
         # Then it is as open as before
         assert circuit(bench) == (CIRCUIT_FAILURES, True, False)
+
+
+# --- settings that are wrong -------------------------------------------------------------------------------
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """All that were given since the last look."""
+    given = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    caplog.clear()
+    return given
+
+
+def test_a_wrong_setting_opens_it_at_once_and_is_named(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused, other = owed(bench, 2)
+    fail(bench, refused, error=WRONG_TOKEN)
+    # The warning says whose, why, and what to do
+    [warning] = warnings(caplog)
+    assert warning == (
+        f"the service of {CREDIT} does not accept our settings (LMS answered 401): check "
+        "INVIGILATOR_LMS_TOKEN; its circuit is open, one call at a time probes it"
+    )
+    # Nobody else need try, and the effect itself is tried again
+    assert circuit(bench) == (CIRCUIT_FAILURES, True, False)
+    assert bench.run(other) == "nothing to do"
+    assert (bench.row(refused).state, bench.row(refused).tries) == ("pending", 1)
+    assert bench.tries(refused) == [(1, "retry", "LMS answered 401")]
+
+
+def test_a_wrong_setting_is_named_when_the_service_was_away_before(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a service that does not answer
+    first, second, third = opened(bench, 3)
+    runner = bench.runner
+    warnings(caplog)
+
+    def probe(effect_id: UUID) -> None:
+        let_probe(bench)
+        bench.credit.fail_with(WRONG_TOKEN)
+        with pytest.raises(TryFailedError):
+            runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+
+    # When it comes back, and does not know our token any more
+    probe(first)
+    assert [line for line in warnings(caplog) if "INVIGILATOR_LMS_TOKEN" in line]
+    # Then that is said once
+    probe(second)
+    assert warnings(caplog) == []
+    # by each process
+    runner = bench.runner
+    probe(third)
+    assert [line for line in warnings(caplog) if "INVIGILATOR_LMS_TOKEN" in line]
+    # until it is mended
+    let_probe(bench)
+    bench.make_due()
+    assert runner.run(third, EffectKind.SET_CREDIT_STATUS).endswith("done")
+    bench.credit.fail_with(WRONG_TOKEN)
+    with pytest.raises(TryFailedError):
+        runner.run(second, EffectKind.SET_CREDIT_STATUS)
+    assert [line for line in warnings(caplog) if "INVIGILATOR_LMS_TOKEN" in line]
+
+
+def test_a_wrong_setting_counts_for_what_was_wrong_before_it_too(bench: Bench) -> None:
+    first, second, third = owed(bench, 3)
+    fail(bench, first, second)
+    fail(bench, third, error=WRONG_TOKEN)
+    assert circuit(bench) == (CIRCUIT_FAILURES, True, False)
 
 
 # --- probing ---------------------------------------------------------------------------------------------
@@ -287,7 +368,9 @@ def test_a_probe_that_fails_opens_it_for_longer_without_another_warning(
 
 
 @pytest.mark.parametrize(
-    "error", [Permanent("the effect's payload has no status"), ZeroDivisionError()], ids=type
+    "error",
+    [Permanent("the effect's payload has no status"), NotCalled("no name"), ZeroDivisionError()],
+    ids=type,
 )
 def test_a_probe_that_never_reached_the_service_leaves_it_to_the_next(
     bench: Bench, error: ServiceError
@@ -338,7 +421,11 @@ def test_a_probe_that_succeeds_closes_it_and_wakes_the_relay(
     assert [offer.id for offer in dispatcher.offers] == ids
 
 
-@pytest.mark.parametrize("error", [Refused("LMS answered 404"), Transient("greylisted (451)")], ids=type)
+@pytest.mark.parametrize(
+    "error",
+    [Refused("LMS answered 404"), Transient("greylisted (451)"), Crowded("too many (421)", others=3)],
+    ids=type,
+)
 def test_any_answer_of_the_service_closes_it(bench: Bench, error: ServiceError) -> None:
     [effect_id] = opened(bench)
     let_probe(bench)

@@ -19,6 +19,7 @@ from tests.integration.effects.conftest import claim as take
 from worker.commands.handler import Handler
 from worker.effects.running import TryFailedError
 from worker.errors import Permanent, Transient
+from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import CreditRequirement
 from worker.rules.retry import RetryPolicy
 
@@ -241,18 +242,36 @@ def test_a_later_try_on_a_target_has_a_greater_number(bench: Bench) -> None:
     assert len(numbers) == 3
 
 
-def test_mail_is_sent_to_the_learner(bench: Bench) -> None:
-    # Given a mail that is owed, and a course that the LMS has a name for
+def test_what_is_only_logged_is_recorded_as_such(bench: Bench) -> None:
+    # Given neither LMS nor mail server, and something owed of each kind
+    bench.credit = bench.instructor = LogLms()  # type: ignore[assignment]
+    bench.mailer = LogMailer()  # type: ignore[assignment]
     submitted(bench, proctored=True)
-    bench.credit.course_names[c.COURSE] = "Physics 101"
-    effect_id = bench.ids(EffectKind.SEND_STATUS_EMAIL)[0]
-    # When it is run
-    bench.run(effect_id)
-    # Then it went to the learner and names course and exam
-    [mail] = bench.mailer.sent
-    assert (mail.effect_id, mail.to_address) == (effect_id, "u42@example.org")
-    assert "Physics 101" in mail.text
-    assert "Exam A" in mail.text
+    bench.apply(c.remove("A"), c.create("B"), c.update("B", "declined"))
+    # When all of it is run
+    answers = {bench.row(effect_id).kind: bench.run(effect_id) for effect_id in bench.ids()}
+    # Then it is done, and each try says that nobody has heard of it, but for what needs nobody
+    assert {kind: answer.rpartition(": ")[2] for kind, answer in answers.items()} == {
+        EffectKind.SET_CREDIT_STATUS: "logged",
+        EffectKind.REMOVE_CREDIT_STATUS: "logged",
+        EffectKind.SEND_STATUS_EMAIL: "logged",
+        EffectKind.DELETE_STUDENT_ATTEMPT: "logged",
+        EffectKind.CASCADE_DECLINE: "done",
+    }
+    for effect_id in bench.ids():
+        row = bench.row(effect_id)
+        if row.tries:
+            assert (row.state, row.done_at is not None) == ("done", True)
+            result = "done" if row.kind == EffectKind.CASCADE_DECLINE else "logged"
+            assert bench.tries(effect_id) == [(1, result, None)]
+
+
+def test_a_mail_that_is_sent_is_done_though_the_lms_is_only_logged(bench: Bench) -> None:
+    bench.credit = bench.instructor = LogLms()  # type: ignore[assignment]
+    submitted(bench, proctored=True)
+    [mail] = bench.ids(EffectKind.SEND_STATUS_EMAIL)
+    assert bench.run(mail).endswith("done")
+    assert bench.tries(mail) == [(1, "done", None)]
 
 
 def test_removal_resets_the_work_and_the_credit(bench: Bench) -> None:

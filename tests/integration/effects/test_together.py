@@ -481,8 +481,8 @@ def test_groups_of_several_services_are_not_in_each_others_way(
     count = circuits.count_failure
     met = threading.Barrier(2)
 
-    def slow(connection: Connection, queue: str, *, probe: bool) -> int | None:
-        counted = count(connection, queue, probe=probe)
+    def slow(connection: Connection, queue: str, **how: Any) -> int | None:
+        counted = count(connection, queue, **how)
         with suppress(threading.BrokenBarrierError):
             met.wait(1)
         return counted

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from tests.fakes.servers import ScriptedServer, drip, serving
-from worker.errors import Refused, ServiceError, Unavailable
+from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 from worker.lms.http import MAX_BODY_BYTES, HttpLms
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
 from worker.lms.reference import ReferenceLms, Result
@@ -171,19 +171,28 @@ def test_2xx_is_done_whatever_the_body(status: str) -> None:
         set_credit(lms)
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("status", [403, 408, 425, 429, 500, 502, 503, 504, 599])
 def test_these_are_worth_another_try(status: int) -> None:
     with rude(answering(f"{status} No", "ada-lovelace is learner-42")) as (lms, _):
         failure = failure_of(lms)
 
-    assert isinstance(failure, Unavailable)
+    assert type(failure) is Unavailable
     assert str(failure) == f"LMS answered {status} to POST /credit/set-requirement-status"
     assert failure.retry_after_s is None
 
 
-@pytest.mark.parametrize(
-    "status", [300, 301, 304, 307, 308, 400, 401, 403, 404, 405, 409, 410, 422, 499, 600]
-)
+@pytest.mark.parametrize("status", [401, 407])
+def test_these_are_about_our_credentials_and_not_about_the_call(status: int) -> None:
+    with rude(answering(f"{status} No", '{"code": "token_expired"}', "Retry-After: 7")) as (lms, _):
+        failure = failure_of(lms)
+
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_LMS_TOKEN"
+    assert str(failure) == f"LMS answered {status} to POST /credit/set-requirement-status (token_expired)"
+    assert failure.retry_after_s is None  # as after a time-out
+
+
+@pytest.mark.parametrize("status", [300, 301, 304, 307, 308, 400, 404, 405, 409, 410, 422, 499, 600])
 def test_the_rest_is_not(status: int) -> None:
     headers = ("Location: /elsewhere", "Retry-After: 7")
     with rude(answering(f"{status} No", "", *headers)) as (lms, server):
@@ -202,6 +211,28 @@ def test_retry_after_is_handed_on(status: int, value: str, seconds: float | None
 
     assert isinstance(failure, Unavailable)
     assert failure.retry_after_s == seconds
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 422, 503])
+def test_the_reason_of_a_refusal_is_kept_and_nothing_else_of_its_body(status: int) -> None:
+    body = {"code": "requirement_unknown", "detail": "learner-42 has none", "type": "https://lms.invalid/x"}
+    with rude(answering(f"{status} No", json.dumps(body))) as (lms, _):
+        failure = failure_of(lms)
+
+    assert str(failure) == (
+        f"LMS answered {status} to POST /credit/set-requirement-status (requirement_unknown)"
+    )
+
+
+@pytest.mark.parametrize("repeated", [TOKEN, "ada-lovelace"], ids=["token", "name"])
+def test_what_a_call_carries_is_no_reason(repeated: str) -> None:
+    with (
+        rude(answering("422 No", json.dumps({"code": repeated}))) as (lms, _),
+        pytest.raises(Refused) as caught,
+    ):
+        lms.delete_student_attempt("ada-lovelace", "c", "b", None, KEY, soon())
+
+    assert str(caught.value) == "LMS answered 422 to POST /instructor/delete-student-attempt"
 
 
 # The course's name
@@ -232,8 +263,8 @@ def test_an_answer_without_a_name_is_no_name(body: str | bytes) -> None:
 
 def test_404_is_no_name_and_other_refusals_are_refusals() -> None:
     assert asked_name('{"course_name": "Maths"}', "404 Not Found") is None
-    with pytest.raises(Refused, match="LMS answered 403 to GET /credit/state"):
-        asked_name("", "403 Forbidden")
+    with pytest.raises(Refused, match=r"LMS answered 400 to GET /credit/state \(no_course\)"):
+        asked_name('{"code": "no_course"}', "400 Bad Request")
     with pytest.raises(Unavailable, match="LMS answered 503 to GET /credit/state"):
         asked_name("", "503 Service Unavailable")
 

@@ -3,8 +3,11 @@
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -17,7 +20,15 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.fakes.servers import drip, serving
-from worker.errors import Permanent, Refused, ServiceError, Transient, Unavailable
+from worker.errors import (
+    Crowded,
+    Misconfigured,
+    Permanent,
+    Refused,
+    ServiceError,
+    Transient,
+    Unavailable,
+)
 from worker.lms.ports import Deadline, Mail
 from worker.lms.reference import MailSink, ReceivedMail
 from worker.lms.smtp import SmtpMailer
@@ -152,11 +163,18 @@ EVERY_WORD = ("GREETING", "MAIL", "RCPT", "DATA", ".")
         (EVERY_WORD, 421, Unavailable),
         (("GREETING", "MAIL"), 451, Unavailable),
         (("RCPT", "DATA", "."), 451, Transient),  # greylisting: another mail may fare better
-        (EVERY_WORD, 550, Refused),
-        (EVERY_WORD, 554, Refused),
+        (("RCPT", "DATA", "."), 550, Refused),
+        (("RCPT", "DATA", "."), 554, Refused),
+        (("MAIL",), 552, Refused),  # the size is this mail's
+        (("MAIL",), 555, Refused),
+        (("GREETING",), 550, Unavailable),  # whoever calls next is told the same
+        (("GREETING",), 554, Unavailable),
+        (("MAIL",), 550, Misconfigured),
+        (EVERY_WORD[1:], 530, Misconfigured),
+        (EVERY_WORD[1:], 538, Misconfigured),
     ],
 )
-def test_4xx_is_worth_another_try_and_5xx_is_not(
+def test_an_answer_is_about_the_mail_or_about_every_mail(
     words: Sequence[str], code: int, kind: type[ServiceError]
 ) -> None:
     for word in words:
@@ -175,7 +193,61 @@ def test_messages_say_what_was_refused() -> None:
     with replying({"RCPT": "550 no such user"}) as mailer:
         assert str(failure_of(mailer)) == "the mail server refused the recipient (550)"
     with replying({"MAIL": "553 not you"}) as mailer:
-        assert str(failure_of(mailer)) == "the mail server refused INVIGILATOR_EMAIL_FROM as sender (553)"
+        failure = failure_of(mailer)
+    assert str(failure) == "the mail server refused INVIGILATOR_EMAIL_FROM as sender (553)"
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_EMAIL_FROM"
+    with replying({"MAIL": "530 5.7.0 must issue a STARTTLS command first"}) as mailer:
+        failure = failure_of(mailer)
+    assert str(failure) == "the mail server refused to go on without login or encryption (530 5.7.0)"
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_SMTP_URL"
+
+
+@pytest.mark.parametrize(
+    ("reply", "shown"),
+    [
+        ("550 5.1.1 no such user", "550 5.1.1"),
+        ("550 5.1.10", "550 5.1.10"),
+        ("550-5.7.1 ada@learner.example\r\n550 5.7.1 is not here", "550 5.7.1"),
+        ("550 mailbox 5.1.1", "550"),
+        ("550 5.1.1.1 is a version", "550"),
+        ("550 5.1.1234", "550"),
+        ("550 \xff", "550"),
+    ],
+)
+def test_of_a_refusal_its_codes_are_kept_and_nothing_else(reply: str, shown: str) -> None:
+    with replying({"RCPT": reply}) as mailer:
+        assert str(failure_of(mailer)) == f"the mail server refused the recipient ({shown})"
+
+
+@pytest.mark.parametrize("code", [421, 432])
+@pytest.mark.parametrize("word", EVERY_WORD)
+def test_one_connection_too_many_is_no_outage_while_there_are_others_of_ours(word: str, code: int) -> None:
+    # Given a server that has a conversation with us, and refuses whoever comes next
+    reached, go_on = threading.Event(), threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        reached.set()
+        go_on.wait(30)
+        Replies({})(connection)
+
+    with serving(script) as first, replying({word: f"{code} 4.7.0 too many"}) as mailer:
+        second, mailer._server = mailer._server, replace(mailer._server, port=first.port)
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(mailer.send, mail(), soon())
+            assert reached.wait(30)
+            mailer._server = second
+            # When it refuses one more
+            failure = failure_of(mailer)
+            go_on.set()
+            # Then that says how many it has
+            assert isinstance(failure, Crowded)
+            assert failure.others == 1
+            assert f"for now ({code} 4.7.0)" in str(failure)
+            assert sent.result() is None
+        # and when there is none of ours, it takes nobody
+        assert type(failure_of(mailer)) is Unavailable
 
 
 @pytest.mark.parametrize("word", ["GREETING", "EHLO", "MAIL", "RCPT", "DATA", "."])
@@ -192,6 +264,33 @@ def test_once_the_mail_is_accepted_it_is_sent(reply: str | None) -> None:
         mailer.send(mail(), soon())
 
     assert server.heard[:5] == ["EHLO", "MAIL", "RCPT", "DATA", "."]
+
+
+def test_a_conversation_lasts_until_the_server_has_hung_up() -> None:
+    # Given a server that takes a moment to forget a connection
+    server = Replies({"QUIT": None})
+    forgotten = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        server(connection)
+        connection.sendall(b"221 bye\r\n")
+        forgotten.wait(0.05)
+        forgotten.set()
+
+    # When a mail is sent
+    with scripted(script) as mailer:
+        mailer.send(mail(), soon())
+        # Then another one would not be one too many
+        assert forgotten.is_set()
+
+
+def test_a_server_that_never_hangs_up_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.lms.smtp.PARTING_S", 0.01)
+    server = Replies({"QUIT": "221 bye"})
+    with scripted(server) as mailer:
+        mailer.send(mail(), soon())
+
+    assert "." in server.heard
 
 
 def test_nobody_there_is_transient() -> None:
@@ -404,21 +503,33 @@ def test_the_login_is_percent_decoded_and_may_be_sent_in_clear_to_this_machine()
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
-def test_a_wrong_password_is_permanent() -> None:
+def test_a_wrong_password_is_wrong_for_every_mail() -> None:
     with Sink(login=True) as sink:
         failure = failure_of(SmtpMailer(with_login(sink.url, "s3cret"), FROM))
 
-    assert isinstance(failure, Permanent)
-    assert str(failure) == "the mail server refused the user or password of INVIGILATOR_SMTP_URL (535)"
+    assert str(failure) == "the mail server refused the user or password of INVIGILATOR_SMTP_URL (535 5.7.8)"
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_SMTP_URL"
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"), [("454 4.7.0 later", Unavailable), ("504 5.5.4 not that way", Misconfigured)]
+)
+def test_a_login_that_fails_says_nothing_about_the_mail(reply: str, kind: type[ServiceError]) -> None:
+    with serving(Replies({"EHLO": "250-here\r\n250 AUTH PLAIN", "AUTH": reply})) as server:
+        failure = failure_of(SmtpMailer(with_login(f"smtp://127.0.0.1:{server.port}"), FROM))
+
+    assert type(failure) is kind
 
 
 @pytest.mark.parametrize("features", ["250 here", "250-here\r\n250 AUTH GSSAPI"])
-def test_a_server_without_a_login_that_we_know_is_permanent(features: str) -> None:
+def test_a_server_without_a_login_that_we_know_is_wrong_for_every_mail(features: str) -> None:
     with serving(Replies({"EHLO": features})) as server:
         failure = failure_of(SmtpMailer(with_login(f"smtp://127.0.0.1:{server.port}"), FROM))
 
-    assert isinstance(failure, Permanent)
     assert "no way to log in" in str(failure)
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_SMTP_URL"
 
 
 def test_a_challenge_that_is_none_is_transient() -> None:

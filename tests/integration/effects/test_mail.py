@@ -1,0 +1,174 @@
+"""A mail: to whom it goes, and what it calls the course."""
+
+from uuid import UUID
+
+import pytest
+
+from db.models import EffectKind
+from events.commands import CourseUpsert
+from tests import commands as c
+from tests.integration.effects.conftest import Bench, run_together
+from tests.integration.effects.test_circuit import CREDIT, EMAIL, circuit
+from worker.effects.running import TryFailedError
+from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
+from worker.lms.ports import Deadline
+
+TOLD = "Physics, as we were told"
+ANSWERED = "Physics 101"
+
+CANNOT_BE_ASKED = [
+    Unavailable("LMS answered 503 to GET /credit/state"),
+    Unavailable("GET /credit/state took longer than 5 s"),
+    Unavailable("LMS answered 403 to GET /credit/state", retry_after_s=1000),
+    Misconfigured("LMS answered 401 to GET /credit/state", setting="INVIGILATOR_LMS_TOKEN"),
+    Refused("LMS answered 400 to GET /credit/state"),
+]
+
+
+def owed(bench: Bench) -> UUID:
+    """A mail about an attempt at exam A."""
+    bench.apply(c.create("A", taking_as_proctored=True), c.update("A", "submitted"))
+    return bench.ids(EffectKind.SEND_STATUS_EMAIL)[-1]
+
+
+def told(bench: Bench, name: str | None) -> None:
+    """As `course.upsert` does, or as if it had never come."""
+    if name is None:
+        bench.execute("DELETE FROM courses")
+    else:
+        bench.apply(CourseUpsert(course_id=c.COURSE, name=name))
+
+
+def sent(bench: Bench) -> str:
+    """The text of the one mail that was sent."""
+    [mail] = bench.mailer.sent
+    return mail.text
+
+
+def test_it_goes_to_the_learner_and_names_exam_and_course(bench: Bench) -> None:
+    effect_id = owed(bench)
+    bench.credit.course_names[c.COURSE] = ANSWERED
+    assert bench.run(effect_id).endswith("done")
+    [mail] = bench.mailer.sent
+    assert (mail.effect_id, mail.to_address) == (effect_id, "u42@example.org")
+    assert ANSWERED in mail.text
+    assert "Exam A" in mail.text
+
+
+@pytest.mark.parametrize(
+    ("answered", "stored", "expected"),
+    [
+        (ANSWERED, TOLD, ANSWERED),
+        (ANSWERED, None, ANSWERED),
+        (None, TOLD, TOLD),
+        (None, None, "your course"),
+        (None, " ", "your course"),
+    ],
+)
+def test_the_course_is_called_what_the_lms_says_else_what_we_were_told(
+    bench: Bench, answered: str | None, stored: str | None, expected: str
+) -> None:
+    effect_id = owed(bench)
+    told(bench, stored)
+    if answered is not None:
+        bench.credit.course_names[c.COURSE] = answered
+    bench.run(effect_id)
+    assert f"Course: {expected}\n" in sent(bench)
+
+
+def test_a_course_that_was_told_without_a_name_has_none(bench: Bench) -> None:
+    effect_id = owed(bench)
+    bench.apply(CourseUpsert(course_id=c.COURSE))
+    bench.run(effect_id)
+    assert "Course: your course\n" in sent(bench)
+
+
+@pytest.mark.parametrize("error", CANNOT_BE_ASKED, ids=str)
+def test_when_the_lms_cannot_be_asked_it_is_what_we_were_told(bench: Bench, error: ServiceError) -> None:
+    effect_id = owed(bench)
+    told(bench, TOLD)
+    bench.credit.fail_with(error)
+    assert bench.run(effect_id).endswith("done")
+    assert TOLD in sent(bench)
+    # and that the LMS is in trouble is no matter of the mail server, nor is it counted twice
+    assert (circuit(bench, EMAIL), circuit(bench, CREDIT)) == (None, None)
+
+
+@pytest.mark.parametrize("error", CANNOT_BE_ASKED, ids=str)
+def test_when_nobody_can_tell_the_mail_waits(bench: Bench, error: ServiceError) -> None:
+    effect_id = owed(bench)
+    told(bench, None)
+    bench.credit.fail_with(error)
+    with pytest.raises(TryFailedError):
+        bench.run(effect_id)
+    assert bench.mailer.calls == []
+    assert bench.row(effect_id).state == "pending"
+    assert bench.tries(effect_id) == [(1, "retry", str(error))]
+    assert circuit(bench, EMAIL) is None
+    # until one of them can
+    bench.make_due()
+    bench.credit.course_names[c.COURSE] = ANSWERED
+    assert bench.run(effect_id).endswith("done")
+
+
+def test_a_name_of_spaces_is_none(bench: Bench) -> None:
+    effect_id = owed(bench)
+    told(bench, " ")
+    bench.credit.fail_with(Unavailable("LMS answered 503 to GET /credit/state"))
+    with pytest.raises(TryFailedError):
+        bench.run(effect_id)
+
+
+def test_while_the_circuit_of_the_lms_is_open_it_is_not_asked(bench: Bench) -> None:
+    # Given an LMS that is left alone
+    effect_id = owed(bench)
+    bench.credit.course_names[c.COURSE] = ANSWERED
+    bench.execute("INSERT INTO circuits VALUES (:queue, 5, now() + interval '1h')", queue=CREDIT)
+    # When a mail has no name for the course, then it waits
+    told(bench, None)
+    with pytest.raises(TryFailedError, match="the LMS is not asked for the course's name"):
+        bench.run(effect_id)
+    # and with one it goes out
+    bench.make_due()
+    told(bench, TOLD)
+    assert bench.run(effect_id).endswith("done")
+    assert TOLD in sent(bench)
+    assert bench.credit.calls == []
+
+
+def test_when_the_lms_may_be_probed_it_is_asked(bench: Bench) -> None:
+    # Or nobody would ever ask it where no credit is owed
+    effect_id = owed(bench)
+    bench.credit.course_names[c.COURSE] = ANSWERED
+    bench.execute("INSERT INTO circuits VALUES (:queue, 5, now())", queue=CREDIT)
+    bench.run(effect_id)
+    assert ANSWERED in sent(bench)
+
+
+def test_asking_leaves_time_to_send(bench: Bench) -> None:
+    # Given an LMS that takes all the time that it is given
+    effect_id = owed(bench)
+    told(bench, TOLD)
+    given: list[float] = []
+
+    class Slow(type(bench.credit)):  # type: ignore[misc]
+        def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
+            given.append(deadline.seconds)
+            raise deadline.late("GET /credit/state")
+
+    bench.credit = Slow()
+    # When the mail is sent, then there is as much left for the mail server
+    assert bench.run(effect_id).endswith("done")
+    assert given[0] <= 10 / 2
+
+
+def test_each_of_a_group_has_its_own_courses_name(bench: Bench) -> None:
+    bench.apply(c.exam("X", course_id="other"), CourseUpsert(course_id="other", name="Chemistry"))
+    told(bench, TOLD)
+    first = owed(bench)
+    bench.apply(c.create("X", taking_as_proctored=True), c.update("X", "submitted"))
+    second = bench.ids(EffectKind.SEND_STATUS_EMAIL)[-1]
+    run_together(bench.runner, [(one, EffectKind.SEND_STATUS_EMAIL) for one in (first, second)])
+    texts = {mail.effect_id: mail.text for mail in bench.mailer.sent}
+    assert (TOLD in texts[first], "Chemistry" in texts[first]) == (True, False)
+    assert (TOLD in texts[second], "Chemistry" in texts[second]) == (False, True)

@@ -1,0 +1,88 @@
+"""How many calls a service gets at once: it may be fewer for a while."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from db.models import EffectKind
+from worker.effects import slots as module
+from worker.effects.slots import GROW_S, Slots
+
+MAIL = EffectKind.SEND_STATUS_EMAIL
+CREDIT = EffectKind.SET_CREDIT_STATUS
+CALLS = 16
+CONNECTIONS = 4
+
+
+class Clock:
+    """A monotonic clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0)
+
+
+def free(slots: Slots, kind: EffectKind = MAIL) -> int:
+    """How many slots there are to be had."""
+    with ExitStack() as stack:
+        return [stack.enter_context(slots.taken(kind)) for _ in range(CALLS + 1)].count(True)
+
+
+def test_mails_have_as_many_as_connections_and_others_as_many_as_calls() -> None:
+    slots = Slots(CALLS, CONNECTIONS)
+    assert (free(slots), free(slots, CREDIT)) == (CONNECTIONS, CALLS)
+    assert free(Slots(2, CONNECTIONS)) == 2
+
+
+def test_who_calls_nobody_always_has_one() -> None:
+    assert free(Slots(1, 1), EffectKind.CASCADE_DECLINE) == CALLS + 1
+
+
+def test_a_service_that_takes_no_more_has_fewer_for_a_while(clock: Clock) -> None:
+    # Given a mail server that has shown how many it takes
+    slots = Slots(CALLS, CONNECTIONS)
+    slots.shrink(MAIL, 2)
+    # Then it gets no more, and others are not concerned
+    assert (free(slots), free(slots, CREDIT)) == (2, CALLS)
+    # until some time has passed: then one more, and so on, up to what is configured
+    clock.now += GROW_S - 1
+    assert free(slots) == 2
+    for number in (3, 4, 4):
+        clock.now += GROW_S
+        assert free(slots) == number
+
+
+def test_it_shrinks_to_the_fewest_that_it_has_shown(clock: Clock) -> None:
+    slots = Slots(CALLS, CONNECTIONS)
+    for number in (3, 1, 2):
+        slots.shrink(MAIL, number)
+    assert free(slots) == 1
+    # and each time is the beginning of a new while
+    clock.now += GROW_S / 2
+    slots.shrink(MAIL, 3)
+    clock.now += GROW_S / 2
+    assert free(slots) == 1
+
+
+def test_what_is_taken_while_it_shrinks_is_given_back_before_another_is_taken(clock: Clock) -> None:
+    slots = Slots(CALLS, CONNECTIONS)
+    with slots.taken(MAIL), slots.taken(MAIL):
+        with slots.taken(MAIL):
+            slots.shrink(MAIL, 2)
+            assert free(slots) == 0
+        assert free(slots) == 0
+    assert free(slots) == 2
