@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -15,7 +16,7 @@ from events.commands import Command, CommandData, read_data
 from events.envelope import CONTENT_TYPE, parse, render
 from events.executor import SerialExecutor
 from events.methods import Answer, CommandMethods
-from events.sender import RETRIES, Parcel, Sender, ShardCount, not_taken
+from events.sender import Parcel, Sender, ShardCount, not_taken
 from events.sharding import shards_of
 from events.signing import MIN_KEY_CHARS, SIGNATURE_HEADER, sign
 from events.tls import UNREADABLE, split_tls
@@ -28,6 +29,8 @@ _SCHEMES = (*_REDIS, *_RABBITMQ, "memory")  # memory: for tests
 # The broker forgets a publisher that has gone away without a word. Nothing serves the heartbeat between two
 # publishes, so it closes the connection of an idle one too; the next publish opens another.
 _HEARTBEAT_S = 60
+
+_RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}  # seconds
 
 
 class _Base(CommandMethods[Answer]):
@@ -53,18 +56,23 @@ class _Base(CommandMethods[Answer]):
         self._signing_key = signing_key
         self._timeout_s = timeout_s
         mandatory = _scheme(broker_url) in _RABBITMQ
-        count = self._count = ShardCount(shards)
+        shard_count = self._shard_count = ShardCount(shards)
+        given_up = count()
 
         def make_sender() -> Sender:
             connection = _connection(broker_url, timeout_s, reuse_redis_client)
-            return Sender(connection, count, mandatory, timeout_s)
+            for _ in range(next(given_up)):
+                connection.maybe_switch_next()  # of several brokers, not the one that has just been given up
+            return Sender(
+                connection, shards=shard_count, mandatory=mandatory, retries=_RETRIES, timeout_s=timeout_s
+            )
 
         self._executor = SerialExecutor(make_sender, Sender.disconnect)
 
     @property
     def shards(self) -> int:
         """How many shards it publishes to, as it was told or as the broker has said last."""
-        return self._count.number
+        return self._shard_count.number
 
     def _new(
         self,
@@ -106,8 +114,8 @@ class Publisher(_Base[str]):
         source: who publishes, 1 to 255 characters, for example `/lms/acme`. It and an id name one command.
         shards: how many Invigilator has. None: on Redis as many as the broker says, where `consume` writes it, and
             else 1. On RabbitMQ, give what `INVIGILATOR_COMMAND_SHARDS` says. On Redis, another number than the
-            broker's is refused at the publish (`ShardsMismatchError`); the broker is asked at each new connection
-            and every 10 seconds. Where it does not say, what is given counts, with one warning in the log.
+            broker's is refused at the publish (`ShardsMismatchError`). The broker is asked at the first publish and
+            every 10 seconds. Where it does not say, what is given counts, with one warning in the log.
         timeout_s: seconds within which each call returns or raises, whatever the broker does. They count from the
             beginning of the call, and its turn among other threads, connecting, trying again and the broker's
             confirmation are all within them.
@@ -305,11 +313,11 @@ def _transport_options(scheme: str, timeout_s: float) -> dict[str, Any]:
     if scheme in _RABBITMQ:
         # The time-outs bound closing, too, which waits for the broker's answer.
         return {
-            **RETRIES,
+            **_RETRIES,
             "confirm_publish": True,
             "read_timeout": timeout_s,
             "write_timeout": timeout_s,
         }
     if scheme in _REDIS:
-        return {**RETRIES, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    return dict(RETRIES)
+        return {**_RETRIES, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    return dict(_RETRIES)

@@ -14,10 +14,8 @@ from events.tls import refused_certificate
 
 logger = logging.getLogger(__name__)
 
-RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}  # seconds
-
 ASK_EVERY_S = 10.0
-"""How often the broker is asked how many shards there are, besides at every new connection."""
+"""How often the broker is asked how many shards there are, besides when there is another connection."""
 ASK_AGAIN_S = 1.0
 """The same, as long as it does not say."""
 
@@ -106,13 +104,23 @@ class Sender:
         connection: kombu's; it is not shared with anybody.
         shards: shared with the senders before and after this one.
         mandatory: whether the broker says when there is no such queue.
+        retries: how often and after which pauses a broken connection is tried again, in kombu's words.
         timeout_s: how long one step of closing may take.
     """
 
-    def __init__(self, connection: Any, shards: ShardCount, mandatory: bool, timeout_s: float) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        *,
+        shards: ShardCount,
+        mandatory: bool,
+        retries: Mapping[str, float],
+        timeout_s: float,
+    ) -> None:
         self._connection = connection
         self._shards = shards
         self._mandatory = mandatory
+        self._retries = retries
         self._timeout_s = timeout_s
         self._returned: list[str] = []
         self._producer: Any = None
@@ -132,7 +140,7 @@ class Sender:
             if time.monotonic() + pause_s >= deadline:
                 raise OperationalError from error
 
-        retries = {**RETRIES, "errback": stop_when_late}
+        retries = {**self._retries, "errback": stop_when_late}
         ensured = self._connection.ensure(self, self._send, **retries)
         try:
             ensured(parcel, deadline, retries)
