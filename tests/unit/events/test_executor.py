@@ -180,6 +180,22 @@ def test_rest_waits_for_what_there_is_to_do(serial: SerialExecutor[int]) -> None
     first.join()
 
 
+def test_a_forked_process_begins_anew(serial: SerialExecutor[int]) -> None:
+    # Given a thread that does something, which a forked process does not have
+    stuck = Stuck()
+    first = threading.Thread(target=serial.run, args=(stuck, LONG_S))
+    first.start()
+    assert stuck.began.wait(LONG_S)
+    # When the process begins, as it does after the fork
+    executor._begin_anew()
+    # Then it waits for nobody, and has a resource of its own
+    used: list[int] = []
+    serial.run(lambda resource, _: used.append(resource), LONG_S)
+    assert used == [2]
+    stuck.release.set()
+    first.join()
+
+
 class TestAsync:
     """The same, waited for by tasks."""
 
