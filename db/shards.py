@@ -44,18 +44,19 @@ class Renewal:
     in_hand: int
 
 
-def ensure_shards(connection: Connection, count: int) -> int:
+def ensure_shards(connection: Connection, number: int) -> int:
     """Store the number of shards if none is stored yet, and return what is stored."""
-    stored = _stored(connection)
+    stored = count(connection)
     if stored == 0:
         connection.execute(text("LOCK TABLE shards IN SHARE ROW EXCLUSIVE MODE"))
-        stored = _stored(connection)  # another process may have decided while this one waited
+        stored = count(connection)  # another process may have decided while this one waited
     if stored == 0:
-        connection.execute(insert(Shard), [{"shard": n, "epoch": 0} for n in range(count)])
-    return stored or count
+        connection.execute(insert(Shard), [{"shard": n, "epoch": 0} for n in range(number)])
+    return stored or number
 
 
-def _stored(connection: Connection) -> int:
+def count(connection: Connection) -> int:
+    """The number of shards that is stored; 0 when none is yet."""
     return connection.scalar(select(func.count()).select_from(Shard)) or 0
 
 

@@ -40,3 +40,9 @@ class PublishError(InvigilatorError):
     def __init__(self, message: str | None = None, command_id: str | None = None) -> None:
         super().__init__(message)
         self.command_id = command_id
+
+
+class ShardsMismatchError(PublishError):
+    """The publisher was told another number of shards than the broker says. Nothing was sent."""
+
+    code = "shards_mismatch"

@@ -1,33 +1,25 @@
 """The publisher that an LMS imports: commands in, onto the queue that Invigilator reads."""
 
 import re
-import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
+from itertools import count
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
 from kombu.connection import Connection
-from kombu.exceptions import OperationalError
 
-from events.commands import (
-    AttemptCreate,
-    AttemptRemove,
-    AttemptUpdateStatus,
-    Command,
-    CommandData,
-    CourseUpsert,
-    ExamUpsert,
-    LearnerUpsert,
-    read_data,
-)
+from events.commands import Command, CommandData, read_data
 from events.envelope import CONTENT_TYPE, parse, render
-from events.errors import PublishError
-from events.sharding import queue_name, shards_of
+from events.executor import SerialExecutor
+from events.methods import Answer, CommandMethods
+from events.sender import Parcel, Sender, ShardCount, not_taken
+from events.sharding import shards_of
 from events.signing import MIN_KEY_CHARS, SIGNATURE_HEADER, sign
-from events.tls import UNREADABLE, refused_certificate, split_tls
-from events.vocabulary import IfMissing, Status
+from events.tls import UNREADABLE, split_tls
 
 _REDIS = ("redis", "rediss")
 _RABBITMQ = ("amqp", "amqps")
@@ -41,11 +33,77 @@ _HEARTBEAT_S = 60
 _RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}  # seconds
 
 
-class Publisher:
-    """Publishes commands to Invigilator. Threads may share one; they publish one at a time.
+class _Base(CommandMethods[Answer]):
+    """What both publishers are made of: they differ in how they wait."""
 
-    It connects at the first publish and stays connected. Processes must not share a connection: when a server
-    forks its workers, publish only after the fork, or make one Publisher in each worker.
+    def __init__(
+        self,
+        broker_url: str,
+        *,
+        source: str,
+        shards: int | None = None,
+        timeout_s: float = 10,
+        signing_key: str | None = None,
+        reuse_redis_client: bool = True,
+    ) -> None:
+        if shards is not None and shards < 1:
+            raise ValueError("shards must be at least 1")
+        if signing_key is not None and len(signing_key) < MIN_KEY_CHARS:
+            raise ValueError(f"signing_key must have at least {MIN_KEY_CHARS} characters")
+        if not timeout_s > 0:
+            raise ValueError("timeout_s must be above 0")
+        self.source = source
+        self._signing_key = signing_key
+        self._timeout_s = timeout_s
+        mandatory = _scheme(broker_url) in _RABBITMQ
+        shard_count = self._shard_count = ShardCount(shards)
+        given_up = count()
+
+        def make_sender() -> Sender:
+            connection = _connection(broker_url, timeout_s, reuse_redis_client)
+            for _ in range(next(given_up)):
+                connection.maybe_switch_next()  # of several brokers, not the one that has just been given up
+            return Sender(
+                connection, shards=shard_count, mandatory=mandatory, retries=_RETRIES, timeout_s=timeout_s
+            )
+
+        self._executor = SerialExecutor(make_sender, Sender.disconnect)
+
+    @property
+    def shards(self) -> int:
+        """How many shards it publishes to, as it was told or as the broker has said last."""
+        return self._shard_count.number
+
+    def _new(
+        self,
+        model: type[CommandData],
+        fields: Mapping[str, Any],
+        command_id: str | None,
+        time: datetime | None,
+    ) -> Command:
+        return Command(
+            source=self.source,
+            id=str(uuid4()) if command_id is None else command_id,
+            data=read_data(model, fields),
+            time=datetime.now(UTC) if time is None else time,
+        )
+
+    def _parcel(self, command: Command, signing_key: str | None) -> Parcel:
+        body = render(command)
+        parsed = parse(body)  # what Invigilator would not understand is not sent
+        headers = _signature(body, signing_key or self._signing_key)
+        return Parcel(body, CONTENT_TYPE, headers, parsed.id, partial(shards_of, parsed.data))
+
+    def _raw(self, body: bytes, shard: int, content_type: str, headers: Mapping[str, str] | None) -> Parcel:
+        headers = {**_signature(body, self._signing_key), **(headers or {})}
+        return Parcel(body, content_type, headers, None, partial(_only, shard))
+
+
+class Publisher(_Base[str]):
+    """Publishes commands to Invigilator. Threads may share one; what they publish goes out one after the other.
+
+    It connects at the first publish, in a thread of its own, and stays connected. A forked process gets a
+    connection of its own.
 
     After a `PublishError` nobody knows whether the command has arrived. Publish it again with the same id:
     Invigilator takes the two for one command.
@@ -54,9 +112,13 @@ class Publisher:
         broker_url: `redis://`, `rediss://`, `amqp://` or `amqps://`, as in `INVIGILATOR_BROKER_URL`. With an `s`
             the connection is encrypted and the broker's certificate checked; see `events.tls`.
         source: who publishes, 1 to 255 characters, for example `/lms/acme`. It and an id name one command.
-        shards: how many Invigilator has, as in `INVIGILATOR_COMMAND_SHARDS`.
-        timeout_s: seconds that the broker has to connect, to take a message and to confirm it, each. A broken
-            connection is tried again a few times.
+        shards: how many Invigilator has. None: on Redis as many as the broker says, where `consume` writes it, and
+            else 1. On RabbitMQ, give what `INVIGILATOR_COMMAND_SHARDS` says. On Redis, another number than the
+            broker's is refused at the publish (`ShardsMismatchError`). The broker is asked at the first publish and
+            every 10 seconds. Where it does not say, what is given counts, with one warning in the log.
+        timeout_s: seconds within which each call returns or raises, whatever the broker does. They count from the
+            beginning of the call, and its turn among other threads, connecting, trying again and the broker's
+            confirmation are all within them.
         signing_key: a key of `source`, as in the file of `INVIGILATOR_COMMAND_KEYS_FILE`, at least 32
             characters; every message is signed with it. None: nothing is signed.
         reuse_redis_client: on Redis, use one client where kombu makes one for each message, which takes half of a
@@ -71,30 +133,6 @@ class Publisher:
         ...     publisher.update_status(exam_id="7", user_id="42", to_status="submitted")
     """
 
-    def __init__(
-        self,
-        broker_url: str,
-        *,
-        source: str,
-        shards: int = 1,
-        timeout_s: float = 10,
-        signing_key: str | None = None,
-        reuse_redis_client: bool = True,
-    ) -> None:
-        if shards < 1:
-            raise ValueError("shards must be at least 1")
-        if signing_key is not None and len(signing_key) < MIN_KEY_CHARS:
-            raise ValueError(f"signing_key must have at least {MIN_KEY_CHARS} characters")
-        self.source = source
-        self.shards = shards
-        self._signing_key = signing_key
-        self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._returned: list[str] = []
-        self._connection = _connection(broker_url, timeout_s, reuse_redis_client)
-        self._producer: Any = None
-        self._mandatory = _scheme(broker_url) in _RABBITMQ
-
     def __enter__(self) -> Self:
         return self
 
@@ -105,128 +143,9 @@ class Publisher:
 
     def close(self) -> None:
         """Close the connection, if there is one. A later publish opens it again."""
-        with self._lock:
-            self._producer = None
-            self._connection.release()
-
-    def upsert_course(
-        self,
-        *,
-        course_id: str | int,
-        name: str | None = None,
-        provider: str | None = None,
-        command_id: str | None = None,
-        time: datetime | None = None,
-    ) -> str:
-        """Publish a course's details. For the parameters from here on see the contract, under *Commands in*.
-
-        Parameters:
-            command_id: the command's id; a new one when left out.
-            time: when it happened, with an offset; now when left out.
-
-        Returns:
-            the command's id.
-
-        Raises:
-            InvalidMessageError: an argument is wrong; nothing was sent.
-            PublishError: the broker did not take it.
-        """
-        fields = {"course_id": course_id, "name": name, "provider": provider}
-        return self._publish_new(CourseUpsert, fields, command_id, time)
-
-    def upsert_exam(
-        self,
-        *,
-        exam_id: str | int,
-        course_id: str | int,
-        content_id: str | int,
-        exam_name: str,
-        is_proctored: bool = True,
-        is_practice_exam: bool = False,
-        is_active: bool = True,
-        time_limit_mins: int | None = None,
-        command_id: str | None = None,
-        time: datetime | None = None,
-    ) -> str:
-        """Publish an exam's details. Returns and raises as `upsert_course`."""
-        fields = {
-            "exam_id": exam_id,
-            "course_id": course_id,
-            "content_id": content_id,
-            "exam_name": exam_name,
-            "is_proctored": is_proctored,
-            "is_practice_exam": is_practice_exam,
-            "is_active": is_active,
-            "time_limit_mins": time_limit_mins,
-        }
-        return self._publish_new(ExamUpsert, fields, command_id, time)
-
-    def upsert_learner(
-        self,
-        *,
-        user_id: str | int,
-        username: str,
-        email: str,
-        full_name: str | None = None,
-        command_id: str | None = None,
-        time: datetime | None = None,
-    ) -> str:
-        """Publish a learner's details. Returns and raises as `upsert_course`."""
-        fields = {"user_id": user_id, "username": username, "email": email, "full_name": full_name}
-        return self._publish_new(LearnerUpsert, fields, command_id, time)
-
-    def create_attempt(
-        self,
-        *,
-        exam_id: str | int,
-        user_id: str | int,
-        taking_as_proctored: bool = False,
-        external_id: str | int | None = None,
-        command_id: str | None = None,
-        time: datetime | None = None,
-    ) -> str:
-        """Ask for an attempt of a learner at an exam. Returns and raises as `upsert_course`."""
-        fields = {
-            "exam_id": exam_id,
-            "user_id": user_id,
-            "taking_as_proctored": taking_as_proctored,
-            "external_id": external_id,
-        }
-        return self._publish_new(AttemptCreate, fields, command_id, time)
-
-    def update_status(
-        self,
-        *,
-        exam_id: str | int,
-        user_id: str | int,
-        to_status: Status | str | None,
-        cascade_effects: bool = True,
-        if_missing: IfMissing | str = IfMissing.REJECT,
-        command_id: str | None = None,
-        time: datetime | None = None,
-    ) -> str:
-        """Ask for another status of a learner's attempt. Returns and raises as `upsert_course`."""
-        fields = {
-            "exam_id": exam_id,
-            "user_id": user_id,
-            "to_status": to_status,
-            "cascade_effects": cascade_effects,
-            "if_missing": if_missing,
-        }
-        return self._publish_new(AttemptUpdateStatus, fields, command_id, time)
-
-    def remove_attempt(
-        self,
-        *,
-        exam_id: str | int,
-        user_id: str | int,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        time: datetime | None = None,
-    ) -> str:
-        """Ask for the removal of a learner's attempt. Returns and raises as `upsert_course`."""
-        fields = {"exam_id": exam_id, "user_id": user_id, "requested_by": requested_by}
-        return self._publish_new(AttemptRemove, fields, command_id, time)
+        with suppress(TimeoutError):
+            self._executor.run(_close, self._timeout_s)
+        self._executor.rest()
 
     def publish(self, command: Command, *, signing_key: str | None = None) -> None:
         """Publish a command to its learner's shard, or to every shard when it belongs to no learner.
@@ -239,11 +158,7 @@ class Publisher:
             InvalidMessageError: the command is not valid; nothing was sent.
             PublishError: the broker did not take it.
         """
-        body = render(command)
-        parsed = parse(body)  # what Invigilator would not understand is not sent
-        headers = _signature(body, signing_key or self._signing_key)
-        for shard in shards_of(parsed.data, self.shards):
-            self._send(body, queue_name(shard), CONTENT_TYPE, headers, parsed.id)
+        self._send(self._parcel(command, signing_key))
 
     def publish_raw(
         self,
@@ -264,80 +179,100 @@ class Publisher:
             ValueError: there is no such shard.
             PublishError: the broker did not take it.
         """
-        if not 0 <= shard < self.shards:
-            raise ValueError(f"shard must be from 0 to {self.shards - 1}")
-        headers = {**_signature(body, self._signing_key), **(headers or {})}
-        self._send(body, queue_name(shard), content_type, headers, None)
+        self._send(self._raw(body, shard, content_type, headers))
 
-    def _publish_new(
+    def _ask(
         self,
         model: type[CommandData],
         fields: Mapping[str, Any],
         command_id: str | None,
         time: datetime | None,
     ) -> str:
-        command = Command(
-            source=self.source,
-            id=str(uuid4()) if command_id is None else command_id,
-            data=read_data(model, fields),
-            time=datetime.now(UTC) if time is None else time,
-        )
+        command = self._new(model, fields, command_id, time)
         self.publish(command)
         return command.id
 
-    def _send(
-        self, body: bytes, queue: str, content_type: str, headers: Mapping[str, str], command_id: str | None
+    def _send(self, parcel: Parcel) -> None:
+        with _in_time(parcel):
+            self._executor.run(partial(_deliver, parcel), self._timeout_s)
+
+
+class AsyncPublisher(_Base[Coroutine[Any, Any, str]]):
+    """`Publisher` for asyncio: the same parameters and the same methods, each a coroutine. None blocks the loop.
+
+    Tasks may share one, whose thread sends their commands one after the other, in the order of the calls. A call
+    that is cancelled before its turn sends nothing; later, as after a `PublishError`, nobody knows.
+
+    Example:
+        >>> async def submitted() -> None:
+        ...     async with AsyncPublisher("redis://localhost", source="/lms/acme") as publisher:
+        ...         await publisher.update_status(exam_id="7", user_id="42", to_status="submitted")
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        failures = (
-            OperationalError,
-            *self._connection.connection_errors,
-            *self._connection.channel_errors,
-        )
-        with self._lock:
-            try:
-                self._publish(body, queue, content_type, headers)
-            except failures as error:
-                self._disconnect()
-                reason = refused_certificate(error) or type(error.__cause__ or error).__name__
-                raise PublishError(
-                    f"the broker did not take the message ({reason}); "
-                    "check that it is up and that the URL is right, then publish again with the same id",
-                    command_id,
-                ) from error
-            if self._returned:
-                raise PublishError(
-                    f"there is no queue {queue}; check the number of shards, start Invigilator's consumer, "
-                    "which makes the queues, and publish again with the same id",
-                    command_id,
-                )
+        await self.close()
 
-    def _publish(self, body: bytes, queue: str, content_type: str, headers: Mapping[str, str]) -> None:
-        if self._producer is None:
-            self._producer = self._connection.Producer(on_return=self._on_return if self._mandatory else None)
-        self._returned.clear()
-        publish = self._connection.ensure(self._producer, self._producer.publish, **_RETRIES)
-        publish(
-            body,
-            exchange="",
-            routing_key=queue,
-            delivery_mode="persistent",
-            mandatory=self._mandatory,
-            content_type=content_type,
-            content_encoding="utf-8",
-            headers=dict(headers),
-            timeout=self._timeout_s,
-            confirm_timeout=self._timeout_s,
-        )
+    async def close(self) -> None:
+        """As `Publisher.close`."""
+        with suppress(TimeoutError):
+            await self._executor.run_async(_close, self._timeout_s)
+        self._executor.rest()
 
-    def _on_return(self, _error: Exception, _exchange: str, routing_key: str, _message: object) -> None:
-        # RabbitMQ returns what it cannot route, and confirms it all the same, right after. Raising here would
-        # leave that confirmation unread, to be taken for the next message's. So only note it.
-        self._returned.append(routing_key)
+    async def publish(self, command: Command, *, signing_key: str | None = None) -> None:
+        """As `Publisher.publish`."""
+        await self._send(self._parcel(command, signing_key))
 
-    def _disconnect(self) -> None:
-        # A confirmation that is still under way must not be taken for the next message's.
-        self._producer = None
-        self._connection.collect(socket_timeout=self._timeout_s)
+    async def publish_raw(
+        self,
+        body: bytes,
+        shard: int,
+        content_type: str = CONTENT_TYPE,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """As `Publisher.publish_raw`."""
+        await self._send(self._raw(body, shard, content_type, headers))
+
+    async def _ask(
+        self,
+        model: type[CommandData],
+        fields: Mapping[str, Any],
+        command_id: str | None,
+        time: datetime | None,
+    ) -> str:
+        command = self._new(model, fields, command_id, time)
+        await self.publish(command)
+        return command.id
+
+    async def _send(self, parcel: Parcel) -> None:
+        with _in_time(parcel):
+            await self._executor.run_async(partial(_deliver, parcel), self._timeout_s)
+
+
+def _deliver(parcel: Parcel, sender: Sender, deadline: float) -> None:
+    sender.send(parcel, deadline)
+
+
+def _close(sender: Sender, _deadline: float) -> None:
+    sender.close()
+
+
+@contextmanager
+def _in_time(parcel: Parcel) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise not_taken(error, parcel.command_id) from error
+
+
+def _only(shard: int, shards: int) -> Sequence[int]:
+    if not 0 <= shard < shards:
+        raise ValueError(f"shard must be from 0 to {shards - 1}")
+    return (shard,)
 
 
 def _signature(body: bytes, key: str | None) -> dict[str, str]:

@@ -7,6 +7,9 @@ from events.commands import CommandData
 
 MAX_SHARDS = 1024
 
+SHARDS_KEY = "invigilator.commands.shards"
+"""On Redis, where `consume` writes how many shards there are: a string, a decimal number."""
+
 
 def queue_name(shard: int) -> str:
     """Return the name of a shard's queue.

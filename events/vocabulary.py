@@ -73,6 +73,7 @@ class QuarantineCode(StrEnum):
     FAILED = "failed"
     BAD_SIGNATURE = "bad_signature"
     NOT_ALLOWED = "not_allowed"
+    WRONG_SHARD = "wrong_shard"
 
 
 class IfMissing(StrEnum):

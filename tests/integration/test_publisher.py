@@ -1,21 +1,25 @@
 """The publisher against a real Valkey: what lies in the list afterwards."""
 
+import asyncio
 import base64
 import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 from kombu.transport import redis as kombu_redis
 
-from events import redis_transport
+from events import redis_transport, sender
 from events.envelope import CONTENT_TYPE, parse
-from events.errors import PublishError
-from events.publisher import Publisher
-from events.sharding import queue_name, shard_of
+from events.errors import PublishError, ShardsMismatchError
+from events.publisher import AsyncPublisher, Publisher
+from events.sharding import SHARDS_KEY, queue_name, shard_of
+
+LONG_S = 600.0
 
 
 @pytest.fixture
@@ -100,7 +104,7 @@ def test_one_client_serves_a_publisher(publisher: Publisher, built: list[object]
         publisher.publish_raw(b"%d" % number, 0)
     assert built == []
     # When its channel has lost its connections, as after a fork, then it has another client
-    publisher._producer.channel._disconnect_pools()
+    publisher._executor._resource._producer.channel._disconnect_pools()
     for number in range(10):
         publisher.publish_raw(b"%d" % number, 0)
     assert len(built) == 1
@@ -118,6 +122,7 @@ def test_kombu_is_left_as_it_is_when_asked_for(
 
 
 def test_a_command_costs_redis_one_command(client: redis.Redis, publisher: Publisher) -> None:
+    client.set(SHARDS_KEY, 2)
     publisher.publish_raw(b"1", 0)
     client.config_resetstat()
     for user in range(10):
@@ -155,3 +160,141 @@ def test_a_server_that_is_away_raises() -> None:
 
     assert caught.value.command_id == "5f0c"
     assert "secret" not in f"{caught.value} {caught.value.__cause__}"
+
+
+class TestNumberOfShards:
+    """What the broker says, and what the publisher was told."""
+
+    @pytest.fixture
+    def learning(self, valkey_url: str) -> Iterator[Publisher]:
+        """A publisher that was not told how many shards there are."""
+        with Publisher(valkey_url, source="/lms/acme") as publisher:
+            yield publisher
+
+    def arrived(self, client: redis.Redis) -> list[int]:
+        """How many commands are in each of the first eight shards."""
+        return [len(envelopes(client, shard)) for shard in range(8)]
+
+    def test_it_is_the_brokers(self, client: redis.Redis, learning: Publisher) -> None:
+        client.set(SHARDS_KEY, 4)
+        learning.create_attempt(exam_id=7, user_id=42)
+        learning.upsert_course(course_id="c1")
+
+        assert learning.shards == 4
+        assert self.arrived(client) == [1 + (shard == shard_of("42", 4)) for shard in range(4)] + [0] * 4
+
+    def test_threads_and_tasks_learn_it_alike(self, client: redis.Redis, valkey_url: str) -> None:
+        client.set(SHARDS_KEY, 4)
+
+        async def publish() -> None:
+            async with AsyncPublisher(valkey_url, source="/lms/acme") as publisher:
+                await publisher.create_attempt(exam_id=7, user_id=42)
+                assert publisher.shards == 4
+
+        asyncio.run(publish())
+        assert len(envelopes(client, shard_of("42", 4))) == 1
+
+    def test_without_one_it_is_one_and_somebody_is_told_once(
+        self, client: redis.Redis, learning: Publisher, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(3):
+            learning.create_attempt(exam_id=7, user_id=42)
+            learning._shard_count.forget()
+
+        assert len(envelopes(client, 0)) == 3
+        assert caplog.text.count("the broker does not say how many shards there are") == 1
+
+    def test_another_one_than_told_is_refused(self, client: redis.Redis, publisher: Publisher) -> None:
+        # Given a publisher that counts on 2, and a system that has 4
+        client.set(SHARDS_KEY, 4)
+        for _ in range(2):
+            # When it publishes, then nothing is sent, and the error names both numbers and the command
+            with pytest.raises(
+                ShardsMismatchError, match=r"there are 2 shards, but the broker says 4"
+            ) as caught:
+                publisher.upsert_course(course_id="c1", command_id="5f0c")
+            assert isinstance(caught.value, PublishError)
+            assert caught.value.command_id == "5f0c"
+            assert "\n" not in str(caught.value)
+        assert self.arrived(client) == [0] * 8
+        # And once they agree, it publishes
+        client.set(SHARDS_KEY, 2)
+        publisher.upsert_course(course_id="c1", command_id="5f0c")
+        assert self.arrived(client) == [1, 1] + [0] * 6
+
+    @pytest.mark.parametrize("said", [None, "", "four", "0", "-1", "1025", "9" * 5000, ["a list"]])
+    def test_what_is_no_number_counts_as_none(
+        self, client: redis.Redis, publisher: Publisher, said: object, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        if isinstance(said, list):
+            client.rpush(SHARDS_KEY, *said)
+        elif said is not None:
+            client.set(SHARDS_KEY, str(said))
+
+        publisher.upsert_course(course_id="c1")
+        publisher.upsert_course(course_id="c2")
+
+        assert self.arrived(client) == [2, 2] + [0] * 6
+        assert caplog.text.count("invigilator.commands.shards is missing or may not be read") == 1
+
+    def test_who_may_not_read_it_publishes_as_told(
+        self, client: redis.Redis, valkey_url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # Given a user who may do nothing but what docs/security.md gave an LMS before there was such a key
+        client.set(SHARDS_KEY, 4)
+        client.acl_setuser(
+            "lms", enabled=True, nopass=True, keys=["invigilator.commands.*"], commands=["+lpush", "+ping"]
+        )
+        url = urlsplit(valkey_url)
+        limited = url._replace(netloc=f"lms:any@{url.hostname}:{url.port}").geturl()
+        # When it publishes, then the command arrives, and somebody is told
+        with Publisher(limited, source="/lms/acme", shards=2) as publisher:
+            publisher.upsert_course(course_id="c1")
+        client.acl_deluser("lms")
+        assert self.arrived(client) == [1, 1] + [0] * 6
+        assert "may not be read" in caplog.text
+
+    def test_a_new_number_is_learned_in_time(
+        self, client: redis.Redis, learning: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a publisher that has learned a number, which has changed since
+        monkeypatch.setattr(sender, "ASK_EVERY_S", LONG_S)
+        client.set(SHARDS_KEY, 2)
+        learning.upsert_course(course_id="c1")
+        client.set(SHARDS_KEY, 4)
+        # When it goes on before it is time to ask, then it does not know
+        learning.upsert_course(course_id="c1")
+        assert self.arrived(client) == [2, 2] + [0] * 6
+        # When it connects anew, then it does
+        learning.close()
+        learning.upsert_course(course_id="c1")
+        assert self.arrived(client) == [3, 3, 1, 1] + [0] * 4
+        # And when it is time to ask
+        client.set(SHARDS_KEY, 8)
+        learning._shard_count._ask_at -= LONG_S
+        learning.upsert_course(course_id="c1")
+        assert self.arrived(client) == [4, 4, 2, 2, 1, 1, 1, 1]
+
+    def test_an_emptied_broker_does_not_make_it_forget(
+        self, client: redis.Redis, learning: Publisher
+    ) -> None:
+        client.set(SHARDS_KEY, 4)
+        learning.upsert_course(course_id="c1")
+        client.flushall()
+        learning._shard_count.forget()
+        learning.upsert_course(course_id="c1")
+        assert self.arrived(client) == [1] * 4 + [0] * 4
+
+    def test_a_shard_that_the_broker_does_not_have_is_refused(
+        self, client: redis.Redis, learning: Publisher
+    ) -> None:
+        client.set(SHARDS_KEY, 4)
+        learning.publish_raw(b"1", 3)
+        with pytest.raises(ValueError, match="shard must be from 0 to 3"):
+            learning.publish_raw(b"1", 4)
+
+    def test_it_works_with_kombu_as_it_is(self, client: redis.Redis, valkey_url: str) -> None:
+        client.set(SHARDS_KEY, 4)
+        with Publisher(valkey_url, source="/lms/acme", reuse_redis_client=False) as publisher:
+            publisher.upsert_course(course_id="c1")
+        assert self.arrived(client) == [1] * 4 + [0] * 4

@@ -1,11 +1,12 @@
 """`invigilator quarantine`: the messages that were no valid commands."""
 
 from base64 import b64encode
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from events.errors import InvigilatorError, PublishError
+from events.errors import InvalidMessageError, InvigilatorError, PublishError
 from worker.cli.output import (
     AsJson,
     AsJsonLines,
@@ -19,8 +20,10 @@ from worker.cli.output import (
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+    from sqlalchemy import Row as MessageRow
 
     from events.publisher import Publisher
+    from worker.settings import Settings
 
 COLUMNS = ("id", "received_at", "code", "size", "detail")
 NO_SUCH_MESSAGE = "no such message"
@@ -67,7 +70,10 @@ def _readable(message: Row) -> dict[str, Any]:
 
 @app.command("replay")
 def replay(message_ids: MessageIds, as_json: AsJson = False) -> None:
-    """Publish messages again as they came, at the end of their queue; they leave the quarantine."""
+    """Publish messages again as they came, at the end of their queue; they leave the quarantine.
+
+    A command goes to its learner's shard, whichever it came on.
+    """
     from worker.cli.broker import open_publisher
     from worker.cli.database import open_engine
     from worker.embedded.discovery import resolve
@@ -76,7 +82,7 @@ def replay(message_ids: MessageIds, as_json: AsJson = False) -> None:
     settings = resolve(load())
     refused: dict[int, str] = {}
     chosen = list(dict.fromkeys(message_ids))
-    with open_engine(settings) as engine, open_publisher(settings) as publisher:
+    with open_engine(settings) as engine, open_publisher(_as_stored(settings)) as publisher:
         away: str | None = None
         for message_id in chosen:
             try:
@@ -86,6 +92,16 @@ def replay(message_ids: MessageIds, as_json: AsJson = False) -> None:
             if reason:
                 refused[message_id] = reason
     print_done("replayed", len(chosen) - len(refused), refused, as_json)
+
+
+def _as_stored(settings: "Settings") -> "Settings":
+    """The settings with the database's number of shards, which is what counts."""
+    from db import lookups
+    from worker.cli.database import reading
+
+    with reading(settings) as connection:
+        stored = lookups.count_shards(connection)
+    return settings.model_copy(update={"command_shards": stored or settings.command_shards})
 
 
 def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | None:
@@ -101,14 +117,27 @@ def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | 
             return NO_SUCH_MESSAGE
         if len(message.body) > MAX_REPLAYED_BYTES:
             return f"{len(message.body)} bytes are no command: discard it"
-        if message.shard >= publisher.shards:
+        shard = _right_shard(message, publisher.shards)
+        if shard >= publisher.shards:
             return f"its shard {message.shard} does not exist any more: publish its body anew"
         content_type = (message.content_type or CONTENT_TYPE).encode()[:MAX_CONTENT_TYPE]
         headers = {SIGNATURE_HEADER: message.signature} if message.signature else {}
         # First publish, then delete: a message that is there twice is recognised, a lost one is not.
-        publisher.publish_raw(message.body, message.shard, content_type.decode("utf-8", "ignore"), headers)
+        publisher.publish_raw(message.body, shard, content_type.decode("utf-8", "ignore"), headers)
         operators.discard(connection, [message_id])
     return None
+
+
+def _right_shard(message: "MessageRow[Any]", shards: int) -> int:
+    """Its learner's shard when it says whose it is, else the one that it came on."""
+    from events.envelope import parse
+    from events.sharding import shard_of
+
+    with suppress(InvalidMessageError):
+        user_id = parse(message.body, message.content_type).data.learner_id
+        if user_id is not None:
+            return shard_of(user_id, shards)
+    return int(message.shard)
 
 
 @app.command("discard")

@@ -1,6 +1,7 @@
 """The system itself: `invigilator up`, `migrate`, `consume`, `relay` and `status`."""
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -80,6 +81,7 @@ def status(as_json: AsJson = False) -> None:
     from db import lookups
     from worker.cli.database import reading
     from worker.commands.sources.depth import queued
+    from worker.commands.sources.orphans import orphans
     from worker.embedded.discovery import resolve
     from worker.settings import load
 
@@ -93,6 +95,7 @@ def status(as_json: AsJson = False) -> None:
     waiting = queued(url, shards)
     if not url.startswith("redis"):
         waiting += _in_hand(settings)
+    unread = [asdict(orphan) for orphan in orphans(url, shards)]
     with reading(settings) as connection:
         document = {
             "commands": {"queued": waiting, "quarantined": lookups.count_quarantined(connection)},
@@ -100,6 +103,7 @@ def status(as_json: AsJson = False) -> None:
             "effects": lookups.count_effects(connection),
             "oldest_pending_s": lookups.oldest_pending_s(connection),
             "circuits": lookups.open_circuits(connection),
+            "orphan_queues": unread,
         }
     print_document(document, as_json)
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -12,16 +12,18 @@ from sqlalchemy.exc import DBAPIError
 from db import shards
 from db.errors import brief
 from db.shards import Fence
-from events.sharding import shards_of
-from worker.commands.batches import Batches, Item
-from worker.commands.decoding import decode
-from worker.commands.handler import Received, ShardLostError
+from worker.commands.batches import Batches
+from worker.commands.decoding import Slice, decode
+from worker.commands.handler import ShardLostError
 from worker.commands.sources import BrokerAwayError, Source
 from worker.commands.trust import Trust
+from worker.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
+ANNOUNCE_EVERY_S = 10.0
+"""How often publishers are told how many shards there are: a broker may have been emptied meanwhile."""
 GATHER_S = 0.01
 """How long commands gather after a batch that took all there were, so that a steady stream shares transactions."""
 PAUSE_S = 1.0
@@ -52,7 +54,7 @@ class Consumer:
 
         Raises:
             BadReleaseError: commands fail that should not.
-            ConfigurationError: the queue is not what it must be.
+            ConfigurationError: the queue, or the number of shards, is not what it must be.
         """
         while not stopping.is_set():
             try:
@@ -68,7 +70,14 @@ class Consumer:
 
     def _take_shard(self) -> Fence | None:
         with self.engine.begin() as connection:
-            return shards.take(connection, self.shard, self.owner, self.lease_s)
+            fence = shards.take(connection, self.shard, self.owner, self.lease_s)
+            if fence is not None and (stored := shards.count(connection)) != self.shards:
+                # Every command would seem to be on a wrong shard.
+                raise ConfigurationError(
+                    f"the number of shards was changed from {self.shards} to {stored}: start this process with "
+                    f"INVIGILATOR_COMMAND_SHARDS={stored}"
+                )
+            return fence
 
     def _serve(self, fence: Fence, stopping: threading.Event) -> None:
         logger.info("shard %d: taken, epoch %d", self.shard, fence.epoch)
@@ -89,11 +98,15 @@ class Consumer:
     def _read(self, source: Source, fence: Fence, stopping: threading.Event) -> None:
         renew_every_s = self.lease_s / RENEWALS_PER_LEASE
         renewed_at = time.monotonic()
+        accepted = Slice(self.shard, self.shards)
+        announce_at = renewed_at
         while not stopping.is_set():
+            if time.monotonic() >= announce_at:
+                source.announce(self.shards)
+                announce_at = time.monotonic() + ANNOUNCE_EVERY_S
             messages = source.take(self.batch_size, min(renew_every_s, PAUSE_S))
             if messages:
-                items = [decode(message, self.trust) for message in messages]
-                self._warn_of_misrouted(items)
+                items = [decode(message, self.trust, accepted) for message in messages]
                 self.batches.commit(fence, items, source.held())
                 source.ack(messages)
                 renewed_at = time.monotonic()
@@ -102,18 +115,3 @@ class Consumer:
             elif time.monotonic() - renewed_at >= renew_every_s:
                 self.batches.renew(fence)
                 renewed_at = time.monotonic()
-
-    def _warn_of_misrouted(self, items: Sequence[Item]) -> None:
-        misrouted = [
-            item
-            for item in items
-            if isinstance(item, Received) and self.shard not in shards_of(item.command.data, self.shards)
-        ]
-        if misrouted:
-            logger.warning(
-                "shard %d: %d commands belong to other shards, and their order is not kept; "
-                "a publisher counts on another number of shards than %d",
-                self.shard,
-                len(misrouted),
-                self.shards,
-            )

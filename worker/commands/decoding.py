@@ -1,6 +1,7 @@
 """From a message to a typed command, once, at the edge; or to the quarantine, with everything that it had."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from db.ids import stamp
@@ -8,6 +9,7 @@ from db.inbox import Unreadable
 from events.commands import Command
 from events.envelope import parse
 from events.errors import InvalidMessageError
+from events.sharding import shard_of
 from events.signing import SIGNATURE_HEADER
 from events.vocabulary import QuarantineCode
 from worker.commands.handler import Received
@@ -21,11 +23,40 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 """Of a body in quarantine. PostgreSQL takes statements below 1 GiB, in which a byte is two digits or more."""
 
 
-def decode(message: Message, trust: Trust | None = None) -> Received | Unreadable:
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The learners whose commands belong to one shard.
+
+    Parameters:
+        shard: counted from 0.
+        shards: how many there are.
+    """
+
+    shard: int
+    shards: int
+
+    def check(self, command: Command) -> None:
+        """Raises `InvalidMessageError` (`wrong_shard`) unless the command belongs here.
+
+        Elsewhere its learner's other commands may be handled before it or after it, whatever their order was.
+        """
+        user_id = command.data.learner_id
+        if user_id is not None and (right := shard_of(user_id, self.shards)) != self.shard:
+            raise InvalidMessageError(
+                QuarantineCode.WRONG_SHARD,
+                f"belongs to shard {right} of {self.shards} and came on {self.shard}, so its order is not kept; "
+                "mend its sender's number of shards, then replay it",
+            )
+
+
+def decode(
+    message: Message, trust: Trust | None = None, accepted: Slice | None = None
+) -> Received | Unreadable:
     """Parse a message. Whatever its bytes are, it becomes one of the two.
 
     Parameters:
         trust: whose commands are accepted; without it, everybody's.
+        accepted: whose learners' commands are accepted; without it, everybody's.
     """
     moment = stamp()
     headers = storable_headers(message)
@@ -33,6 +64,8 @@ def decode(message: Message, trust: Trust | None = None) -> Received | Unreadabl
         command = _parse(message)
         if trust is not None:
             trust.check(command, message.body, _signature(message))
+        if accepted is not None:
+            accepted.check(command)
     except InvalidMessageError as error:
         detail, body = error.detail, message.body
         if len(body) > MAX_KEPT_BYTES:

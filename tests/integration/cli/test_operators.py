@@ -12,11 +12,11 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from db import operators
+from db import operators, shards
 from db.models import EffectKind
 from db.wake import EFFECTS_CHANNEL
 from events.envelope import CONTENT_TYPE
-from events.sharding import queue_name
+from events.sharding import queue_name, shard_of
 from events.signing import SIGNATURE_HEADER
 from tests import commands as c
 from tests.commandline import CommandLine
@@ -228,6 +228,31 @@ def test_replaying(cli: CommandLine, record: Record, broker: redis.Redis) -> Non
     assert [one["id"] for one in ran.json["refused"]] == [5, 99]
     assert "shard 2 does not exist any more" in ran.json["refused"][0]["reason"]
     assert ran.json["refused"][1]["reason"] == "no such message"
+
+
+def test_a_command_is_replayed_to_its_learners_shard(
+    cli: CommandLine, record: Record, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given commands of learners of four shards that came on the wrong one, as the database knows better than the
+    # settings; the shard of one does not even exist any more
+    with record.engine.begin() as connection:
+        shards.ensure_shards(connection, 4)
+    learners = {shard_of(user, 4): user for user in map(str, range(20))}
+    bodies = [c.received(c.learner(learners[shard])).body for shard in range(4)]
+    for shard, body in enumerate(bodies):
+        record.quarantine(body, shard=(shard + 1) * 2)
+    # And one of no learner
+    exam = c.received(c.exam("A")).body
+    record.quarantine(exam, shard=3)
+    # When they are replayed
+    assert cli("quarantine", "replay", *range(1, 6), "--json").json == {"replayed": 5, "refused": []}
+    # Then each is where its learner's others are, and that one is where it was
+    assert [[body for body, _ in published(broker, shard)] for shard in range(4)] == [
+        [bodies[0]],
+        [bodies[1]],
+        [bodies[2]],
+        [bodies[3], exam],
+    ]
 
 
 def test_a_signature_is_replayed_with_its_message(

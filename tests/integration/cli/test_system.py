@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from db import shards
 from db.models import InboxEntry
 from events.publisher import Publisher
-from events.sharding import queue_name
+from events.sharding import SHARDS_KEY, queue_name
 from tests import commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
@@ -25,6 +25,7 @@ from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
 from worker.commands.sources import BrokerAwayError, open_source
 from worker.commands.sources.depth import queued
+from worker.commands.sources.orphans import Orphan, orphans
 from worker.commands.sources.rabbitmq import RabbitSource
 from worker.errors import ConfigurationError
 from worker.policies import Policies
@@ -51,6 +52,7 @@ def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: st
         },
         "oldest_pending_s": None,
         "circuits": {},
+        "orphan_queues": [],
     }
 
 
@@ -80,6 +82,64 @@ def test_the_status(cli: CommandLine, record: Record, with_valkey: str) -> None:
     assert ran.json["oldest_pending_s"] >= 0
     # And a person can read it
     assert "queued: 2" in cli("status").out
+
+
+def test_queues_of_redis_that_no_shard_reads(cli: CommandLine, record: Record, with_valkey: str) -> None:
+    # Given two shards, and lists that a publisher with another number, or a mistake, has filled
+    with record.engine.begin() as connection:
+        shards.ensure_shards(connection, 2)
+    with redis.Redis.from_url(with_valkey) as client:
+        client.lpush(queue_name(1), b"read")
+        client.lpush(queue_name(2), b"1", b"2")
+        client.lpush(queue_name(2) + "\x06\x163", b"3")
+        client.lpush("invigilator.commands", b"1")
+        client.lpush("invigilator.commands.seven", b"1")
+        # And keys that are none
+        client.lpush("invigilator.effects.credit", b"1")
+        client.set(SHARDS_KEY, 2)
+    # Then they are named with their lengths, and what waits there is not counted as queued
+    ran = cli("status", "--json")
+    assert ran.json["commands"]["queued"] == 1
+    assert ran.json["orphan_queues"] == [
+        {"queue": "invigilator.commands", "length": 1},
+        {"queue": "invigilator.commands.2", "length": 3},
+        {"queue": "invigilator.commands.seven", "length": 1},
+    ]
+    # And a person can read it
+    assert "invigilator.commands.seven" in cli("status").out
+
+
+def test_queues_of_rabbitmq_that_no_shard_reads(rabbitmq_url: str) -> None:
+    # Given queues beyond the last shard, some way apart, and one without a number; two are empty
+    empty, full, unnumbered = queue_name(902), queue_name(940), "invigilator.commands"
+    with kombu.Connection(rabbitmq_url) as connection:
+        channel = connection.default_channel
+        for queue in (empty, full, unnumbered):
+            channel.queue_declare(queue, durable=True, auto_delete=False)
+        with Publisher(rabbitmq_url, source="/tests", shards=1000) as publisher:
+            publisher.publish_raw(b"1", 940)
+        # Then they are named with what waits there
+        try:
+            found = orphans(rabbitmq_url, 902)
+            assert found == [Orphan(unnumbered, 0), Orphan(empty, 0), Orphan(full, 1)]
+            # And those that are read are not
+            assert orphans(rabbitmq_url, 941) == [Orphan(unnumbered, 0)]
+        finally:
+            for queue in (empty, full, unnumbered):
+                channel.queue_delete(queue)
+
+
+def test_a_queue_of_rabbitmq_that_is_somebody_elses(rabbitmq_url: str) -> None:
+    with kombu.Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_declare(queue_name(950), exclusive=True)
+        with pytest.raises(BrokerAwayError, match="ResourceLocked"):
+            orphans(rabbitmq_url, 950)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_orphans_of_a_broker_that_is_away(scheme: str) -> None:
+    with pytest.raises(BrokerAwayError):
+        orphans(f"{scheme}://127.0.0.1:1", 1)
 
 
 def test_a_broker_that_is_away(cli: CommandLine, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from db import shards
-from db.models import HandledCommand, Shard
+from db.models import HandledCommand, QuarantinedMessage, Shard
 from events.sharding import shard_of
 from tests import commands as c
 from worker.commands import consumer as module
@@ -18,8 +18,10 @@ from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
 from worker.commands.sources import BrokerAwayError, Message
+from worker.errors import ConfigurationError
 from worker.policies import Policies
 
+SHARDS = 2
 LEASE_S = 0.6
 PATIENCE_S = 30.0
 
@@ -32,6 +34,7 @@ class FakeSource:
     failures: int = 0
     opened: int = 0
     closed: int = 0
+    announced: list[int] = field(default_factory=list)
 
     def take(self, limit: int, wait_s: float) -> Sequence[Message]:
         if self.failures:
@@ -40,6 +43,9 @@ class FakeSource:
         if not self.waiting:
             time.sleep(0.01)
         return self.waiting[:limit]
+
+    def announce(self, shards: int) -> None:
+        self.announced.append(shards)
 
     def held(self) -> int:
         return 0
@@ -66,13 +72,20 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def source(engine: Engine) -> FakeSource:
     with engine.begin() as connection:
-        shards.ensure_shards(connection, 1)
+        shards.ensure_shards(connection, SHARDS)
     return FakeSource()
 
 
 def consumer(engine: Engine, source: FakeSource, owner: str = "me") -> Consumer:
     return Consumer(
-        0, 2, owner, engine, Batches(engine, Handler(Policies(), True), LEASE_S), lambda: source, 10, LEASE_S
+        0,
+        SHARDS,
+        owner,
+        engine,
+        Batches(engine, Handler(Policies(), True), LEASE_S),
+        lambda: source,
+        10,
+        LEASE_S,
     )
 
 
@@ -107,7 +120,7 @@ def handled(engine: Engine) -> int:
 
 def owner(engine: Engine) -> str | None:
     with engine.begin() as connection:
-        return connection.scalar(select(Shard.owner))
+        return connection.scalar(select(Shard.owner).where(Shard.shard == 0))
 
 
 def test_everything_that_waits_is_committed_and_acknowledged(engine: Engine, source: FakeSource) -> None:
@@ -120,17 +133,46 @@ def test_everything_that_waits_is_committed_and_acknowledged(engine: Engine, sou
     assert owner(engine) is None
 
 
-def test_commands_of_other_shards_are_applied_and_warned_of(
+def test_commands_of_other_shards_go_to_quarantine(
     engine: Engine, source: FakeSource, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Given learners of both shards in the queue of the first
-    learners = {shard_of(user, 2): user for user in "0123456789"}
-    source.waiting = [Message(c.received(c.learner(user)).body, None) for user in learners.values()]
-    # When they are consumed, then nothing is lost, and somebody is told
+    # Given learners of both shards in the queue of the first, twice, and a command of no learner
+    learners = {shard_of(user, SHARDS): user for user in "0123456789"}
+    about = [c.received(c.learner(learners[0])), c.received(c.learner(learners[1])), c.received(c.exam("A"))]
+    source.waiting = [Message(one.body, None) for one in about * 2]
+    # When they are consumed, then those of the other shard are in quarantine, each time, and the rest is handled
     with running(consumer(engine, source)):
         until(lambda: not source.waiting)
     assert handled(engine) == 2
-    assert "shard 0: 1 commands belong to other shards" in caplog.text
+    with engine.begin() as connection:
+        found = connection.execute(select(QuarantinedMessage)).all()
+    assert [(row.code, row.body) for row in found] == [("wrong_shard", about[1].body)] * 2
+    assert found[0].detail.startswith("belongs to shard 1 of 2 and came on 0")
+    assert caplog.text.count("a message went to quarantine: wrong_shard: belongs to shard 1 of 2") == 2
+
+
+def test_publishers_are_told_how_many_shards_there_are(
+    engine: Engine, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANNOUNCE_EVERY_S", 0.05)
+    # When a shard is served, then it is told at once, and again and again
+    with running(consumer(engine, source)):
+        until(lambda: len(source.announced) > 2)
+    assert set(source.announced) == {SHARDS}
+
+
+def test_a_process_that_counts_on_another_number_of_shards_ends(engine: Engine, source: FakeSource) -> None:
+    # Given a process that has survived a change of the number
+    one = consumer(engine, source)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM shards"))
+        shards.ensure_shards(connection, 3)
+    source.waiting = messages(1)
+    # When it takes a shard, then it ends, saying what to do, and has told and taken nothing
+    with pytest.raises(ConfigurationError, match=r"changed from 2 to 3: .* INVIGILATOR_COMMAND_SHARDS=3"):
+        one.run(threading.Event())
+    assert (handled(engine), source.announced, len(source.waiting)) == (0, [], 1)
+    assert owner(engine) is None
 
 
 def test_an_idle_owner_keeps_its_shard(engine: Engine, source: FakeSource) -> None:
@@ -168,7 +210,9 @@ def test_a_lost_shard_ends_the_tenure(engine: Engine, source: FakeSource) -> Non
         until(lambda: source.opened == 1)
         # When somebody raises the epoch behind its back
         with engine.begin() as connection:
-            connection.execute(text("UPDATE shards SET epoch = epoch + 1, lease_until = now()"))
+            connection.execute(
+                text("UPDATE shards SET epoch = epoch + 1, lease_until = now() WHERE shard = 0")
+            )
         # Then it starts over, and takes the shard again when it is free
         until(lambda: source.opened == 2)
         source.waiting = messages(2)

@@ -81,7 +81,9 @@ class Sent:
 
 @pytest.fixture(params=["valkey", "rabbitmq"])
 def sent(request: pytest.FixtureRequest) -> Sent:
-    sent = Sent(request.getfixturevalue(f"{request.param}_url"), next(_shards))
+    # Valkey is empty, and its publishers go by what the consumer tells them; RabbitMQ is shared with other tests.
+    shard = 0 if request.param == "valkey" else next(_shards)
+    sent = Sent(request.getfixturevalue(f"{request.param}_url"), shard)
     with open_source(
         sent.url, queue_name(sent.shard), 10
     ):  # RabbitMQ's queue is declared by whoever consumes
@@ -213,7 +215,7 @@ def test_publishers_may_sign_before_anybody_asks_for_it(sent: Sent, record: Engi
 def test_a_bare_push_is_signed_by_its_envelope(
     valkey_url: str, record: Engine, keys_file: Path, insist: bool
 ) -> None:
-    sent = Sent(valkey_url, next(_shards))
+    sent = Sent(valkey_url, 0)
     introduce(sent)
     good = render(Command(EXAMS, "good", c.update("7", "submitted")))
     forged = render(Command(EXAMS, "forged", c.update("7", "started")))

@@ -15,7 +15,7 @@ from kombu import Connection
 from redis import Redis
 
 from events.publisher import Publisher
-from events.sharding import queue_name
+from events.sharding import SHARDS_KEY, queue_name
 from tests.engines import running_valkey
 from tests.rabbit import running_rabbitmq
 from worker.commands.sources import BrokerAwayError, Source, open_source
@@ -308,3 +308,45 @@ def test_a_server_that_only_reads_is_refused() -> None:
         client.replicaof("127.0.0.1", free_port())
         with pytest.raises(BrokerAwayError, match="read only"):
             open_source(server.url, queue_name(0), LIMIT)
+
+
+class TestAnnouncing:
+    """How many shards there are, where publishers look."""
+
+    def test_it_stands_on_redis(self, valkey_url: str) -> None:
+        with open_source(valkey_url, queue_name(0), LIMIT) as source, Redis.from_url(valkey_url) as client:
+            for shards in (4, 12):
+                source.announce(shards)
+                assert client.get(SHARDS_KEY) == b"%d" % shards
+
+    def test_rabbitmq_has_no_place_for_it(self, rabbitmq_url: str) -> None:
+        broker = Broker(rabbitmq_url, next(_shards))
+        with broker.open() as source:
+            source.announce(4)
+            broker.publish(b"1")
+            assert take_all(source, 1) == [b"1"]
+
+    @pytest.mark.parametrize("reason", ["OutOfMemoryError", "NoPermissionError"])
+    def test_a_server_that_does_not_take_it_is_read_all_the_same(
+        self, reason: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # Given a command, and a server that has no room for more, or gives no right to write the key
+        with running_valkey() as server, Redis.from_url(server.url) as client:
+            client.lpush(queue_name(0), b"1")
+            user = urlsplit(server.url).username or "default"
+            with open_source(server.url, queue_name(0), LIMIT) as source:
+                if reason == "OutOfMemoryError":
+                    client.config_set("maxmemory-policy", "noeviction")
+                    client.config_set("maxmemory", 1)
+                else:
+                    client.acl_setuser(user, commands=["-set"])
+                # When publishers are to be told, then that is warned of, and the command is read
+                source.announce(4)
+                assert f"{SHARDS_KEY} cannot be written: {reason}" in caplog.text
+                assert [message.body for message in source.take(LIMIT, 0.1)] == [b"1"]
+
+    def test_a_server_that_has_gone_ends_it(self) -> None:
+        with running_valkey() as server:
+            source = open_source(server.url, queue_name(0), LIMIT)
+        with pytest.raises(BrokerAwayError):
+            source.announce(4)

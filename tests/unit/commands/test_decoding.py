@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.inbox import Unreadable
+from events.sharding import shard_of
 from events.vocabulary import QuarantineCode
+from tests import commands as c
 from tests.unit.events.messages import EXAMPLES, encode, event
-from worker.commands.decoding import MAX_HEADERS, decode, storable
+from worker.commands.decoding import MAX_HEADERS, Slice, decode, storable
 from worker.commands.handler import Received
 from worker.commands.sources import Message
 
@@ -52,6 +54,30 @@ def test_whatever_comes_can_be_stored(body: bytes, content_type: str | None, hea
     for text in texts:
         assert "\x00" not in text
         text.encode("utf-8")
+
+
+@pytest.mark.parametrize("shard", range(3))
+def test_a_command_is_accepted_on_the_shard_of_its_learner_only(shard: int) -> None:
+    # Given commands of learners of three shards, and one of no learner
+    learners = {shard_of(user, 3): user for user in map(str, range(20))}
+    bodies = [c.received(c.learner(learners[right])).body for right in range(3)]
+    exam = c.received(c.exam("A")).body
+    # When they come on one of the shards
+    decoded = [decode(Message(body, None), accepted=Slice(shard, 3)) for body in (*bodies, exam)]
+    # Then that of its learner is accepted, and that of no learner
+    accepted = [isinstance(one, Received) for one in decoded]
+    assert accepted == [right == shard for right in range(3)] + [True]
+    # And the others are kept whole, and say where they belong
+    for right, one in enumerate(decoded):
+        if isinstance(one, Unreadable):
+            assert (one.code, one.body) == (QuarantineCode.WRONG_SHARD, bodies[right])
+            assert one.detail.startswith(f"belongs to shard {right} of 3 and came on {shard}")
+
+
+def test_what_is_no_command_is_not_called_misplaced() -> None:
+    one = decode(Message(b"{}", None), accepted=Slice(0, 2))
+    assert isinstance(one, Unreadable)
+    assert one.code is QuarantineCode.NOT_CLOUDEVENT
 
 
 def test_what_cannot_be_stored_is_marked() -> None:

@@ -1,6 +1,7 @@
 """The publisher, over kombu's in-memory transport: what it sends, and what it says when it cannot."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from kombu.transport.memory import Channel, Transport
 from events.commands import AttemptCreate, AttemptUpdateStatus, Command
 from events.envelope import CONTENT_TYPE, MAX_BODY_BYTES, parse
 from events.errors import InvalidMessageError, PublishError
-from events.publisher import Publisher
+from events.publisher import AsyncPublisher, Publisher
 from events.sharding import queue_name, shard_of
 from events.signing import SIGNATURE_HEADER, sign
 from events.vocabulary import IfMissing, QuarantineCode, Status
@@ -80,7 +81,7 @@ def rabbitmq_publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
 
     monkeypatch.setattr(Channel, "_put", put)
     publisher = Publisher("amqp://", source="/lms/acme", shards=2)
-    publisher._connection = Connection("memory://")
+    publisher._executor._resource._connection = Connection("memory://")
     return publisher
 
 
@@ -362,3 +363,78 @@ def test_a_wrong_url_is_refused_without_quoting_it(url: str) -> None:
 def test_there_is_at_least_one_shard() -> None:
     with pytest.raises(ValueError, match="shards must be at least 1"):
         Publisher("memory://", source="/lms/acme", shards=0)
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
+def test_there_is_some_time(timeout_s: float) -> None:
+    with pytest.raises(ValueError, match="timeout_s must be above 0"):
+        Publisher("memory://", source="/lms/acme", timeout_s=timeout_s)
+
+
+def test_a_broker_that_says_nothing_of_shards_has_one() -> None:
+    with Publisher("memory://", source="/lms/acme") as publisher:
+        publisher.upsert_course(course_id="c1")
+        assert publisher.shards == 1
+
+
+class TestAsync:
+    """The same methods as coroutines."""
+
+    @pytest.mark.parametrize(("method", "fields"), CALLS)
+    def test_each_method_publishes_its_command(
+        self, method: Callable[..., str], fields: dict[str, Any]
+    ) -> None:
+        async def publish() -> str:
+            async with AsyncPublisher("memory://", source="/lms/acme", shards=4) as publisher:
+                call: Callable[..., Coroutine[Any, Any, str]] = getattr(publisher, method.__name__)
+                return await call(**fields, command_id="5f0c", time=NINE)
+
+        # When a command is published with everything that it can carry
+        assert asyncio.run(publish()) == "5f0c"
+        # Then it arrives as it was meant, on the first shard or its learner's
+        shard = shard_of("42", 4) if "user_id" in fields else 0
+        [command] = commands_in(shard)
+        assert (command.source, command.id, command.time) == ("/lms/acme", "5f0c", NINE)
+        assert command.data.model_dump() == fields
+
+    def test_commands_and_bytes_are_signed(self) -> None:
+        command = Command("/review", "1", AttemptCreate(exam_id="7", user_id="42"))
+
+        async def publish() -> None:
+            async with AsyncPublisher("memory://", source="/lms/acme", signing_key="k" * 32) as publisher:
+                await publisher.publish(command, signing_key="o" * 32)
+                await publisher.publish_raw(b"{}", 0, "text/plain")
+
+        asyncio.run(publish())
+        first, second = messages_in(0)
+        with Connection("memory://") as connection:
+            body = connection.default_channel.message_to_python(first).body
+        assert first["headers"][SIGNATURE_HEADER] == sign(body, "o" * 32)
+        assert second["headers"][SIGNATURE_HEADER] == sign(b"{}", "k" * 32)
+        assert second["content-type"] == "text/plain"
+
+    def test_calls_one_after_the_other_keep_their_order(self) -> None:
+        async def publish() -> list[str]:
+            async with AsyncPublisher("memory://", source="/lms/acme", shards=4) as publisher:
+                calls = [publisher.create_attempt(exam_id=exam, user_id=42) for exam in range(100)]
+                return await asyncio.gather(*calls)
+
+        ids = asyncio.run(publish())
+        assert [command.id for command in commands_in(shard_of("42", 4))] == ids
+
+    def test_an_invalid_command_raises_when_it_is_awaited(self) -> None:
+        async def publish() -> None:
+            async with AsyncPublisher("memory://", source="/lms/acme") as publisher:
+                call = publisher.create_attempt(exam_id="", user_id=42)
+                with pytest.raises(InvalidMessageError):
+                    await call
+
+        asyncio.run(publish())
+        assert not messages_in(0)
+
+    def test_one_publisher_serves_several_loops(self) -> None:
+        publisher = AsyncPublisher("memory://", source="/lms/acme")
+        for number in range(3):
+            asyncio.run(publisher.publish_raw(b"%d" % number, 0))
+        asyncio.run(publisher.close())
+        assert len(messages_in(0)) == 3

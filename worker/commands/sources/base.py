@@ -42,6 +42,14 @@ class Source(Protocol):
         """
         ...
 
+    def announce(self, shards: int) -> None:
+        """Tell publishers how many shards there are, where the broker has a place for it.
+
+        Parameters:
+            shards: as the database says.
+        """
+        ...
+
     def held(self) -> int:
         """How many messages it has fetched that `take` has not returned yet."""
         ...

@@ -44,7 +44,7 @@ def _queued_on_redis(broker_url: str, queues: list[str]) -> int:
                     pipeline.llen(queue + suffix)
             return sum(pipeline.execute())
     except (RedisError, OSError) as error:
-        raise _away(error) from error
+        raise away(error) from error
 
 
 def _queued_on_rabbitmq(broker_url: str, queues: list[str]) -> int:
@@ -55,7 +55,7 @@ def _queued_on_rabbitmq(broker_url: str, queues: list[str]) -> int:
             connection.connect()
             return sum(_waiting(connection, queue) for queue in queues)
     except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-        raise _away(error) from error
+        raise away(error) from error
 
 
 def _waiting(connection: Any, queue: str) -> int:
@@ -68,7 +68,8 @@ def _waiting(connection: Any, queue: str) -> int:
             raise
 
 
-def _away(error: Exception) -> BrokerAwayError:
+def away(error: Exception) -> BrokerAwayError:
+    """What is raised when the broker cannot be asked, because of an error."""
     reason = refused_certificate(error) or type(error).__name__
     return BrokerAwayError(
         f"the broker is away ({reason}): check that it is up and that INVIGILATOR_BROKER_URL is right"

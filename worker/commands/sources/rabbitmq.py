@@ -70,6 +70,9 @@ class RabbitSource:
                 pass
         return self._from_buffer(limit)
 
+    def announce(self, shards: int) -> None:
+        """See `Source`. There is no place: whoever publishes to a queue that does not exist is told so."""
+
     def held(self) -> int:
         """See `Source`."""
         return len(self.buffer)

@@ -6,6 +6,7 @@ Here a message stays at the tail of its list until its batch is committed. The l
 
 import base64
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,15 @@ from typing import Any, Self
 
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 from redis.retry import Retry
 
+from events.sharding import SHARDS_KEY
 from events.signing import SIGNATURE_HEADER
 from events.tls import split_tls
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
+
+logger = logging.getLogger(__name__)
 
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu keeps a list for each priority; the first has the highest, and is where messages without one go."""
@@ -94,6 +98,15 @@ class RedisSource:
                 self._wait(min(wait_s, MAX_WAIT_S))
                 waiting = self._peek(limit)
         return waiting
+
+    def announce(self, shards: int) -> None:
+        """See `Source`."""
+        with _broker():
+            try:
+                self.client.set(SHARDS_KEY, shards)
+            except (OutOfMemoryError, NoPermissionError) as error:
+                # Commands are consumed all the same, and publishers go by what they were told.
+                logger.warning("%s cannot be written: %s", SHARDS_KEY, type(error).__name__)
 
     def held(self) -> int:
         """See `Source`."""

@@ -1,0 +1,171 @@
+"""A thread of its own for work that may hang, so that whoever waits for it gives up in time.
+
+A time-out of a socket bounds one step: it does not count a name that is looked up, several addresses that are tried
+one after the other, or a peer that sends a byte now and then. Nor does it count the wait for somebody else's turn.
+So the deadline is the waiting caller's, and the work is left to a thread.
+"""
+
+import asyncio
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+IDLE_S = 10.0
+"""How long a thread waits for more work before it ends. What it works on stays as it is."""
+
+Resource = TypeVar("Resource")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job(Generic[Resource]):
+    work: Callable[[Resource, float], None]
+    deadline: float
+    """By `time.monotonic`."""
+    future: "Future[None]" = field(default_factory=Future)
+
+    def run(self, resource: Resource) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.work(resource, self.deadline)
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(None)
+
+
+@dataclass(slots=True, eq=False)
+class _Worker(Generic[Resource]):
+    """A thread, and the resource that it alone uses."""
+
+    resource: Resource
+    due: float = float("inf")
+    """The deadline of what it is doing; infinite when it does nothing."""
+
+
+class SerialExecutor(Generic[Resource]):
+    """Does one thing after the other on a resource, in the order in which they were asked for.
+
+    There is one thread, from when it is needed until it has been idle for a while. When what it does is not done by
+    its deadline, it is left behind with its resource, and another thread with another resource goes on. A forked
+    process has a resource of its own.
+
+    Parameters:
+        make: makes a resource. It must not block.
+        discard: lets go of one that was left behind, when it is free at last.
+    """
+
+    def __init__(self, make: Callable[[], Resource], discard: Callable[[Resource], None]) -> None:
+        self._make = make
+        self._discard = discard
+        self._begin()
+        _executors.add(self)
+
+    def run(self, work: Callable[[Resource, float], None], timeout_s: float) -> None:
+        """Wait until work is done. What it raises is raised here.
+
+        Parameters:
+            work: gets the resource and its deadline by `time.monotonic`; it must not raise a `TimeoutError`.
+            timeout_s: how long to wait for it, its turn included.
+
+        Raises:
+            TimeoutError: it is not done. If it has not begun, it never will.
+        """
+        future = self._submit(work, timeout_s)
+        try:
+            future.result(timeout_s)
+        except TimeoutError:
+            self._give_up(future)
+            raise
+
+    async def run_async(self, work: Callable[[Resource, float], None], timeout_s: float) -> None:
+        """As `run`, without blocking the event loop. If it is cancelled, work that has not begun never will."""
+        future = self._submit(work, timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wrap_future(future)
+        except TimeoutError:
+            self._give_up(future)
+            raise
+
+    def rest(self) -> None:
+        """Let the thread end as soon as there is nothing to do. More work starts another."""
+        self._queue.put(None)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[_Job[Resource] | None] = SimpleQueue()
+        self._resource = self._make()
+        self._worker: _Worker[Resource] | None = None
+
+    def _submit(self, work: Callable[[Resource, float], None], timeout_s: float) -> "Future[None]":
+        job = _Job(work, time.monotonic() + timeout_s)
+        with self._lock:
+            if self._worker is None:
+                self._start()
+            self._queue.put(job)
+        return job.future
+
+    def _start(self) -> None:
+        worker = _Worker(self._resource)
+        # A daemon: a broker that does not answer must not keep the process from ending.
+        threading.Thread(target=self._serve, args=(worker,), name="publisher", daemon=True).start()
+        self._worker = worker
+
+    def _give_up(self, future: "Future[Any]") -> None:
+        future.cancel()
+        with self._lock:
+            if self._worker is None or self._worker.due > time.monotonic():
+                return
+            self._resource = self._make()
+            self._worker = None
+            if not self._queue.empty():
+                self._start()
+
+    def _serve(self, worker: _Worker[Resource]) -> None:
+        while self._serve_next(worker):
+            pass
+
+    def _serve_next(self, worker: _Worker[Resource]) -> bool:
+        """Do what is next. Returns whether this thread is to go on."""
+        job = self._next()
+        if job is None:
+            return False
+        worker.due = job.deadline
+        job.run(worker.resource)
+        with self._lock:
+            worker.due = float("inf")
+            if self._worker is worker:
+                return True
+        self._discard(worker.resource)
+        return False
+
+    def _next(self) -> "_Job[Resource] | None":
+        """Wait for what is next; None when there is nothing for a while, and the thread is to end."""
+        while True:
+            with suppress(Empty):
+                if (job := self._queue.get(timeout=IDLE_S)) is not None:
+                    return job
+            with self._lock:
+                if self._queue.empty():
+                    self._worker = None
+                    return None
+
+
+_executors: "weakref.WeakSet[SerialExecutor[Any]]" = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    # In a forked process there is neither the thread nor, perhaps, anybody to release the lock.
+    for executor in _executors:
+        executor._begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

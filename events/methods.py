@@ -1,0 +1,153 @@
+"""The commands that an LMS publishes, a method for each."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from events.commands import (
+    AttemptCreate,
+    AttemptRemove,
+    AttemptUpdateStatus,
+    CommandData,
+    CourseUpsert,
+    ExamUpsert,
+    LearnerUpsert,
+)
+from events.vocabulary import IfMissing, Status
+
+Answer = TypeVar("Answer")
+"""What a method returns: the command's id, or a coroutine that does."""
+
+
+class CommandMethods(ABC, Generic[Answer]):
+    """A method for each command."""
+
+    def upsert_course(
+        self,
+        *,
+        course_id: str | int,
+        name: str | None = None,
+        provider: str | None = None,
+        command_id: str | None = None,
+        time: datetime | None = None,
+    ) -> Answer:
+        """Publish a course's details. For the parameters from here on see the contract, under *Commands in*.
+
+        Parameters:
+            command_id: the command's id; a new one when left out.
+            time: when it happened, with an offset; now when left out.
+
+        Returns:
+            the command's id; of an `AsyncPublisher`, a coroutine that returns it.
+
+        Raises:
+            InvalidMessageError: an argument is wrong; nothing was sent.
+            PublishError: the broker did not take it.
+        """
+        fields = {"course_id": course_id, "name": name, "provider": provider}
+        return self._ask(CourseUpsert, fields, command_id, time)
+
+    def upsert_exam(
+        self,
+        *,
+        exam_id: str | int,
+        course_id: str | int,
+        content_id: str | int,
+        exam_name: str,
+        is_proctored: bool = True,
+        is_practice_exam: bool = False,
+        is_active: bool = True,
+        time_limit_mins: int | None = None,
+        command_id: str | None = None,
+        time: datetime | None = None,
+    ) -> Answer:
+        """Publish an exam's details. Returns and raises as `upsert_course`."""
+        fields = {
+            "exam_id": exam_id,
+            "course_id": course_id,
+            "content_id": content_id,
+            "exam_name": exam_name,
+            "is_proctored": is_proctored,
+            "is_practice_exam": is_practice_exam,
+            "is_active": is_active,
+            "time_limit_mins": time_limit_mins,
+        }
+        return self._ask(ExamUpsert, fields, command_id, time)
+
+    def upsert_learner(
+        self,
+        *,
+        user_id: str | int,
+        username: str,
+        email: str,
+        full_name: str | None = None,
+        command_id: str | None = None,
+        time: datetime | None = None,
+    ) -> Answer:
+        """Publish a learner's details. Returns and raises as `upsert_course`."""
+        fields = {"user_id": user_id, "username": username, "email": email, "full_name": full_name}
+        return self._ask(LearnerUpsert, fields, command_id, time)
+
+    def create_attempt(
+        self,
+        *,
+        exam_id: str | int,
+        user_id: str | int,
+        taking_as_proctored: bool = False,
+        external_id: str | int | None = None,
+        command_id: str | None = None,
+        time: datetime | None = None,
+    ) -> Answer:
+        """Ask for an attempt of a learner at an exam. Returns and raises as `upsert_course`."""
+        fields = {
+            "exam_id": exam_id,
+            "user_id": user_id,
+            "taking_as_proctored": taking_as_proctored,
+            "external_id": external_id,
+        }
+        return self._ask(AttemptCreate, fields, command_id, time)
+
+    def update_status(
+        self,
+        *,
+        exam_id: str | int,
+        user_id: str | int,
+        to_status: Status | str | None,
+        cascade_effects: bool = True,
+        if_missing: IfMissing | str = IfMissing.REJECT,
+        command_id: str | None = None,
+        time: datetime | None = None,
+    ) -> Answer:
+        """Ask for another status of a learner's attempt. Returns and raises as `upsert_course`."""
+        fields = {
+            "exam_id": exam_id,
+            "user_id": user_id,
+            "to_status": to_status,
+            "cascade_effects": cascade_effects,
+            "if_missing": if_missing,
+        }
+        return self._ask(AttemptUpdateStatus, fields, command_id, time)
+
+    def remove_attempt(
+        self,
+        *,
+        exam_id: str | int,
+        user_id: str | int,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        time: datetime | None = None,
+    ) -> Answer:
+        """Ask for the removal of a learner's attempt. Returns and raises as `upsert_course`."""
+        fields = {"exam_id": exam_id, "user_id": user_id, "requested_by": requested_by}
+        return self._ask(AttemptRemove, fields, command_id, time)
+
+    @abstractmethod
+    def _ask(
+        self,
+        model: type[CommandData],
+        fields: Mapping[str, Any],
+        command_id: str | None,
+        time: datetime | None,
+    ) -> Answer:
+        """Publish a command with these fields."""

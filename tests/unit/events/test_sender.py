@@ -1,0 +1,77 @@
+"""What is sent in time, and what the broker says of the number of shards."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from kombu.connection import Connection
+from kombu.transport.memory import Channel
+
+from events.errors import PublishError, ShardsMismatchError
+from events.sender import Parcel, Sender, ShardCount
+from events.sharding import queue_name
+
+PARCEL = Parcel(b"{}", "application/json", {}, "5f0c", lambda shards: range(shards))
+
+
+@pytest.fixture(autouse=True)
+def _empty_queues() -> Iterator[None]:
+    Channel.queues.clear()
+    yield
+    Channel.queues.clear()
+
+
+def sender(shards: ShardCount) -> Sender:
+    return Sender(
+        Connection("memory://"), shards=shards, mandatory=False, retries={"max_retries": 3}, timeout_s=1
+    )
+
+
+def test_nothing_is_begun_after_the_deadline() -> None:
+    # Given a message whose time is over when its turn comes
+    one = sender(ShardCount(2))
+    # Then it is not sent
+    with pytest.raises(PublishError, match=r"\(TimeoutError\)") as caught:
+        one.send(PARCEL, time.monotonic())
+    assert caught.value.command_id == "5f0c"
+    assert not any(queue.qsize() for queue in Channel.queues.values())
+
+
+def test_a_message_goes_to_each_of_its_shards() -> None:
+    one = sender(ShardCount(2))
+    one.send(PARCEL, time.monotonic() + 60)
+    one.close()
+    assert [Channel.queues[queue_name(shard)].qsize() for shard in range(2)] == [1, 1]
+
+
+class TestShardCount:
+    """What a publisher was told, held against what the broker says."""
+
+    def test_nobody_has_said_anything(self) -> None:
+        assert ShardCount(None).number == 1
+        assert ShardCount(3).number == 3
+
+    def test_the_broker_says_what_it_was_told(self) -> None:
+        count = ShardCount(3)
+        assert count.is_stale()
+        count.hear(b"3", None)
+        assert count.number == 3
+        assert not count.is_stale()
+        count.forget()
+        assert count.is_stale()
+
+    def test_the_broker_says_another(self) -> None:
+        count = ShardCount(3)
+        with pytest.raises(ShardsMismatchError) as caught:
+            count.hear(b"4", "5f0c")
+        assert caught.value.command_id == "5f0c"
+        assert (count.number, count.is_stale()) == (3, True)
+
+    @pytest.mark.parametrize("answer", [None, b"", b"x", b"0", b"1025", b"\xff", b"1e1"])
+    def test_the_broker_says_nothing(self, answer: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
+        learned = ShardCount(None)
+        learned.hear(b"4", None)
+        learned.hear(answer, None)
+        learned.hear(answer, None)
+        assert learned.number == 4
+        assert len(caplog.records) == 1
