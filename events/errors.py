@@ -40,3 +40,9 @@ class PublishError(InvigilatorError):
     def __init__(self, message: str | None = None, command_id: str | None = None) -> None:
         super().__init__(message)
         self.command_id = command_id
+
+
+class UnsuitableBrokerError(InvigilatorError):
+    """What answered cannot be our broker. The text says why; it goes on after "the broker"."""
+
+    code = "unsuitable_broker"

@@ -1,0 +1,48 @@
+"""What kind of Redis server has answered."""
+
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from events.broker_url import NO_CLUSTER
+from events.errors import UnsuitableBrokerError
+
+
+class UnsuitableServerError(UnsuitableBrokerError, RedisConnectionError):
+    """The same for redis-py and kombu, which take it for a server that is away."""
+
+
+_UNSUITABLE = {
+    "cluster": NO_CLUSTER,
+    "sentinel": "is a Sentinel; for the server that it knows write sentinel:// in place of redis://",
+}
+
+
+def refuse_unsuitable(client: Any) -> None:
+    """Ask a server what it is.
+
+    Parameters:
+        client: one of redis-py.
+
+    Raises:
+        UnsuitableServerError: a node of a Redis Cluster, or a Sentinel.
+        RedisError: it did not answer.
+    """
+    try:
+        # Whoever may connect may ask this, whatever its rights. Without arguments it changes nothing.
+        answer = client.execute_command("HELLO")
+    except ResponseError:  # older than Redis 6
+        return
+    reason = _UNSUITABLE.get(_mode(answer))
+    if reason is not None:
+        raise UnsuitableServerError(reason)
+
+
+def _mode(answer: Any) -> str:
+    pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
+    return next((_text(value) for name, value in pairs if _text(name) == "mode"), "")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
