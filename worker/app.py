@@ -19,7 +19,7 @@ from kombu.utils.uuid import uuid
 from db.models import EffectKind
 from db.offers import Offer
 from events.broker_url import Kind, read_broker_url
-from events.connecting import Connection, reason_of
+from events.connecting import reason_of
 from events.errors import InvigilatorError
 from worker import gate
 from worker.commands.sources.depth import check_server
@@ -28,6 +28,7 @@ from worker.effects.runner import Runner
 from worker.effects.running import TryFailedError
 from worker.embedded.discovery import resolve
 from worker.errors import ConfigurationError, Transient
+from worker.pooling import PoolingConnection
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner
 
@@ -86,7 +87,7 @@ def _broker_settings() -> dict[str, Any]:
 class Amqp(AMQP):  # type: ignore[misc]
     """See Celery: how it connects."""
 
-    Connection = Connection
+    Connection = PoolingConnection
 
 
 app = Celery("invigilator", amqp=Amqp)

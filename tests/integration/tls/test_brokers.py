@@ -108,7 +108,7 @@ def celery_on(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
     """An application set up as ours is, on another broker."""
     pools.reset()  # kombu keeps connections for whoever asks for the same host, whatever they say about TLS
     monkeypatch.setenv("INVIGILATOR_BROKER_URL", url)
-    app = Celery("test", set_as_current=False)
+    app = Celery("test", set_as_current=False, amqp=module.Amqp)
     app.config_from_object("celeryconfig")
     app.conf.update(module._broker_settings())
     app.conf.broker_transport_options |= {"max_retries": 0}
