@@ -154,7 +154,10 @@ def test_sentinels(url: str) -> None:
     assert plain.transport_options(1)["master_name"] == "mymaster"
     assert plain.sentinel_arguments(1)["password"] is None
     # A Sentinel has no more time than its server
-    assert (plain.sentinel_arguments(1)["socket_timeout"], plain.sentinel_arguments(60)["socket_timeout"]) == (1, 3)
+    assert (
+        plain.sentinel_arguments(1)["socket_timeout"],
+        plain.sentinel_arguments(60)["socket_timeout"],
+    ) == (1, 3)
 
 
 def test_secrets_are_in_no_repr() -> None:
