@@ -18,6 +18,7 @@ from tests.waysin import LIMIT, OFFER, QUEUE, celery_on, every_way_in
 from worker import app as module
 from worker.commands.sources import BrokerAwayError, open_source
 from worker.commands.sources.depth import queued
+from worker.embedded.server import free_port
 from worker.errors import ConfigurationError, Transient
 from worker.settings import load
 
@@ -109,6 +110,21 @@ def test_the_host_name_alone_may_go_unchecked(
 ) -> None:
     parameters = {"ssl_ca_certs": authority.ca, "ssl_check_hostname": "false"}
     every_way_in(broker.url(host="127.0.0.1", **parameters), monkeypatch)
+
+
+def test_the_name_is_that_of_the_node_that_answers(
+    rabbitmq: Broker, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two nodes, of which the first is away, and a certificate that is good for one of their names
+    away = free_port()
+    url = rabbitmq.url(ssl_ca_certs=authority.ca)
+    address = f"@{HOST}:{rabbitmq.port}"
+    assert address in url
+    # Then it is taken from the one of that name
+    every_way_in(url.replace(address, f"@127.0.0.1:{away},{HOST}:{rabbitmq.port}"), monkeypatch)
+    # And from no other one, whatever the first one's name
+    other = url.replace(address, f"@{HOST}:{away},127.0.0.1:{rabbitmq.port}")
+    refused_everywhere(other, "IP address mismatch, certificate is not valid for '127.0.0.1'", monkeypatch)
 
 
 def refused_everywhere(url: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
