@@ -1,9 +1,12 @@
 """What kind of Redis server has answered."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.sentinel import MasterNotFoundError
 
 from events.broker_url import NO_CLUSTER
 from events.errors import UnsuitableBrokerError
@@ -17,6 +20,15 @@ _UNSUITABLE = {
     "cluster": NO_CLUSTER,
     "sentinel": "is a Sentinel; for the server that it knows write sentinel:// in place of redis://",
 }
+
+
+@contextmanager
+def brief_sentinels() -> Iterator[None]:
+    """Say in a few words that the Sentinels know no server; redis-py lists every option of every connection."""
+    try:
+        yield
+    except MasterNotFoundError:
+        raise MasterNotFoundError("no Sentinel that answers, and lets us in, knows a running server of that name") from None
 
 
 def refuse_unsuitable(client: Any) -> None:

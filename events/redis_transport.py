@@ -11,7 +11,7 @@ from typing import Any
 
 from kombu.transport import redis
 
-from events.redis_server import refuse_unsuitable
+from events.redis_server import brief_sentinels, refuse_unsuitable
 
 
 class _OneClient:
@@ -34,7 +34,8 @@ class _Asking:
 
     def create_channel(self, connection: Any) -> Any:
         """See kombu. Raises `UnsuitableServerError`, which counts as a server that is away."""
-        channel = super().create_channel(connection)  # type: ignore[misc]
+        with brief_sentinels():
+            channel = super().create_channel(connection)  # type: ignore[misc]
         try:
             refuse_unsuitable(channel.client)
         except BaseException:
