@@ -30,10 +30,6 @@ class Group:
     """Two servers, of which one is the primary, and the three Sentinels that know which."""
 
     def __init__(self, folder: Path, guard: Guard) -> None:
-        try:
-            self._binary = str(valkey.binary())
-        except ConfigurationError as error:
-            unavailable(str(error))
         self._folder = folder
         self._guard = guard
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -131,29 +127,11 @@ class Group:
             self.kill(port)
 
     def _start_sentinel(self, port: int, primary: int) -> None:
-        lines = [
-            f"port {port}",
-            f'requirepass "{SENTINEL_PASSWORD}"',
-            f'sentinel sentinel-pass "{SENTINEL_PASSWORD}"',
-            f"sentinel monitor {NAME} 127.0.0.1 {primary} 2",
-            f'sentinel auth-pass {NAME} "{PASSWORD}"',
-            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
-            f"sentinel failover-timeout {NAME} 6000",
-        ]
+        lines = _sentinel(port, "127.0.0.1", primary, PASSWORD, quorum=2)
         self._start(port, lines, ["--sentinel"])
 
     def _start(self, port: int, lines: list[str], arguments: list[str]) -> None:
-        folder = self._folder / str(port)
-        folder.mkdir(exist_ok=True)
-        config = folder / "valkey.conf"
-        if not config.exists():  # Sentinels and replicas rewrite theirs
-            config.write_text("\n".join(["bind 127.0.0.1", f'dir "{folder}"', *lines]) + "\n")
-        with (folder / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [self._binary, str(config), *arguments], stdout=log, stderr=log, start_new_session=True
-            )
-        self._guard.watch_group(process.pid)
-        self._processes[port] = process
+        self._processes[port] = _launch(self._folder / str(port), self._guard, lines, arguments)
 
     def _is_ready(self) -> bool:
         return all(self._knows_everybody(port) for port in self.sentinels)
@@ -191,6 +169,60 @@ def running_group() -> Iterator[Group]:
             guard.__exit__(None, None, None)
             if group is not None:
                 group.stop()
+
+
+@contextmanager
+def running_sentinel(host: str, port: int, password: str) -> Iterator[int]:
+    """One Sentinel that knows one server, by name: its port."""
+    own = free_port()
+    lines = ["sentinel resolve-hostnames yes", "sentinel announce-hostnames yes"]
+    lines += _sentinel(own, host, port, password, quorum=1)
+    with tempfile.TemporaryDirectory(prefix="invigilator-sentinel-") as folder, Guard() as guard:
+        process = _launch(Path(folder), guard, lines, ["--sentinel"])
+        try:
+            with Redis(port=own, password=SENTINEL_PASSWORD) as client:
+                _wait_until(lambda: _is_up(client), "the Sentinel to find its server")
+            yield own
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _is_up(sentinel: Redis) -> bool:
+    try:
+        facts: Any = sentinel.sentinel_masters()
+    except RedisError:
+        return False
+    return facts[NAME]["flags"] == "master" and int(facts[NAME]["last-ok-ping-reply"]) < DOWN_AFTER_MS
+
+
+def _sentinel(port: int, host: str, primary: int, password: str, *, quorum: int) -> list[str]:
+    return [
+        f"port {port}",
+        f'requirepass "{SENTINEL_PASSWORD}"',
+        f'sentinel sentinel-pass "{SENTINEL_PASSWORD}"',
+        f"sentinel monitor {NAME} {host} {primary} {quorum}",
+        f'sentinel auth-pass {NAME} "{password}"',
+        f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
+        f"sentinel failover-timeout {NAME} 6000",
+    ]
+
+
+def _launch(folder: Path, guard: Guard, lines: list[str], arguments: list[str]) -> "subprocess.Popen[bytes]":
+    try:
+        binary = str(valkey.binary())
+    except ConfigurationError as error:
+        unavailable(str(error))
+    folder.mkdir(exist_ok=True)
+    config = folder / "valkey.conf"
+    if not config.exists():  # Sentinels and replicas rewrite theirs
+        config.write_text("\n".join(["bind 127.0.0.1", f'dir "{folder}"', *lines]) + "\n")
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [binary, str(config), *arguments], stdout=log, stderr=log, start_new_session=True
+        )
+    guard.watch_group(process.pid)
+    return process
 
 
 def _wait_until(condition: Callable[[], bool], what: str) -> None:
