@@ -23,12 +23,24 @@ _UNSUITABLE = {
 
 
 @contextmanager
-def brief_sentinels() -> Iterator[None]:
-    """Say in a few words that the Sentinels know no server; redis-py lists every option of every connection."""
+def explained() -> Iterator[None]:
+    """Say in a few words what is wrong where redis-py says too much, or not enough.
+
+    Raises:
+        UnsuitableServerError: the server has no database of the URL's number.
+    """
     try:
         yield
-    except MasterNotFoundError:
-        raise MasterNotFoundError("no Sentinel that answers, and lets us in, knows a running server of that name") from None
+    except ResponseError as error:
+        if "DB index" in str(error):
+            raise UnsuitableServerError(
+                "has no database of that number; see `databases` in its settings"
+            ) from error
+        raise
+    except MasterNotFoundError:  # its text lists every option of every connection
+        raise MasterNotFoundError(
+            "no Sentinel that answers, and lets us in, knows a running server of that name"
+        ) from None
 
 
 def refuse_unsuitable(client: Any) -> None:
@@ -38,12 +50,13 @@ def refuse_unsuitable(client: Any) -> None:
         client: one of redis-py.
 
     Raises:
-        UnsuitableServerError: a node of a Redis Cluster, or a Sentinel.
+        UnsuitableServerError: a node of a Redis Cluster, or a Sentinel, or no such database.
         RedisError: it did not answer.
     """
     try:
         # Whoever may connect may ask this, whatever its rights. Without arguments it changes nothing.
-        answer = client.execute_command("HELLO")
+        with explained():
+            answer = client.execute_command("HELLO")
     except ResponseError:  # older than Redis 6
         return
     reason = _UNSUITABLE.get(_mode(answer))

@@ -11,7 +11,7 @@ from typing import Any
 
 from kombu.transport import redis
 
-from events.redis_server import brief_sentinels, refuse_unsuitable
+from events.redis_server import explained, refuse_unsuitable
 
 
 class _OneClient:
@@ -34,7 +34,7 @@ class _Asking:
 
     def create_channel(self, connection: Any) -> Any:
         """See kombu. Raises `UnsuitableServerError`, which counts as a server that is away."""
-        with brief_sentinels():
+        with explained():
             channel = super().create_channel(connection)  # type: ignore[misc]
         try:
             refuse_unsuitable(channel.client)

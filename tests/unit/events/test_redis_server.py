@@ -34,6 +34,11 @@ def test_what_cannot_be_our_broker_is_refused(answer: Any) -> None:
         refuse_unsuitable(Answering(answer))
 
 
+def test_a_database_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UnsuitableServerError, match="has no database of that number"):
+        refuse_unsuitable(Answering(ResponseError("DB index is out of range")))
+
+
 @pytest.mark.parametrize(
     "answer", [*told("standalone"), {}, [], ResponseError("unknown command 'HELLO'")], ids=str
 )

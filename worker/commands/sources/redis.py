@@ -20,7 +20,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from events.broker_url import BrokerUrl
-from events.redis_server import UnsuitableServerError, brief_sentinels, refuse_unsuitable
+from events.redis_server import UnsuitableServerError, explained, refuse_unsuitable
 from events.signing import SIGNATURE_HEADER
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
@@ -210,7 +210,7 @@ def _opened(envelope: dict[str, Any], place: Place) -> Message:
 @contextmanager
 def _broker() -> Iterator[None]:
     try:
-        with brief_sentinels():
+        with explained():
             yield
     except UnsuitableServerError as error:
         raise ConfigurationError(f"the broker {error}") from error

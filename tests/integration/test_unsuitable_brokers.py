@@ -1,11 +1,11 @@
-"""Redis Cluster: nobody uses it, and everybody says why in one line."""
+"""Servers that cannot be our broker, a Redis Cluster first: everybody says why in one line."""
 
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from worker import app as module
 from worker.commands.sources import open_source
 from worker.commands.sources.depth import check_server, queued
 from worker.embedded import valkey
+from worker.embedded.server import free_port
 from worker.errors import ConfigurationError, Transient
 
 PATIENCE_S = 60
@@ -31,6 +32,7 @@ def cluster_url() -> Iterator[str]:
     """A cluster of one node, which has every slot: it would take our messages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(valkey._SETTINGS, "cluster-enabled", "yes")
+        patch.setitem(valkey._SETTINGS, "cluster-port", str(free_port()))  # else 10,000 above its other one
         with engines.running_valkey() as server, Redis.from_url(server.url) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
             deadline = time.monotonic() + PATIENCE_S
@@ -58,6 +60,27 @@ def test_a_publisher_publishes_nothing_there(cluster_url: str, reuse: bool) -> N
         publisher.publish_raw(b"", 0)
     with Redis.from_url(cluster_url) as client:
         assert client.keys() == []
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_a_database_that_is_not_there(valkey_url: str, reuse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{valkey_url.removesuffix('/0')}/99"
+    reason = "has no database of that number"
+    starts: list[Callable[[], object]] = [
+        lambda: open_source(url, queue_name(0), LIMIT),
+        lambda: queued(url, 1),
+        lambda: check_server(url),
+    ]
+    for start in starts:
+        with pytest.raises(ConfigurationError, match=f"^the broker {reason}"):
+            start()
+    with (
+        Publisher(url, source="/tests", reuse_redis_client=reuse) as publisher,
+        pytest.raises(PublishError, match=f"it {reason}"),
+    ):
+        publisher.publish_raw(b"", 0)
+    with celery_on(url, monkeypatch) as app, pytest.raises(Transient, match=f": it {reason}"):
+        module.CeleryDispatcher(app).dispatch([OFFER])
 
 
 @pytest.mark.parametrize(
