@@ -1,6 +1,7 @@
 """Servers that cannot be our broker, a Redis Cluster first: everybody says why in one line."""
 
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,11 @@ from worker import app as module
 from worker.commands.sources import open_source
 from worker.commands.sources.depth import check_server, queued
 from worker.embedded import valkey
-from worker.embedded.server import free_port
+from worker.embedded.server import is_free
 from worker.errors import ConfigurationError, Transient
 
 PATIENCE_S = 60
+BUS_PORTS = random.sample(range(20_000, 30_000), 100)  # which no system hands out by itself
 REASON = "is a Redis Cluster, which Celery cannot use"
 
 
@@ -32,7 +34,8 @@ def cluster_url() -> Iterator[str]:
     """A cluster of one node, which has every slot: it would take our messages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(valkey._SETTINGS, "cluster-enabled", "yes")
-        patch.setitem(valkey._SETTINGS, "cluster-port", str(free_port()))  # else 10,000 above its other one
+        # Else it is 10,000 above the other one, and so perhaps too high.
+        patch.setitem(valkey._SETTINGS, "cluster-port", str(next(filter(is_free, BUS_PORTS))))
         with engines.running_valkey() as server, Redis.from_url(server.url) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
             deadline = time.monotonic() + PATIENCE_S
