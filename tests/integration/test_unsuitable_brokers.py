@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -32,16 +33,18 @@ REASON = "is a Redis Cluster, which Celery cannot use"
 @pytest.fixture(scope="module")
 def cluster_url() -> Iterator[str]:
     """A cluster of one node, which has every slot: it would take our messages."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(valkey._SETTINGS, "cluster-enabled", "yes")
-        # Else it is 10,000 above the other one, and so perhaps too high.
-        patch.setitem(valkey._SETTINGS, "cluster-port", str(next(filter(is_free, BUS_PORTS))))
-        with engines.running_valkey() as server, Redis.from_url(server.url) as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-            deadline = time.monotonic() + PATIENCE_S
-            while client.cluster("info")["cluster_state"] != "ok":
-                assert time.monotonic() < deadline
-            yield server.url
+    with ExitStack() as resources:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(valkey._SETTINGS, "cluster-enabled", "yes")
+            # Else it is 10,000 above the other one, and so perhaps too high.
+            patch.setitem(valkey._SETTINGS, "cluster-port", str(next(filter(is_free, BUS_PORTS))))
+            server = resources.enter_context(engines.running_valkey())
+        client = resources.enter_context(Redis.from_url(server.url))
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        deadline = time.monotonic() + PATIENCE_S
+        while client.cluster("info")["cluster_state"] != "ok":
+            assert time.monotonic() < deadline
+        yield server.url
 
 
 def test_whoever_connects_says_why_not(cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
