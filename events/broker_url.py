@@ -147,9 +147,9 @@ class _Url:
     scheme: str
     hosts: tuple[tuple[str, int | None], ...]
     user: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     place: int | str | None
-    parameters: tuple[tuple[str, str], ...] | None
+    parameters: tuple[tuple[str, str], ...] | None = field(repr=False)  # the Sentinels' password among them
 
 
 _SCHEMES = {

@@ -62,5 +62,6 @@ def every_way_in(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while dispatcher.queue_length(QUEUE) != before + 1:
             assert time.monotonic() < deadline
-        with app.connection_for_write() as connection, connection.channel() as channel:
-            channel.queue_purge(QUEUE)
+        with app.connection_for_write() as connection:
+            connection.connect()
+            connection.default_channel.queue_purge(QUEUE)
