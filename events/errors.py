@@ -46,3 +46,9 @@ class ShardsMismatchError(PublishError):
     """The publisher was told another number of shards than the broker says. Nothing was sent."""
 
     code = "shards_mismatch"
+
+
+class UnsuitableBrokerError(InvigilatorError):
+    """What answered cannot be our broker. The text says why; it goes on after "the broker"."""
+
+    code = "unsuitable_broker"

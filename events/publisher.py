@@ -1,6 +1,5 @@
 """The publisher that an LMS imports: commands in, onto the queue that Invigilator reads."""
 
-import re
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -10,21 +9,17 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from kombu.connection import Connection
-
+from events.broker_url import BrokerUrl, Kind, read_broker_url
 from events.commands import Command, CommandData, read_data
+from events.connecting import Connection, OneClientConnection
 from events.envelope import CONTENT_TYPE, parse, render
 from events.executor import SerialExecutor
 from events.methods import Answer, CommandMethods
 from events.sender import Parcel, Sender, ShardCount, not_taken
 from events.sharding import shards_of
 from events.signing import MIN_KEY_CHARS, SIGNATURE_HEADER, sign
-from events.tls import UNREADABLE, split_tls
 
-_REDIS = ("redis", "rediss")
-_RABBITMQ = ("amqp", "amqps")
-_REDIS_TRANSPORT = "events.redis_transport:Transport"  # by name: who speaks to RabbitMQ does not load it
-_SCHEMES = (*_REDIS, *_RABBITMQ, "memory")  # memory: for tests
+_IN_MEMORY = "memory://"  # for tests
 
 # The broker forgets a publisher that has gone away without a word. Nothing serves the heartbeat between two
 # publishes, so it closes the connection of an idle one too; the next publish opens another.
@@ -55,12 +50,13 @@ class _Base(CommandMethods[Answer]):
         self.source = source
         self._signing_key = signing_key
         self._timeout_s = timeout_s
-        mandatory = _scheme(broker_url) in _RABBITMQ
+        broker = _read(broker_url)
+        mandatory = broker is not None and broker.kind is Kind.AMQP
         shard_count = self._shard_count = ShardCount(shards)
         given_up = count()
 
         def make_sender() -> Sender:
-            connection = _connection(broker_url, timeout_s, reuse_redis_client)
+            connection = _connection(broker, timeout_s, reuse_redis_client)
             for _ in range(next(given_up)):
                 connection.maybe_switch_next()  # of several brokers, not the one that has just been given up
             return Sender(
@@ -109,8 +105,9 @@ class Publisher(_Base[str]):
     Invigilator takes the two for one command.
 
     Parameters:
-        broker_url: `redis://`, `rediss://`, `amqp://` or `amqps://`, as in `INVIGILATOR_BROKER_URL`. With an `s`
-            the connection is encrypted and the broker's certificate checked; see `events.tls`.
+        broker_url: `redis://`, `rediss://`, `sentinel://`, `sentinels://`, `amqp://` or `amqps://`, as in
+            `INVIGILATOR_BROKER_URL`. With an `s` the connection is encrypted and the broker's certificate checked.
+            Sentinels, and nodes of RabbitMQ, may be several; see `events.broker_url.read_broker_url`.
         source: who publishes, 1 to 255 characters, for example `/lms/acme`. It and an id name one command.
         shards: how many Invigilator has. None: on Redis as many as the broker says, where `consume` writes it, and
             else 1. On RabbitMQ, give what `INVIGILATOR_COMMAND_SHARDS` says. On Redis, another number than the
@@ -279,38 +276,30 @@ def _signature(body: bytes, key: str | None) -> dict[str, str]:
     return {} if key is None else {SIGNATURE_HEADER: sign(body, key)}
 
 
-def _connection(broker_url: str, timeout_s: float, reuse_redis_client: bool) -> Any:
-    scheme = _scheme(broker_url)
-    if scheme not in _SCHEMES:
-        raise ValueError("broker_url must start with redis://, rediss://, amqp:// or amqps://")
+def _connection(broker: BrokerUrl | None, timeout_s: float, reuse_redis_client: bool) -> Any:
+    if broker is None:
+        return Connection(_IN_MEMORY, transport_options=_RETRIES)
+    kind = OneClientConnection if reuse_redis_client else Connection
+    return kind.to(
+        broker,
+        timeout_s=timeout_s,
+        heartbeat=_HEARTBEAT_S,
+        transport_options=_transport_options(broker.kind, timeout_s),
+    )
+
+
+def _read(broker_url: str) -> BrokerUrl | None:
+    if broker_url == _IN_MEMORY:
+        return None
     try:
-        url, tls = split_tls(broker_url)
+        return read_broker_url(broker_url)
     except ValueError as error:
         raise ValueError(f"broker_url {error}") from None
-    try:
-        connection = Connection(
-            url,
-            transport=_REDIS_TRANSPORT if scheme in _REDIS and reuse_redis_client else None,
-            ssl=tls,
-            connect_timeout=timeout_s,
-            heartbeat=_HEARTBEAT_S,
-            transport_options=_transport_options(scheme, timeout_s),
-        )
-    except ValueError:
-        # What kombu says quotes a part of the URL, which may be the password's.
-        raise ValueError(f"broker_url {UNREADABLE}") from None
-    if scheme in _REDIS and not re.fullmatch(r"/|[0-9]+", connection.virtual_host):
-        raise ValueError("broker_url must end with the number of a Redis database, or without a path")
-    return connection
 
 
-def _scheme(broker_url: str) -> str:
-    return broker_url.partition("://")[0]
-
-
-def _transport_options(scheme: str, timeout_s: float) -> dict[str, Any]:
+def _transport_options(kind: Kind, timeout_s: float) -> dict[str, Any]:
     # The retries stand here too: without them, kombu tries to make its first connection for ever.
-    if scheme in _RABBITMQ:
+    if kind is Kind.AMQP:
         # The time-outs bound closing, too, which waits for the broker's answer.
         return {
             **_RETRIES,
@@ -318,6 +307,4 @@ def _transport_options(scheme: str, timeout_s: float) -> dict[str, Any]:
             "read_timeout": timeout_s,
             "write_timeout": timeout_s,
         }
-    if scheme in _REDIS:
-        return {**_RETRIES, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    return dict(_RETRIES)
+    return {**_RETRIES, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}

@@ -8,9 +8,9 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
+from events.connecting import reason_of
 from events.errors import PublishError, ShardsMismatchError
 from events.sharding import MAX_SHARDS, SHARDS_KEY, queue_name
-from events.tls import refused_certificate
 
 logger = logging.getLogger(__name__)
 
@@ -219,9 +219,8 @@ class Sender:
 
 def not_taken(error: BaseException, command_id: str | None) -> PublishError:
     """What is raised when the broker did not take a message, because of an error."""
-    reason = refused_certificate(error) or type(error.__cause__ or error).__name__
     return PublishError(
-        f"the broker did not take the message ({reason}); "
+        f"the broker did not take the message ({reason_of(error)}); "
         "check that it is up and that the URL is right, then publish again with the same id",
         command_id,
     )

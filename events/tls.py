@@ -6,15 +6,14 @@ host name behind `amqps://`, unless they are told to.
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_plus, urlsplit
 
-UNREADABLE = "cannot be read; percent-encode what is special in it"
+FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+PARAMETERS = ("ssl_cert_reqs", "ssl_check_hostname", *FILES)
+"""Of a broker's URL, with TLS."""
 
-_REDIS, _RABBITMQ = "rediss", "amqps"
-_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_KNOWN = ("ssl_cert_reqs", "ssl_check_hostname", *_FILES)
 _REQUIREMENTS = {
     "required": ssl.CERT_REQUIRED,
     "CERT_REQUIRED": ssl.CERT_REQUIRED,
@@ -24,33 +23,46 @@ _REQUIREMENTS = {
 _SWITCH = {"true": True, "false": False}
 
 
-def split_tls(broker_url: str) -> tuple[str, dict[str, Any]]:
-    """Take what a broker's URL says about TLS out of it.
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a broker's certificate is checked, and what it is shown of ours.
 
     Parameters:
-        broker_url: `rediss://` and `amqps://` may have these parameters: `ssl_ca_certs` (a file of authorities; by
-            default the system's store, or what `SSL_CERT_FILE` names), `ssl_certfile` and `ssl_keyfile` (our
-            own, for a broker that asks), `ssl_check_hostname=false`, and `ssl_cert_reqs=none`: nothing is checked.
+        ssl_cert_reqs: `ssl.CERT_REQUIRED` or `ssl.CERT_NONE`.
+        ssl_check_hostname: whether the certificate must be for the host that is connected to.
+        ssl_ca_certs: a file of authorities; by default the system's store, or what `SSL_CERT_FILE` names.
+        ssl_certfile, ssl_keyfile: files of our own certificate, for a broker that asks.
+    """
 
-    Returns:
-        the URL without them, and the options of TLS: kombu's and Celery's `ssl`, and the keywords of a client of
-        redis-py. Empty for a connection without TLS.
+    ssl_cert_reqs: ssl.VerifyMode = ssl.CERT_REQUIRED
+    ssl_check_hostname: bool = True
+    ssl_ca_certs: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+    def for_redis(self) -> dict[str, Any]:
+        """Keywords of a client of redis-py, which are also the `ssl` of kombu's transports for Redis."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def for_amqp(self) -> dict[str, Any]:
+        """kombu's `ssl` for RabbitMQ. Where the host name is to be checked it has a `server_hostname`.
+
+        That is None, because it depends on the host: `events.amqp_transport` fills it in.
+        """
+        theirs = {name.removeprefix("ssl_"): value for name, value in self.for_redis().items()}
+        return theirs | {"server_hostname": None} if theirs.pop("check_hostname") else theirs
+
+
+def read_tls(parameters: Mapping[str, str]) -> Tls:
+    """Read the parameters of a URL that begin with `ssl_`.
 
     Raises:
-        ValueError: a parameter is unknown or wrong, or the URL has no TLS. The text does not quote the URL.
+        ValueError: one is unknown or wrong. The text does not quote its value.
     """
-    scheme = broker_url.partition("://")[0]
-    address, _, query = broker_url.partition("?")
-    parts = query.split("&") if query else []
-    ours = [part for part in parts if part.startswith("ssl_")]
-    others = "&".join(part for part in parts if not part.startswith("ssl_"))
-    url = f"{address}?{others}" if others else address
-    if scheme not in (_REDIS, _RABBITMQ):
-        if ours:
-            raise ValueError("has parameters of TLS without TLS; start it with rediss:// or amqps://")
-        return url, {}
-    options = _read(ours)
-    return url, options if scheme == _REDIS else _for_amqp(options, _host(address))
+    options: dict[str, Any] = {name: _value(name, value) for name, value in parameters.items()}
+    if options.get("ssl_cert_reqs") == ssl.CERT_NONE:
+        options["ssl_check_hostname"] = False
+    return Tls(**options)
 
 
 def refused_certificate(error: BaseException | None) -> str | None:
@@ -62,20 +74,8 @@ def refused_certificate(error: BaseException | None) -> str | None:
     return None
 
 
-def _read(parameters: list[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        options[name] = _value(name, unquote_plus(value))
-    if options["ssl_cert_reqs"] == ssl.CERT_NONE:
-        options["ssl_check_hostname"] = False
-    return options
-
-
 def _value(name: str, value: str) -> Any:
-    if name not in _KNOWN:
-        raise ValueError(f"has an unknown parameter {name}; known are {', '.join(_KNOWN)}")
-    if name in _FILES:
+    if name in FILES:
         if not Path(value).is_file():
             raise ValueError(f"names a file in {name} that does not exist")
         return value
@@ -83,17 +83,3 @@ def _value(name: str, value: str) -> Any:
     if value not in allowed:
         raise ValueError(f"must have one of {', '.join(allowed)} in {name}")
     return allowed[value]
-
-
-def _host(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or "localhost"
-    except ValueError:
-        raise ValueError(UNREADABLE) from None  # the original's text may quote a part of the password
-
-
-def _for_amqp(options: dict[str, Any], host: str) -> dict[str, Any]:
-    checked = options.pop("ssl_check_hostname")
-    theirs = {name.removeprefix("ssl_"): value for name, value in options.items()}
-    # py-amqp checks the host name when it is given one. (With None, kombu would fill in its own.)
-    return theirs | {"server_hostname": host} if checked else theirs

@@ -1,6 +1,7 @@
 """The Celery application (`celery -A worker.app worker …`) and its tasks: shells around `Runner.run`."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.signals import celeryd_after_setup, worker_init
 from kombu import Producer
 from kombu.exceptions import BatchPublishError, OperationalError
@@ -16,14 +18,17 @@ from kombu.utils.uuid import uuid
 
 from db.models import EffectKind
 from db.offers import Offer
+from events.broker_url import Kind, read_broker_url
+from events.connecting import reason_of
 from events.errors import InvigilatorError
-from events.tls import refused_certificate, split_tls
 from worker import gate
+from worker.commands.sources.depth import check_server
 from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.runner import Runner
 from worker.effects.running import TryFailedError
 from worker.embedded.discovery import resolve
-from worker.errors import Transient
+from worker.errors import ConfigurationError, Transient
+from worker.pooling import PoolingConnection
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner, unreached
 
@@ -41,21 +46,53 @@ _REDIS_OPTIONS = {
 }
 _AMQP_OPTIONS = {"read_timeout": SOCKET_TIMEOUT_S, "write_timeout": SOCKET_TIMEOUT_S}
 
+# With one of these, Celery would send tasks to one broker while commands come from another.
+_OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+
+
+def check_broker(settings: Settings) -> None:
+    """Make sure that Celery will use the broker of the settings, and can. One that is away passes.
+
+    Raises:
+        ConfigurationError: it will not, or cannot.
+    """
+    _refuse_overrides()
+    check_server(broker_url(settings))
+
+
+def _refuse_overrides() -> None:
+    for name in _OVERRIDES:
+        if os.environ.get(name):
+            raise ConfigurationError(
+                f"{name} (or celery's --broker) gives Celery another broker than INVIGILATOR_BROKER_URL: unset it"
+            )
+
 
 def _settings(*, database: bool = False, broker: bool = False) -> Settings:
     try:
+        _refuse_overrides()
         return resolve(load(), database=database, broker=broker)
     except InvigilatorError as error:
         raise SystemExit(f"invigilator: {error}") from None  # Celery would print a page of traceback
 
 
 def _broker_settings() -> dict[str, Any]:
-    url, tls = split_tls(broker_url(_settings(broker=True)))
-    options = _REDIS_OPTIONS if url.startswith("redis") else _AMQP_OPTIONS
-    return {"broker_url": url, "broker_use_ssl": tls, "broker_transport_options": options}
+    broker = read_broker_url(broker_url(_settings(broker=True)))
+    options = _AMQP_OPTIONS if broker.kind is Kind.AMQP else _REDIS_OPTIONS
+    return {
+        "broker_url": broker.for_kombu,
+        "broker_use_ssl": broker.ssl,
+        "broker_transport_options": {**options, **broker.transport_options(SOCKET_TIMEOUT_S)},
+    }
 
 
-app = Celery("invigilator")
+class Amqp(AMQP):  # type: ignore[misc]
+    """See Celery: how it connects."""
+
+    Connection = PoolingConnection
+
+
+app = Celery("invigilator", amqp=Amqp)
 app.config_from_object("celeryconfig")
 app.add_defaults(_broker_settings)  # a promise: nothing is read before Celery needs it
 
@@ -67,7 +104,9 @@ def start(**_: Any) -> None:
     """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes any."""
     global _runner  # Celery knows one application per process, and so do its tasks
     try:
-        _runner = runner(_settings(database=True))
+        settings = _settings(database=True, broker=True)
+        check_broker(settings)
+        _runner = runner(settings)
     except InvigilatorError as error:
         raise SystemExit(f"invigilator: {error}") from None
     # When the connection breaks, kombu would acknowledge messages in hand, or put them back, over a client that
@@ -190,7 +229,6 @@ class CeleryDispatcher:
                 *connection.channel_errors,
             )
             if isinstance(error, away):
-                reason = refused_certificate(error) or type(error.__cause__ or error).__name__
-                raise Transient(f"the broker is away: {reason}") from error
+                raise Transient(f"the broker is away: {reason_of(error)}") from error
             raise
         connection.release()

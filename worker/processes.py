@@ -14,7 +14,7 @@ from db import migrate, shards
 from db.errors import Failure, brief, classify
 from db.migrate import Schema
 from events.sharding import queue_name
-from worker.app import CeleryDispatcher
+from worker.app import CeleryDispatcher, check_broker
 from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
@@ -60,6 +60,7 @@ def relay(settings: Settings) -> None:
     Raises:
         ConfigurationError: the settings are wrong, or do not fit the database.
     """
+    check_broker(settings)
     engine = database_engine(settings, "relay")
     loop = Relay(engine, CeleryDispatcher(), settings.poll_s, offer_ttl_s(settings))
     loops = {"relay": _after_checks(settings, engine, loop.run)}

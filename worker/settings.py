@@ -7,22 +7,19 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db import dsn
+from events.broker_url import read_broker_url
 from events.sharding import MAX_SHARDS
-from events.tls import split_tls
 from worker.durations import parse_duration
 from worker.errors import ConfigurationError
 
 PREFIX = "INVIGILATOR_"
 ENV_FILE = "INVIGILATOR_ENV_FILE"
 """Names the file that settings are read from besides the environment; `.env` by default, empty for none."""
-
-BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
@@ -72,17 +69,10 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        try:
-            url = urlsplit(value.get_secret_value())
-            _ = url.port
-        except ValueError:
-            # The original's text may quote a part of the URL, and so the password.
-            raise ValueError("cannot be read; percent-encode what is special in user and password") from None
-        if url.scheme not in BROKER_SCHEMES:
-            raise ValueError("must start with redis://, rediss://, amqp:// or amqps://")
-        split_tls(value.get_secret_value())  # a wrong parameter is named now, not at the first connection
+        if value is not None:
+            read_broker_url(
+                value.get_secret_value()
+            )  # what is wrong is named now, not at the first connection
         return value
 
     @field_validator("lms_url")

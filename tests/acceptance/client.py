@@ -5,10 +5,12 @@ import zlib
 from collections.abc import Sequence
 from itertools import count
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from kombu import Connection
 from redis import Redis
+
+from events.broker_url import read_broker_url
+from worker.commands.sources.redis import make_client
 
 SOURCE = "/acceptance"
 QUORUM = {"x-queue-type": "quorum", "x-single-active-consumer": True}
@@ -34,7 +36,8 @@ class RedisPost:
     """LPUSH, as any language can."""
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(url)
+        behind_sentinels = url.startswith("sentinel")
+        self._redis = make_client(read_broker_url(url), 10) if behind_sentinels else Redis.from_url(url)
 
     def send(self, queue: str, bodies: Sequence[bytes]) -> None:
         if bodies:
@@ -52,7 +55,7 @@ class RabbitPost:
     """Plain AMQP: the default exchange, persistent, confirmed."""
 
     def __init__(self, url: str) -> None:
-        assert urlsplit(url).scheme == "amqp"
+        assert url.startswith("amqp://")
         self._connection: Any = Connection(url, transport_options={"confirm_publish": True})
         self._channel: Any = self._connection.channel()
 
@@ -85,7 +88,12 @@ class Client:
         self.bodies: dict[Key, bytes] = {}
         self.malformed: list[bytes] = []
         self._numbers = count(1)
-        self._post: Post = RedisPost(broker_url) if broker_url.startswith("redis") else RabbitPost(broker_url)
+        self._post = _post(broker_url)
+
+    def move_to(self, broker_url: str) -> None:
+        """Publish to another broker from now on."""
+        self._post.close()
+        self._post = _post(broker_url)
 
     def close(self) -> None:
         self._post.close()
@@ -143,6 +151,10 @@ class Client:
         if "user_id" in data:
             return [zlib.crc32(str(data["user_id"]).encode()) % self.shards]
         return range(self.shards)
+
+
+def _post(broker_url: str) -> Post:
+    return RabbitPost(broker_url) if broker_url.startswith("amqp") else RedisPost(broker_url)
 
 
 def event(kind: str, data: dict[str, Any], command_id: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 CHUNK = 65536
 COMMIT = b"COMMIT\x00"  # libpq's simple query: one small message of its own
+TLS_HANDSHAKE = b"\x16"
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing throws away what is under way, and resets
 
 Side = Literal["before", "after"]
@@ -21,11 +23,13 @@ Side = Literal["before", "after"]
 class Proxy:
     """Passes bytes between clients and one server.
 
-    `cuts` counts what `cut_at` has severed; `answers` is all that the server has said.
+    `cuts` counts what `cut_at` has severed; `answers` is all that the server has said. With `tls`, that ends here
+    for clients who begin with it; the others are passed on as they are.
     """
 
     listener: socket.socket
     target: tuple[str, int]
+    tls: ssl.SSLContext | None = None
     cuts: int = 0
     answers: bytearray = field(default_factory=bytearray)
     _open: set[socket.socket] = field(default_factory=set)
@@ -63,8 +67,13 @@ class Proxy:
                 client, _ = self.listener.accept()
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
-        with client, suppress(OSError), socket.create_connection(self.target) as server:
+    def _serve(self, connected: socket.socket) -> None:
+        with (
+            connected,
+            suppress(OSError),
+            self._begun(connected) as client,
+            socket.create_connection(self.target) as server,
+        ):
             with self._lock:
                 self._open.add(client)
             try:
@@ -74,6 +83,11 @@ class Proxy:
                     self._open.discard(client)
                 for one in (client, server):
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    def _begun(self, client: socket.socket) -> socket.socket:
+        if self.tls is None or client.recv(1, socket.MSG_PEEK) != TLS_HANDSHAKE:
+            return client
+        return self.tls.wrap_socket(client, server_side=True)
 
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
         while True:
@@ -105,13 +119,13 @@ class Proxy:
 
 
 @contextmanager
-def proxying(server_url: str) -> Iterator[Proxy]:
+def proxying(server_url: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
     """Run a proxy in front of the server that a URL names; its connections are severed at the end."""
     parts = urlsplit(server_url)
     assert parts.hostname is not None
     assert parts.port is not None
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = Proxy(listener, (parts.hostname, parts.port))
+        proxy = Proxy(listener, (parts.hostname, parts.port), tls)
         thread = threading.Thread(target=proxy.accept)
         thread.start()
         try:

@@ -79,6 +79,7 @@ def relay() -> None:
 def status(as_json: AsJson = False) -> None:
     """Count what is queued, in quarantine and owed."""
     from db import lookups
+    from events.broker_url import Kind, read_broker_url
     from worker.cli.database import reading
     from worker.commands.sources.depth import queued
     from worker.commands.sources.orphans import orphans
@@ -93,7 +94,7 @@ def status(as_json: AsJson = False) -> None:
     # between is counted twice rather than not at all, so nobody takes a system for idle that is not.
     url = settings.broker_url.get_secret_value()
     waiting = queued(url, shards)
-    if not url.startswith("redis"):
+    if read_broker_url(url).kind is Kind.AMQP:
         waiting += _in_hand(settings)
     unread = [asdict(orphan) for orphan in orphans(url, shards)]
     with reading(settings) as connection:

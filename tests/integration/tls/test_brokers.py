@@ -1,40 +1,26 @@
 """Both brokers over TLS: who is believed, and that nothing is said to anybody else."""
 
 import ssl
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import pytest
-from celery import Celery
-from kombu import pools
 
-from db.models import EffectKind
-from db.offers import Offer
 from events import publisher as publisher_module
 from events.errors import PublishError
 from events.publisher import Publisher
 from events.sharding import queue_name
 from tests.tls import HOST, PATIENCE_S, Authority, Proxy
+from tests.waysin import LIMIT, OFFER, QUEUE, celery_on, every_way_in
 from worker import app as module
 from worker.commands.sources import BrokerAwayError, open_source
 from worker.commands.sources.depth import queued
-from worker.effects.kinds import QUEUES
+from worker.embedded.server import free_port
 from worker.errors import ConfigurationError, Transient
 from worker.settings import load
-
-LIMIT = 10
-OFFER = Offer(
-    UUID(int=7),
-    EffectKind.SET_CREDIT_STATUS,
-    {"exam_id": "A", "user_id": "42", "course_id": "c", "content_id": "x", "status": "submitted"},
-    0,
-)
-QUEUE = QUEUES[OFFER.kind]
 
 
 @dataclass(frozen=True)
@@ -104,39 +90,6 @@ def system_trusts(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca)
 
 
-def celery_on(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
-    """An application set up as ours is, on another broker."""
-    pools.reset()  # kombu keeps connections for whoever asks for the same host, whatever they say about TLS
-    monkeypatch.setenv("INVIGILATOR_BROKER_URL", url)
-    app = Celery("test", set_as_current=False)
-    app.config_from_object("celeryconfig")
-    app.conf.update(module._broker_settings())
-    app.conf.broker_transport_options |= {"max_retries": 0}
-    return app
-
-
-def every_way_in(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publish, count, consume and dispatch over one URL."""
-    with open_source(url, queue_name(0), LIMIT) as source:
-        with Publisher(url, source="/tests") as publisher:
-            publisher.publish_raw(b"hello", 0)
-        batch = source.take(LIMIT, 10)
-        assert [message.body for message in batch] == [b"hello"]
-        source.ack(batch)
-    assert queued(url, 1) == 0
-    app = celery_on(url, monkeypatch)
-    dispatcher = module.CeleryDispatcher(app)
-    before = dispatcher.queue_length(QUEUE)
-    dispatcher.dispatch([OFFER])
-    # RabbitMQ may count before it has put the message into its queue.
-    deadline = time.monotonic() + PATIENCE_S
-    while dispatcher.queue_length(QUEUE) != before + 1:
-        assert time.monotonic() < deadline
-    with app.connection_for_write() as connection, connection.channel() as channel:
-        channel.queue_purge(QUEUE)
-    app.close()
-
-
 @pytest.mark.usefixtures("system_trusts")
 def test_the_systems_authorities_are_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     every_way_in(broker.url(), monkeypatch)
@@ -159,6 +112,21 @@ def test_the_host_name_alone_may_go_unchecked(
     every_way_in(broker.url(host="127.0.0.1", **parameters), monkeypatch)
 
 
+def test_the_name_is_that_of_the_node_that_answers(
+    rabbitmq: Broker, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two nodes, of which the first is away, and a certificate that is good for one of their names
+    away = free_port()
+    url = rabbitmq.url(ssl_ca_certs=authority.ca)
+    address = f"@{HOST}:{rabbitmq.port}"
+    assert address in url
+    # Then it is taken from the one of that name
+    every_way_in(url.replace(address, f"@127.0.0.1:{away},{HOST}:{rabbitmq.port}"), monkeypatch)
+    # And from no other one, whatever the first one's name
+    other = url.replace(address, f"@{HOST}:{away},127.0.0.1:{rabbitmq.port}")
+    refused_everywhere(other, "IP address mismatch, certificate is not valid for '127.0.0.1'", monkeypatch)
+
+
 def refused_everywhere(url: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way in says in one line, without the password, what is wrong."""
     monkeypatch.setitem(publisher_module._RETRIES, "max_retries", 1)
@@ -170,11 +138,9 @@ def refused_everywhere(url: str, reason: str, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(BrokerAwayError) as away:
             attempt()
         said.append(str(away.value))
-    app = celery_on(url, monkeypatch)
-    with pytest.raises(Transient) as transient:
+    with celery_on(url, monkeypatch) as app, pytest.raises(Transient) as transient:
         module.CeleryDispatcher(app).dispatch([OFFER])
     said.append(str(transient.value))
-    app.close()
     for line in said:
         assert reason in line
         assert f":{urlsplit(url).password}" not in line
@@ -222,8 +188,11 @@ def test_a_frozen_rabbitmq_holds_nobody(
 ) -> None:
     # Given a connection that is in use
     monkeypatch.setattr(module, "_AMQP_OPTIONS", dict.fromkeys(module._AMQP_OPTIONS, 1))
-    with ThreadPoolExecutor() as threads, Proxy(port_of(tls_rabbitmq[0])) as proxy:
-        app = celery_on(f"amqp://guest:guest@127.0.0.1:{proxy.port}//", monkeypatch)
+    with (
+        ThreadPoolExecutor() as threads,
+        Proxy(port_of(tls_rabbitmq[0])) as proxy,
+        celery_on(f"amqp://guest:guest@127.0.0.1:{proxy.port}//", monkeypatch) as app,
+    ):
         dispatcher = module.CeleryDispatcher(app)
         dispatcher.queue_length(QUEUE)
         # When nobody answers any more
@@ -231,7 +200,6 @@ def test_a_frozen_rabbitmq_holds_nobody(
         # Then the relay hears of it, instead of waiting for ever
         with pytest.raises(Transient, match="the broker is away: "):
             threads.submit(dispatcher.queue_length, QUEUE).result(PATIENCE_S)
-    app.close()
 
 
 # Settings

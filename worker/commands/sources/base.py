@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
+from events.broker_url import Kind, read_broker_url
 from events.errors import InvigilatorError
 
 
@@ -71,18 +72,20 @@ def open_source(broker_url: str, queue: str, limit: int) -> Source:
     """Connect to a queue of commands.
 
     Parameters:
-        broker_url: `redis://`, `rediss://`, `amqp://` or `amqps://`.
+        broker_url: as `read_broker_url` takes it.
         queue: its name.
         limit: how many messages will be taken at once.
 
     Raises:
         BrokerAwayError: no connection.
-        ConfigurationError: the queue exists, but is not what it must be.
+        ConfigurationError: the broker, or the queue that exists, is not what it must be.
+        ValueError: the URL cannot be read.
     """
-    if broker_url.startswith("redis"):
-        from worker.commands.sources.redis import RedisSource
+    broker = read_broker_url(broker_url)
+    if broker.kind is Kind.AMQP:
+        from worker.commands.sources.rabbitmq import RabbitSource
 
-        return RedisSource.open(broker_url, queue)
-    from worker.commands.sources.rabbitmq import RabbitSource
+        return RabbitSource.open(broker, queue, limit)
+    from worker.commands.sources.redis import RedisSource
 
-    return RabbitSource.open(broker_url, queue, limit)
+    return RedisSource.open(broker, queue)

@@ -1,13 +1,15 @@
 """How many commands are queued."""
 
+from contextlib import suppress
 from typing import Any
 
-from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from events.broker_url import BrokerUrl, Kind, read_broker_url
+from events.connecting import Connection, reason_of
+from events.redis_server import UnsuitableServerError, refuse_unsuitable
 from events.sharding import queue_name
-from events.tls import refused_certificate, split_tls
 from worker.commands.sources.base import BrokerAwayError
 from worker.commands.sources.redis import PRIORITY_SUFFIXES, make_client
 from worker.errors import ConfigurationError
@@ -26,30 +28,42 @@ def queued(broker_url: str, shards: int) -> int:
         BrokerAwayError: the broker cannot be reached.
         ConfigurationError: the URL cannot be read.
     """
-    count = _queued_on_redis if broker_url.startswith("redis") else _queued_on_rabbitmq
     try:
-        return count(broker_url, [queue_name(shard) for shard in range(shards)])
-    except ValueError:
-        # The original's text may quote a part of the URL, and so the password.
-        raise ConfigurationError(
-            "INVIGILATOR_BROKER_URL cannot be read; percent-encode what is special in it"
-        ) from None
+        broker = read_broker_url(broker_url)
+    except ValueError as error:
+        raise ConfigurationError(f"INVIGILATOR_BROKER_URL {error}") from None
+    count = _queued_on_rabbitmq if broker.kind is Kind.AMQP else _queued_on_redis
+    return count(broker, [queue_name(shard) for shard in range(shards)])
 
 
-def _queued_on_redis(broker_url: str, queues: list[str]) -> int:
+def check_server(broker_url: str) -> None:
+    """Make sure that the server can be our broker, if it answers.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    broker = read_broker_url(broker_url)
+    if broker.kind is not Kind.AMQP:
+        with suppress(BrokerAwayError):
+            _queued_on_redis(broker, [])
+
+
+def _queued_on_redis(broker: BrokerUrl, queues: list[str]) -> int:
     try:
-        with make_client(broker_url, TIMEOUT_S) as client, client.pipeline(transaction=False) as pipeline:
+        with make_client(broker, TIMEOUT_S) as client, client.pipeline(transaction=False) as pipeline:
+            refuse_unsuitable(client)
             for queue in queues:
                 for suffix in PRIORITY_SUFFIXES:
                     pipeline.llen(queue + suffix)
             return sum(pipeline.execute())
+    except UnsuitableServerError as error:
+        raise ConfigurationError(f"the broker {error}") from error
     except (RedisError, OSError) as error:
         raise away(error) from error
 
 
-def _queued_on_rabbitmq(broker_url: str, queues: list[str]) -> int:
-    url, tls = split_tls(broker_url)
-    connection: Any = Connection(url, ssl=tls, connect_timeout=TIMEOUT_S)
+def _queued_on_rabbitmq(broker: BrokerUrl, queues: list[str]) -> int:
+    connection: Any = Connection.to(broker, timeout_s=TIMEOUT_S, transport_options={})
     try:
         with connection:
             connection.connect()
@@ -70,7 +84,6 @@ def _waiting(connection: Any, queue: str) -> int:
 
 def away(error: Exception) -> BrokerAwayError:
     """What is raised when the broker cannot be asked, because of an error."""
-    reason = refused_certificate(error) or type(error).__name__
     return BrokerAwayError(
-        f"the broker is away ({reason}): check that it is up and that INVIGILATOR_BROKER_URL is right"
+        f"the broker is away ({reason_of(error)}): check that it is up and that INVIGILATOR_BROKER_URL is right"
     )

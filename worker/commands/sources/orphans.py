@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from events.broker_url import BrokerUrl, Kind, read_broker_url
+from events.connecting import Connection
 from events.sharding import MAX_SHARDS, queue_name
-from events.tls import split_tls
 from worker.commands.sources.depth import NOT_FOUND, TIMEOUT_S, away
 from worker.commands.sources.redis import PRIORITY_SUFFIXES, make_client
 
@@ -44,16 +44,15 @@ def orphans(broker_url: str, shards: int) -> Sequence[Orphan]:
     Raises:
         BrokerAwayError: the broker cannot be reached.
     """
-    found = (
-        _on_redis(broker_url, shards) if broker_url.startswith("redis") else _on_rabbitmq(broker_url, shards)
-    )
-    return sorted(found, key=lambda orphan: orphan.queue)
+    broker = read_broker_url(broker_url)
+    look = _on_rabbitmq if broker.kind is Kind.AMQP else _on_redis
+    return sorted(look(broker, shards), key=lambda orphan: orphan.queue)
 
 
-def _on_redis(broker_url: str, shards: int) -> list[Orphan]:
+def _on_redis(broker: BrokerUrl, shards: int) -> list[Orphan]:
     read = {(queue_name(shard) + suffix).encode() for shard in range(shards) for suffix in PRIORITY_SUFFIXES}
     try:
-        with make_client(broker_url, TIMEOUT_S) as client, client.pipeline(transaction=False) as pipeline:
+        with make_client(broker, TIMEOUT_S) as client, client.pipeline(transaction=False) as pipeline:
             scanned = client.scan_iter(match=f"{UNNUMBERED}*", count=SCANNED_KEYS, _type="list")
             names = sorted(set(scanned) - read)
             for name in names:
@@ -67,9 +66,8 @@ def _on_redis(broker_url: str, shards: int) -> list[Orphan]:
     return [Orphan(queue, length) for queue, length in lengths.items()]
 
 
-def _on_rabbitmq(broker_url: str, shards: int) -> list[Orphan]:
-    url, tls = split_tls(broker_url)
-    connection: Any = Connection(url, ssl=tls, connect_timeout=TIMEOUT_S)
+def _on_rabbitmq(broker: BrokerUrl, shards: int) -> list[Orphan]:
+    connection: Any = Connection.to(broker, timeout_s=TIMEOUT_S, transport_options={})
     try:
         with connection:
             connection.connect()

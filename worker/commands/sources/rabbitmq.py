@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from kombu import Connection, Queue
+from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from events.tls import split_tls
+from events.broker_url import BrokerUrl
+from events.connecting import Connection
 from worker.commands.sources import lenient_amqp
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
@@ -34,20 +35,18 @@ class RabbitSource:
     buffer: deque[Message] = field(default_factory=deque)
 
     @classmethod
-    def open(cls, broker_url: str, queue: str, limit: int) -> Self:
-        """Connect, declare the queue and subscribe.
+    def open(cls, broker: BrokerUrl, queue: str, limit: int) -> Self:
+        """Connect to the first of its hosts that answers, declare the queue and subscribe.
 
         Raises:
             BrokerAwayError: no connection.
             ConfigurationError: the queue exists with other arguments.
         """
         lenient_amqp.install()
-        url, tls = split_tls(broker_url)
-        connection = Connection(
-            url,
-            ssl=tls,
+        connection = Connection.to(
+            broker,
+            timeout_s=CONNECT_TIMEOUT_S,
             heartbeat=HEARTBEAT_S,
-            connect_timeout=CONNECT_TIMEOUT_S,
             # Without them, closing a connection waits for ever for a broker that is frozen.
             transport_options={"read_timeout": ANSWER_TIMEOUT_S, "write_timeout": ANSWER_TIMEOUT_S},
         )

@@ -18,11 +18,14 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from events.broker_url import BrokerUrl
+from events.redis_server import UnsuitableServerError, explained, refuse_unsuitable
 from events.sharding import SHARDS_KEY
 from events.signing import SIGNATURE_HEADER
-from events.tls import split_tls
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
+from worker.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +84,16 @@ class RedisSource:
     queue: str
 
     @classmethod
-    def open(cls, broker_url: str, queue: str) -> Self:
-        """Connect. Raises `BrokerAwayError`."""
-        client = make_client(broker_url, SOCKET_TIMEOUT_S)
+    def open(cls, broker: BrokerUrl, queue: str) -> Self:
+        """Connect.
+
+        Raises:
+            BrokerAwayError: no connection.
+            ConfigurationError: the server cannot be our broker.
+        """
+        client = make_client(broker, SOCKET_TIMEOUT_S)
         with _broker():
+            refuse_unsuitable(client)
             # Changes nothing, but a server that only reads (a replica) refuses it: a batch from there would be
             # committed, and never acknowledged.
             client.ltrim(queue, 0, -1)
@@ -147,21 +156,41 @@ class RedisSource:
         ]
 
 
-def make_client(broker_url: str, timeout_s: float) -> Redis:
+class _Pool(SentinelConnectionPool):
+    """Lets go of the Sentinels, too, when its client is closed."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """See redis-py."""
+        super().disconnect(inuse_connections)
+        for sentinel in self.sentinel_manager.sentinels:
+            sentinel.close()
+
+
+def make_client(broker: BrokerUrl, timeout_s: float) -> Redis:
     """A client that gives up on a server after `timeout_s` seconds, and does not try again by itself.
 
-    Raises:
-        ValueError: the URL cannot be read. The text may quote a part of it.
+    Behind Sentinels, it asks them for the server whenever it connects.
     """
-    url, tls = split_tls(broker_url)
-    return Redis.from_url(
-        url,
-        **tls,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
+    arguments: dict[str, Any] = {
+        "db": broker.database,
+        "username": broker.user,
+        "password": broker.password,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "ssl": broker.tls is not None,
+        **broker.ssl,
+    }
+    if broker.sentinels is None:
+        [(host, port)] = broker.hosts
+        return Redis(host=host, port=port, **arguments)
+    make: Any = Sentinel  # which has no types
+    sentinel = make(broker.hosts, sentinel_kwargs=broker.sentinel_arguments(timeout_s))
+    client: Redis = sentinel.master_for(
+        broker.sentinels.master_name, connection_pool_class=_Pool, **arguments
     )
+    return client
 
 
 def open_envelope(place: Place) -> Message:
@@ -194,6 +223,9 @@ def _opened(envelope: dict[str, Any], place: Place) -> Message:
 @contextmanager
 def _broker() -> Iterator[None]:
     try:
-        yield
+        with explained():
+            yield
+    except UnsuitableServerError as error:
+        raise ConfigurationError(f"the broker {error}") from error
     except (RedisError, OSError) as error:
         raise BrokerAwayError(f"the broker is away: {type(error).__name__}: {error}") from error

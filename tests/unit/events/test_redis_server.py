@@ -1,0 +1,46 @@
+"""What a server says it is, in either version of its protocol."""
+
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+from events.redis_server import UnsuitableServerError, refuse_unsuitable
+
+
+class Answering:
+    """A client whose server answers in a certain way."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def execute_command(self, command: str) -> Any:
+        assert command == "HELLO"
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+def told(mode: str) -> list[Any]:
+    """What servers say of themselves, as redis-py hands it on."""
+    facts = {b"server": b"valkey", b"proto": 3, b"mode": mode.encode(), b"role": b"master"}
+    plain = {"server": "valkey", "mode": mode}
+    return [facts, [one for pair in facts.items() for one in pair], plain]
+
+
+@pytest.mark.parametrize("answer", [*told("cluster"), *told("sentinel")])
+def test_what_cannot_be_our_broker_is_refused(answer: Any) -> None:
+    with pytest.raises(UnsuitableServerError, match="is a "):
+        refuse_unsuitable(Answering(answer))
+
+
+def test_a_database_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UnsuitableServerError, match="has no database of that number"):
+        refuse_unsuitable(Answering(ResponseError("DB index is out of range")))
+
+
+@pytest.mark.parametrize(
+    "answer", [*told("standalone"), {}, [], ResponseError("unknown command 'HELLO'")], ids=str
+)
+def test_everything_else_is_taken(answer: Any) -> None:
+    refuse_unsuitable(Answering(answer))
