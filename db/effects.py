@@ -176,7 +176,7 @@ def _claim_statement() -> Select[*tuple[Any, ...]]:
             wanted,
             Effect.state.label("before"),
             exists().where(overtakes(aliased(Effect))).label("overtaken"),
-            _blocked().label("blocked"),
+            blocked().label("blocked"),
             circuits.HAS_OPENED.label("probe"),
         )
         .select_from(
@@ -301,7 +301,8 @@ def overtakes(newer: type[Effect]) -> ColumnElement[bool]:
     )
 
 
-def _blocked() -> ColumnElement[bool]:
+def blocked() -> ColumnElement[bool]:
+    """Whether another effect on its target runs."""
     other = aliased(Effect)
     return exists().where(
         other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id
