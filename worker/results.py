@@ -9,6 +9,7 @@ Celery 5.7.)
 import logging
 from typing import Any
 
+from billiard.einfo import ExceptionWithTraceback
 from celery import Task
 from celery.app import trace
 from celery.exceptions import Ignore
@@ -32,7 +33,7 @@ class EffectRequest(Request):  # type: ignore[misc]
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """See Celery: what is called when a task was ignored, rejected, is to be retried, or has failed."""
-        error = exc_info.exception.exc
+        error = _raised(exc_info)
         if isinstance(error, NothingToDo):
             self.send_event(IGNORED_EVENT, result=str(error))
         if isinstance(error, TryFailedError):
@@ -43,7 +44,7 @@ class EffectRequest(Request):  # type: ignore[misc]
 
     def on_retry(self, exc_info: Any) -> None:
         """See Celery: what is called when a task is to be retried. It would tell Flower a traceback."""
-        reason = str(exc_info.exception.exc)
+        reason = str(_raised(exc_info))
         self.send_event("task-retried", exception=reason, result=reason)
 
 
@@ -54,6 +55,11 @@ class EffectTask(Task):  # type: ignore[misc]
     # A failed try is recorded and shown in Flower; a traceback in the log would add nothing.
     throws = (TryFailedError,)
     resultrepr_maxsize = MAX_RESULT_CHARS
+
+
+def _raised(exc_info: Any) -> Any:
+    error = exc_info.exception
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
 
 
 def log_reasons() -> None:

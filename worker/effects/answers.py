@@ -7,7 +7,7 @@ from uuid import UUID
 from db.effects import Claim
 from db.models import EffectKind, EffectState
 from db.standing import Standing
-from worker.effects.kinds import Payload, label, subject
+from worker.effects.kinds import Payload, label, quoted, subject
 
 _ENDED = {
     EffectState.DONE: "already done",
@@ -55,8 +55,13 @@ class About:
 
 
 def ids(effect_id: UUID, source: str, command_id: str) -> str:
-    """Effect and command. What a sender chose is quoted, so that no line can be forged with it."""
-    return f"effect {effect_id} · command {source!r} {command_id!r}"
+    """Which effect, and which command it follows from."""
+    return f"effect {effect_id} · {command(source, command_id)}"
+
+
+def command(source: str, command_id: str) -> str:
+    """Which command."""
+    return f"command {quoted(source)} {quoted(command_id)}"
 
 
 def nothing_to_do(effect_id: UUID, standing: Standing | None, why: str) -> Answer:

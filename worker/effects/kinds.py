@@ -52,7 +52,7 @@ def subject(kind: EffectKind, payload: Payload) -> str:
         EffectKind.SEND_STATUS_EMAIL: f"mail {payload.status}",
         EffectKind.DELETE_STUDENT_ATTEMPT: "delete student attempt",
     }[kind]
-    return f"{what} · exam {_on_one_line(payload.exam_id)} · learner {_on_one_line(payload.user_id)}"
+    return f"{what} · exam {quoted(payload.exam_id)} · learner {quoted(payload.user_id)}"
 
 
 def label(kind: EffectKind, payload: Payload, number: int) -> str:
@@ -60,6 +60,6 @@ def label(kind: EffectKind, payload: Payload, number: int) -> str:
     return f"{subject(kind, payload)} · try {number}"
 
 
-def _on_one_line(sent: str) -> str:
-    """An id as its sender wrote it, unless a line of the log could be forged with it."""
-    return sent if sent.isprintable() else repr(sent)
+def quoted(sent: str) -> str:
+    """What a sender chose, so that no line of the log and no label can be forged with it."""
+    return sent if sent.isprintable() and not set(sent) & set(" ·'\"") else repr(sent)

@@ -161,14 +161,8 @@ class Runner:
     def _fail(self, claim: Claim, reason: str, error: ServiceError | None) -> Answer:
         end = End(claim.id, claim.number, TryResult.FAILED, reason)
         if self._record_failure(claim, end, error):
-            logger.warning(
-                "effect %s (%s) failed: %s · command %r %r",
-                claim.id,
-                claim.kind,
-                reason,
-                claim.source,
-                claim.command_id,
-            )
+            command = answers.command(claim.source, claim.command_id)
+            logger.warning("effect %s (%s) failed: %s · %s", claim.id, claim.kind, reason, command)
             raise TryFailedError(About.claimed(claim).says(reason))
         return self._too_late(claim)
 

@@ -56,7 +56,7 @@ def test_the_tasks_run_their_effect(bench: Bench, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "_runner", bench.runner)
     effect_id = submitted(bench)
     row = bench.row(effect_id)
-    trail = f"effect {effect_id} · command '{row.source}' '{row.command_id}'"
+    trail = f"effect {effect_id} · command {row.source} {row.command_id}"
     tasks = module.app.tasks
     # When its own runs it, the answer leads to the effect and its command
     shown = "credit submitted · exam A · learner 42"
@@ -75,10 +75,10 @@ def test_a_try_that_will_be_made_again_is_no_failure(bench: Bench, monkeypatch: 
     effect_id = submitted(bench)
     task = module.app.tasks["effects.set_credit_status"]
     bench.credit.fail_with(Transient("LMS answered 503"), Permanent("LMS answered 400"))
-    with pytest.raises(Retry, match=rf"try 1: LMS answered 503 · effect {effect_id} · command '"):
+    with pytest.raises(Retry, match=rf"try 1: LMS answered 503 · effect {effect_id} · command "):
         task(str(effect_id))
     bench.make_due()
-    with pytest.raises(TryFailedError, match=rf"try 2: LMS answered 400 · effect {effect_id} · command '"):
+    with pytest.raises(TryFailedError, match=rf"try 2: LMS answered 400 · effect {effect_id} · command "):
         task(str(effect_id))
     with pytest.raises(NothingToDo, match="failed: use effects retry"):
         task(str(effect_id))

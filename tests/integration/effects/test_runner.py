@@ -79,7 +79,7 @@ def test_a_refusal_is_final_and_warned_of_once(bench: Bench, caplog: pytest.LogC
     assert bench.tries(effect_id) == [(1, "failed", "LMS answered 400")]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     row = bench.row(effect_id)
-    trail = f" · command '{row.source}' '{row.command_id}'"
+    trail = f" · command {row.source} {row.command_id}"
     assert warnings == [f"effect {effect_id} (set_credit_status) failed: LMS answered 400{trail}"]
 
 

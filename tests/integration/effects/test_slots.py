@@ -134,7 +134,7 @@ def test_a_try_that_always_ends_its_worker_is_given_up(
     assert [result for _, result, _ in bench.tries(effect_id)] == [*["lost"] * LOST_TRIES, "failed"]
     assert bench.credit.calls == []
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    trail = f" · command '{row.source}' '{row.command_id}'"
+    trail = f" · command {row.source} {row.command_id}"
     assert warnings == [f"effect {effect_id} (set_credit_status) failed: {row.last_error}{trail}"]
 
 
