@@ -4,23 +4,26 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from db import effects as store
 from db.effects import End, Ended
 from db.models import Effect, EffectKind, TryResult
 from tests import commands as c
+from tests.engines import disposed
 from tests.integration.effects.conftest import Bench, end, until
 from tests.integration.effects.conftest import claim as take
 from worker.commands.handler import Handler
-from worker.effects.running import TryFailedError
+from worker.effects.running import TryAgainError, TryFailedError
 from worker.errors import Permanent, Transient
 from worker.lms.ports import CreditRequirement
 from worker.rules.retry import RetryPolicy
 
+MISFIT = "SELECT nothing FROM nowhere -- ada@example.org"
 CREDIT = CreditRequirement("42", c.COURSE, "content-A")
 
 
@@ -210,6 +213,56 @@ def test_a_result_that_comes_too_late_is_only_noted(bench: Bench, caplog: pytest
     # Then the successor's record stands
     assert bench.tries(effect_id)[-1] == (2, "done", None)
     assert f"effect {effect_id}: try 1 came back too late to be recorded" in caplog.messages
+
+
+def test_a_result_that_comes_too_late_is_no_success_while_another_has_the_effect(bench: Bench) -> None:
+    # Given a call during which the lease ends and somebody else begins
+    effect_id = submitted(bench)
+
+    class SlowCredit(type(bench.credit)):  # type: ignore[misc]
+        def set_status(self, *args: object) -> None:
+            bench.expire_leases()
+            assert bench.claim(effect_id) is not None
+
+    bench.credit = SlowCredit()
+    # When the call returns, then it is not recorded, and that is what is said
+    answer = bench.runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+    assert answer.text == "came back too late to be recorded: another has it"
+    assert not answer.is_done
+    assert bench.row(effect_id).state == "running"
+
+
+def test_a_database_that_is_away_is_no_failure_of_the_effect(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    effect_id = submitted(bench)
+    reason = "the database does not serve us now: OperationalError"
+    with disposed("postgresql+psycopg2://nobody@127.0.0.1:1/none") as nowhere:
+        runner = replace(bench, engine=nowhere).runner
+        with pytest.raises(TryAgainError, match=f"^{reason} · effect {effect_id}$"):
+            runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+    # and nothing but that line is said
+    assert caplog.records == []
+
+
+def test_a_result_that_cannot_be_recorded_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a release that does not fit the schema
+    effect_id = submitted(bench)
+
+    def misfit(connection: Connection, *_: object) -> None:
+        connection.execute(text(MISFIT))
+
+    monkeypatch.setattr(store, "end_tries", misfit)
+    # When an effect has run, then it is said with all ids, and where it happened, without the statement
+    trail = f"effect {effect_id} · command "
+    with pytest.raises(TryAgainError, match=f"try 1: unexpected ProgrammingError 42P01 · {trail}"):
+        bench.run(effect_id)
+    [record] = caplog.records
+    assert "in misfit" in record.getMessage()
+    assert "ada" not in record.getMessage()
+    assert bench.row(effect_id).state == "running"
 
 
 def test_an_overtaken_effect_of_a_lost_worker_is_superseded(bench: Bench) -> None:
