@@ -76,15 +76,14 @@ def check_options(options: Mapping[str, Any], **_: Any) -> None:
     named = [*(options.get("queues") or ()), *(options.get("exclude_queues") or ())]
     if unknown := [name for name in named if name not in queues]:
         _refuse(f"there is no queue of effects called {unknown[0]!r}; there are {', '.join(queues)}")
+    pool = get_implementation(options.get("pool_cls") or app.conf.worker_pool)
+    if pool not in (
+        thread.TaskPool,
+        solo.TaskPool,
+    ):  # what a process is prepared with does not outlive a fork
+        _refuse("effects run in threads: leave --pool out, or use --pool threads or --pool solo")
     if options.get("autoscale"):
         _refuse("a pool of threads grows by itself: use --concurrency instead of --autoscale")
-
-
-@worker_init.connect  # type: ignore[untyped-decorator]
-def check_pool(sender: Any, **_: Any) -> None:
-    """Stop a worker whose pool cannot run effects: what it is prepared with does not outlive a fork."""
-    if get_implementation(sender.pool_cls) not in (thread.TaskPool, solo.TaskPool):
-        _refuse("effects run in threads: leave --pool out, or use --pool threads or --pool solo")
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
