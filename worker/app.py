@@ -34,6 +34,8 @@ from worker.wiring import broker_url, runner
 
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
 
+POOLS = (thread.TaskPool, solo.TaskPool)  # what a process is prepared with does not outlive a fork
+
 # A server that is frozen, or behind a cut cable, must not hold a process for ever.
 _REDIS_OPTIONS = {
     "socket_timeout": SOCKET_TIMEOUT_S,
@@ -73,14 +75,13 @@ _runner: Runner | None = None
 def check_options(options: Mapping[str, Any], **_: Any) -> None:
     """Stop a worker whose command line cannot work, in one line."""
     queues = sorted(set(QUEUES.values()))
-    named = [*(options.get("queues") or ()), *(options.get("exclude_queues") or ())]
-    if unknown := [name for name in named if name not in queues]:
+    named, excluded = options.get("queues") or queues, options.get("exclude_queues") or []
+    if unknown := [name for name in (*named, *excluded) if name not in queues]:
         _refuse(f"there is no queue of effects called {unknown[0]!r}; there are {', '.join(queues)}")
+    if set(named) <= set(excluded):
+        _refuse("--exclude-queues leaves no queue to work on")
     pool = get_implementation(options.get("pool_cls") or app.conf.worker_pool)
-    if pool not in (
-        thread.TaskPool,
-        solo.TaskPool,
-    ):  # what a process is prepared with does not outlive a fork
+    if pool not in POOLS:
         _refuse("effects run in threads: leave --pool out, or use --pool threads or --pool solo")
     if options.get("autoscale"):
         _refuse("a pool of threads grows by itself: use --concurrency instead of --autoscale")
@@ -95,9 +96,8 @@ def name_uniquely(sender: Any, **_: Any) -> None:
     still must not wait for its connection to end.
     """
     if sender.logfile:
-        sender.logfile = node_format(
-            sender.logfile, sender.hostname
-        )  # the file is found by the name that was given
+        # The file is found by the name that was given.
+        sender.logfile = node_format(sender.logfile, sender.hostname)
     name, _, host = sender.hostname.rpartition("@")
     sender.hostname = f"{name}-{secrets.token_hex(4)}@{host}"
 

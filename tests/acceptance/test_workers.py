@@ -7,6 +7,7 @@ import pytest
 from tests.acceptance.harness import Stack
 
 READY = " ready."
+QUEUE = "invigilator.effects.credit"
 
 
 @pytest.fixture(params=["valkey", "rabbitmq"])
@@ -51,6 +52,7 @@ def test_a_worker_without_queues_works_on_all_of_them(stack: Stack, options: tup
             "called 'invigilator.commands.0'",
         ),
         (("--exclude-queues", "celery"), "no queue of effects called 'celery'"),
+        (("--queues", QUEUE, "--exclude-queues", QUEUE), "leaves no queue to work on"),
         (("--pool", "processes"), "effects run in threads"),
         (("--autoscale", "10,2"), "use --concurrency instead"),
     ],
