@@ -1,5 +1,7 @@
 """How Celery is set up. Plain values: the broker's URL is added by `worker.app` when it is first needed."""
 
+from kombu import Exchange, Queue
+
 from worker.effects.kinds import QUEUES
 
 # JSON only: nothing that is read from a queue is ever executed.
@@ -15,6 +17,15 @@ worker_consumer = "worker.gate:Gate"
 task_acks_late = False
 task_ignore_result = True
 task_routes = {f"effects.{kind}": {"queue": queue} for kind, queue in QUEUES.items()}
+
+# What a worker without --queues works on: every queue of effects. Declared as Celery declares a queue that it
+# makes up, because RabbitMQ refuses to have one that exists declared in another way.
+task_queues = [Queue(queue, Exchange(queue), queue) for queue in sorted(set(QUEUES.values()))]
+task_create_missing_queues = False
+
+# Effects wait for others, and share transactions; --pool and --concurrency say otherwise.
+worker_pool = "threads"
+worker_concurrency = 16
 
 # One message in hand for each thread; the rest stay where another worker can have them.
 worker_prefetch_multiplier = 1

@@ -25,6 +25,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    exists,
     false,
     func,
     insert,
@@ -304,6 +305,14 @@ def overtakes(newer: type[Effect]) -> ColumnElement[bool]:
         newer.target == Effect.target,
         newer.sequence > Effect.sequence,
         newer.state != EffectState.CANCELLED,
+    )
+
+
+def blocked() -> ColumnElement[bool]:
+    """Whether another effect on its target runs."""
+    other = aliased(Effect)
+    return exists().where(
+        other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id
     )
 
 

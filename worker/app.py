@@ -2,15 +2,20 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
+import click
 from celery import Celery
 from celery.app.amqp import AMQP
-from celery.signals import celeryd_after_setup, worker_init
+from celery.concurrency import get_implementation, solo, thread
+from celery.exceptions import Retry
+from celery.signals import celeryd_after_setup, celeryd_init, worker_init
+from celery.utils.nodenames import node_format
 from kombu import Producer
 from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.transport import redis
@@ -21,11 +26,11 @@ from db.offers import Offer
 from events.broker_url import Kind, read_broker_url
 from events.connecting import reason_of
 from events.errors import InvigilatorError
-from worker import gate
+from worker import gate, results
 from worker.commands.sources.depth import check_server
 from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.runner import Runner
-from worker.effects.running import TryFailedError
+from worker.effects.running import TryAgainError
 from worker.embedded.discovery import resolve
 from worker.errors import ConfigurationError, Transient
 from worker.pooling import PoolingConnection
@@ -35,6 +40,8 @@ from worker.wiring import broker_url, runner, unreached
 logger = logging.getLogger(__name__)
 
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
+
+POOLS = (thread.TaskPool, solo.TaskPool)  # what a process is prepared with does not outlive a fork
 
 # A server that is frozen, or behind a cut cable, must not hold a process for ever.
 _REDIS_OPTIONS = {
@@ -73,7 +80,11 @@ def _settings(*, database: bool = False, broker: bool = False) -> Settings:
         _refuse_overrides()
         return resolve(load(), database=database, broker=broker)
     except InvigilatorError as error:
-        raise SystemExit(f"invigilator: {error}") from None  # Celery would print a page of traceback
+        _refuse(str(error))
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise SystemExit(f"invigilator: {reason}") from None  # Celery would print a page of traceback
 
 
 def _broker_settings() -> dict[str, Any]:
@@ -92,11 +103,42 @@ class Amqp(AMQP):  # type: ignore[misc]
     Connection = PoolingConnection
 
 
-app = Celery("invigilator", amqp=Amqp)
+app = Celery("invigilator", amqp=Amqp, task_cls=results.EffectTask)
 app.config_from_object("celeryconfig")
 app.add_defaults(_broker_settings)  # a promise: nothing is read before Celery needs it
 
 _runner: Runner | None = None
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def check_options(options: Mapping[str, Any], **_: Any) -> None:
+    """Stop a worker whose command line cannot work, in one line."""
+    queues = sorted(set(QUEUES.values()))
+    named, excluded = options.get("queues") or queues, options.get("exclude_queues") or []
+    if unknown := [name for name in (*named, *excluded) if name not in queues]:
+        _refuse(f"there is no queue of effects called {unknown[0]!r}; there are {', '.join(queues)}")
+    if set(named) <= set(excluded):
+        _refuse("--exclude-queues leaves no queue to work on")
+    pool = get_implementation(options.get("pool_cls") or app.conf.worker_pool)
+    if pool not in POOLS:
+        _refuse("effects run in threads: leave --pool out, or use --pool threads or --pool solo")
+    if options.get("autoscale"):
+        _refuse("a pool of threads grows by itself: use --concurrency instead of --autoscale")
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def name_uniquely(sender: Any, **_: Any) -> None:
+    """Give a worker a node name that no other one has: `effects@host` becomes `effects-1f3a9c02@host`.
+
+    RabbitMQ lets one connection have the control queue of a name. The same line of the Procfile may run many times
+    on a machine, process ids are the same in many containers, and whoever takes the place of a worker that stands
+    still must not wait for its connection to end.
+    """
+    if sender.logfile:
+        # The file is found by the name that was given.
+        sender.logfile = node_format(sender.logfile, sender.hostname)
+    name, _, host = sender.hostname.rpartition("@")
+    sender.hostname = f"{name}-{secrets.token_hex(4)}@{host}"
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
@@ -108,12 +150,13 @@ def start(**_: Any) -> None:
         check_broker(settings)
         _runner = runner(settings)
     except InvigilatorError as error:
-        raise SystemExit(f"invigilator: {error}") from None
+        _refuse(str(error))
     # When the connection breaks, kombu would acknowledge messages in hand, or put them back, over a client that
     # is gone by then, and that ends the worker (seen with kombu 5.7). The rows know what is owed: it does neither.
     redis.Channel.do_restore = False
     # That a task has come says little beside the line that follows when it has run.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+    results.log_reasons()
     gate.install()
 
 
@@ -126,37 +169,40 @@ def warn(**_: Any) -> None:
 
 def _run(effect_id: str, kind: EffectKind) -> str:
     assert _runner is not None, "the worker has not been started"
-    return _runner.run(UUID(effect_id), kind)
+    try:
+        answer = _runner.run(UUID(effect_id), kind)
+    except TryAgainError as error:
+        raise Retry(str(error)) from None  # says so; nothing is sent, because the relay offers it again
+    if not answer.is_done:
+        raise results.NothingToDo(str(answer))
+    return str(answer)
 
 
-# `throws`: a failed try is recorded and shown in Flower; a traceback in the log would add nothing.
-
-
-@app.task(name="effects.set_credit_status", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+@app.task(name="effects.set_credit_status")  # type: ignore[untyped-decorator]
 def set_credit_status(effect_id: str) -> str:
     """Tell the credit service a status."""
     return _run(effect_id, EffectKind.SET_CREDIT_STATUS)
 
 
-@app.task(name="effects.remove_credit_status", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+@app.task(name="effects.remove_credit_status")  # type: ignore[untyped-decorator]
 def remove_credit_status(effect_id: str) -> str:
     """Tell the credit service to forget a status."""
     return _run(effect_id, EffectKind.REMOVE_CREDIT_STATUS)
 
 
-@app.task(name="effects.cascade_decline", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+@app.task(name="effects.cascade_decline")  # type: ignore[untyped-decorator]
 def cascade_decline(effect_id: str) -> str:
     """Decline the sibling exams."""
     return _run(effect_id, EffectKind.CASCADE_DECLINE)
 
 
-@app.task(name="effects.send_status_email", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+@app.task(name="effects.send_status_email")  # type: ignore[untyped-decorator]
 def send_status_email(effect_id: str) -> str:
     """Send the mail of a status."""
     return _run(effect_id, EffectKind.SEND_STATUS_EMAIL)
 
 
-@app.task(name="effects.delete_student_attempt", throws=(TryFailedError,))  # type: ignore[untyped-decorator]
+@app.task(name="effects.delete_student_attempt")  # type: ignore[untyped-decorator]
 def delete_student_attempt(effect_id: str) -> str:
     """Reset the learner's work."""
     return _run(effect_id, EffectKind.DELETE_STUDENT_ATTEMPT)
@@ -232,3 +278,15 @@ class CeleryDispatcher:
                 raise Transient(f"the broker is away: {reason_of(error)}") from error
             raise
         connection.release()
+
+
+def _prepare_flower() -> None:
+    """Set Flower up where this module is loaded by `celery … flower`; nobody else needs Flower to be installed."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.invoked_subcommand == "flower":
+        from worker import flower
+
+        flower.install(_settings(broker=True))
+
+
+_prepare_flower()

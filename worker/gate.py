@@ -73,6 +73,15 @@ class Gate(Consumer):  # type: ignore[misc]
         """See Celery: what is called with a message that kombu could not open."""
         self.refuse(message, f"cannot be opened: {type(exc).__name__}")
 
+    def add_task_queue(self, queue: str, *arguments: Any, **options: Any) -> None:
+        """See Celery: what is called when somebody tells the worker to consume from one more queue."""
+        if queue in QUEUES.values():
+            super().add_task_queue(queue, *arguments, **options)
+        else:
+            logger.warning(
+                "told to consume from a queue that is none of effects: refused"
+            )  # it may be the commands'
+
     def refuse(self, message: Any, reason: str) -> None:
         """Give a message back as rejected, and say so in one line that quotes nothing of it."""
         stated = (message.delivery_info or {}).get("routing_key")

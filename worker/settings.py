@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     smtp_max_connections: Annotated[int, Field(ge=1, le=1_000)] = 4
     instructor: Literal["on", "off"] = "on"
     flower_broker_api: SecretStr | None = None
+    flower_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    flower_unauthenticated_api: bool = False
     quarantine_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     quarantine_max_mb: Annotated[int, Field(ge=1, le=1_048_576)] = 1_024
     prune_older_than: Annotated[timedelta | None, BeforeValidator(_duration)] = None

@@ -143,5 +143,7 @@ class Circuit(Base):
     """The queue of the effects that call it."""
     failures: Mapped[int] = mapped_column(Integer)
     """Calls in a row that the service as a whole did not answer."""
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When the first of them ended."""
     open_until: Mapped[datetime | None]
     """Not null: open. When it has passed, one call probes, and moves it on for as long as that may take."""

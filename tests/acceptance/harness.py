@@ -114,6 +114,11 @@ class Process:
         """Everything that it has printed."""
         return self.log.read_text(errors="replace")
 
+    def wait(self) -> int:
+        """Wait until it has come to its end by itself; returns the exit status."""
+        self.ended_by_us = True
+        return self._process.wait(PATIENCE_S)
+
     def kill(self) -> None:
         """SIGKILL, the whole group."""
         self.ended_by_us = True
@@ -191,8 +196,18 @@ class Stack:
         """Start one of the Procfile's processes; `crash` and `settings` are for this one only."""
         self._numbers[name] += 1
         number = self._numbers[name]
-        command = read_procfile()[name].replace(f"{name}@%h", f"{name}{number}@%h")
-        process = Process(f"{name}-{number}", command, self._environment(settings), self.folder, crash)
+        return self._launch(f"{name}-{number}", read_procfile()[name], settings, crash)
+
+    def celery(self, *arguments: str) -> Process:
+        """Start `celery -A worker.app` with these arguments."""
+        self._numbers["celery"] += 1
+        command = shlex.join(["celery", "-A", "worker.app", *arguments])
+        return self._launch(f"celery-{self._numbers['celery']}", command, {})
+
+    def _launch(
+        self, name: str, command: str, settings: dict[str, object], crash: Crash | None = None
+    ) -> Process:
+        process = Process(name, command, self._environment(settings), self.folder, crash)
         self._guard.watch_group(process.pid)
         self.processes.append(process)
         return process

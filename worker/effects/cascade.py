@@ -13,12 +13,12 @@ def decline(runs: Sequence[Run]) -> list[bool]:
     """Decline the siblings of the exams that started the cascades: exactly once, no other system has a part.
 
     When they wait for one learner's lock for too long, they are run one at a time, and there must be time for that.
+    False for one that is no longer this try's.
     """
     tools = runs[0].tools
     with tools.engine.begin() as connection:
         limit_statements(connection, tools.call_timeout_s / min(len(runs), 4))
-        tools.handler.settle_cascades(connection, [_claimed(run) for run in runs])
-    return [True for _ in runs]
+        return tools.handler.settle_cascades(connection, [_claimed(run) for run in runs])
 
 
 def _claimed(run: Run) -> ClaimedCascade:

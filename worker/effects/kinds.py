@@ -43,8 +43,8 @@ def credit_target(user_id: str, course_id: str, content_id: str) -> str:
     return target
 
 
-def label(kind: EffectKind, payload: Payload, number: int) -> str:
-    """What a person reads in Flower, such as `credit submitted · exam 7 · learner 42 · try 3`."""
+def subject(kind: EffectKind, payload: Payload) -> str:
+    """What an effect is about, such as `credit submitted · exam 7 · learner 42`."""
     what = {
         EffectKind.SET_CREDIT_STATUS: f"credit {payload.status}",
         EffectKind.REMOVE_CREDIT_STATUS: "credit removed",
@@ -52,4 +52,14 @@ def label(kind: EffectKind, payload: Payload, number: int) -> str:
         EffectKind.SEND_STATUS_EMAIL: f"mail {payload.status}",
         EffectKind.DELETE_STUDENT_ATTEMPT: "delete student attempt",
     }[kind]
-    return f"{what} · exam {payload.exam_id} · learner {payload.user_id} · try {number}"
+    return f"{what} · exam {quoted(payload.exam_id)} · learner {quoted(payload.user_id)}"
+
+
+def label(kind: EffectKind, payload: Payload, number: int) -> str:
+    """What a person reads in Flower, such as `credit submitted · exam 7 · learner 42 · try 3`."""
+    return f"{subject(kind, payload)} · try {number}"
+
+
+def quoted(sent: str) -> str:
+    """What a sender chose, so that no line of the log and no label can be forged with it."""
+    return sent if sent.isprintable() and not set(sent) & set(" ·'\"") else repr(sent)

@@ -12,14 +12,16 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from db import effects as store
+from db import standing
 from db.effects import Claim, End, Ended, Wanted
 from db.errors import Failure, classify, describe
-from db.models import EffectKind, TryResult
-from worker.effects import cascade, circuit, credit, instructor, mail
+from db.models import EffectKind, EffectState, TryResult
+from worker.effects import answers, cascade, circuit, credit, instructor, mail
+from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change, Reporter
 from worker.effects.grouped import Grouped, one_is_to_blame
-from worker.effects.kinds import QUEUES, Payload, label
-from worker.effects.running import Action, Run, Tools, TryFailedError
+from worker.effects.kinds import QUEUES, Payload
+from worker.effects.running import Action, Run, Tools, TryAgainError, TryFailedError
 from worker.errors import Crowded, Permanent, ServiceError, Transient
 from worker.lms.connect import Services
 from worker.lms.log import LogLms, LogMailer
@@ -69,50 +71,68 @@ class Runner:
         self._report = Reporter()
         self._only_logged = _only_logged(tools.services)
 
-    def run(self, effect_id: UUID, kind: EffectKind) -> str:
+    def run(self, effect_id: UUID, kind: EffectKind) -> Answer:
         """Run an effect of a kind if it is due and free, and its service may be called. Again is harmless.
 
-        Returns what was done, for Flower.
+        Returns what was done, or why there was nothing to do.
 
         Raises:
-            TryFailedError: the try failed, and that is recorded.
+            TryAgainError: it failed, or the database did, and the effect will be offered again by itself.
+            TryFailedError: the effect has failed for good, and that is recorded.
         """
-        with self.tools.slots.taken(kind) as free:
-            if free:
-                claim = self._claim(effect_id, kind)
-                return "nothing to do" if claim is None else self._try(claim)
-        with self.tools.engine.begin() as connection:
-            store.put_off(connection, effect_id, BUSY_S)
-        return "busy"
+        try:
+            with self.tools.slots.taken(kind) as free:
+                claim = self._claim(effect_id, kind) if free else None
+                if claim is not None:
+                    return self._try(claim)
+            return self._left_alone(effect_id, kind, free)
+        except DBAPIError as error:
+            raise TryAgainError(f"{_reason(effect_id, error)} · effect {effect_id}") from None
 
-    def _try(self, claim: Claim) -> str:
-        payload = Payload(**claim.payload)
-        shown = label(claim.kind, payload, claim.number)
+    def _left_alone(self, effect_id: UUID, kind: EffectKind, free: bool) -> Answer:
+        with self.tools.engine.begin() as connection:
+            if not free:
+                store.put_off(connection, effect_id, BUSY_S)
+            seen = standing.look(connection, effect_id, QUEUES[kind])
+        why = answers.why_not_claimed(kind, seen) if free else answers.BUSY
+        return answers.nothing_to_do(effect_id, seen, why)
+
+    def _try(self, claim: Claim) -> Answer:
+        about = About.claimed(claim)
+        try:
+            return self._run(claim, about)
+        except DBAPIError as error:
+            # Its result is not recorded: it runs until its lease ends, and is then offered again.
+            raise TryAgainError(about.says(_reason(claim.id, error))) from None
+
+    def _run(self, claim: Claim, about: About) -> Answer:
         if claim.lost_tries >= LOST_TRIES and claim.retrying_for_s >= self.tools.retry.retry_for_s:
             # Most likely it is what ends its workers.
-            self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
-            raise TryFailedError(f"{shown}: {NEVER_REPORTED}")
+            return self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
-            recorded = self._actions[claim.kind](Run(claim, payload, self.tools, deadline))
+            recorded = self._actions[claim.kind](Run(claim, Payload(**claim.payload), self.tools, deadline))
         except Permanent as error:
-            self._fail(claim, str(error), error)
-            raise TryFailedError(f"{shown}: {error}") from None
+            return self._fail(claim, str(error), error)
         except Transient as error:
             if isinstance(error, Crowded):
                 self.tools.slots.shrink(claim.kind, error.others)
-            self._try_again(claim, str(error), error)
-            raise TryFailedError(f"{shown}: {error}") from None
+            return self._try_again(claim, str(error), error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
-            # Most likely the database, or a bug that the next release mends. Its text may hold anything.
-            reason = f"unexpected {describe(error)}"
-            logger.error("effect %s: %s\n%s", claim.id, reason, "".join(format_tb(error.__traceback__)))  # noqa: TRY400
-            self._try_again(claim, reason, None)
-            raise TryFailedError(f"{shown}: {reason}") from None
+            # Most likely the database, or a bug that the next release mends.
+            return self._try_again(claim, _reason(claim.id, error), None)
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
-        if not recorded:
-            self._record(Result(claim, End(claim.id, claim.number, result), circuit.note_answer))
-        return f"{shown}: {result}"
+        end = Result(claim, End(claim.id, claim.number, result), circuit.note_answer)
+        return about.done(result) if recorded or self._record(end) else self._too_late(claim)
+
+    def _too_late(self, claim: Claim) -> Answer:
+        """Somebody else has taken the effect, or finished it: their word counts."""
+        with self.tools.engine.begin() as connection:
+            seen = standing.look(connection, claim.id, claim.queue)
+        if seen is not None and seen.state == EffectState.DONE:
+            return About.claimed(claim).done("done before this try came back")
+        why = f"came back too late to be recorded: {answers.why_not_claimed(claim.kind, seen)}"
+        return answers.nothing_to_do(claim.id, seen, why)
 
     def _claim(self, effect_id: UUID, kind: EffectKind) -> Claim | None:
         try:
@@ -129,7 +149,7 @@ class Runner:
             claims = store.claim(connection, list(distinct.values()), self.tools.lease_s)
         return [claims.pop(one.id, None) for one in wanted]
 
-    def _try_again(self, claim: Claim, reason: str, error: Transient | None) -> None:
+    def _try_again(self, claim: Claim, reason: str, error: Transient | None) -> Answer:
         delay_s = delay_before_retry(
             self.tools.retry,
             tries=claim.unforgiven,
@@ -138,14 +158,18 @@ class Runner:
             retry_after_s=None if error is None else error.retry_after_s,
         )
         if delay_s is None:
-            self._fail(claim, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
-            return
-        self._record_failure(claim, End(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error)
+            return self._fail(claim, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
+        if self._record_failure(claim, End(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error):
+            raise TryAgainError(About.claimed(claim).says(reason))
+        return self._too_late(claim)
 
-    def _fail(self, claim: Claim, reason: str, error: ServiceError | None) -> None:
+    def _fail(self, claim: Claim, reason: str, error: ServiceError | None) -> Answer:
         end = End(claim.id, claim.number, TryResult.FAILED, reason)
         if self._record_failure(claim, end, error):
-            logger.warning("effect %s (%s) failed: %s", claim.id, claim.kind, reason)
+            command = answers.command(claim.source, claim.command_id)
+            logger.warning("effect %s (%s) failed: %s · %s", claim.id, claim.kind, reason, command)
+            raise TryFailedError(About.claimed(claim).says(reason))
+        return self._too_late(claim)
 
     def _record_failure(self, claim: Claim, end: End, error: ServiceError | None) -> bool:
         def note(connection: Connection, claim: Claim, ended: Ended) -> Change | None:
@@ -201,6 +225,15 @@ def _only_logged(services: Services) -> frozenset[EffectKind]:
         EffectKind.DELETE_STUDENT_ATTEMPT: services.instructor,
     }
     return frozenset(kind for kind, service in called.items() if isinstance(service, (LogLms, LogMailer)))
+
+
+def _reason(effect_id: UUID, error: Exception) -> str:
+    """What to say of an error that is none of the service's. Its text may hold anything, so it is not quoted."""
+    if isinstance(error, DBAPIError) and classify(error) not in (Failure.DATA, Failure.OTHER):
+        return f"the database does not serve us now: {describe(error)}"
+    reason = f"unexpected {describe(error)}"
+    logger.error("effect %s: %s\n%s", effect_id, reason, "".join(format_tb(error.__traceback__)))
+    return reason
 
 
 def _may_be_recorded_later(error: BaseException) -> bool:

@@ -21,6 +21,12 @@ class TryFailedError(InvigilatorError):
     code = "try_failed"
 
 
+class TryAgainError(TryFailedError):
+    """The same, and the effect is still owed: it will be offered again by itself. Flower shows RETRY."""
+
+    code = "try_again"
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What the effects of one process run with."""
@@ -50,7 +56,7 @@ class Run:
 
 
 Action = Callable[[Run], bool]
-"""Carries out a try. Returns whether it has recorded its own success already.
+"""Carries out a try. Returns whether it has recorded its own success already; if not, the runner will.
 
 Raises `Transient` or `Permanent`; anything else counts as transient.
 """

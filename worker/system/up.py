@@ -194,7 +194,8 @@ def environment(settings: Settings) -> dict[str, str]:
     programs = str(Path(sys.executable).parent)
     variables["PATH"] = os.pathsep.join(filter(None, (programs, os.environ.get("PATH", os.defpath))))
     variables["PYTHONUNBUFFERED"] = "1"
-    variables.setdefault("FLOWER_PORT", str(_flower_port()))
+    stated = settings.flower_port or os.environ.get("FLOWER_PORT")
+    variables["FLOWER_PORT"] = str(stated or _flower_port())
     if settings.flower_broker_api is not None:
         variables["FLOWER_BROKER_API"] = settings.flower_broker_api.get_secret_value()
     return variables

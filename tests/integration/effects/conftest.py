@@ -51,8 +51,8 @@ class Bench:
         return Runner(Tools(self.engine, services, self.handler, self.retry, LEASE_S, 10, slots))
 
     def run(self, effect_id: UUID) -> str:
-        """As the task of the effect's kind does it."""
-        return self.runner.run(effect_id, EffectKind(self.row(effect_id).kind))
+        """As the task of the effect's kind does it. Returns what was done, or why nothing was to do."""
+        return self.runner.run(effect_id, EffectKind(self.row(effect_id).kind)).text
 
     def claim(self, effect_id: UUID) -> Claim | None:
         """As a worker that is never heard of again."""
@@ -153,7 +153,7 @@ def run_together(runner: Runner, effects: Sequence[tuple[UUID, EffectKind]]) -> 
         answers = [pool.submit(runner.run, *one) for one in effects]
         for serve, number in serves:
             serve(number)
-        return [answer.result() for answer in answers]
+        return [answer.result().text for answer in answers]
 
 
 @pytest.fixture

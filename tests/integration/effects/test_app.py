@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
+from celery.exceptions import Retry
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -22,8 +23,10 @@ from tests.integration.effects.test_runner import submitted
 from worker import app as module
 from worker.app import CeleryDispatcher
 from worker.effects.kinds import QUEUES, Payload, label
+from worker.effects.running import TryFailedError
 from worker.embedded import discovery, folder
-from worker.errors import Transient
+from worker.errors import Permanent, Transient
+from worker.results import NothingToDo
 
 TASKS = {f"effects.{kind}" for kind in EffectKind}
 
@@ -52,14 +55,36 @@ def test_each_kind_has_its_task_and_its_queue() -> None:
 
 
 def test_the_tasks_run_their_effect(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given an effect, and a worker's tasks
     monkeypatch.setattr(module, "_runner", bench.runner)
     effect_id = submitted(bench)
-    for name in TASKS:
-        assert module.app.tasks[name](str(effect_id)) in (
-            "credit submitted · exam A · learner 42 · try 1: done",
-            "nothing to do",
-        )
+    row = bench.row(effect_id)
+    trail = f"effect {effect_id} · command {row.source} {row.command_id}"
+    tasks = module.app.tasks
+    # When its own runs it, the answer leads to the effect and its command
+    shown = "credit submitted · exam A · learner 42"
+    done = tasks["effects.set_credit_status"](str(effect_id))
+    assert done == f"{shown} · try 1: done · {trail}"
     assert bench.row(effect_id).state == "done"
+    # and whatever finds nothing to do is ignored, for a reason
+    for name in TASKS:
+        with pytest.raises(NothingToDo) as ignored:
+            tasks[name](str(effect_id))
+        assert repr(ignored.value).endswith(f" · {shown} · {trail}")
+
+
+def test_a_try_that_will_be_made_again_is_no_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_runner", bench.runner)
+    effect_id = submitted(bench)
+    task = module.app.tasks["effects.set_credit_status"]
+    bench.credit.fail_with(Transient("LMS answered 503"), Permanent("LMS answered 400"))
+    with pytest.raises(Retry, match=rf"try 1: LMS answered 503 · effect {effect_id} · command "):
+        task(str(effect_id))
+    bench.make_due()
+    with pytest.raises(TryFailedError, match=rf"try 2: LMS answered 400 · effect {effect_id} · command "):
+        task(str(effect_id))
+    with pytest.raises(NothingToDo, match="failed: use effects retry"):
+        task(str(effect_id))
 
 
 def test_a_worker_with_wrong_settings_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

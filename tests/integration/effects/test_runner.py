@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,15 +15,17 @@ from db import effects as store
 from db.effects import End, Ended
 from db.models import Effect, EffectKind, TryResult
 from tests import commands as c
+from tests.engines import disposed
 from tests.integration.effects.conftest import LEASE_S, Bench, end, until
 from tests.integration.effects.conftest import claim as take
 from worker.commands.handler import Handler
-from worker.effects.running import TryFailedError
+from worker.effects.running import TryAgainError, TryFailedError
 from worker.errors import Permanent, Transient
 from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import CreditRequirement
 from worker.rules.retry import RetryPolicy
 
+MISFIT = "SELECT nothing FROM nowhere -- ada@example.org"
 CREDIT = CreditRequirement("42", c.COURSE, "content-A")
 
 
@@ -38,7 +41,7 @@ def test_credit_is_set_once(bench: Bench) -> None:
     # When it is run twice
     answers = [bench.run(effect_id), bench.run(effect_id)]
     # Then the call was made once, with its key, and is recorded
-    assert answers == ["credit submitted · exam A · learner 42 · try 1: done", "nothing to do"]
+    assert answers == ["credit submitted · exam A · learner 42 · try 1: done", "already done"]
     assert bench.credit.statuses == {CREDIT: "submitted"}
     [key] = [call.key for call in bench.credit.calls]
     assert key is not None
@@ -48,7 +51,7 @@ def test_credit_is_set_once(bench: Bench) -> None:
 
 
 def test_an_unknown_effect_is_nothing_to_do(bench: Bench) -> None:
-    assert bench.runner.run(uuid4(), EffectKind.SET_CREDIT_STATUS) == "nothing to do"
+    assert bench.runner.run(uuid4(), EffectKind.SET_CREDIT_STATUS).text == "there is no such effect"
 
 
 def test_a_transient_failure_is_tried_again_when_due(bench: Bench) -> None:
@@ -60,7 +63,7 @@ def test_a_transient_failure_is_tried_again_when_due(bench: Bench) -> None:
         TryFailedError, match=r"credit submitted · exam A · learner 42 · try 1: LMS answered 503"
     ):
         bench.run(effect_id)
-    assert bench.run(effect_id) == "nothing to do"
+    assert bench.run(effect_id).startswith("not due before 20")
     # Then it waits at least as long as it was told
     row = bench.row(effect_id)
     assert (row.state, row.last_error) == ("pending", "LMS answered 503")
@@ -80,7 +83,9 @@ def test_a_refusal_is_final_and_warned_of_once(bench: Bench, caplog: pytest.LogC
     assert bench.states() == [("set_credit_status", "failed")]
     assert bench.tries(effect_id) == [(1, "failed", "LMS answered 400")]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings == [f"effect {effect_id} (set_credit_status) failed: LMS answered 400"]
+    row = bench.row(effect_id)
+    trail = f" · command {row.source} {row.command_id}"
+    assert warnings == [f"effect {effect_id} (set_credit_status) failed: LMS answered 400{trail}"]
 
 
 def test_a_transient_failure_for_too_long_is_final(bench: Bench) -> None:
@@ -112,7 +117,7 @@ def test_a_newer_effect_supersedes_an_older_one(bench: Bench) -> None:
     newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
     # When both are run, the newer one first
     bench.run(newer)
-    assert bench.run(older) == "nothing to do"
+    assert bench.run(older) == "overtaken by a newer effect on its target"
     # Then only the newer one was told
     assert [call.args["status"] for call in bench.credit.calls] == ["satisfied"]
     assert bench.row(older).state == "superseded"
@@ -134,7 +139,7 @@ def test_a_newer_effect_waits_for_the_one_that_runs(bench: Bench) -> None:
     bench.apply(c.update("A", "verified"))
     newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
     # Then it waits, and is not offered
-    assert bench.run(newer) == "nothing to do"
+    assert bench.run(newer) == "another has its target, which changes one at a time"
     assert bench.row(newer).offered_until == bench.row(older).lease_until
     # and when the older one has ended it is free at once
     with bench.engine.begin() as connection:
@@ -160,7 +165,7 @@ def test_two_workers_that_meet_on_a_target_take_turns(bench: Bench) -> None:
         until(lambda: waiting_for_a_lock(bench))
     other.join()
     # Then it waits for the first to end
-    assert answers == ["nothing to do"]
+    assert answers == ["another has its target, which changes one at a time"]
     assert bench.row(newer).offered_until == bench.row(older).lease_until
 
 
@@ -175,7 +180,7 @@ def test_a_lost_worker_is_succeeded_and_cannot_record(bench: Bench) -> None:
     effect_id = submitted(bench)
     lost = bench.claim(effect_id)
     assert lost is not None
-    assert bench.run(effect_id) == "nothing to do"
+    assert bench.run(effect_id) == "another has it"
     bench.expire_leases()
     # When another one runs it
     bench.credit.fail_with(Transient("LMS answered 503"))
@@ -212,12 +217,62 @@ def test_a_result_that_comes_too_late_is_only_noted(bench: Bench, caplog: pytest
     assert f"effect {effect_id}: try 1 came back too late to be recorded" in caplog.messages
 
 
+def test_a_result_that_comes_too_late_is_no_success_while_another_has_the_effect(bench: Bench) -> None:
+    # Given a call during which the lease ends and somebody else begins
+    effect_id = submitted(bench)
+
+    class SlowCredit(type(bench.credit)):  # type: ignore[misc]
+        def set_status(self, *args: object) -> None:
+            bench.expire_leases()
+            assert bench.claim(effect_id) is not None
+
+    bench.credit = SlowCredit()
+    # When the call returns, then it is not recorded, and that is what is said
+    answer = bench.runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+    assert answer.text == "came back too late to be recorded: another has it"
+    assert not answer.is_done
+    assert bench.row(effect_id).state == "running"
+
+
+def test_a_database_that_is_away_is_no_failure_of_the_effect(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    effect_id = submitted(bench)
+    reason = "the database does not serve us now: OperationalError"
+    with disposed("postgresql+psycopg2://nobody@127.0.0.1:1/none") as nowhere:
+        runner = replace(bench, engine=nowhere).runner
+        with pytest.raises(TryAgainError, match=f"^{reason} · effect {effect_id}$"):
+            runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+    # and nothing but that line is said
+    assert caplog.records == []
+
+
+def test_a_result_that_cannot_be_recorded_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a release that does not fit the schema
+    effect_id = submitted(bench)
+
+    def misfit(connection: Connection, *_: object) -> None:
+        connection.execute(text(MISFIT))
+
+    monkeypatch.setattr(store, "end_tries", misfit)
+    # When an effect has run, then it is said with all ids, and where it happened, without the statement
+    trail = f"effect {effect_id} · command "
+    with pytest.raises(TryAgainError, match=f"try 1: unexpected ProgrammingError 42P01 · {trail}"):
+        bench.run(effect_id)
+    [record] = caplog.records
+    assert "in misfit" in record.getMessage()
+    assert "ada" not in record.getMessage()
+    assert bench.row(effect_id).state == "running"
+
+
 def test_an_overtaken_effect_of_a_lost_worker_is_superseded(bench: Bench) -> None:
     older = submitted(bench)
     bench.claim(older)
     bench.apply(c.update("A", "verified"))
     bench.expire_leases()
-    assert bench.run(older) == "nothing to do"
+    assert bench.run(older) == "overtaken by a newer effect on its target"
     assert bench.row(older).state == "superseded"
     assert bench.tries(older) == [(1, "lost", "its worker did not report back in time")]
 
@@ -305,7 +360,7 @@ def test_a_cascade_declines_in_the_transaction_that_marks_it_done(bench: Bench) 
     # When it is run twice
     answers = [bench.run(effect_id), bench.run(effect_id)]
     # Then the siblings are declined once, and owe their own credit
-    assert answers == ["cascade decline · exam A · learner 42 · try 1: done", "nothing to do"]
+    assert answers == ["cascade decline · exam A · learner 42 · try 1: done", "already done"]
     assert bench.states() == [
         ("set_credit_status", "pending"),
         ("cascade_decline", "done"),
@@ -346,8 +401,7 @@ def test_a_failure_that_comes_too_late_is_only_noted(bench: Bench) -> None:
             raise Permanent("LMS answered 400")
 
     bench.credit = LateRefusal()
-    with pytest.raises(TryFailedError):
-        bench.run(effect_id)
+    assert bench.run(effect_id).endswith("try 1: done before this try came back")
     assert bench.row(effect_id).state == "done"
 
 
@@ -364,7 +418,7 @@ def test_a_cascade_that_was_folded_in_meanwhile_is_left_alone(bench: Bench) -> N
     assert bench.tries(effect_id) == [(1, "folded", None)]
     before = bench.states()
     bench.expire_leases()
-    assert bench.run(effect_id) == "nothing to do"
+    assert bench.run(effect_id) == "already done"
     assert bench.states() == before
 
 
@@ -409,7 +463,7 @@ def test_who_ends_an_effect_while_another_begins_to_wait_sets_it_free(bench: Ben
     with bench.engine.connect() as connection, connection.begin():
         assert end(connection, claim)
         # When a newer one is looked at before that is committed
-        assert bench.run(newer) == "nothing to do"
+        assert bench.run(newer) == "another has its target, which changes one at a time"
     # Then it does not wait for what is over
     assert bench.row(newer).offered_until is None
     assert bench.run(newer).endswith("done")
@@ -421,12 +475,12 @@ def test_who_looks_at_an_effect_that_is_locked_judges_nothing_by_what_was(bench:
     with bench.engine.connect() as connection, connection.begin():
         connection.execute(select(Effect.id).where(Effect.id == older).with_for_update())
         # When a worker looks at it, and a newer one comes and is done meanwhile
-        assert bench.run(older) == "nothing to do"
+        assert bench.run(older) == "another has it"
         bench.apply(c.update("A", "verified"))
         newer = bench.ids(EffectKind.SET_CREDIT_STATUS)[-1]
         assert bench.run(newer).endswith("done")
     # Then the older one never lands
-    assert bench.run(older) == "nothing to do"
+    assert bench.run(older) == "overtaken by a newer effect on its target"
     assert bench.row(older).state == "superseded"
     assert [call.key.effect_id for call in bench.credit.calls if call.key] == [newer]
 

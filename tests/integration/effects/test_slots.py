@@ -62,7 +62,7 @@ def test_no_more_calls_at_once_than_allowed_and_other_kinds_go_on(
     answers: dict[UUID, str] = {}
 
     def work(effect_id: UUID) -> None:
-        answers[effect_id] = shared.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+        answers[effect_id] = shared.run(effect_id, EffectKind.SET_CREDIT_STATUS).text
 
     threads = [threading.Thread(target=work, args=(one,)) for one in ids]
     for thread in threads:
@@ -74,21 +74,21 @@ def test_no_more_calls_at_once_than_allowed_and_other_kinds_go_on(
         if bench.row(effect_id).state == "pending":
             thread.join()
     # Then they have not claimed anything, and will be offered again soon
-    busy = [one for one, answer in answers.items() if answer == "busy"]
+    busy = [one for one, answer in answers.items() if answer == "every slot of the service is taken"]
     assert len(busy) == THREADS - LIMIT
     for effect_id in busy:
         row = bench.row(effect_id)
         assert (row.state, row.tries) == ("pending", 0)
         assert row.offered_until is not None
     # and what calls nobody has its turn
-    assert shared.run(cascade, EffectKind.CASCADE_DECLINE).endswith("done")
+    assert shared.run(cascade, EffectKind.CASCADE_DECLINE).text.endswith("done")
     gate.let_go()
     for thread in threads:
         thread.join()
     assert gate.most == LIMIT
     # and the slots are free again
     for effect_id in busy:
-        assert shared.run(effect_id, EffectKind.SET_CREDIT_STATUS).endswith("done")
+        assert shared.run(effect_id, EffectKind.SET_CREDIT_STATUS).text.endswith("done")
 
 
 def test_a_failed_call_frees_its_slot(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,12 +99,15 @@ def test_a_failed_call_frees_its_slot(bench: Bench, monkeypatch: pytest.MonkeyPa
     bench.credit.fail_with(Transient("no"))
     with pytest.raises(TryFailedError):
         shared.run(first, EffectKind.SET_CREDIT_STATUS)
-    assert shared.run(second, EffectKind.SET_CREDIT_STATUS).endswith("done")
+    assert shared.run(second, EffectKind.SET_CREDIT_STATUS).text.endswith("done")
 
 
 def test_a_message_about_another_kind_is_nothing_to_do(bench: Bench) -> None:
     [effect_id] = owed(bench)
-    assert bench.runner.run(effect_id, EffectKind.SEND_STATUS_EMAIL) == "nothing to do"
+    assert (
+        bench.runner.run(effect_id, EffectKind.SEND_STATUS_EMAIL).text
+        == "it is no send_status_email but a set_credit_status"
+    )
     assert bench.row(effect_id).tries == 0
 
 
@@ -131,7 +134,8 @@ def test_a_try_that_always_ends_its_worker_is_given_up(
     assert [result for _, result, _ in bench.tries(effect_id)] == [*["lost"] * LOST_TRIES, "failed"]
     assert bench.credit.calls == []
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings == [f"effect {effect_id} (set_credit_status) failed: {row.last_error}"]
+    trail = f" · command {row.source} {row.command_id}"
+    assert warnings == [f"effect {effect_id} (set_credit_status) failed: {row.last_error}{trail}"]
 
 
 def test_a_lost_try_is_made_again_while_there_is_time(bench: Bench) -> None:

@@ -25,7 +25,7 @@ from worker.commands.handler import ClaimedCascade, Handler
 from worker.effects import circuit
 from worker.effects.kinds import QUEUES
 from worker.effects.runner import LOST_TRIES, Result, Runner
-from worker.effects.running import TryFailedError
+from worker.effects.running import TryAgainError, TryFailedError
 from worker.errors import Transient
 from worker.rules.retry import CIRCUIT_FAILURES
 
@@ -95,7 +95,7 @@ def test_a_group_runs_and_is_recorded_as_each_of_it_would_alone(bench: Bench) ->
     assert sorted(keys) == sorted(one for one, kind in mine.items() if "credit" in kind)
     assert len(bench.mailer.sent) == len(bench.instructor.calls) == 1
     # and of an older one on the same target nothing came
-    assert bench.run(overtaken) == "nothing to do"
+    assert bench.run(overtaken) == "overtaken by a newer effect on its target"
     assert bench.row(overtaken).state == "superseded"
 
 
@@ -331,7 +331,7 @@ def test_a_cascade_that_fails_fails_alone(bench: Bench, monkeypatch: pytest.Monk
         answers = [pool.submit(runner.run, *one) for one in cascades]
         serve(len(cascades))
         settle_all(len(cascades))
-    assert [type(answer.exception()) for answer in answers] == [type(None), TryFailedError, type(None)]
+    assert [type(answer.exception()) for answer in answers] == [type(None), TryAgainError, type(None)]
     assert [bench.tries(one) for one, _ in cascades] == [
         [(1, "done", None)],
         [(1, "retry", "unexpected ZeroDivisionError")],

@@ -377,6 +377,14 @@ def test_secrets_reach_the_processes_by_their_environment(monkeypatch: pytest.Mo
     assert int(variables["FLOWER_PORT"]) > 0
 
 
+@pytest.mark.parametrize(("ours", "flowers", "used"), [(5999, "6000", "5999"), (None, "6000", "6000")])
+def test_flower_has_the_port_that_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, ours: int | None, flowers: str, used: str
+) -> None:
+    monkeypatch.setenv("FLOWER_PORT", flowers)
+    assert environment(Settings(_env_file=None, flower_port=ours))["FLOWER_PORT"] == used
+
+
 def test_the_processes_run_with_the_very_same_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,104 @@
+"""What a worker answers about an effect: for Flower, for the log, and with the ids that lead to everything else."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from db.effects import Claim
+from db.models import EffectKind, EffectState
+from db.standing import Standing
+from worker.effects.kinds import Payload, label, quoted, subject
+
+_ENDED = {
+    EffectState.DONE: "already done",
+    EffectState.FAILED: "failed: use effects retry",
+    EffectState.SUPERSEDED: "overtaken by a newer effect on its target",
+    EffectState.CANCELLED: "cancelled: use effects retry",
+}
+BUSY = "every slot of the service is taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a worker came to its end with an effect; `str()` is the whole line."""
+
+    text: str
+    trail: str
+    """The ids of the effect and of its command."""
+    is_done: bool
+    """Whether the other side has it; else there was nothing to do, and `text` says why."""
+
+    def __str__(self) -> str:
+        return f"{self.text} · {self.trail}"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What each answer about one try says besides what came of it."""
+
+    label: str
+    trail: str
+
+    @classmethod
+    def claimed(cls, claim: Claim) -> "About":
+        """About a try that has begun."""
+        shown = label(claim.kind, Payload(**claim.payload), claim.number)
+        return cls(shown, ids(claim.id, claim.source, claim.command_id))
+
+    def says(self, what: str) -> str:
+        """A line about it."""
+        return f"{self.label}: {what} · {self.trail}"
+
+    def done(self, what: str = "done") -> Answer:
+        """The other side has it."""
+        return Answer(f"{self.label}: {what}", self.trail, is_done=True)
+
+
+def ids(effect_id: UUID, source: str, command_id: str) -> str:
+    """Which effect, and which command it follows from."""
+    return f"effect {effect_id} · {command(source, command_id)}"
+
+
+def command(source: str, command_id: str) -> str:
+    """Which command."""
+    return f"command {quoted(source)} {quoted(command_id)}"
+
+
+def nothing_to_do(effect_id: UUID, standing: Standing | None, why: str) -> Answer:
+    """There was nothing to do, and why."""
+    if standing is None:
+        return Answer(why, f"effect {effect_id}", is_done=False)
+    shown = subject(standing.kind, Payload(**standing.payload))
+    trail = f"{shown} · {ids(effect_id, standing.source, standing.command_id)}"
+    return Answer(why, trail, is_done=False)
+
+
+def why_not_claimed(kind: EffectKind, standing: Standing | None) -> str:
+    """Why a worker that was asked to run an effect as one of this kind has left it alone."""
+    if standing is None:
+        return "there is no such effect"
+    if standing.kind != kind:
+        return f"it is no {kind} but a {standing.kind}"
+    if standing.state in _ENDED:
+        return _ENDED[standing.state]
+    return _why_not_now(standing)
+
+
+def _why_not_now(standing: Standing) -> str:
+    if standing.is_taken:
+        return "another has it"
+    if standing.circuit_open:
+        return (
+            f"circuit open since {_shown(standing.circuit_since)}, no call before "
+            f"{_shown(standing.circuit_until)}"
+        )
+    if not standing.is_due:
+        return f"not due before {_shown(standing.due_at)}"
+    if standing.is_blocked:
+        return "another has its target, which changes one at a time"
+    return "another has it"  # in hand at this very moment
+
+
+def _shown(moment: datetime | None) -> str:
+    assert moment is not None, "the circuit is open, so it has both"
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
