@@ -19,6 +19,7 @@ from honcho.process import Popen
 
 from worker.embedded.processes import is_alive
 from worker.errors import ConfigurationError
+from worker.textfiles import NotTextError, read_text
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 OUR_NAME = "up"
@@ -33,7 +34,10 @@ def read_procfile(file: Path = PROCFILE) -> dict[str, str]:
     """
     if not file.is_file():
         raise ConfigurationError(f"{file} is missing: install Invigilator from a clone (`pip install -e .`)")
-    commands = dict(parse_procfile(file.read_text()).processes)
+    try:
+        commands = dict(parse_procfile(read_text(file)).processes)
+    except NotTextError as error:
+        raise ConfigurationError(f"{file}: {error}") from None
     if not commands:
         raise ConfigurationError(f"{file} names no process; a line is `name: command`")
     return commands
