@@ -1,7 +1,10 @@
 """How the processes of our own log: plain lines on standard error. (Celery's workers have Celery's format.)"""
 
+import functools
 import logging
 import time
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
@@ -17,3 +20,9 @@ def configure() -> None:
     logging.getLogger("alembic.runtime.migration").setLevel(
         logging.WARNING
     )  # it reports each look at the schema
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning, once in this process however often its cause is met."""
+    logger.warning("%s", message)

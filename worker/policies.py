@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.errors import ConfigurationError
 from worker.rules.policy import PRESETS, Policy, PolicyError, policy_from
+from worker.textfiles import NotTextError, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,10 @@ def load_policies(path: Path | None) -> Policies:
     if path is None:
         return Policies()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigurationError(f"policies file {path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, NotTextError) as error:
         raise ConfigurationError(f"policies file {path}: is no TOML: {error}") from None
     unknown = sorted(set(document) - {"default", "providers"})
     if unknown:

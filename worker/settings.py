@@ -4,9 +4,10 @@ Nothing here reads the environment at import: call `load()`.
 """
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,11 +16,16 @@ from db import dsn
 from events.broker_url import read_broker_url
 from events.sharding import MAX_SHARDS
 from worker.durations import parse_duration
+from worker.envfile import read_env_file
 from worker.errors import ConfigurationError
+from worker.logs import warn_once
+from worker.misspelt import meant
 
 PREFIX = "INVIGILATOR_"
 ENV_FILE = "INVIGILATOR_ENV_FILE"
 """Names the file that settings are read from besides the environment; `.env` by default, empty for none."""
+
+DEFAULT_ENV_FILE = ".env"
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
@@ -107,15 +113,49 @@ class Settings(BaseSettings):
 
 
 def load() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment, and from the file for what the environment does not say.
 
     Raises:
-        ConfigurationError: one line that names each wrong variable and what is allowed.
+        ConfigurationError: one line that names each wrong variable and what is allowed, or each one that is
+            no setting and looks like a misspelt one; or the line of the file that cannot be read.
     """
+    environment = {name.upper(): value for name, value in os.environ.items()}
+    file = _env_file(environment)
+    variables = file | {name: value for name, value in environment.items() if value or name not in file}
+    _judge_names(variables)
+    given: dict[str, Any] = {
+        field: value
+        for field in Settings.model_fields
+        if (value := variables.get(f"{PREFIX}{field.upper()}"))
+    }
     try:
-        return Settings(_env_file=os.environ.get(ENV_FILE, ".env") or None)
+        return Settings(_env_file=None, **given)
     except ValidationError as error:
         raise ConfigurationError("; ".join(_explain(error))) from None
+
+
+def _env_file(environment: Mapping[str, str]) -> dict[str, str]:
+    named = environment.get(ENV_FILE)
+    if named == "" or (named is None and not os.path.lexists(DEFAULT_ENV_FILE)):
+        return {}
+    path = Path(os.path.expanduser(named or DEFAULT_ENV_FILE))  # noqa: PTH111 - pathlib's fails for unknown users
+    variables = read_env_file(path, PREFIX)
+    if ENV_FILE in variables:
+        raise ConfigurationError(f"{path.absolute()}: {ENV_FILE} is read from the environment only")
+    return variables
+
+
+def _judge_names(variables: Mapping[str, str]) -> None:
+    settings = {ENV_FILE, *(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)}
+    unset = {name for name in settings if not variables.get(name)}
+    misspelt = []
+    for name in sorted(variables.keys() - settings):
+        if right := meant(name, unset):
+            misspelt.append(f"{name} is no setting: {right} is meant, or what it says would be ignored")
+        elif name.startswith(PREFIX):
+            warn_once(f"{name} is no setting of this release, and ignored")
+    if misspelt:
+        raise ConfigurationError("; ".join(misspelt))
 
 
 def _explain(error: ValidationError) -> list[str]:

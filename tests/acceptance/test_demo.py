@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from worker.system.children import read_procfile
+
 INVIGILATOR = Path(sys.executable).with_name("invigilator")
 RECONCILED = "reconciliation: 240 learners, 960 credit requirements compared: 0 differences"
 PATIENCE_S = 300  # before the test gives up; a run takes about a minute
@@ -89,6 +91,24 @@ def test_runs_to_the_end_without_a_difference_and_again_on_the_same_data(data_di
     second.send_signal(signal.SIGTERM)
     out, err = second.communicate(timeout=PATIENCE_S)
     assert (second.returncode, err) == (0, ""), out
+    assert left_running(data_dir) == []
+
+
+def test_a_part_that_is_killed_half_way_changes_nothing(data_dir: Path) -> None:
+    # Given a demo at work
+    demo = start(data_dir)
+    log = data_dir / "demo.log"
+    wait_for(log, "succeeded in")
+    # When each of its processes is killed
+    for part in psutil.Process(demo.pid).children():
+        if part.name() not in ("postgres", "valkey-server"):
+            part.kill()
+    out, err = demo.communicate(timeout=PATIENCE_S)
+    # Then they were started again, and everything has come out all the same
+    assert (demo.returncode, err) == (0, ""), out
+    assert RECONCILED in out
+    for name in (*read_procfile(), "guard"):
+        assert f"{name} ended by itself (killed by SIGKILL): it is started again" in log.read_text()
     assert left_running(data_dir) == []
 
 

@@ -8,11 +8,13 @@ import pytest
 from db.inbox import Bounds
 from worker import wiring
 from worker.errors import ConfigurationError
+from worker.logs import warn_once
 from worker.settings import Settings, load
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warn_once.cache_clear()
     monkeypatch.chdir(tmp_path)
 
 
@@ -94,3 +96,88 @@ def test_what_the_database_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load()
     assert settings.prune_older_than == timedelta(days=90)
     assert wiring.handler(settings).bounds == Bounds(messages=5, megabytes=6)
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("INVIGILATOR_SMTP_URI", "INVIGILATOR_SMTP_URL"),
+        ("INVIGILATOR_SMPT_URL", "INVIGILATOR_SMTP_URL"),
+        ("INVIGILATOR_STMP_ULR", "INVIGILATOR_SMTP_URL"),
+        ("INVIGILATOR_SMTPURL", "INVIGILATOR_SMTP_URL"),
+        ("INVIGILATOR_SMTP_URL_2", "INVIGILATOR_SMTP_URL"),
+        ("invigilator_smtp_uri", "INVIGILATOR_SMTP_URL"),
+        ("INVIGLATOR_SMTP_URL", "INVIGILATOR_SMTP_URL"),
+        ("INVIGILATOR__SMTP_URL", "INVIGILATOR_SMTP_URL"),
+        ("INVIGILATORSMTP_URL", "INVIGILATOR_SMTP_URL"),
+        ("\u200bINVIGILATOR_SMTP_URL", "INVIGILATOR_SMTP_URL"),
+        ("INVIGILATOR_ENV_FIEL", "INVIGILATOR_ENV_FILE"),
+        ("INVIGILATOR_QUARANTINE_MAX_M", "INVIGILATOR_QUARANTINE_MAX_MB"),
+        ("INVIGILATOR_LEASES", "INVIGILATOR_LEASE_S"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_right_name(
+    name: str, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in ("smtp://u:secret@h", ""):
+        # Given a misspelt name in the environment, or in the file
+        monkeypatch.setenv(name, given)
+        with pytest.raises(ConfigurationError) as of_the_environment:
+            load()
+        monkeypatch.delenv(name)
+        Path(".env").write_text(f"{name}={given}")
+        # When the file is read
+        with pytest.raises(ConfigurationError) as of_the_file:
+            load()
+        Path(".env").unlink()
+        # Then both are refused, with the right name and without the value
+        for caught in (of_the_environment, of_the_file):
+            assert str(caught.value).startswith(f"{name.upper()} is no setting: {right} is meant")
+            assert "secret" not in str(caught.value)
+
+
+def test_every_misspelling_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVIGILATOR_SMTP_URI", "smtp://h")
+    Path(".env").write_text("INVIGILATOR_LMS_URI=http://h")
+    with pytest.raises(
+        ConfigurationError, match=r"LMS_URI is no setting: .*; INVIGILATOR_SMTP_URI is no setting: "
+    ):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("others", "name"),
+    [
+        ({}, "INVIGILATOR_WEB_ADDRESS"),
+        ({}, "invigilator_Web_Address"),
+        ({}, "INVIGILATOR_"),
+        # Near a name that is set, which is therefore not what was meant.
+        ({"INVIGILATOR_SMTP_URL": "smtp://h"}, "INVIGILATOR_SMTP_URI"),
+        ({"invigilator_smtp_url": "smtp://h"}, "INVIGILATOR_SMTP_URI"),
+    ],
+)
+def test_any_other_variable_of_ours_is_warned_of_once(
+    others: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for variable, value in {**others, name: "secret"}.items():
+        monkeypatch.setenv(variable, value)
+    load()
+    load()
+    assert caplog.messages == [f"{name.upper()} is no setting of this release, and ignored"]
+
+
+def test_a_name_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVIGILATOR_SMTP_URL", "")
+    monkeypatch.setenv("INVIGILATOR_SMTP_URI", "smtp://h")
+    with pytest.raises(ConfigurationError, match="INVIGILATOR_SMTP_URL is meant"):
+        load()
+
+
+def test_variables_of_others_are_none_of_our_business(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("LMS_URI", "SMTP_URL", "INVIGIL", "XINVIGILATOR_WEB_ADDRESS"):
+        monkeypatch.setenv(name, "x")
+        Path(".env").write_text(f"{name}=x\nOTHER_{name}=y")
+        load()
+    assert caplog.messages == []

@@ -58,8 +58,8 @@ def consume(
     from worker.embedded.discovery import resolve
     from worker.settings import load
 
-    settings = resolve(load())
     logs.configure()
+    settings = resolve(load())
     processes.consume(settings, sorted(set(shard or ())))
 
 
@@ -70,8 +70,8 @@ def relay() -> None:
     from worker.embedded.discovery import resolve
     from worker.settings import load
 
-    settings = resolve(load())
     logs.configure()
+    settings = resolve(load())
     processes.relay(settings)
 
 

@@ -13,6 +13,7 @@ from events.fields import MAX_ID
 from events.signing import MIN_KEY_CHARS, SIGNATURE_HEADER, is_signed
 from events.vocabulary import QuarantineCode, Status
 from worker.errors import ConfigurationError
+from worker.textfiles import NotTextError, read_text
 
 ANY = ["*"]
 MEMBERS = ("keys", "types", "to_status")
@@ -101,11 +102,11 @@ class _MistakeError(ValueError):
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except OSError as error:
         raise _MistakeError(f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise _MistakeError("is not UTF-8") from None
+    except NotTextError as error:
+        raise _MistakeError(str(error)) from None
     except tomllib.TOMLDecodeError as error:
         # Only where: the rest of the text may quote a part of the file.
         [place] = re.findall(r"\(at .*\)", str(error)) or [""]

@@ -59,7 +59,7 @@ class Play:
         """Play the session to its end. Returns whether everything has come out as expected.
 
         Raises:
-            PartEndedError: a part of the system ended by itself.
+            PartEndedError: an engine ended, or a part of the system kept ending.
             PublishError: the broker does not take what is published.
             StalledError: nothing has moved for a minute.
             StoppedError: somebody wanted an end of it.

@@ -24,7 +24,8 @@ from worker.lms.reference import MailSink, ReferenceLms
 from worker.policies import load_policies
 from worker.settings import Settings
 from worker.signals import on_stop_signals
-from worker.system.up import PartEndedError, System, environment
+from worker.system.parts import PartEndedError
+from worker.system.up import System, environment
 
 SEED = 7
 LMS_FAILS = 0.1
@@ -50,7 +51,7 @@ def run_demo(settings: Settings, console: Console, *, keep: bool) -> bool:
     Raises:
         AlreadyRunningError: a system runs on the data folder.
         ConfigurationError: something is missing, or the engines are not the demo's to use.
-        PartEndedError: a part of the system ended by itself.
+        PartEndedError: an engine ended, or a part of the system kept ending.
         StalledError: nothing has moved for a minute; says what is stuck.
         StoppedError: Ctrl-C or SIGTERM came before the end.
     """
@@ -91,6 +92,8 @@ def _settings_for(settings: Settings, lms: ReferenceLms, sink: MailSink) -> Sett
         "retry_base_s": 0.2,
         "retry_cap_s": 2.0,
         "poll_s": 0.5,
+        # What a killed worker had in hand comes back well before the demo says that nothing moves.
+        "lease_s": min(settings.lease_s, 3 * settings.call_timeout_s),
         "data_dir": settings.data_dir.absolute(),
         "command_keys_file": None,
     }

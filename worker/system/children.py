@@ -19,9 +19,13 @@ from honcho.process import Popen
 
 from worker.embedded.processes import is_alive
 from worker.errors import ConfigurationError
+from worker.system.guard import Guard
+from worker.textfiles import NotTextError, read_text
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 OUR_NAME = "up"
+GATE = "read -r _ || exit; exec </dev/null\n"
+"""What the shell does first: it waits for a line, and runs nothing if whoever should send it has gone."""
 COLOURS = ("36", "33", "32", "35", "34", "31")
 
 
@@ -33,7 +37,10 @@ def read_procfile(file: Path = PROCFILE) -> dict[str, str]:
     """
     if not file.is_file():
         raise ConfigurationError(f"{file} is missing: install Invigilator from a clone (`pip install -e .`)")
-    commands = dict(parse_procfile(file.read_text()).processes)
+    try:
+        commands = dict(parse_procfile(read_text(file)).processes)
+    except NotTextError as error:
+        raise ConfigurationError(f"{file}: {error}") from None
     if not commands:
         raise ConfigurationError(f"{file} names no process; a line is `name: command`")
     return commands
@@ -66,14 +73,28 @@ class Child:
         command: a line for the shell.
         environment: the whole environment of the process.
         folder: where it runs.
+        guard: knows of it before anything of the command has run, until everything of it has ended.
+
+    Raises:
+        OSError: it cannot be started.
     """
 
     def __init__(
-        self, name: str, command: str, environment: Mapping[str, str], folder: Path, output: Output
+        self,
+        name: str,
+        command: str,
+        environment: Mapping[str, str],
+        folder: Path,
+        output: Output,
+        guard: Guard,
     ) -> None:
         self.name = name
+        self._guard = guard
         # honcho's Popen: a shell, a session of its own, both outputs in one pipe.
-        self.process = Popen(command, env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL)
+        self.process = Popen(GATE + command, env=dict(environment), cwd=folder, stdin=subprocess.PIPE)
+        guard.watch_group(self.process.pid)
+        with suppress(BrokenPipeError), self.process.stdin as gate:
+            gate.write(b"\n")
         self._reader = threading.Thread(target=self._read, args=(output,), name=f"output-{name}", daemon=True)
         self._reader.start()
 
@@ -104,6 +125,7 @@ class Child:
         """Kill what is left and collect the last lines."""
         self.signal(signal.SIGKILL)
         self.process.wait()
+        self._guard.forget(self.process.pid)
         self._reader.join(timeout=1)
 
 

@@ -1,12 +1,12 @@
 """The whole system: engines where none are configured, migrations, the Procfile's processes."""
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
@@ -22,21 +22,17 @@ from worker.signals import on_stop_signals
 from worker.system import children
 from worker.system.children import Child, Output
 from worker.system.guard import Guard
+from worker.system.parts import Part, PartEndedError, how
 from worker.wiring import check_settings
 
 FLOWER_PORT = 5555
+DASHBOARD = "flower"  # shows the rest, which goes on without it however often it ends
 STOP_MARGIN_S = 5.0  # on top of a try's deadline: time to record it and to disconnect
 WATCH_S = 0.2
 
 
 class _Start(Protocol):
     def __call__(self, folder: Path, /, *, watch: Watch) -> Server: ...
-
-
-class PartEndedError(InvigilatorError):
-    """A part of the system ended, so everything was stopped."""
-
-    code = "part_ended"
 
 
 class StoppedError(InvigilatorError):
@@ -78,16 +74,15 @@ class System:
         self._output = Output(output)
         self._migrate = migrate
         self._resources = ExitStack()
-        self._guard: Guard | None = None
         self._servers: list[Server] = []
-        self._children: list[Child] = []
+        self._parts: list[Part[Guard] | Part[Child]] = []
         self._stop_requests = 0  # no threading.Event: setting one in a signal handler may deadlock
 
     def run(self) -> None:
         """Start everything, and return once Ctrl-C, SIGTERM or SIGHUP has stopped it. For the main thread.
 
         Raises:
-            PartEndedError: a part ended by itself; everything else was stopped.
+            PartEndedError: an engine ended, or a part kept ending; everything else was stopped.
             InvigilatorError: it could not be started, as above.
         """
         with on_stop_signals(self.stop), suppress(StoppedError), self:
@@ -100,20 +95,19 @@ class System:
         self._stop_requests += 1
 
     def check(self) -> None:
-        """Make sure that every part is still running.
+        """Start again what has ended; `run` does this all the time, and whoever does not use it must, too.
 
         Raises:
-            PartEndedError: one is not; the message says which.
+            PartEndedError: an engine has ended, or a part keeps ending; the message says which.
         """
-        parts = [(child.name, child.process) for child in self._children]
-        parts += [(running.name, running.process) for running in self._servers]
-        if self._guard is not None:
-            parts.append(("guard", self._guard.process))
-        for name, process in parts:
-            if process.poll() is not None:
+        for running in self._servers:
+            status = running.process.poll()
+            if status is not None:
                 raise PartEndedError(
-                    f"{name} ended by itself ({_how(process.returncode)}): the system was stopped"
+                    f"{running.name} ended by itself ({how(status)}): the system was stopped"
                 )
+        for part in self._parts:
+            part.look()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -133,7 +127,8 @@ class System:
         self._output.expect(commands)
         lock = stack.enter_context(folder.hold(self.settings.data_dir))
         discovery.withdraw(self.settings.data_dir)
-        guard = self._guard = stack.enter_context(Guard(keep_open=[lock]))
+        guard = stack.enter_context(Guard(keep_open=[lock]))
+        self._parts.append(Part("guard", guard.renew, self._output.write, running=guard))
         self._start_engines(stack, guard)
         self._bring_to_current_schema()
         self._start_children(stack, guard, commands)
@@ -167,16 +162,15 @@ class System:
         variables = environment(self.settings)
         stack.callback(self._stop_children)
         for name, command in commands.items():
-            child = Child(name, command, variables, self._procfile.parent, self._output)
-            self._children.append(child)
-            guard.watch_group(child.process.pid)
-        if "flower" in commands:
+            start = partial(Child, name, command, variables, self._procfile.parent, self._output, guard)
+            self._parts.append(Part(name, start, self._output.write, indispensable=name != DASHBOARD))
+        self.check()
+        if DASHBOARD in commands:
             self._output.write(f"Flower is at http://{server.HOST}:{variables['FLOWER_PORT']}")
 
     def _stop_children(self) -> None:
-        children.stop(
-            self._children, self.settings.call_timeout_s + STOP_MARGIN_S, lambda: self._stop_requests > 1
-        )
+        alive = [part.running for part in self._parts if isinstance(part.running, Child)]
+        children.stop(alive, self.settings.call_timeout_s + STOP_MARGIN_S, lambda: self._stop_requests > 1)
 
     def _unless_stopped(self) -> None:
         if self._stop_requests:
@@ -216,7 +210,3 @@ def _text(value: object) -> str:
 
 def _flower_port() -> int:
     return FLOWER_PORT if server.is_free(FLOWER_PORT) else server.free_port()
-
-
-def _how(status: int) -> str:
-    return f"status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"

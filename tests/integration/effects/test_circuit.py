@@ -262,7 +262,7 @@ def test_a_wrong_setting_is_named_when_the_service_was_away_before(
     # until it is mended
     let_probe(bench)
     bench.make_due()
-    assert runner.run(third, EffectKind.SET_CREDIT_STATUS).endswith("done")
+    assert str(runner.run(third, EffectKind.SET_CREDIT_STATUS)).startswith("credit submitted")
     bench.credit.fail_with(WRONG_TOKEN)
     with pytest.raises(TryFailedError):
         runner.run(second, EffectKind.SET_CREDIT_STATUS)

@@ -23,6 +23,7 @@ from worker.embedded.discovery import find_engines, resolve
 from worker.embedded.processes import is_alive
 from worker.errors import ConfigurationError
 from worker.settings import Settings, load
+from worker.system.parts import KEEPS_ENDING, PAUSES_S
 from worker.system.up import System, environment
 
 ROOT = Path(__file__).parents[3]
@@ -101,6 +102,20 @@ def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
         time.sleep(0.05)
 
 
+def patient_processes(up: Up) -> list[psutil.Process]:
+    """The shell of the patient command, and its program."""
+    file = f"{up.folder}/patient.py"
+    found = [one for one in psutil.process_iter(["cmdline"]) if file in " ".join(one.info["cmdline"] or ())]
+    return sorted(found, key=lambda one: one.name() != "sh")
+
+
+def guard_of(process: "subprocess.Popen[str]") -> psutil.Process | None:
+    for one in psutil.process_iter(["ppid", "cmdline"]):
+        if one.info["ppid"] == process.pid and "worker.system.guard" in (one.info["cmdline"] or ()):
+            return one
+    return None
+
+
 @pytest.fixture
 def up(tmp_path: Path, postgres_url: str) -> Iterator[Up]:
     """`postgres_url` is asked for because it skips the test where engines cannot run."""
@@ -171,16 +186,166 @@ def test_whoever_does_not_end_is_killed(up: Up) -> None:
     assert up.processes() == []
 
 
-def test_a_part_that_ends_stops_everything_and_is_named(up: Up) -> None:
+@pytest.mark.parametrize("end", ["exit 0", "exit 3", "kill -9 $$"])
+def test_a_part_that_ends_is_started_again_with_its_name(up: Up, end: str) -> None:
+    # Given a part that ends when it is first run, and another one
+    again = up.folder / "again"
+    up.procfile(
+        f"if test -e {again}; then {up.patient()}; fi; touch {again}; {end}", f"sleep 600 # {up.folder}"
+    )
+    # When it has ended
+    process = up.start_and_wait()
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=PATIENCE_S)
+    # Then it was started again, everything was stopped as ever, and its lines have its name
+    assert (process.returncode, errors) == (0, "")
+    how = {"exit 0": "status 0", "exit 3": "status 3", "kill -9 $$": "killed by SIGKILL"}[end]
+    assert f"up    | part0 ended by itself ({how}): it is started again in 0.25 s" in output
+    assert "part0 | working" in output
+    assert "part1 ended" not in output
+    assert (up.folder / "ended-in-peace").exists()
+    assert up.processes() == []
+
+
+def test_a_part_that_keeps_ending_stops_everything_and_is_named(up: Up) -> None:
     up.procfile(up.patient(), f"while ! test -e {up.folder}/started; do sleep 0.1; done; exit 3")
     process = up.start()
 
     _, errors = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 1
-    assert errors == "part1 ended by itself (status 3): the system was stopped\n"
+    assert errors == (
+        f"part1 ended by itself (status 3) {KEEPS_ENDING} times in a row: the system was stopped\n"
+    )
     assert (up.folder / "ended-in-peace").exists()
     assert up.processes() == []
+
+
+def test_flower_may_keep_ending(up: Up) -> None:
+    # Given a dashboard that cannot run
+    count = up.folder / "count"
+    (up.folder / "Procfile").write_text(f"flower: echo >> {count}; exit 1\nwork: {up.patient()}\n")
+    process = up.start_and_wait()
+    # When it has ended more often than others may
+    until(lambda: count.exists() and len(count.read_text().splitlines()) > KEEPS_ENDING)
+    # Then everything else goes on
+    assert answers(up)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, errors) == (0, "")
+    assert (up.folder / "ended-in-peace").exists()
+    assert up.processes() == []
+
+
+def test_a_signal_ends_the_pause_of_a_part_that_is_to_be_started_again(up: Up) -> None:
+    # Given a part that has ended often enough for a pause of seconds
+    count = up.folder / "count"
+    up.procfile(f"echo >> {count}; exit 1", up.patient())
+    process = up.start_and_wait()
+    lines = process.stdout
+    assert lines is not None
+    until(lambda: f"again in {PAUSES_S[KEEPS_ENDING - 2]:g} s" in lines.readline())
+    # When everything is told to stop
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    # Then the part was not started once more
+    assert (process.returncode, errors) == (0, "")
+    assert len(count.read_text().splitlines()) == KEEPS_ENDING - 1
+    assert up.processes() == []
+
+
+def test_what_is_left_of_a_part_ends_before_it_is_started_again(up: Up) -> None:
+    # Given a shell with a program, of which the shell alone is killed
+    up.procfile(up.patient())
+    process = up.start_and_wait()
+    shell, program = patient_processes(up)
+    (up.folder / "started").unlink()
+    shell.kill()
+    # When the part is started again
+    until((up.folder / "started").exists)
+    # Then the program that was left has been killed
+    assert not is_alive(program)
+    assert len(patient_processes(up)) == 2
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE_S)
+    assert up.processes() == []
+
+
+def test_kill_9_after_a_part_was_started_again_leaves_no_process(up: Up) -> None:
+    up.procfile(up.patient(seconds_to_end=300))
+    process = up.start_and_wait()
+    (up.folder / "started").unlink()
+    patient_processes(up)[0].kill()
+    until((up.folder / "started").exists)
+
+    process.kill()
+
+    until(lambda: up.processes() == [])
+
+
+def test_kill_9_before_a_part_is_started_again_leaves_no_process(up: Up) -> None:
+    # Given a shell that has ended without its program, while nobody could notice
+    up.procfile(up.patient(seconds_to_end=300))
+    process = up.start_and_wait()
+    process.send_signal(signal.SIGSTOP)
+    patient_processes(up)[0].kill()
+    # When there is nobody left to notice
+    process.kill()
+    # Then the program ends all the same
+    until(lambda: up.processes() == [])
+
+
+def test_kill_9_while_parts_keep_ending_leaves_no_process(up: Up) -> None:
+    for wait_s in (0.0, 0.3, 0.7):
+        # Given parts that end all the time, and leave something of themselves
+        mark = up.folder / "started"
+        up.procfile(*[f"touch {mark}; tail -f {mark} & sleep 0.0{part}" for part in range(6)])
+        process = up.start_and_wait()
+        # When all of it is killed at some moment
+        time.sleep(wait_s)
+        process.kill()
+        # Then nothing is left
+        until(lambda: up.processes() == [])
+        mark.unlink()
+
+
+def test_nothing_runs_of_a_part_that_the_guard_does_not_know(tmp_path: Path) -> None:
+    # Given an `up` that is killed when it has started a part, before the guard knows
+    code = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from worker.system.children import Child, Output
+        from worker.system.guard import Guard
+        class Late(Guard):
+            def watch_group(self, pid):
+                print(pid, flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+        Child("part", f"touch {sys.argv[1]}/ran", os.environ, Path("/"), Output(), Late())
+    """
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        shell = psutil.Process(int(killed.stdout.readline()))
+    # When the part's shell has ended
+    until(lambda: not is_alive(shell))
+    # Then it has run nothing
+    assert not (tmp_path / "ran").exists()
+
+
+def test_kill_9_of_the_guard_does_not_stop_anything(up: Up) -> None:
+    # Given a guard that was killed
+    up.procfile(up.patient(seconds_to_end=300))
+    process = up.start_and_wait()
+    first = guard_of(process)
+    assert first is not None
+    first.kill()
+    until(lambda: guard_of(process) not in (None, first))
+    assert answers(up)
+    assert len(patient_processes(up)) == 2
+    # When everything is killed that the new one was told of, and not it
+    process.kill()
+    # Then nothing is left, engines included
+    until(lambda: up.processes() == [])
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey-server"])

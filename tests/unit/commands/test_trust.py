@@ -175,7 +175,7 @@ REST = 'types = ["*"]\nto_status = ["*"]'
         (f"[/a]\n{KEYS}", r"is no TOML \(at line 1, column 2\)"),
         (f"['/a']\nkeys = [{SECRET}]", r"is no TOML \(at line 2, column 9\)"),
         (f"['/a']\nkeys = ['{SECRET}", r"is no TOML \(at "),
-        ("\udcff", "is not UTF-8"),
+        ("\n\udcff", "line 2 is not UTF-8"),
     ],
 )
 def test_a_mistake_is_named_without_a_key(tmp_path: Path, content: str, problem: str) -> None:

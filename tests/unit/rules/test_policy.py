@@ -109,7 +109,7 @@ def test_without_a_file_everybody_has_the_provider_preset() -> None:
         (b"providers = 1", r"providers: must be tables \[providers.NAME\]"),
         (b"[provider.acme]", "provider: is not allowed"),
         (b"not toml", "is no TOML"),
-        (b"\xff", "is no TOML"),
+        (b"\n\xff", "is no TOML: line 2 is not UTF-8"),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:

@@ -1,0 +1,58 @@
+"""Every process, as it is started: a misspelt setting or an unreadable `.env` ends it in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker.system.children import read_procfile
+
+BIN = Path(sys.executable).parent
+PATIENCE_S = 120
+COMMANDS = [*read_procfile().values(), "invigilator up", "invigilator status", "celery -A worker.app report"]
+
+
+def run(command: str, folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    given = {"BROKER_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none", **settings}
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env={
+            "PATH": f"{BIN}{os.pathsep}{os.defpath}",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **{f"INVIGILATOR_{name}": value for name, value in given.items()},
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_wrong_setting_ends_it_in_one_line(command: str, tmp_path: Path) -> None:
+    # Given a file that is not UTF-8
+    (tmp_path / ".env").write_bytes(b"# one\nINVIGILATOR_LMS_TOKEN=sec\xffret\n")
+    # When the process is started
+    ran = run(command, tmp_path)
+    # Then it ends, and says in which line of which file
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"invigilator: {tmp_path}/.env: line 2 is not UTF-8")
+    assert len(ran.stderr.splitlines()) == 1
+    # And a misspelt variable ends it as well
+    ran = run(command, tmp_path, ENV_FILE="", SMTP_URI="smtp://u:secret@h")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(
+        "invigilator: INVIGILATOR_SMTP_URI is no setting: INVIGILATOR_SMTP_URL is meant"
+    )
+    assert len(ran.stderr.splitlines()) == 1
+    assert "secret" not in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["invigilator status", "celery -A worker.app report"])
+def test_an_unknown_variable_is_warned_of_once(command: str, tmp_path: Path) -> None:
+    ran = run(command, tmp_path, WEB_ADDRESS="127.0.0.1:8080")
+    assert ran.stderr.count("INVIGILATOR_WEB_ADDRESS is no setting of this release, and ignored\n") == 1

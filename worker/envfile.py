@@ -1,0 +1,72 @@
+"""The `.env` file. No line of it is passed over in silence, and no value is changed."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+# The parser of python-dotenv without what its callers do: pass over what is no assignment, and expand `${…}`, which
+# would change a password that has it. (Seen with python-dotenv 1.2.4.)
+from dotenv.parser import Binding, parse_stream
+
+from worker.errors import ConfigurationError
+from worker.logs import warn_once
+from worker.textfiles import NotTextError, read_text
+
+
+def read_env_file(path: Path, prefix: str) -> dict[str, str]:
+    """The variables that a file sets, by their names in capitals; of those set twice the last.
+
+    Parameters:
+        path: the file.
+        prefix: what the names of our own variables begin with, in capitals.
+
+    Raises:
+        ConfigurationError: it cannot be read, or a line of it cannot; names the file and the line, and quotes
+            nothing that may be a secret.
+    """
+    variables: dict[str, str] = {}
+    for line, name, value in _assignments(path, prefix):
+        if name in variables and name.startswith(prefix):
+            warn_once(
+                f"{path.absolute()} sets {name} more than once: the last time counts, which is line {line}"
+            )
+        variables[name] = value
+    return variables
+
+
+def _assignments(path: Path, prefix: str) -> Iterator[tuple[int, str, str]]:
+    for binding in parse_stream(io.StringIO(_read(path, prefix))):
+        problem = _problem(binding, prefix)
+        if problem:
+            raise ConfigurationError(f"{path.absolute()}: line {_line(binding)} {problem}")
+        if binding.key is not None and binding.value is not None:
+            yield _line(binding), binding.key.upper(), binding.value
+
+
+def _read(path: Path, prefix: str) -> str:
+    try:
+        return read_text(path)
+    except NotTextError as error:
+        raise ConfigurationError(f"{path.absolute()}: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path.absolute()} cannot be read: {error.strerror}; {prefix}ENV_FILE names the file of settings, "
+            "or says that there is none when it is empty"
+        ) from None
+
+
+def _line(binding: Binding) -> int:
+    """Where the assignment itself is: empty lines before it belong to a binding, too."""
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def _problem(binding: Binding, prefix: str) -> str | None:
+    if binding.error:
+        return "is no assignment; write NAME=value, in single quotes what is special, or # before a comment"
+    if binding.value is None and (binding.key or "").upper().startswith(prefix):
+        return "has no value; write NAME=value"
+    _, *more = binding.original.string.strip().splitlines() or [""]
+    if prefix in "".join(more).upper():
+        return "begins a value that goes on over the next setting; a quote is missing"
+    return None

@@ -1,0 +1,28 @@
+"""Variables that are no setting: is a name a misspelling of another one?"""
+
+from collections.abc import Iterable
+
+EDITS = 2
+
+
+def meant(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate of which `name` is a misspelling: within two edits, the nearest one; None when it is none."""
+    near = [candidate for candidate in candidates if is_within(name, candidate, EDITS)]
+    return min(near, key=lambda candidate: (not is_within(name, candidate, 1), candidate), default=None)
+
+
+def is_within(one: str, other: str, edits: int) -> bool:
+    """Whether so many edits make one text the other: a character added, left out or replaced, or two swapped."""
+    if one[:1] == other[:1] and one:
+        return is_within(one[1:], other[1:], edits)
+    if not edits or abs(len(one) - len(other)) > edits:
+        return one == other
+    if not one or not other:
+        return True
+    swapped = one[:2] == other[1::-1]
+    return (
+        is_within(one[1:], other, edits - 1)
+        or is_within(one, other[1:], edits - 1)
+        or is_within(one[1:], other[1:], edits - 1)
+        or (swapped and is_within(one[2:], other[2:], edits - 1))
+    )
