@@ -35,7 +35,8 @@ def failure(error: Exception, deadline: Deadline, others: int) -> ServiceError:
     if not deadline.remaining_s():
         return deadline.late(WHO)
     if type(error) in _NO_LOGIN_IN_COMMON:
-        return Misconfigured(f"{WHO} offers no way to log in that is known here; check {URL_SETTING}", setting=URL_SETTING)
+        message = f"{WHO} offers no way to log in that is known here; check {URL_SETTING}"
+        return Misconfigured(message, setting=URL_SETTING)
     cause = type(error).__name__
     return Unavailable(f"the conversation with {WHO} broke ({cause}); check {URL_SETTING}")
 
