@@ -45,6 +45,7 @@ def test_any_driver_suffix_is_accepted(driver: str, monkeypatch: pytest.MonkeyPa
         ("LMS_URL", "ftp://h", "must be log: or start with http://"),
         ("SMTP_URL", "http://u:secret@h", "must be log: or start with smtp://"),
         ("BATCH_SIZE", "0", "greater than or equal to 1"),
+        ("SMTP_MAX_CONNECTIONS", "0", "greater than or equal to 1"),
         ("LEASE_S", "soon", "valid number"),
         ("RETRY_BASE_S", "7200", "must not be above INVIGILATOR_RETRY_CAP_S"),
         ("CALL_TIMEOUT_S", "30", "must be below half of INVIGILATOR_LEASE_S"),

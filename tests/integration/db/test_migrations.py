@@ -71,3 +71,53 @@ def test_a_migration_gives_up_on_a_locked_table(database_url: str) -> None:
     with holder.begin() as connection:
         assert migrate.is_current(connection)
     holder.dispose()
+
+
+def test_a_constraint_that_is_added_unchecked_is_checked_while_others_write(database_url: str) -> None:
+    # Given a constraint that a migration has added without looking at the rows, and somebody who writes
+    writer = create_engine(database_url, poolclass=NullPool)
+    with writer.begin() as connection:
+        connection.execute(text("ALTER TABLE tries DROP CONSTRAINT ck_tries_result"))
+        connection.execute(
+            text("ALTER TABLE tries ADD CONSTRAINT ck_tries_result CHECK (result <> 'x') NOT VALID")
+        )
+    with writer.begin() as connection:
+        connection.execute(text("LOCK TABLE tries IN ROW EXCLUSIVE MODE"))
+        # When the database is migrated, then the rows have been looked at
+        migrate.upgrade(database_url)
+        query = text("SELECT convalidated FROM pg_constraint WHERE conname = 'ck_tries_result'")
+        assert connection.execute(query).scalar_one()
+    writer.dispose()
+
+
+def test_going_back_from_0004_keeps_numbers_growing_and_every_try(
+    database_url: str, empty_engine: Engine
+) -> None:
+    # Given a try that was only logged, with a number that is ahead of the clock
+    engine = create_engine(database_url, poolclass=NullPool)
+    ahead = 2**52
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))  # there is no effect
+        connection.execute(
+            text(
+                "INSERT INTO tries (effect_id, number, started_at, finished_at, result, sequence) "
+                "VALUES (gen_random_uuid(), 1, now(), now(), 'logged', :ahead)"
+            ),
+            {"ahead": ahead},
+        )
+    # When the schema of the older release comes back
+    migrate.downgrade(database_url, "0003")
+    # Then its numbers are above all before, and the try is one that it knows
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT nextval('try_sequence')")).scalar_one() == ahead + 1
+        assert connection.execute(text("SELECT result FROM tries")).scalars().all() == ["done"]
+    engine.dispose()
+    # also where nothing was ever tried
+    url = empty_engine.url.render_as_string(hide_password=False)
+    migrate.upgrade(url)
+    clock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    with empty_engine.begin() as connection:
+        before = connection.execute(text(clock)).scalar_one()
+    migrate.downgrade(url, "0003")
+    with empty_engine.begin() as connection:
+        assert connection.execute(text("SELECT nextval('try_sequence')")).scalar_one() > before

@@ -569,6 +569,7 @@ def test_the_processes_run_with_the_very_same_settings(
         retry_base_s=0.5,
         lease_s=70,
         max_calls=3,
+        smtp_max_connections=2,
         instructor="off",
         flower_broker_api=SecretStr("http://guest:pw@mq/api/"),
         quarantine_max=5,
