@@ -1,9 +1,11 @@
 """The Celery application (`celery -A worker.app worker …`) and its tasks: shells around `Runner.run`."""
 
 import logging
+import runpy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +29,7 @@ from worker.errors import Transient
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner
 
+CELERYCONFIG = Path(__file__).parents[1] / "celeryconfig.py"
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
 
 # A server that is frozen, or behind a cut cable, must not hold a process for ever.
@@ -54,7 +57,7 @@ def _broker_settings() -> dict[str, Any]:
 
 
 app = Celery("invigilator")
-app.config_from_object("celeryconfig")
+app.config_from_object(runpy.run_path(str(CELERYCONFIG)))  # by name, Celery would prefer the working folder's
 app.add_defaults(_broker_settings)  # a promise: nothing is read before Celery needs it
 
 _runner: Runner | None = None

@@ -11,6 +11,10 @@ def demo(
     ] = False,
 ) -> None:
     """Run a sample exam session on the whole system, and check everything that comes of it."""
+    from worker import extras
+
+    extras.need(extras.LOCAL, "`invigilator demo`")
+
     from rich.console import Console
 
     from worker.demo.run import run_demo

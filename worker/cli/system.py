@@ -19,6 +19,10 @@ app = typer.Typer()
 @app.command("up")
 def up() -> None:
     """Run the whole system in the foreground until Ctrl-C."""
+    from worker import extras
+
+    extras.need(extras.LOCAL, "`invigilator up`")
+
     from worker import logs
     from worker.settings import load
     from worker.system.up import System

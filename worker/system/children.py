@@ -20,7 +20,9 @@ from honcho.process import Popen
 from worker.embedded.processes import is_alive
 from worker.errors import ConfigurationError
 
-PROCFILE = Path(__file__).parents[2] / "Procfile"
+PROCFILE = (
+    Path(__file__).parents[1] / "Procfile"
+)  # a link to the one on top of the checkout; a copy in a wheel
 OUR_NAME = "up"
 COLOURS = ("36", "33", "32", "35", "34", "31")
 
@@ -32,7 +34,7 @@ def read_procfile(file: Path = PROCFILE) -> dict[str, str]:
         ConfigurationError: there is none, or nothing is in it.
     """
     if not file.is_file():
-        raise ConfigurationError(f"{file} is missing: install Invigilator from a clone (`pip install -e .`)")
+        raise ConfigurationError(f"{file} is missing: install Invigilator anew")
     commands = dict(parse_procfile(file.read_text()).processes)
     if not commands:
         raise ConfigurationError(f"{file} names no process; a line is `name: command`")
