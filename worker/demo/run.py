@@ -77,7 +77,7 @@ def _play(
     system = System(settings, output=log, migrate=partial(prepare, patience_s=2 * settings.shard_lease_s))
     with _stopping(system) as stopped, _up(system, console):
         console.print(f"the system is up; its log is {log.name}", highlight=False, soft_wrap=True)
-        console.print(flower, highlight=False, soft_wrap=True)
+        console.print(flower, highlight=False, markup=False, soft_wrap=True)
         good = Play(session, expected, system, lms, sink, console, stopped).run()
         if keep:
             _stay(system, console, stopped)
