@@ -1,15 +1,11 @@
 """`invigilator demo`."""
 
-from typing import Annotated
-
-import typer
+import click
 
 
-def demo(
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the system up afterwards, until Ctrl-C.")
-    ] = False,
-) -> None:
+@click.command("demo")
+@click.option("--keep", is_flag=True, help="Leave the system up afterwards, until Ctrl-C.")
+def demo(keep: bool) -> None:
     """Run a sample exam session on the whole system, and check everything that comes of it."""
     from worker import extras
 
@@ -21,4 +17,4 @@ def demo(
     from worker.settings import load
 
     if not run_demo(load(), Console(), keep=keep):
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)

@@ -1,11 +1,12 @@
 """The system itself: `invigilator up`, `migrate`, `consume`, `relay` and `status`."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from worker.cli.output import AsJson, print_document
+from worker.cli.options import JSON
+from worker.cli.output import print_document
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -13,10 +14,8 @@ if TYPE_CHECKING:
 LOOKS = 5
 BETWEEN_LOOKS_S = 0.04
 
-app = typer.Typer()
 
-
-@app.command("up")
+@click.command("up")
 def up() -> None:
     """Run the whole system in the foreground until Ctrl-C."""
     from worker import extras
@@ -31,8 +30,9 @@ def up() -> None:
     System(load()).run()
 
 
-@app.command("migrate")
-def migrate(as_json: AsJson = False) -> None:
+@click.command("migrate")
+@JSON
+def migrate(as_json: bool) -> None:
     """Bring the database to the current schema."""
     from alembic.util import CommandError
 
@@ -53,15 +53,15 @@ def migrate(as_json: AsJson = False) -> None:
         print_document({"revision": lookups.schema_revision(connection)}, as_json)
 
 
-@app.command("consume")
-def consume(
-    shard: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Only this shard; may be repeated. Without it: every free one.", metavar="N", min=0
-        ),
-    ] = None,
-) -> None:
+@click.command("consume")
+@click.option(
+    "--shard",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="N",
+    help="Only this shard; may be repeated. Without it: every free one.",
+)
+def consume(shard: tuple[int, ...]) -> None:
     """Consume commands until SIGTERM: the Procfile's `commands`."""
     from worker import logs, processes
     from worker.embedded.discovery import resolve
@@ -69,10 +69,10 @@ def consume(
 
     settings = resolve(load())
     logs.configure()
-    processes.consume(settings, sorted(set(shard or ())))
+    processes.consume(settings, sorted(set(shard)))
 
 
-@app.command("relay")
+@click.command("relay")
 def relay() -> None:
     """Offer due effects to the workers until SIGTERM."""
     from worker import logs, processes
@@ -84,8 +84,9 @@ def relay() -> None:
     processes.relay(settings)
 
 
-@app.command("status")
-def status(as_json: AsJson = False) -> None:
+@click.command("status")
+@JSON
+def status(as_json: bool) -> None:
     """Count what is queued, in quarantine and owed."""
     from db import lookups
     from worker.cli.database import reading
