@@ -7,8 +7,8 @@ INSTALLED := $(VENV)/.installed
 
 # In the environment, so that what builds a package is pinned, too: the second name is for pip 25.3 and newer.
 # And relative, because pip splits them at spaces, which the path of a checkout may have.
-INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-	$(BIN)/pip install --quiet --disable-pip-version-check
+PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+INSTALL := $(PINNED) $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 
@@ -72,6 +72,11 @@ bench: install peer $(CHARTS_INSTALLED) ## Measure everything beside edx-proctor
 bench-quick: install peer ## Measure the goals' ratios in two minutes, beside those of benchmarks/baseline.json
 	$(BIN)/python -m benchmarks --quick $(BENCH)
 
+.PHONY: wheel
+wheel: install ## Build dist/invigilator-….whl, which is installed where there is no checkout
+	rm -rf build dist
+	$(PINNED) $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
 .PHONY: lint
 lint: install ## Check style, types and who may import whom
 	$(BIN)/ruff check .
@@ -92,4 +97,4 @@ schemas: install ## Generate docs/schemas from the contracts
 
 .PHONY: clean
 clean: ## Remove the environment, caches, and the embedded engines' data
-	rm -rf $(VENV) $(PEER) .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(PEER) build dist .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
