@@ -2,6 +2,7 @@
 
 import logging
 import runpy
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from db.models import EffectKind
 from db.offers import Offer
 from events.errors import InvigilatorError
 from events.tls import refused_certificate, split_tls
-from worker import gate
+from worker import extras, gate
 from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.runner import Runner
 from worker.effects.running import TryFailedError
@@ -55,6 +56,16 @@ def _broker_settings() -> dict[str, Any]:
     options = _REDIS_OPTIONS if url.startswith("redis") else _AMQP_OPTIONS
     return {"broker_url": url, "broker_use_ssl": tls, "broker_transport_options": options}
 
+
+def _need_flower() -> None:
+    try:
+        extras.need(extras.FLOWER, "`celery flower`")
+    except InvigilatorError as error:
+        raise SystemExit(f"invigilator: {error}") from None
+
+
+if "flower" in sys.argv:
+    _need_flower()  # Celery would say that there is no such command
 
 app = Celery("invigilator")
 app.config_from_object(runpy.run_path(str(CELERYCONFIG)))  # by name, Celery would prefer the working folder's

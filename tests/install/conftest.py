@@ -12,7 +12,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, by way of the source distribution: what is lost on either way is missed by the tests."""
     folder = tmp_path_factory.mktemp("wheel")
     builder = Environment.create(folder / "builder")
-    builder.install("setuptools")
+    builder.install("--no-compile", "setuptools")
     return builder.build_wheel(build_source_distribution(builder, folder), folder)
 
 
@@ -28,5 +28,5 @@ def production(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environ
 def local(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """What a look at it on one machine needs: the extra `local`, without Flower."""
     environment = Environment.create(tmp_path_factory.mktemp("local"))
-    environment.install(f"{wheel}[local]")
+    environment.install("--no-compile", f"{wheel}[local]")
     return environment

@@ -52,7 +52,7 @@ class Environment:
 
     def install(self, *what: str) -> None:
         """Install, pinned by our constraints. Skips on a laptop without a network, fails in CI."""
-        self._pip("install", *what)
+        self._pip("install", "--quiet", *what)
 
     def build_wheel(self, source: Path, into: Path) -> Path:
         """Build a wheel with what is installed here."""

@@ -74,6 +74,15 @@ def test_what_is_missing_is_said_in_one_line(production: Environment, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_flower_is_an_extra_of_its_own(production: Environment, tmp_path: Path) -> None:
+    run = production.run("celery", "-A", "worker.app", "flower", folder=tmp_path)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == (
+        "invigilator: `celery flower` needs the extra [flower] (flower missing): "
+        "pip install 'invigilator[flower]'\n"
+    )
+
+
 @pytest.fixture(params=["valkey_url", "rabbitmq_url"])
 def broker_url(request: pytest.FixtureRequest) -> str:
     """A broker of each kind, which the tests' own environment runs."""
