@@ -16,5 +16,5 @@ def demo(keep: bool) -> None:
     from worker.demo.run import run_demo
     from worker.settings import load
 
-    if not run_demo(load(), Console(), keep=keep):
+    if not run_demo(load(), Console(markup=False), keep=keep):
         raise click.exceptions.Exit(1)

@@ -42,7 +42,7 @@ def run_demo(settings: Settings, console: Console, *, keep: bool) -> bool:
 
     Parameters:
         settings: of the system; where the LMS and the mail server are is the demo's own affair.
-        console: where everything is shown.
+        console: where everything is shown; without markup, because folders may have brackets in their names.
         keep: leave the system up afterwards, until Ctrl-C.
 
     Returns:
@@ -77,7 +77,7 @@ def _play(
     system = System(settings, output=log, migrate=partial(prepare, patience_s=2 * settings.shard_lease_s))
     with _stopping(system) as stopped, _up(system, console):
         console.print(f"the system is up; its log is {log.name}", highlight=False, soft_wrap=True)
-        console.print(flower, highlight=False, markup=False, soft_wrap=True)
+        console.print(flower, highlight=False, soft_wrap=True)
         good = Play(session, expected, system, lms, sink, console, stopped).run()
         if keep:
             _stay(system, console, stopped)
