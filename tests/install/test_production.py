@@ -92,9 +92,10 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 def test_each_process_and_a_publisher_work(
     production: Environment, database_url: str, broker_url: str
 ) -> None:
-    # Given the processes of the Procfile, all of the environment's
+    # Given the processes of the Procfile, all of the environment's, in the folder of another user of Celery
     with Stack(database_url, broker_url) as stack:
         stack.programs = production.programs
+        (stack.folder / "celeryconfig.py").write_text("raise SystemExit('not ours')")
         stack.start_all()
         stack.some_owner()
         # When an LMS publishes with the class, and a person with the command
