@@ -5,6 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# In the environment, so that what builds a package is pinned, too: the second name is for pip 25.3 and newer.
+# And relative, because pip splits them at spaces, which the path of a checkout may have.
+PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+INSTALL := $(PINNED) $(BIN)/pip install --quiet --disable-pip-version-check
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -17,7 +22,7 @@ install: $(INSTALLED) ## Create .venv from the pinned constraints; does nothing 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv --clear $(VENV)
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 .PHONY: demo
@@ -54,7 +59,7 @@ $(PEER_INSTALLED): benchmarks/peer/constraints.txt
 	touch $@
 
 $(CHARTS_INSTALLED): $(INSTALLED)
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(INSTALL) --editable '.[bench]'
 	touch $@
 
 BENCH ?=
@@ -66,6 +71,11 @@ bench: install peer $(CHARTS_INSTALLED) ## Measure everything beside edx-proctor
 .PHONY: bench-quick
 bench-quick: install peer ## Measure the goals' ratios in two minutes, beside those of benchmarks/baseline.json
 	$(BIN)/python -m benchmarks --quick $(BENCH)
+
+.PHONY: wheel
+wheel: install ## Build dist/invigilator-….whl, which is installed where there is no checkout
+	rm -rf build dist
+	$(PINNED) $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 .PHONY: lint
 lint: install ## Check style, types and who may import whom
@@ -87,4 +97,4 @@ schemas: install ## Generate docs/schemas from the contracts
 
 .PHONY: clean
 clean: ## Remove the environment, caches, and the embedded engines' data
-	rm -rf $(VENV) $(PEER) .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(PEER) build dist .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

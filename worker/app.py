@@ -2,16 +2,18 @@
 
 import logging
 import os
+import runpy
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID
 
 import click
 from celery import Celery
-from celery.app.amqp import AMQP
 from celery.concurrency import get_implementation, solo, thread
 from celery.exceptions import Retry
 from celery.signals import celeryd_after_setup, celeryd_init, worker_init
@@ -26,7 +28,7 @@ from db.offers import Offer
 from events.broker_url import Kind, read_broker_url
 from events.connecting import reason_of
 from events.errors import InvigilatorError
-from worker import gate, results
+from worker import extras, gate, results
 from worker.commands.sources.depth import check_server
 from worker.effects.kinds import QUEUES, Payload, label
 from worker.effects.runner import Runner
@@ -39,6 +41,7 @@ from worker.wiring import broker_url, runner, unreached
 
 logger = logging.getLogger(__name__)
 
+CELERYCONFIG = Path(__file__).parents[1] / "celeryconfig.py"
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
 
 POOLS = (thread.TaskPool, solo.TaskPool)  # what a process is prepared with does not outlive a fork
@@ -104,7 +107,7 @@ class Amqp(AMQP):  # type: ignore[misc]
 
 
 app = Celery("invigilator", amqp=Amqp, task_cls=results.EffectTask)
-app.config_from_object("celeryconfig")
+app.config_from_object(runpy.run_path(str(CELERYCONFIG)))  # by name, Celery would prefer the working folder's
 app.add_defaults(_broker_settings)  # a promise: nothing is read before Celery needs it
 
 _runner: Runner | None = None
@@ -280,8 +283,17 @@ class CeleryDispatcher:
         connection.release()
 
 
+def _need_flower() -> None:
+    try:
+        extras.need(extras.FLOWER, "`celery flower`")
+    except InvigilatorError as error:
+        _refuse(str(error))
+
+
 def _prepare_flower() -> None:
     """Set Flower up where this module is loaded by `celery … flower`; nobody else needs Flower to be installed."""
+    if "flower" in sys.argv:
+        _need_flower()  # Celery would say that there is no such command
     context = click.get_current_context(silent=True)
     if context is not None and context.invoked_subcommand == "flower":
         from worker import flower

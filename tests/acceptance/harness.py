@@ -26,6 +26,8 @@ from worker.system.children import read_procfile
 from worker.system.guard import Guard
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(sys.executable).parent
+"""Where the `invigilator` and the `celery` are that are tested; `Stack.programs` may be set to another folder."""
 PATIENCE_S = 150  # how long anything may take before the test gives up; never how long it should take
 POLL_S = 0.03
 TAIL_CHARS = 6000
@@ -157,6 +159,7 @@ class Stack:
     def __init__(self, database_url: str, broker_url: str, **settings: object) -> None:
         self.database_url = database_url
         self.broker_url = broker_url
+        self.programs = PROGRAMS
         self.settings = {**SETTINGS, **{name: str(value) for name, value in settings.items()}}
         self.lms = Lms()
         self.mail = MailSink()
@@ -237,7 +240,7 @@ class Stack:
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run `invigilator`."""
         return subprocess.run(
-            ["invigilator", *arguments],
+            [self.programs / "invigilator", *arguments],
             env=self._environment({}),
             cwd=self.folder,
             capture_output=True,
@@ -256,7 +259,7 @@ class Stack:
             **self.settings,
             **{name: str(value) for name, value in settings.items()},
         }
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        path = os.pathsep.join([str(self.programs), os.environ.get("PATH", os.defpath)])
         return {
             "PATH": path,
             "PYTHONUNBUFFERED": "1",

@@ -1,23 +1,21 @@
 """`invigilator attempts`: what became of attempts."""
 
-from typing import Annotated
-
-import typer
+import click
 
 from events.vocabulary import Status
-from worker.cli.output import AsJson, AsJsonLines, Limit, print_document, print_rows, rows_wanted
+from worker.cli.options import JSON, JSON_LINES, LIMIT, Words
+from worker.cli.output import print_document, print_rows, rows_wanted
 
 COLUMNS = ("exam_id", "user_id", "status", "started_at", "completed_at", "removed_at")
 
-app = typer.Typer(help="Look at attempts.")
+app = click.Group("attempts", help="Look at attempts.", no_args_is_help=False)
 
 
 @app.command("show")
-def show(
-    exam: Annotated[str, typer.Option(help="The exam's id.", metavar="E")],
-    user: Annotated[str, typer.Option(help="The learner's id.", metavar="U")],
-    as_json: AsJson = False,
-) -> None:
+@click.option("--exam", required=True, metavar="E", help="The exam's id.")
+@click.option("--user", required=True, metavar="U", help="The learner's id.")
+@JSON
+def show(exam: str, user: str, as_json: bool) -> None:
     """Show the live attempt, or else the last removed one, with its history and its effects."""
     from db import lookups
     from worker.cli.database import reading
@@ -27,14 +25,21 @@ def show(
 
 
 @app.command("list")
+@click.option("--course", metavar="C", help="Only of this course.")
+@click.option("--exam", metavar="E", help="Only at this exam.")
+@click.option("--user", metavar="U", help="Only this learner's.")
+@click.option("--status", type=Words(Status), metavar="S", help="Only with this status.")
+@click.option("--removed", is_flag=True, help="Removed ones, too.")
+@LIMIT
+@JSON_LINES
 def list_(
-    course: Annotated[str | None, typer.Option(help="Only of this course.", metavar="C")] = None,
-    exam: Annotated[str | None, typer.Option(help="Only at this exam.", metavar="E")] = None,
-    user: Annotated[str | None, typer.Option(help="Only this learner's.", metavar="U")] = None,
-    status: Annotated[Status | None, typer.Option(help="Only with this status.", metavar="S")] = None,
-    removed: Annotated[bool, typer.Option("--removed", help="Removed ones, too.")] = False,
-    limit: Limit = None,
-    as_json: AsJsonLines = False,
+    course: str | None,
+    exam: str | None,
+    user: str | None,
+    status: Status | None,
+    removed: bool,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """List live attempts, oldest first."""
     from db import lookups

@@ -1,24 +1,22 @@
 """`invigilator commands`: what became of commands."""
 
-from typing import Annotated
-
-import typer
+import click
 
 from events.errors import InvigilatorError
 from events.vocabulary import Outcome, OutcomeCode
-from worker.cli.output import AsJson, AsJsonLines, Limit, print_document, print_rows, rows_wanted
+from worker.cli.options import JSON, JSON_LINES, LIMIT, Words
+from worker.cli.output import print_document, print_rows, rows_wanted
 
 COLUMNS = ("handled_at", "source", "id", "type", "outcome", "code")
 
-app = typer.Typer(help="Look at what became of commands.")
+app = click.Group("commands", help="Look at what became of commands.", no_args_is_help=False)
 
 
 @app.command("show")
-def show(
-    source: Annotated[str, typer.Option(help="Who sent it.", metavar="S")],
-    command_id: Annotated[str, typer.Option("--id", help="Its id.", metavar="ID")],
-    as_json: AsJson = False,
-) -> None:
+@click.option("--source", required=True, metavar="S", help="Who sent it.")
+@click.option("--id", "command_id", required=True, metavar="ID", help="Its id.")
+@JSON
+def show(source: str, command_id: str, as_json: bool) -> None:
     """Show the outcome of one command."""
     from db import lookups
     from worker.cli.database import reading
@@ -33,12 +31,11 @@ def show(
 
 
 @app.command("list")
-def list_(
-    outcome: Annotated[Outcome | None, typer.Option(help="Only with this outcome.", metavar="O")] = None,
-    code: Annotated[OutcomeCode | None, typer.Option(help="Only with this code.", metavar="C")] = None,
-    limit: Limit = None,
-    as_json: AsJsonLines = False,
-) -> None:
+@click.option("--outcome", type=Words(Outcome), metavar="O", help="Only with this outcome.")
+@click.option("--code", type=Words(OutcomeCode), metavar="C", help="Only with this code.")
+@LIMIT
+@JSON_LINES
+def list_(outcome: Outcome | None, code: OutcomeCode | None, limit: int | None, as_json: bool) -> None:
     """List the outcomes of commands, newest first."""
     from db import lookups
     from worker.cli.database import reading

@@ -7,6 +7,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
 
+import click
+
 from events.vocabulary import Status
 from worker.rules.attempts import Attempt
 from worker.rules.decisions import decide as decide_change
@@ -46,6 +48,7 @@ class CaseError(ValueError):
     """A line is no case; the message says what is wrong with it."""
 
 
+@click.command("decide")
 def decide() -> None:
     """Answer each line of standard input with what the rules decide.
 

@@ -2,21 +2,14 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-import typer
+import click
 
 from events.errors import InvigilatorError
-from worker.cli.output import (
-    AsJson,
-    AsJsonLines,
-    Limit,
-    print_document,
-    print_done,
-    print_rows,
-    rows_wanted,
-)
+from worker.cli.options import JSON, JSON_LINES, LIMIT
+from worker.cli.output import print_document, print_done, print_rows, rows_wanted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -24,25 +17,22 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "kind", "state", "tries", "due_at", "last_error")
 TRANSACTION_ROWS = 1000  # changed at a time, so that nobody waits long for their locks
 
-Kind = Annotated[str | None, typer.Option(help="Only of this kind, such as send_status_email.", metavar="K")]
-Ids = Annotated[list[UUID], typer.Argument(help="Ids of effects.", metavar="ID")]
+KIND = click.option("--kind", metavar="K", help="Only of this kind, such as send_status_email.")
 Word = TypeVar("Word", bound=StrEnum)
 
-app = typer.Typer(help="Look at effects, retry and cancel them.")
+app = click.Group("effects", help="Look at effects, retry and cancel them.", no_args_is_help=False)
 
 
 @app.command("list")
-def list_(
-    state: Annotated[
-        str | None,
-        typer.Option(
-            help="Only in this state: pending, running, done, failed, superseded or cancelled.", metavar="S"
-        ),
-    ] = None,
-    kind: Kind = None,
-    limit: Limit = None,
-    as_json: AsJsonLines = False,
-) -> None:
+@click.option(
+    "--state",
+    metavar="S",
+    help="Only in this state: pending, running, done, failed, superseded or cancelled.",
+)
+@KIND
+@LIMIT
+@JSON_LINES
+def list_(state: str | None, kind: str | None, limit: int | None, as_json: bool) -> None:
     """List effects, newest first."""
     from db import lookups
     from db.models import EffectKind, EffectState
@@ -58,9 +48,9 @@ def list_(
 
 
 @app.command("show")
-def show(
-    effect_id: Annotated[UUID, typer.Argument(help="The effect's id.", metavar="ID")], as_json: AsJson = False
-) -> None:
+@click.argument("effect_id", type=click.UUID, metavar="ID")
+@JSON
+def show(effect_id: UUID, as_json: bool) -> None:
     """Show an effect with its payload and every try."""
     from db import lookups
     from worker.cli.database import reading
@@ -73,14 +63,11 @@ def show(
 
 
 @app.command("retry")
-def retry(
-    effect_ids: Annotated[list[UUID] | None, typer.Argument(help="Ids of effects.", metavar="ID")] = None,
-    state: Annotated[
-        str | None, typer.Option(help="All that are failed (or cancelled, or pending).", metavar="S")
-    ] = None,
-    kind: Kind = None,
-    as_json: AsJson = False,
-) -> None:
+@click.argument("effect_ids", type=click.UUID, nargs=-1, metavar="[ID]...")
+@click.option("--state", metavar="S", help="All that are failed (or cancelled, or pending).")
+@KIND
+@JSON
+def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_json: bool) -> None:
     """Make failed or cancelled effects pending again, due now; pending ones become due now.
 
     Others are refused, and so is one with a newer effect on its target.
@@ -90,13 +77,13 @@ def retry(
     from worker.cli.database import open_engine
 
     if bool(effect_ids) == bool(state):
-        raise typer.BadParameter("name either effects or a --state", param_hint="ID")
+        raise click.BadParameter("name either effects or a --state", param_hint="ID")
     if kind and not state:
-        raise typer.BadParameter("goes with --state", param_hint="--kind")
+        raise click.BadParameter("goes with --state", param_hint="--kind")
     wanted_state = _choice("--state", operators.RETRYABLE, state)
     wanted_kind = _choice("--kind", EffectKind, kind)
     with open_engine() as engine:
-        chosen: Sequence[UUID] = effect_ids or []
+        chosen: Sequence[UUID] = effect_ids
         if wanted_state:
             with engine.connect() as connection:
                 chosen = lookups.effect_ids(connection, wanted_state, wanted_kind)
@@ -104,7 +91,9 @@ def retry(
 
 
 @app.command("cancel")
-def cancel(effect_ids: Ids, as_json: AsJson = False) -> None:
+@click.argument("effect_ids", type=click.UUID, nargs=-1, required=True, metavar="ID...")
+@JSON
+def cancel(effect_ids: tuple[UUID, ...], as_json: bool) -> None:
     """Cancel effects that are pending or failed: nobody will carry them out."""
     from db import operators
     from worker.cli.database import open_engine
@@ -131,10 +120,10 @@ def _change(
 
 
 def _choice(option: str, words: Iterable[Word], given: str | None) -> Word | None:
-    # Not left to typer: the words live beside the tables, which take long to load.
+    # Not left to click: the words live beside the tables, which take long to load.
     if given is None:
         return None
     by_value = {word.value: word for word in words}
     if given not in by_value:
-        raise typer.BadParameter(f"must be one of {', '.join(by_value)}", param_hint=option)
+        raise click.BadParameter(f"must be one of {', '.join(by_value)}", param_hint=option)
     return by_value[given]

@@ -4,10 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 from traceback import extract_tb
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
-import typer
-from typer.main import get_command
+import click
 
 from events.errors import InvigilatorError
 from worker.cli import attempts, commands, decide, demo, effects, prune, publish, quarantine, system
@@ -15,34 +14,29 @@ from worker.cli.output import warn
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
-app = typer.Typer(add_completion=False)
-app.add_typer(system.app)
-app.command("publish")(publish.publish)
-app.add_typer(attempts.app, name="attempts")
-app.add_typer(commands.app, name="commands")
-app.add_typer(effects.app, name="effects")
-app.add_typer(quarantine.app, name="quarantine")
-app.command("prune")(prune.prune)
-app.command("decide")(decide.decide)
-app.command("demo")(demo.demo)
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"invigilator {version('invigilator')}")
-        raise typer.Exit
-
-
-@app.callback()
-def invigilator(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
-    ] = False,
-) -> None:
+@click.group("invigilator", no_args_is_help=False)
+@click.version_option(package_name="invigilator", message="%(prog)s %(version)s", help="Print the version.")
+def invigilator() -> None:
     """Keeps the record of online exam attempts, and never loses what must follow from them."""
+
+
+for command in (
+    system.up,
+    system.migrate,
+    system.consume,
+    system.relay,
+    system.status,
+    publish.publish,
+    attempts.app,
+    commands.app,
+    effects.app,
+    quarantine.app,
+    prune.prune,
+    decide.decide,
+    demo.demo,
+):
+    invigilator.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -63,23 +57,25 @@ def _run(arguments: Sequence[str] | None) -> int:
         warn("an argument is not UTF-8; see `invigilator --help`")
         return 2
     try:
-        # Not `app()`: that would print errors its own way.
-        command = get_command(app)
-        status = command.main(given, prog_name="invigilator", standalone_mode=False)
+        # Not `invigilator()`: that would print errors its own way.
+        with invigilator.make_context("invigilator", given) as context:
+            invigilator.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read has gone (`| head`). Python flushes once more at the end, and must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except typer.TyperException as error:
+    except click.ClickException as error:
         warn(_explain_usage(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - a person gets one line, never a traceback
         warn(_explain(error))
         return 1
-    return status or 0
+    return 0
 
 
 def _is_utf8(arguments: Sequence[str]) -> bool:
@@ -90,7 +86,7 @@ def _is_utf8(arguments: Sequence[str]) -> bool:
     return True
 
 
-def _explain_usage(error: typer.TyperException) -> str:
+def _explain_usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "invigilator"
     return f"{error.format_message().rstrip('.')}; see `{path} --help`"

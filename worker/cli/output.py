@@ -5,28 +5,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-import typer
+import click
+from wcwidth import ljust, width
 
-PIPE_WIDTH = 200  # characters of a line, where no terminal says how wide it is
 TABLE_ROWS = 100
 
 Row = Mapping[str, Any]
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-AsJsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, a line for each row.")]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit",
-        metavar="N",
-        min=1,
-        max=2**31,
-        help=f"Print at most N rows. Without it: {TABLE_ROWS} in a table, all of them as JSON.",
-    ),
-]
 
 
 def to_json(value: Any) -> str:
@@ -67,38 +54,38 @@ def print_rows(rows: Iterable[Row], columns: Sequence[str], as_json: bool) -> No
 def print_document(document: Row, as_json: bool) -> None:
     """Print one document: as one line of JSON; or field by field, with a table for each list of rows."""
     if as_json:
-        typer.echo(to_json(document))
+        click.echo(to_json(document))
         return
     for name, value in document.items():
         if isinstance(value, list):
-            typer.echo(f"{name}:" if value else f"{name}: none")
+            click.echo(f"{name}:" if value else f"{name}: none")
             if value:
                 _print_table(value, list(value[0]))
         elif isinstance(value, Mapping):
-            typer.echo(f"{name}:")
+            click.echo(f"{name}:")
             for part, content in value.items():
-                typer.echo(f"  {one_line(part)}: {_cell(content)}")
+                click.echo(f"  {one_line(part)}: {_cell(content)}")
         else:
-            typer.echo(f"{name}: {_cell(value)}")
+            click.echo(f"{name}: {_cell(value)}")
 
 
 def print_done(verb: str, count: int, refused: Mapping[Any, str], as_json: bool) -> None:
     """Print how many things were done, and each that was refused with the reason.
 
     Raises:
-        typer.Exit: with status 1, when something was refused.
+        click.exceptions.Exit: with status 1, when something was refused.
     """
     reasons = [{"id": refused_id, "reason": reason} for refused_id, reason in refused.items()]
-    typer.echo(to_json({verb: count, "refused": reasons}) if as_json else f"{verb}: {count}")
+    click.echo(to_json({verb: count, "refused": reasons}) if as_json else f"{verb}: {count}")
     for refused_id, reason in refused.items():
         warn(f"{refused_id}: {reason}")
     if refused:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def warn(text: str) -> None:
     """Print one line on standard error."""
-    typer.echo(f"invigilator: {one_line(text)}", err=True)
+    click.echo(f"invigilator: {one_line(text)}", err=True)
 
 
 def one_line(text: object) -> str:
@@ -114,16 +101,8 @@ def _cell(value: Any) -> str:
 
 
 def _print_table(rows: Iterable[Row], columns: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name == "id")  # ids are there to be copied
-    for row in rows:
-        table.add_row(*(Text(_cell(row[name])) for name in columns))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    console.print(table)
+    lines = [list(columns), *([_cell(row[name]) for name in columns] for row in rows)]
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (ljust(cell, size) for cell, size in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

@@ -1,20 +1,19 @@
 """`invigilator prune`: remove what has been finished for long."""
 
 from dataclasses import asdict
-from typing import Annotated
 
-import typer
+import click
 
-from worker.cli.output import AsJson, print_document
+from worker.cli.options import JSON
+from worker.cli.output import print_document
 
 
-def prune(
-    older_than: Annotated[
-        str,
-        typer.Option(help="How long ago it must have ended: 90d, 12h or 30m.", metavar="AGE"),
-    ],
-    as_json: AsJson = False,
-) -> None:
+@click.command("prune")
+@click.option(
+    "--older-than", required=True, metavar="AGE", help="How long ago it must have ended: 90d, 12h or 30m."
+)
+@JSON
+def prune(older_than: str, as_json: bool) -> None:
     """Remove finished effects with their tries, and commands with their outcomes.
 
     The record, its history, and everything that is owed or failed stay.
@@ -28,7 +27,7 @@ def prune(
     try:
         age = parse_duration(older_than)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--older-than") from None
+        raise click.BadParameter(str(error), param_hint="--older-than") from None
     with open_engine() as engine:
         removed = prune(engine, age, Event())
     print_document(asdict(removed), as_json)

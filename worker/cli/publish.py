@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import typer
+import click
 
 from events.errors import InvalidMessageError, PublishError
-from worker.cli.output import AsJson, to_json, warn
+from worker.cli.options import JSON
+from worker.cli.output import to_json, warn
 
 if TYPE_CHECKING:
     from events.commands import Command
@@ -19,14 +20,11 @@ Signed = list[tuple[int, "Command", str | None]]
 """The number of its line, a command, and the key that signs it."""
 
 
-def publish(
-    file: Annotated[
-        typer.FileBinaryRead,
-        typer.Argument(help="A file of JSON lines; - is standard input.", metavar="FILE|-"),
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Publish commands: a CloudEvent on each line.
+@click.command("publish")
+@click.argument("file", type=click.File("rb"), metavar="FILE|-")
+@JSON
+def publish(file: IO[bytes], as_json: bool) -> None:
+    """Publish commands from a file of JSON lines, or from standard input: a CloudEvent on each line.
 
     id, source, time and specversion may be left out and are filled in. If one line is wrong, nothing is
     published. Where commands must be signed, each is, with a key of its source.
@@ -46,7 +44,7 @@ def publish(
                 raise PublishError(
                     f"line {number}, id {command.id}: {error}; the {done} before it are published", command.id
                 ) from error
-    typer.echo(to_json({"published": len(commands)}) if as_json else f"published: {len(commands)}")
+    click.echo(to_json({"published": len(commands)}) if as_json else f"published: {len(commands)}")
 
 
 def _read(lines: Iterable[bytes], trust: "Trust | None") -> Signed:
@@ -65,7 +63,7 @@ def _read(lines: Iterable[bytes], trust: "Trust | None") -> Signed:
     if problems > MAX_PROBLEMS:
         warn(f"and {problems - MAX_PROBLEMS} lines more")
     if problems:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
     return commands
 
 

@@ -2,21 +2,13 @@
 
 from base64 import b64encode
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from events.errors import InvalidMessageError, InvigilatorError, PublishError
-from worker.cli.output import (
-    AsJson,
-    AsJsonLines,
-    Limit,
-    Row,
-    print_document,
-    print_done,
-    print_rows,
-    rows_wanted,
-)
+from worker.cli.options import JSON, JSON_LINES, LIMIT
+from worker.cli.output import Row, print_document, print_done, print_rows, rows_wanted
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -30,15 +22,20 @@ NO_SUCH_MESSAGE = "no such message"
 MAX_CONTENT_TYPE = 255  # bytes; AMQP carries no more
 MAX_REPLAYED_BYTES = 4 * 1024 * 1024  # of what is larger, only a part may have been kept
 
-# PostgreSQL's bigint; beyond it there is no message.
-MessageId = Annotated[int, typer.Argument(help="The message's id.", metavar="ID", min=1, max=2**63 - 1)]
-MessageIds = Annotated[list[int], typer.Argument(help="Ids of messages.", metavar="ID", min=1, max=2**63 - 1)]
+ID = click.IntRange(1, 2**63 - 1)  # PostgreSQL's bigint; beyond it there is no message
+MESSAGE_IDS = click.argument("message_ids", type=ID, nargs=-1, required=True, metavar="ID...")
 
-app = typer.Typer(help="Look at messages that are no valid commands, replay and discard them.")
+app = click.Group(
+    "quarantine",
+    help="Look at messages that are no valid commands, replay and discard them.",
+    no_args_is_help=False,
+)
 
 
 @app.command("list")
-def list_(limit: Limit = None, as_json: AsJsonLines = False) -> None:
+@LIMIT
+@JSON_LINES
+def list_(limit: int | None, as_json: bool) -> None:
     """List the messages in quarantine, oldest first."""
     from db import lookups
     from worker.cli.database import reading
@@ -48,7 +45,9 @@ def list_(limit: Limit = None, as_json: AsJsonLines = False) -> None:
 
 
 @app.command("show")
-def show(message_id: MessageId, as_json: AsJson = False) -> None:
+@click.argument("message_id", type=ID, metavar="ID")
+@JSON
+def show(message_id: int, as_json: bool) -> None:
     """Show a message whole. Its body may hold personal data."""
     from db import lookups
     from worker.cli.database import reading
@@ -69,7 +68,9 @@ def _readable(message: Row) -> dict[str, Any]:
 
 
 @app.command("replay")
-def replay(message_ids: MessageIds, as_json: AsJson = False) -> None:
+@MESSAGE_IDS
+@JSON
+def replay(message_ids: tuple[int, ...], as_json: bool) -> None:
     """Publish messages again as they came, at the end of their queue; they leave the quarantine.
 
     A command goes to its learner's shard, whichever it came on.
@@ -141,7 +142,9 @@ def _right_shard(message: "MessageRow[Any]", shards: int) -> int:
 
 
 @app.command("discard")
-def discard(message_ids: MessageIds, as_json: AsJson = False) -> None:
+@MESSAGE_IDS
+@JSON
+def discard(message_ids: tuple[int, ...], as_json: bool) -> None:
     """Delete messages for good."""
     from db import operators
     from worker.cli.database import open_engine, writing

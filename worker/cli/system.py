@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from worker.cli.output import AsJson, print_document
+from worker.cli.options import JSON
+from worker.cli.output import print_document
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 LOOKS = 5
 BETWEEN_LOOKS_S = 0.04
 
-app = typer.Typer()
 
-
-@app.command("up")
+@click.command("up")
 def up() -> None:
     """Run the whole system in the foreground until Ctrl-C."""
+    from worker import extras
+
+    extras.need(extras.LOCAL, "`invigilator up`")
+
     from worker import logs
     from worker.settings import load
     from worker.system.up import System
@@ -28,8 +31,9 @@ def up() -> None:
     System(load()).run()
 
 
-@app.command("migrate")
-def migrate(as_json: AsJson = False) -> None:
+@click.command("migrate")
+@JSON
+def migrate(as_json: bool) -> None:
     """Bring the database to the current schema."""
     from db import lookups
     from db.migrate import upgrade
@@ -44,15 +48,15 @@ def migrate(as_json: AsJson = False) -> None:
         print_document({"revision": lookups.schema_revision(connection)}, as_json)
 
 
-@app.command("consume")
-def consume(
-    shard: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Only this shard; may be repeated. Without it: every free one.", metavar="N", min=0
-        ),
-    ] = None,
-) -> None:
+@click.command("consume")
+@click.option(
+    "--shard",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="N",
+    help="Only this shard; may be repeated. Without it: every free one.",
+)
+def consume(shard: tuple[int, ...]) -> None:
     """Consume commands until SIGTERM: the Procfile's `commands`."""
     from worker import logs, processes
     from worker.embedded.discovery import resolve
@@ -60,10 +64,10 @@ def consume(
 
     logs.configure()
     settings = resolve(load())
-    processes.consume(settings, sorted(set(shard or ())))
+    processes.consume(settings, sorted(set(shard)))
 
 
-@app.command("relay")
+@click.command("relay")
 def relay() -> None:
     """Offer due effects to the workers until SIGTERM."""
     from worker import logs, processes
@@ -75,8 +79,9 @@ def relay() -> None:
     processes.relay(settings)
 
 
-@app.command("status")
-def status(as_json: AsJson = False) -> None:
+@click.command("status")
+@JSON
+def status(as_json: bool) -> None:
     """Count what is queued, in quarantine and owed."""
     from db import lookups
     from events.broker_url import Kind, read_broker_url

