@@ -5,7 +5,16 @@ from typing import Annotated
 import typer
 
 from events.vocabulary import Status
-from worker.cli.output import AsJson, AsJsonLines, Limit, print_document, print_rows, rows_wanted
+from worker.cli.output import (
+    AsJson,
+    AsJsonLines,
+    Limit,
+    failing,
+    print_document,
+    print_rows,
+    rows_wanted,
+    warn,
+)
 
 COLUMNS = ("exam_id", "user_id", "status", "started_at", "completed_at", "removed_at")
 
@@ -23,7 +32,12 @@ def show(
     from worker.cli.database import reading
 
     with reading() as connection:
-        print_document(lookups.attempt_history(connection, exam, user), as_json)
+        found = lookups.attempt_history(connection, exam, user)
+    missing = found["attempt"] is None
+    if missing:
+        warn("no such attempt; `invigilator attempts list` names those that there are")
+    with failing(missing):
+        print_document(found, as_json)
 
 
 @app.command("list")
@@ -50,4 +64,4 @@ def list_(
             removed=removed,
             limit=rows_wanted(limit, as_json),
         )
-        print_rows(rows, COLUMNS, as_json)
+        print_rows(rows, COLUMNS, as_json, "attempts")

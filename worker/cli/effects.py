@@ -54,7 +54,7 @@ def list_(
         rows = lookups.effects(
             connection, state=wanted_state, kind=wanted_kind, limit=rows_wanted(limit, as_json)
         )
-        print_rows(rows, COLUMNS, as_json)
+        print_rows(rows, COLUMNS, as_json, "effects")
 
 
 @app.command("show")

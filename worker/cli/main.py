@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
 from traceback import extract_tb
 from typing import Annotated, NoReturn
 
@@ -54,32 +56,55 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: always, with the exit status.
     """
-    sys.exit(_run(arguments))
-
-
-def _run(arguments: Sequence[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
+    _open_streams()
+    sys.exit(_close_streams(_run(given)))
+
+
+def _open_streams() -> None:
+    # Python has none where the shell has closed it (`>&-`).
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
+
+
+def _close_streams(status: int) -> int:
+    """Write what is left. Returns the exit status: not zero, when that cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            # Python flushes once more at the end, and must not complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if status == 0 and not isinstance(error, BrokenPipeError):
+                warn(_explain(error))
+                status = 1
+    return status
+
+
+def _run(given: Sequence[str]) -> int:
     if not _is_utf8(given):
         warn("an argument is not UTF-8; see `invigilator --help`")
         return 2
     try:
         # Not `app()`: that would print errors its own way.
         command = get_command(app)
-        status = command.main(given, prog_name="invigilator", standalone_mode=False)
-        sys.stdout.flush()
+        return command.main([*given], prog_name="invigilator", standalone_mode=False) or 0
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has gone (`| head`). Python flushes once more at the end, and must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except SystemExit as ended:
+        # Typer and Rich end so when whoever reads has gone (`| head`), which is nobody's fault. Of brokers that
+        # break a connection they know nothing: those errors have become ours before.
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0
+        raise
     except typer.TyperException as error:
         warn(_explain_usage(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - a person gets one line, never a traceback
         warn(_explain(error))
         return 1
-    return status or 0
 
 
 def _is_utf8(arguments: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from events.errors import InvalidMessageError, PublishError
-from worker.cli.output import AsJson, to_json, warn
+from worker.cli.output import AsJson, say, to_json, warn
 
 if TYPE_CHECKING:
     from events.commands import Command
@@ -46,7 +46,7 @@ def publish(
                 raise PublishError(
                     f"line {number}, id {command.id}: {error}; the {done} before it are published", command.id
                 ) from error
-    typer.echo(to_json({"published": len(commands)}) if as_json else f"published: {len(commands)}")
+    say(to_json({"published": len(commands)}) if as_json else f"published: {len(commands)}")
 
 
 def _read(lines: Iterable[bytes], trust: "Trust | None") -> Signed:
