@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Select, func, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, select
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db.models import (
     Attempt,
@@ -29,6 +29,27 @@ Row = dict[str, Any]
 Query = Select[*tuple[Any, ...]]
 
 STREAMED_ROWS = 500  # fetched at a time
+
+
+def _superseded_by() -> ColumnElement[UUID | None]:
+    """The effect that took a superseded one's place: the newest on its target when it was looked at."""
+    newer = aliased(Effect)
+    was_cancelled = and_(newer.state == EffectState.CANCELLED, newer.dropped_at <= Effect.dropped_at)
+    found = (
+        select(newer.id)
+        .where(
+            newer.target == Effect.target,
+            newer.sequence > Effect.sequence,
+            newer.created_at <= Effect.dropped_at,
+            ~was_cancelled,
+        )
+        .order_by(newer.sequence.desc())
+        .limit(1)
+        .correlate(Effect)
+        .scalar_subquery()
+    )
+    return case((Effect.state == EffectState.SUPERSEDED, found), else_=None)
+
 
 _ATTEMPT = (
     Attempt.id,
@@ -69,6 +90,7 @@ _EFFECT = (
     Effect.last_error,
     Effect.created_at,
     Effect.done_at,
+    _superseded_by().label("superseded_by"),
 )
 _TRY = (Try.number, Try.started_at, Try.finished_at, Try.result, Try.error)
 _QUARANTINED = (
@@ -165,12 +187,19 @@ def _commands() -> Query:
 
 
 def effect(connection: Connection, effect_id: UUID) -> Row | None:
-    """An effect with its payload and every try, oldest first; None when there is no such effect."""
+    """An effect with its payload, the command that another one that took its place follows from, and every try,
+    oldest first; None when there is no such effect.
+    """
     found = _first(connection, select(*_EFFECT, Effect.payload).where(Effect.id == effect_id))
     if found is None:
         return None
+    winner = select(Effect.source, Effect.command_id.label("id")).where(Effect.id == found["superseded_by"])
     tries = select(*_TRY).where(Try.effect_id == effect_id).order_by(Try.number)
-    return {**found, "tries": _all(connection, tries)}
+    return {
+        **found,
+        "superseded_by_command": _first(connection, winner) if found["superseded_by"] else None,
+        "tries": _all(connection, tries),
+    }
 
 
 def effects(

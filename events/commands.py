@@ -8,11 +8,11 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, WithJsonSchema
 
 from events.errors import InvalidMessageError
 from events.fields import Email, Frozen, Id, Key, Minutes, Text, explain
-from events.vocabulary import IfMissing, QuarantineCode
+from events.vocabulary import IfMissing, QuarantineCode, Status
 
 
 class CommandData(Frozen):
@@ -86,14 +86,14 @@ class AttemptCreate(LearnerData):
 class AttemptUpdateStatus(LearnerData):
     """A learner's attempt is to have another status.
 
-    `to_status` may be any string, or null: what is no status is not quarantined but gets an outcome,
-    `unknown_status`.
+    A `to_status` that is no status, or null, does not end in quarantine: it gets an outcome, `unknown_status`. The
+    JSON Schema refuses it all the same, because nobody means to send one.
     """
 
     type: ClassVar[str] = "exam.attempt.update-status.v1"
 
     exam_id: Id
-    to_status: str | None
+    to_status: Annotated[str | None, WithJsonSchema({"type": "string", "enum": [*Status]})]
     cascade_effects: bool = True
     if_missing: Annotated[IfMissing, Field(strict=False)] = IfMissing.REJECT
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import ConfigDict, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from events.commands import COMMAND_TYPES, Command, read_data
 from events.errors import InvalidMessageError
-from events.fields import Frozen, Id, Key, explain, printable
+from events.fields import LINE_FEED, Frozen, Id, Key, explain, printable
 from events.vocabulary import QuarantineCode
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -23,10 +23,37 @@ _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
 # RFC 3339. The seconds may be 60, in a leap second.
 _TIME = (
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
     r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
-_JSON_MEDIA_TYPE = r"^[^;]*[/+][Jj][Ss][Oo][Nn]\s*(;.*)?$"
+_COMMON_YEAR = "([0-9][13579]|[02468][26]|[13579][048])"  # two digits that four does not divide
+_NO_SUCH_TIME = (
+    "^0000",
+    "^.{5}(0[469]|11)-31",
+    "^.{5}02-3",
+    f"^([0-9]{{2}}{_COMMON_YEAR}|{_COMMON_YEAR}00)-02-29",
+    # In UTC a time that no datetime can hold, or close to it.
+    r"^0001-01-01.*\+.*[1-9]",
+    "^9999-12-31.*-.*[1-9]",
+)
+_JSON_MEDIA_TYPE = r"^[\t -:<-~]*[/+][Jj][Ss][Oo][Nn][\t ]*(;[\t -~]*)?$"
+
+_no_such_time = re.compile("|".join(_NO_SUCH_TIME))
+
+
+def _but_for(*patterns: str) -> dict[str, JsonValue]:
+    """For the JSON Schema of a text: what else the parser refuses."""
+    return {"not": {"anyOf": [{"pattern": pattern} for pattern in patterns]}}
+
+
+_Time = Annotated[
+    str,
+    StringConstraints(pattern=_TIME),
+    Field(json_schema_extra=_but_for(LINE_FEED, *_NO_SUCH_TIME)),
+]
+_MediaType = Annotated[
+    str, StringConstraints(pattern=_JSON_MEDIA_TYPE), Field(json_schema_extra=_but_for(LINE_FEED))
+]
 
 
 class Envelope(Frozen):
@@ -38,8 +65,8 @@ class Envelope(Frozen):
     id: Id
     source: Key
     type: Annotated[str, StringConstraints(min_length=1)]
-    time: Annotated[str, StringConstraints(pattern=_TIME)] | None = None
-    datacontenttype: Annotated[str, StringConstraints(pattern=_JSON_MEDIA_TYPE)] | None = None
+    time: _Time | None = None
+    datacontenttype: _MediaType | None = None
 
 
 def parse(body: bytes, content_type: str | None = None) -> Command:
@@ -156,12 +183,11 @@ def _read_envelope(event: dict[str, Any]) -> Envelope:
 def _read_time(text: str | None) -> datetime | None:
     if text is None:
         return None
+    if _no_such_time.search(text):
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "time: there is no such time")
     if text[17:19] == "60":  # no datetime can hold a leap second
         text = f"{text[:17]}59{text[19:]}"
-    try:
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "time: there is no such time") from None
+    return datetime.fromisoformat(text.upper()).astimezone(UTC)
 
 
 def _render_time(time: datetime) -> str:

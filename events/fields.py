@@ -18,11 +18,21 @@ MAX_TEXT = 1000  # characters
 MAX_EMAIL = 254  # characters, the longest address that SMTP can carry
 MAX_INTEGER = 2_147_483_647  # PostgreSQL's integer
 
-# PostgreSQL's text cannot hold U+0000. Nor can it hold lone surrogates; those pydantic refuses by itself.
-STORABLE = r"^[^\x00]*$"
+# The patterns below are those of the JSON Schemas, too. So they mean the same to every engine: characters stand for
+# themselves, because escapes beyond U+00FF differ, and so does what is white space.
+
+# PostgreSQL's text can hold neither U+0000 nor lone surrogates.
+STORABLE = "^[\x01-\ud7ff\ue000-\U0010ffff]*$"
 
 # No white space and no control characters: an address ends up in the header of a mail.
-EMAIL = r"^[^\s@\x00-\x1f\x7f-\x9f]+@[^\s@\x00-\x1f\x7f-\x9f]+$"
+_ADDRESS = (
+    "[!-?A-~\xa1-\u167f\u1681-\u1fff\u200b-\u2027\u202a-\u202e\u2030-\u205e\u2060-\u2fff"
+    "\u3001-\ud7ff\ue000-\U0010ffff]+"
+)
+EMAIL = f"^{_ADDRESS}@{_ADDRESS}$"
+
+LINE_FEED = r"\n"
+"""Refused by a JSON Schema beside a pattern that ends with `$`: to Python that also matches before the last one."""
 
 _MAX_PROBLEMS = 5  # named in one detail; the rest are counted
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
@@ -54,7 +64,8 @@ Id = Annotated[
         {
             "anyOf": [
                 {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": STORABLE},
-                {"type": "integer"},
+                # As many digits, with the sign, as a string may have characters.
+                {"type": "integer", "minimum": 1 - 10 ** (MAX_ID - 1), "maximum": 10**MAX_ID - 1},
             ]
         }
     ),
@@ -67,7 +78,11 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=STORABLE)]
 """A string of up to 1000 characters."""
 
-Email = Annotated[str, StringConstraints(max_length=MAX_EMAIL, pattern=EMAIL)]
+Email = Annotated[
+    str,
+    StringConstraints(max_length=MAX_EMAIL, pattern=EMAIL),
+    Field(json_schema_extra={"not": {"pattern": LINE_FEED}}),
+]
 """What looks like an e-mail address and is safe in a mail's header."""
 
 Minutes = Annotated[int, Field(ge=0, le=MAX_INTEGER)]

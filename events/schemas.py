@@ -1,5 +1,8 @@
 """JSON Schemas of the commands, for those who publish without our Publisher.
 
+They are as strict as the parser, and name the statuses besides: what fits is neither quarantined as
+`not_cloudevent`, `unknown_type` or `invalid_data`, nor rejected as `unknown_status`.
+
 `python -m events.schemas [FOLDER]` writes one file for each type, into docs/schemas when no folder is named.
 """
 
@@ -14,6 +17,15 @@ from events.envelope import Envelope
 
 FOLDER = Path("docs/schemas")
 
+# To JSON Schema since draft 6, 7.0 is an integer; to draft 4 it is none, nor is it to our parser. A schema may hold
+# a resource in another dialect, if that has an id of its own.
+_INTEGER = {
+    "$id": "urn:invigilator:integer",
+    "$schema": "http://json-schema.org/draft-04/schema#",
+    "description": "A number without fraction and exponent: 7, but not 7.0.",
+    "type": "integer",
+}
+
 
 def schema(model: type[CommandData]) -> dict[str, Any]:
     """Return the JSON Schema of a whole message: the CloudEvent and the data in it.
@@ -25,16 +37,27 @@ def schema(model: type[CommandData]) -> dict[str, Any]:
     data = model.model_json_schema()
     definitions = data.pop("$defs", {})
     properties = {**envelope["properties"], "type": {"const": model.type, "type": "string"}, "data": data}
-    properties["time"]["format"] = "date-time"
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": model.type,
         "description": "One CloudEvents 1.0 event in structured mode.",
         "type": "object",
-        "properties": properties,
+        "properties": _with_exact_integers(properties),
         "required": [*envelope["required"], "data"],
-        "$defs": definitions,
+        "$defs": {**definitions, "Integer": _INTEGER},
     }
+
+
+def _with_exact_integers(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_with_exact_integers(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    parts = {name: _with_exact_integers(part) for name, part in node.items()}
+    if parts.get("type") == "integer":
+        parts.pop("type")
+        parts["$ref"] = "#/$defs/Integer"
+    return parts
 
 
 def write(folder: Path) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from tests import engines
 from tests.tls import Authority, running_tls_rabbitmq
+from tests.turns import MUCH_MEMORY, my_turn
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +87,13 @@ def valkey_url(_valkey_url: str) -> str:
     client.flushall()
     client.close()
     return _valkey_url
+
+
+@pytest.fixture
+def much_memory() -> Iterator[None]:
+    """For a test that needs hundreds of MiB: no other such test runs at the same time."""
+    with my_turn(MUCH_MEMORY):
+        yield
 
 
 @pytest.fixture(scope="session")

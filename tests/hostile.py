@@ -58,6 +58,13 @@ def number(text: bytes, command_id: str = "hostile") -> bytes:
     return nested(0, b"", b"", command_id)[:-2] + text + b"}"
 
 
+def small_file_of_zeros(mebibytes: int) -> bytes:
+    """What is that large once it is decompressed. It never is here."""
+    compressor = zlib.compressobj()
+    mebibyte = bytes(1024 * 1024)
+    return b"".join(compressor.compress(mebibyte) for _ in range(mebibytes)) + compressor.flush()
+
+
 GOOD = event()
 
 NOT_JSON = {
@@ -84,7 +91,7 @@ NOT_JSON = {
     "EBCDIC": GOOD.decode().encode("cp500"),
     "gzip": gzip.compress(GOOD),
     "bzip2": bz2.compress(GOOD),
-    "a small file of 64 MiB": zlib.compress(bytes(64 * 1024 * 1024)),
+    "a small file of 64 MiB": small_file_of_zeros(64),
     "a pickle": pickle.dumps(Bomb()),
     "an old pickle": pickle.dumps(Bomb(), protocol=0),
     "YAML": b"!!python/object/apply:os.system ['touch /tmp/invigilator-was-executed']",

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import click
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.concurrency import get_implementation, solo, thread
 from celery.exceptions import Retry
 from celery.signals import celeryd_after_setup, celeryd_init, worker_init

@@ -1,9 +1,16 @@
 """The fixtures keep tests apart."""
 
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import redis
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
+
+from tests.turns import my_turn
 
 
 @pytest.mark.parametrize("run", [1, 2])
@@ -44,3 +51,24 @@ def test_every_test_finds_valkey_empty(valkey_url: str, run: int) -> None:
     with client:
         assert client.dbsize() == 0
         client.set("left", "over")
+
+
+def test_one_at_a_time_and_whoever_dies_lets_the_next_one_in(tmp_path: Path) -> None:
+    # Given a process that is in, and does not come out
+    file = tmp_path / "turns"
+    script = (
+        "import sys, pathlib\nfrom tests.turns import my_turn\n"
+        "with my_turn(pathlib.Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(file)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"in\n"
+        # When another one asks, then it would have to wait
+        with file.open("a") as held, pytest.raises(BlockingIOError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # And when the first is killed, then it is let in
+        first.kill()
+    with my_turn(file):
+        pass

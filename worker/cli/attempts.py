@@ -4,7 +4,7 @@ import click
 
 from events.vocabulary import Status
 from worker.cli.options import JSON, JSON_LINES, LIMIT, Words
-from worker.cli.output import print_document, print_rows, rows_wanted
+from worker.cli.output import failing, print_document, print_rows, rows_wanted, warn
 
 COLUMNS = ("exam_id", "user_id", "status", "started_at", "completed_at", "removed_at")
 
@@ -21,7 +21,12 @@ def show(exam: str, user: str, as_json: bool) -> None:
     from worker.cli.database import reading
 
     with reading() as connection:
-        print_document(lookups.attempt_history(connection, exam, user), as_json)
+        found = lookups.attempt_history(connection, exam, user)
+    missing = found["attempt"] is None
+    if missing:
+        warn("no such attempt; `invigilator attempts list` names those that there are")
+    with failing(missing):
+        print_document(found, as_json)
 
 
 @app.command("list")
@@ -55,4 +60,4 @@ def list_(
             removed=removed,
             limit=rows_wanted(limit, as_json),
         )
-        print_rows(rows, COLUMNS, as_json)
+        print_rows(rows, COLUMNS, as_json, "attempts")

@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
 from traceback import extract_tb
 from typing import NoReturn
 
@@ -48,27 +50,49 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: always, with the exit status.
     """
-    sys.exit(_run(arguments))
-
-
-def _run(arguments: Sequence[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
+    _open_streams()
+    sys.exit(_close_streams(_run(given)))
+
+
+def _open_streams() -> None:
+    # Python has none where the shell has closed it (`>&-`).
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
+
+
+def _close_streams(status: int) -> int:
+    """Write what is left. Returns the exit status: not zero, when that cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            # Python flushes once more at the end, and must not complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if status == 0 and not isinstance(error, BrokenPipeError):
+                warn(_explain(error))
+                status = 1
+    return status
+
+
+def _run(given: Sequence[str]) -> int:
     if not _is_utf8(given):
         warn("an argument is not UTF-8; see `invigilator --help`")
         return 2
     try:
         # Not `invigilator()`: that would print errors its own way.
-        with invigilator.make_context("invigilator", given) as context:
+        with invigilator.make_context("invigilator", [*given]) as context:
             invigilator.invoke(context)
-        sys.stdout.flush()
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has gone (`| head`). Python flushes once more at the end, and must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        # Whoever read has gone (`| head`), which is nobody's fault. Those of a broker's connection have become
+        # errors of ours before.
+        return 0
     except click.ClickException as error:
         warn(_explain_usage(error))
         return error.exit_code

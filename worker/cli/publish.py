@@ -8,7 +8,7 @@ import click
 
 from events.errors import InvalidMessageError, PublishError
 from worker.cli.options import JSON
-from worker.cli.output import to_json, warn
+from worker.cli.output import say, to_json, warn
 
 if TYPE_CHECKING:
     from events.commands import Command
@@ -44,7 +44,7 @@ def publish(file: IO[bytes], as_json: bool) -> None:
                 raise PublishError(
                     f"line {number}, id {command.id}: {error}; the {done} before it are published", command.id
                 ) from error
-    click.echo(to_json({"published": len(commands)}) if as_json else f"published: {len(commands)}")
+    say(to_json({"published": len(commands)}) if as_json else f"published: {len(commands)}")
 
 
 def _read(lines: Iterable[bytes], trust: "Trust | None") -> Signed:

@@ -41,7 +41,8 @@ def list_(limit: int | None, as_json: bool) -> None:
     from worker.cli.database import reading
 
     with reading() as connection:
-        print_rows(lookups.quarantine(connection, limit=rows_wanted(limit, as_json)), COLUMNS, as_json)
+        rows = lookups.quarantine(connection, limit=rows_wanted(limit, as_json))
+        print_rows(rows, COLUMNS, as_json, "messages in quarantine")
 
 
 @app.command("show")

@@ -146,10 +146,11 @@ def test_no_more_bytes_are_taken_at_once_than_allowed_or_one_message(
 
 
 def test_an_enormous_message_waits_in_quarantine_and_stops_nobody(
-    broker_url: str, engine: Engine, fence: Fence
+    broker_url: str, engine: Engine, fence: Fence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given one of more than is kept, and a command after it
-    size = decoding.MAX_KEPT_BYTES + 1000
+    # Given one of more than is kept and than is taken with others, and a command after it
+    monkeypatch.setattr(decoding, "MAX_KEPT_BYTES", base.MAX_TAKE_BYTES)
+    size = base.MAX_TAKE_BYTES + 1000
     last = hostile.Hostile(LAST, None, hostile.event(LAST))
     if broker_url.startswith("redis"):
         with Redis.from_url(broker_url) as client:
@@ -171,6 +172,18 @@ def test_an_enormous_message_waits_in_quarantine_and_stops_nobody(
 
 def test_the_bound_of_a_take_is_far_below_what_a_statement_may_have() -> None:
     assert 2 * max(base.MAX_TAKE_BYTES, decoding.MAX_KEPT_BYTES) <= 512 * MIB
+
+
+@pytest.mark.usefixtures("much_memory")
+def test_as_much_as_is_kept_can_be_stored(engine: Engine) -> None:
+    """PostgreSQL needs half a GiB for it, and so do we."""
+    one = decode(Message(b"x" * (decoding.MAX_KEPT_BYTES + 1000), None))
+    assert isinstance(one, Unreadable)
+    with engine.begin() as connection:
+        shards.ensure_shards(connection, 1)
+        write_quarantine(connection, 0, [one])
+    with engine.begin() as connection:
+        assert connection.scalars(select(QuarantinedMessage.size)).all() == [decoding.MAX_KEPT_BYTES]
 
 
 # --- whatever Hypothesis thinks of can be stored ------------------------------------------------------------

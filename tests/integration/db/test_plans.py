@@ -351,6 +351,7 @@ class Paths:
             with self.explained.on("effects list"):
                 take(lookups.effects(connection, limit=100))
                 take(lookups.effects(connection, state=failed, limit=100))
+                take(lookups.effects(connection, state=EffectState.SUPERSEDED, limit=100))
                 take(lookups.effects(connection, kind=EffectKind.SEND_STATUS_EMAIL, limit=100))
                 take(lookups.effects(connection, state=failed, kind=EffectKind.SEND_STATUS_EMAIL, limit=100))
             with self.explained.on("effects retry and cancel"):

@@ -32,13 +32,17 @@ def event(type_: str = "exam.attempt.update-status.v1", **attributes: Any) -> di
     """A valid event of a type. `attributes` replace its own; one that is `...` is left out."""
     whole: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/lms/acme", "type": type_}
     whole["data"] = EXAMPLES.get(type_)
-    return {name: value for name, value in (whole | attributes).items() if value is not ...}
+    return without_dots(whole | attributes)
 
 
 def event_with(type_: str = "exam.attempt.update-status.v1", **fields: Any) -> dict[str, Any]:
     """A valid event, but for `fields` of its data."""
-    data = {name: value for name, value in (EXAMPLES[type_] | fields).items() if value is not ...}
-    return event(type_, data=data)
+    return event(type_, data=without_dots(EXAMPLES[type_] | fields))
+
+
+def without_dots(members: dict[str, Any]) -> dict[str, Any]:
+    """Those that are to be there: not `...`."""
+    return {name: value for name, value in members.items() if value is not ...}
 
 
 def encode(message: object) -> bytes:
