@@ -123,7 +123,7 @@ def check_options(options: Mapping[str, Any], **_: Any) -> None:
         _refuse(f"there is no queue of effects called {unknown[0]!r}; there are {', '.join(queues)}")
     if set(named) <= set(excluded):
         _refuse("--exclude-queues leaves no queue to work on")
-    pool = get_implementation(options.get("pool_cls") or app.conf.worker_pool)
+    pool = get_implementation(app.either("worker_pool", options.get("pool"), options.get("pool_cls")))
     if pool not in POOLS:
         _refuse("effects run in threads: leave --pool out, or use --pool threads or --pool solo")
     if options.get("autoscale"):
