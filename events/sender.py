@@ -20,6 +20,11 @@ ASK_AGAIN_S = 1.0
 """The same, as long as it does not say."""
 
 
+CONNECTING_SHARE = 0.05
+"""Of its time that must be left for a message when a connection is to be made for it. With less, a broker that does
+not answer would be connected to once more for each of those who wait, just before they give up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """A message, and where it goes."""
@@ -105,7 +110,7 @@ class Sender:
         shards: shared with the senders before and after this one.
         mandatory: whether the broker says when there is no such queue.
         retries: how often and after which pauses a broken connection is tried again, in kombu's words.
-        timeout_s: how long one step of closing may take.
+        timeout_s: how long a message has, and one step of closing may take.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class Sender:
         self._mandatory = mandatory
         self._retries = retries
         self._timeout_s = timeout_s
+        self._connecting_s = timeout_s * CONNECTING_SHARE
         self._returned: list[str] = []
         self._producer: Any = None
 
@@ -137,7 +143,7 @@ class Sender:
         """
 
         def stop_when_late(error: Exception, pause_s: float) -> None:
-            if time.monotonic() + pause_s >= deadline:
+            if time.monotonic() + pause_s + self._connecting_s >= deadline:
                 raise OperationalError from error
 
         retries = {**self._retries, "errback": stop_when_late}
@@ -169,6 +175,7 @@ class Sender:
 
     def _send(self, parcel: Parcel, deadline: float, retries: Mapping[str, Any]) -> None:
         if self._producer is None:
+            _leave_time(deadline, self._connecting_s)
             # Without this, kombu tries to make its first connection as often as it does for everybody.
             self._connection.ensure_connection(**retries)
             self._producer = self._connection.Producer(on_return=self._on_return if self._mandatory else None)
@@ -194,9 +201,7 @@ class Sender:
         return self._shards.number
 
     def _publish(self, parcel: Parcel, queue: str, deadline: float) -> None:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise OperationalError from TimeoutError()
+        left_s = _leave_time(deadline, 0)
         self._returned.clear()
         self._producer.publish(
             parcel.body,
@@ -215,6 +220,14 @@ class Sender:
         # RabbitMQ returns what it cannot route, and confirms it all the same, right after. Raising here would
         # leave that confirmation unread, to be taken for the next message's. So only note it.
         self._returned.append(routing_key)
+
+
+def _leave_time(deadline: float, least_s: float) -> float:
+    """How many seconds there are left. Raises `OperationalError` when there are no more than the least."""
+    left_s = deadline - time.monotonic()
+    if left_s <= least_s:
+        raise OperationalError from TimeoutError()
+    return left_s
 
 
 def not_taken(error: BaseException, command_id: str | None) -> PublishError:

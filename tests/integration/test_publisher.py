@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ from events.publisher import AsyncPublisher, Publisher
 from events.sharding import SHARDS_KEY, queue_name, shard_of
 
 LONG_S = 600.0
+SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 @pytest.fixture
@@ -240,19 +243,30 @@ class TestNumberOfShards:
     def test_who_may_not_read_it_publishes_as_told(
         self, client: redis.Redis, valkey_url: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        # Given a user who may do nothing but what docs/security.md gave an LMS before there was such a key
+        # Given a user who may do what docs/security.md gives an LMS, but read the number
         client.set(SHARDS_KEY, 4)
-        client.acl_setuser(
-            "lms", enabled=True, nopass=True, keys=["invigilator.commands.*"], commands=["+lpush", "+ping"]
-        )
-        url = urlsplit(valkey_url)
-        limited = url._replace(netloc=f"lms:any@{url.hostname}:{url.port}").geturl()
         # When it publishes, then the command arrives, and somebody is told
-        with Publisher(limited, source="/lms/acme", shards=2) as publisher:
+        with Publisher(self.lms(client, valkey_url, "-get"), source="/lms/acme", shards=2) as publisher:
             publisher.upsert_course(course_id="c1")
-        client.acl_deluser("lms")
         assert self.arrived(client) == [1, 1] + [0] * 6
         assert "may not be read" in caplog.text
+
+    def test_the_rights_of_an_lms_are_enough(
+        self, client: redis.Redis, valkey_url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client.set(SHARDS_KEY, 4)
+        with Publisher(self.lms(client, valkey_url, "+get"), source="/lms/acme") as publisher:
+            publisher.upsert_course(course_id="c1")
+        assert self.arrived(client) == [1] * 4 + [0] * 4
+        assert caplog.text == ""
+
+    def lms(self, client: redis.Redis, url: str, *more: str) -> str:
+        """The URL for a user that has the documented rights, and more or fewer."""
+        [rights] = re.findall(r"^ACL SETUSER lms on >… (.*)$", SECURITY.read_text("utf-8"), re.MULTILINE)
+        run: Any = client.execute_command
+        run("ACL", "SETUSER", "lms", "reset", "on", "nopass", *rights.split(), *more)
+        parts = urlsplit(url)
+        return parts._replace(netloc=f"lms:any@{parts.hostname}:{parts.port}").geturl()
 
     def test_a_new_number_is_learned_in_time(
         self, client: redis.Redis, learning: Publisher, monkeypatch: pytest.MonkeyPatch

@@ -119,6 +119,20 @@ def test_a_broker_that_answers_again_is_published_to_at_once(
         publisher.close()
 
 
+def test_of_several_brokers_the_one_that_answers_is_found(rabbitmq_url: str) -> None:
+    # Given two brokers, of which the first says nothing
+    declare(rabbitmq_url)
+    with peer(say_nothing) as first:
+        urls = f"amqp://guest:guest@{first.address}//;{rabbitmq_url}"
+        publisher = Publisher(urls, source="/lms/acme", shards=1, timeout_s=TIMEOUT_S)
+        with pytest.raises(PublishError):
+            publisher.create_attempt(exam_id=7, user_id=42, command_id="5f0c")
+        # When the command is published again, then the other one takes it
+        publisher._timeout_s = LONG_S
+        assert publisher.create_attempt(exam_id=7, user_id=42, command_id="5f0c") == "5f0c"
+        publisher.close()
+
+
 def test_a_broker_that_refuses_is_not_waited_for() -> None:
     # Given nobody on a port, and all the time in the world
     with silent() as address:

@@ -37,6 +37,20 @@ def test_nothing_is_begun_after_the_deadline() -> None:
     assert not any(queue.qsize() for queue in Channel.queues.values())
 
 
+def test_a_connection_is_not_made_when_there_is_hardly_any_time() -> None:
+    # Given messages whose time is almost over
+    hurried = Sender(
+        Connection("memory://"), shards=ShardCount(2), mandatory=False, retries={}, timeout_s=1_000_000
+    )
+    # Then nobody is connected to for them
+    with pytest.raises(PublishError, match=r"\(TimeoutError\)"):
+        hurried.send(PARCEL, time.monotonic() + 1_000)
+    # But on a connection that is there they are sent
+    hurried.send(PARCEL, time.monotonic() + 500_000)
+    hurried.send(PARCEL, time.monotonic() + 1_000)
+    assert Channel.queues[queue_name(0)].qsize() == 2
+
+
 def test_a_message_goes_to_each_of_its_shards() -> None:
     one = sender(ShardCount(2))
     one.send(PARCEL, time.monotonic() + 60)
