@@ -19,6 +19,7 @@ FOR_LOCAL = (
     "worker/lms/reference/",
     "worker/system/",
 )
+FOR_FLOWER = ("worker/flower.py",)
 DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -50,10 +51,11 @@ def foreign(file: Path) -> set[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_import_is_asked_for(package: str) -> None:
     everywhere = names(PROJECT["dependencies"])
-    local = everywhere | names(PROJECT["optional-dependencies"]["local"])
+    extras = {FOR_LOCAL: "local", FOR_FLOWER: "flower"}
     for file in (ROOT / package).rglob("*.py"):
         module = file.relative_to(ROOT).as_posix()
-        assert foreign(file) <= (local if module.startswith(FOR_LOCAL) else everywhere), module
+        asked = [PROJECT["optional-dependencies"][one] for of, one in extras.items() if module.startswith(of)]
+        assert foreign(file) <= everywhere.union(*map(names, asked)), module
 
 
 def test_every_dependency_is_pinned() -> None:
