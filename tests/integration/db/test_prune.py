@@ -321,7 +321,8 @@ def test_the_relay_prunes_if_that_is_configured(
 ) -> None:
     run: dict[str, Any] = {}
     monkeypatch.setattr(processes, "run_until_stopped", run.update)
-    processes.relay(Settings(database_url=database_url, prune_older_than=setting))
+    nowhere = "redis://127.0.0.1:1/0"
+    processes.relay(Settings(database_url=database_url, broker_url=nowhere, prune_older_than=setting))
     assert set(run) == loops
 
 
