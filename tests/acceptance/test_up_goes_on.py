@@ -51,7 +51,11 @@ class Up:
     def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain for {what}\n{self.log.read_text()}"
+            assert self.process is not None
+            ended = self.process.poll() is not None
+            assert not ended and time.monotonic() < deadline, (
+                f"waited in vain for {what}\n{self.log.read_text()}"
+            )
             time.sleep(0.1)
 
     def broker_url(self) -> SecretStr | None:

@@ -50,17 +50,20 @@ class Guard:
 
     def renew(self) -> Self:
         """Start the guard process again after its end, and tell it everything anew."""
+        self._close()
         self.process = self._launch()
         for message in self._watched.values():
             self._tell(message)
         return self
 
     def finish(self) -> None:
-        """Let the guard process end, and wait for it."""
+        """Wait for the guard process, which has ended. Until it is renewed, what it is told is only remembered."""
+        self.process.wait()
+
+    def _close(self) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        self.process.wait()
 
     def _launch(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -89,7 +92,8 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.finish()
+        self._close()
+        self.process.wait()
 
 
 @dataclass(frozen=True, slots=True)
