@@ -80,9 +80,15 @@ def _refuse_overrides() -> None:
 
 
 def _settings(*, database: bool = False, broker: bool = False) -> Settings:
-    try:
+    with _refusing():
         _refuse_overrides()
         return resolve(load(), database=database, broker=broker)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
     except InvigilatorError as error:
         _refuse(str(error))
 
@@ -149,12 +155,10 @@ def name_uniquely(sender: Any, **_: Any) -> None:
 def start(**_: Any) -> None:
     """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes any."""
     global _runner  # Celery knows one application per process, and so do its tasks
-    try:
+    with _refusing():
         settings = _settings(database=True, broker=True)
         check_broker(settings)
         _runner = runner(settings)
-    except InvigilatorError as error:
-        _refuse(str(error))
     # When the connection breaks, kombu would acknowledge messages in hand, or put them back, over a client that
     # is gone by then, and that ends the worker (seen with kombu 5.7). The rows know what is owed: it does neither.
     redis.Channel.do_restore = False
@@ -284,22 +288,19 @@ class CeleryDispatcher:
         connection.release()
 
 
-def _need_flower() -> None:
-    try:
-        extras.need(extras.FLOWER, "`celery flower`")
-    except InvigilatorError as error:
-        _refuse(str(error))
-
-
 def _prepare_flower() -> None:
     """Set Flower up where this module is loaded by `celery … flower`; nobody else needs Flower to be installed."""
     if "flower" in sys.argv:
-        _need_flower()  # Celery would say that there is no such command
+        with _refusing():
+            extras.need(extras.FLOWER, "`celery flower`")  # Celery would say that there is no such command
     context = click.get_current_context(silent=True)
     if context is not None and context.invoked_subcommand == "flower":
         from worker import flower
 
-        flower.install(_settings(broker=True))
+        settings = _settings(broker=True)
+        with _refusing():
+            check_broker(settings)
+        flower.install(settings)
 
 
 _prepare_flower()

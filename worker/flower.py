@@ -26,6 +26,7 @@ from flower.options import options
 from flower.views.broker import BrokerView
 from tornado.web import HTTPError
 
+from events.connecting import reason_of
 from events.sharding import queue_name
 from worker.commands.sources.redis import PRIORITY_SUFFIXES
 from worker.effects.kinds import QUEUES
@@ -91,9 +92,7 @@ class PatientEvents(Events):  # type: ignore[misc]
                     receiver = EventReceiver(connection, handlers={"*": self.on_event}, app=self.capp)
                     receiver.capture(limit=None, timeout=None, wakeup=True)
             except Exception as error:  # noqa: BLE001 - whatever it is, the dashboard goes on
-                logger.warning(
-                    "the broker is away: %s; trying again in %g s", type(error).__name__, RECONNECT_S
-                )
+                logger.warning("the broker is away: %s; trying again in %g s", reason_of(error), RECONNECT_S)
             time.sleep(RECONNECT_S)
 
 
@@ -162,7 +161,8 @@ class _AllQueues:
         return list(self.application.queues)
 
     def get_broker(self) -> Any:
-        if options.broker_api:
+        # The management of RabbitMQ, where there is one to ask.
+        if options.broker_api and self.application.transport == "amqp":
             return super().get_broker()  # type: ignore[misc]
         return Depths(self.application.capp)
 

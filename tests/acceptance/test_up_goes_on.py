@@ -52,10 +52,9 @@ class Up:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert self.process is not None
-            ended = self.process.poll() is not None
-            assert not ended and time.monotonic() < deadline, (
-                f"waited in vain for {what}\n{self.log.read_text()}"
-            )
+            has_ended = self.process.poll() is not None
+            if has_ended or time.monotonic() > deadline:
+                pytest.fail(f"waited in vain for {what}\n{self.log.read_text()}")
             time.sleep(0.1)
 
     def broker_url(self) -> SecretStr | None:

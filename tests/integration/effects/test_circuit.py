@@ -230,7 +230,7 @@ def test_a_wrong_setting_opens_it_at_once_and_is_named(
     )
     # Nobody else need try, and the effect itself is tried again
     assert circuit(bench) == (CIRCUIT_FAILURES, True, False)
-    assert bench.run(other) .startswith("circuit open since ")
+    assert bench.run(other).startswith("circuit open since ")
     assert (bench.row(refused).state, bench.row(refused).tries) == ("pending", 1)
     assert bench.tries(refused) == [(1, "retry", "LMS answered 401")]
 
