@@ -1,5 +1,6 @@
 """One session on a system that is up: published, followed until it has settled, counted and compared."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -103,6 +104,8 @@ class Play:
 
     def _publisher(self) -> Publisher:
         settings = self.system.settings
+        # The consumer may not have said yet how many shards there are. It has the number from these settings, too.
+        logging.getLogger("events.sender").setLevel(logging.ERROR)
         return Publisher(broker_url(settings), source=self.session.source, shards=settings.command_shards)
 
     def _publish(self, publisher: Publisher, message: Message) -> None:
