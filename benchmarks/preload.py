@@ -21,8 +21,8 @@ from events.publisher import Publisher
 from events.sharding import queue_name, shard_of
 
 PIPELINE = 1_000
-UNREAD = 1_000
-"""So many shards that nobody reads the one of the template."""
+UNREAD = 1
+"""The database of Redis in which nobody reads the queue of the template."""
 
 
 def preload(broker: Broker, todo: Iterable[Step], shards: int = 1) -> int:
@@ -32,8 +32,8 @@ def preload(broker: Broker, todo: Iterable[Step], shards: int = 1) -> int:
 
 def _into_valkey(broker: Broker, todo: Iterable[Step], shards: int) -> int:
     number = 0
+    envelope = _envelope(broker)
     with Redis.from_url(broker.url) as client:
-        envelope = _envelope(broker, client)
         pipeline = client.pipeline(transaction=False)
         for number, step in enumerate(todo, 1):
             pipeline.lpush(_queue(step, shards), envelope(_body(step)))
@@ -43,11 +43,12 @@ def _into_valkey(broker: Broker, todo: Iterable[Step], shards: int) -> int:
     return number
 
 
-def _envelope(broker: Broker, client: "Redis") -> Callable[[bytes], bytes]:
+def _envelope(broker: Broker) -> Callable[[bytes], bytes]:
     """Makes envelopes like the one in which the publisher sends a command."""
-    with Publisher(broker.url, source=SOURCE, shards=UNREAD) as publisher:
+    elsewhere = f"{broker.url.rpartition('/')[0]}/{UNREAD}"
+    with Publisher(elsewhere, source=SOURCE, shards=1) as publisher, Redis.from_url(elsewhere) as client:
         publish(publisher, Step(0, "template"))
-    raw: Any = client.rpop(queue_name(shard_of("0", UNREAD)))
+        raw: Any = client.rpop(queue_name(0))
     sample = json.loads(raw)
     assert sample["properties"]["body_encoding"] == "base64"
 
