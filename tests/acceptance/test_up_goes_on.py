@@ -51,11 +51,9 @@ class Up:
     def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert self.process is not None
-            ended = self.process.poll() is not None
-            assert not ended and time.monotonic() < deadline, (
-                f"waited in vain for {what}\n{self.log.read_text()}"
-            )
+            late = time.monotonic() >= deadline
+            over = self.process is None or self.process.poll() is not None
+            assert not (late or over), f"waited in vain for {what}\n{self.log.read_text()}"
             time.sleep(0.1)
 
     def broker_url(self) -> SecretStr | None:
