@@ -51,10 +51,12 @@ class Up:
     def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            late = time.monotonic() >= deadline
-            over = self.process is None or self.process.poll() is not None
-            assert not (late or over), f"waited in vain for {what}\n{self.log.read_text()}"
+            assert self._is_running(), f"it ended while waiting for {what}\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, f"waited in vain for {what}\n{self.log.read_text()}"
             time.sleep(0.1)
+
+    def _is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
 
     def broker_url(self) -> SecretStr | None:
         try:
