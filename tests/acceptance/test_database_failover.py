@@ -19,6 +19,7 @@ from worker.embedded.server import HOST, Server
 BATCH = 5
 READ_ONLY = re.compile("read-only|during recovery")
 THREADS = 16
+LATENCY_S = 0.5  # below half of a try's deadline, which a mail's question to the LMS has
 RUNNING = "SELECT count(*) FROM effects WHERE state = 'running' AND kind = :kind AND lease_until > now()"
 
 
@@ -36,12 +37,12 @@ def pair(tmp_path: Path, start_postgres: Start) -> tuple[Server, Server]:
 def work(stack: Stack) -> None:
     """Publish, and start everybody, so slowly that something is under way at each moment."""
     stack.client.publish(load(300, seed=23))
-    stack.lms.latency_s = 1.0
+    stack.lms.latency_s = LATENCY_S
     stack.start("commands", BATCH_SIZE=BATCH)
     for name in EVERYBODY[1:]:
-        stack.start(name)
-    stack.wait_until(lambda: stack.number(RUNNING, kind="set_credit_status") > THREADS / 2, "many credits")
-    stack.wait_until(lambda: stack.number(RUNNING, kind="send_status_email") > THREADS / 2, "many mails")
+        stack.start(name, SMTP_MAX_CONNECTIONS=THREADS)
+    stack.wait_until(lambda: stack.number(RUNNING, kind="set_credit_status") > THREADS / 4, "many credits")
+    stack.wait_until(lambda: stack.number(RUNNING, kind="send_status_email") > THREADS / 4, "many mails")
 
 
 def wait_until_it_says_so(stack: Stack, process: Process) -> None:

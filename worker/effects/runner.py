@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from db import effects as store
 from db import standing
 from db.effects import Claim, End, Ended, Wanted
-from db.errors import Failure, classify, describe
+from db.errors import Failure, brief, classify, describe
 from db.models import EffectKind, EffectState, TryResult
 from worker.effects import answers, cascade, circuit, credit, instructor, mail
 from worker.effects.answers import About, Answer
@@ -90,9 +90,10 @@ class Runner:
             raise TryAgainError(f"{_reason(effect_id, error)} · effect {effect_id}") from None
 
     def _left_alone(self, effect_id: UUID, kind: EffectKind, free: bool) -> Answer:
-        with self.tools.engine.begin() as connection:
-            if not free:
+        if not free:
+            with self.tools.engine.begin() as connection:
                 store.put_off(connection, effect_id, BUSY_S)
+        with self.tools.engine.connect() as connection:
             seen = standing.look(connection, effect_id, QUEUES[kind])
         why = answers.why_not_claimed(kind, seen) if free else answers.BUSY
         return answers.nothing_to_do(effect_id, seen, why)
@@ -127,11 +128,11 @@ class Runner:
 
     def _too_late(self, claim: Claim) -> Answer:
         """Somebody else has taken the effect, or finished it: their word counts."""
-        with self.tools.engine.begin() as connection:
+        with self.tools.engine.connect() as connection:
             seen = standing.look(connection, claim.id, claim.queue)
         if seen is not None and seen.state == EffectState.DONE:
             return About.claimed(claim).done("done before this try came back")
-        why = f"came back too late to be recorded: {answers.why_not_claimed(claim.kind, seen)}"
+        why = f"came back too late: {answers.why_not_claimed(claim.kind, seen)}"
         return answers.nothing_to_do(claim.id, seen, why)
 
     def _claim(self, effect_id: UUID, kind: EffectKind) -> Claim | None:
@@ -228,7 +229,12 @@ def _only_logged(services: Services) -> frozenset[EffectKind]:
 
 
 def _reason(effect_id: UUID, error: Exception) -> str:
-    """What to say of an error that is none of the service's. Its text may hold anything, so it is not quoted."""
+    """What to say of an error that is none of the service's. Its text may hold anything, so it is not quoted.
+
+    Except where the database is away: then it says why nobody can be served, and nothing of anybody's data.
+    """
+    if _is_away(error):
+        return f"the database is away: {brief(error)}"
     if isinstance(error, DBAPIError) and classify(error) not in (Failure.DATA, Failure.OTHER):
         return f"the database does not serve us now: {describe(error)}"
     reason = f"unexpected {describe(error)}"

@@ -83,7 +83,7 @@ def test_restarted_in_immediate_mode_in_a_call(
         stack.wait_until_struck(worker)
         engines.end(server, signal.SIGQUIT)
         worker.release()
-        stack.wait_until(lambda: "raised unexpected" in worker.output(), "the worker to give up")
+        stack.wait_until(lambda: "the database is away" in worker.output(), "the worker to give up")
         # When the server comes back, then the call is made again, and the LMS can see that
         server = start_postgres(tmp_path)
         stack.settle()
