@@ -83,7 +83,7 @@ def _split(url: str) -> _Parts:
     parts = _Parts(*(found[name] or "" for name in _Parts._fields))
     if parts.scheme.partition("+")[0] not in ("postgresql", "postgres"):
         raise ValueError("must start with postgresql://; other databases are not supported")
-    if "@" in parts.place:
+    if "@" in parts.place or ("@" in parts.query and not parts.login):
         # Most likely an @ or a slash of the password; libpq would take a part of it for a host.
         raise ValueError(_UNREADABLE)
     return parts

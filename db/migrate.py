@@ -41,11 +41,6 @@ def downgrade(database_url: str, revision: str) -> None:
     _run(database_url, lambda config: command.downgrade(config, revision))
 
 
-def is_current(connection: Connection) -> bool:
-    """Whether the database has exactly the schema of this release."""
-    return compare(connection) is Schema.CURRENT
-
-
 def compare(connection: Connection) -> Schema:
     """How the database's schema compares with that of this release. One that has none is older."""
     scripts = ScriptDirectory.from_config(_config())

@@ -28,6 +28,7 @@ from tornado.web import HTTPError
 
 from events.connecting import reason_of
 from events.sharding import queue_name
+from worker.commands.sources.depth import NOT_FOUND
 from worker.commands.sources.redis import PRIORITY_SUFFIXES
 from worker.effects.kinds import QUEUES
 from worker.settings import Settings
@@ -146,7 +147,9 @@ class Depths:
         with connection.channel() as channel:
             try:
                 found = channel.queue_declare(name, passive=True)
-            except connection.channel_errors:
+            except connection.channel_errors as error:
+                if getattr(error, "reply_code", None) != NOT_FOUND:
+                    raise
                 return {"name": name, "messages": 0, "messages_ready": 0, "consumers": 0}
         messages, consumers = found.message_count, found.consumer_count
         return {"name": name, "messages": messages, "messages_ready": messages, "consumers": consumers}

@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -63,11 +64,11 @@ def relay(settings: Settings) -> None:
     check_broker(settings)
     engine = database_engine(settings, "relay")
     loop = Relay(engine, CeleryDispatcher(), settings.poll_s, offer_ttl_s(settings))
-    loops = {"relay": _after_checks(settings, engine, loop.run)}
+    loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
     if settings.prune_older_than is not None:
         pruning = database_engine(settings, "prune")
         pruner = Pruner(pruning, settings.prune_older_than)
-        loops["prune"] = _after_checks(settings, pruning, pruner.run)
+        loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
     run_until_stopped(loops)
 
 
@@ -90,7 +91,7 @@ def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: 
         lease_s=settings.shard_lease_s,
         trust=trust,
     )
-    return _after_checks(settings, engine, consumer.run)
+    return _after_checks(partial(check_database, settings, engine), engine, consumer.run)
 
 
 def session_settings(settings: Settings) -> str:
@@ -107,14 +108,14 @@ def session_settings(settings: Settings) -> str:
     )
 
 
-def _after_checks(settings: Settings, engine: Engine, loop: Callable[[threading.Event], None]) -> Loop:
+def _after_checks(check: Callable[[], None], engine: Engine, loop: Callable[[threading.Event], None]) -> Loop:
     """The loop, once the database is there and fits."""
 
     def run(stopping: threading.Event) -> None:
         try:
             while not stopping.is_set():
                 try:
-                    check_database(settings, engine)
+                    check()
                 except DBAPIError as error:
                     what = "is away" if classify(error) is Failure.AWAY else "cannot be used"
                     logger.warning("the database %s: %s; waiting", what, brief(error))
@@ -128,8 +129,8 @@ def _after_checks(settings: Settings, engine: Engine, loop: Callable[[threading.
     return run
 
 
-def check_database(settings: Settings, engine: Engine) -> None:
-    """Make sure that the database has this release's schema and these settings' number of shards.
+def check_schema(engine: Engine) -> None:
+    """Make sure that the database has this release's schema.
 
     Raises:
         ConfigurationError: it does not; says what to do.
@@ -137,8 +138,19 @@ def check_database(settings: Settings, engine: Engine) -> None:
     """
     with engine.begin() as connection:
         schema = migrate.compare(connection)
-        if schema is not Schema.CURRENT:
-            raise ConfigurationError(schema)
+    if schema is not Schema.CURRENT:
+        raise ConfigurationError(schema)
+
+
+def check_database(settings: Settings, engine: Engine) -> None:
+    """Make sure that the database has this release's schema and these settings' number of shards.
+
+    Raises:
+        ConfigurationError: it does not; says what to do.
+        UnfitDatabaseError: it cannot hold every text.
+    """
+    check_schema(engine)
+    with engine.begin() as connection:
         stored = shards.ensure_shards(connection, settings.command_shards)
     if stored != settings.command_shards:
         raise ConfigurationError(

@@ -14,9 +14,9 @@ def open_publisher(settings: Settings) -> Publisher:
         ConfigurationError: the broker's URL cannot be right.
     """
     assert settings.broker_url is not None
+    # Where nobody said how many shards there are, the broker may know.
+    shards = settings.command_shards if "command_shards" in settings.model_fields_set else None
     try:
-        return Publisher(
-            settings.broker_url.get_secret_value(), source=SOURCE, shards=settings.command_shards
-        )
+        return Publisher(settings.broker_url.get_secret_value(), source=SOURCE, shards=shards)
     except ValueError as error:
         raise ConfigurationError(f"INVIGILATOR_BROKER_URL: {error}") from None

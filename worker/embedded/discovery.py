@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -84,7 +83,8 @@ def has_own_engines(settings: Settings) -> bool:
 
 def _server(url: str | None) -> str | None:
     """Where a URL leads: host and port, and the password, which is random for an embedded engine."""
-    return None if url is None else urlsplit(url).netloc
+    # Not urlsplit(), which takes brackets in a password for an address, and quotes them.
+    return None if url is None else url.partition("://")[2].partition("/")[0]
 
 
 def _filled(settings: Settings, engines: Engines) -> Settings:

@@ -50,8 +50,9 @@ class Guard:
 
     def renew(self) -> Self:
         """Start the guard process again after its end, and tell it everything anew."""
+        launched = self._launch()  # first: if that fails, what is said meanwhile goes to the old one, in vain
         self._close()
-        self.process = self._launch()
+        self.process = launched
         for message in self._watched.values():
             self._tell(message)
         return self

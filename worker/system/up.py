@@ -203,10 +203,7 @@ def environment(settings: Settings) -> dict[str, str]:
     # `celeryconfig.py` or `worker` there is not ours.
     variables["PYTHONPATH"] = os.pathsep.join([*filter(None, sys.path), str(Path.cwd())])
     variables["PYTHONUNBUFFERED"] = "1"
-    stated = settings.flower_port or os.environ.get("FLOWER_PORT")
-    variables["FLOWER_PORT"] = str(stated or _flower_port())
-    if settings.flower_broker_api is not None:
-        variables["FLOWER_BROKER_API"] = settings.flower_broker_api.get_secret_value()
+    variables["FLOWER_PORT"] = str(settings.flower_port or _flower_port())
     return variables
 
 
@@ -229,4 +226,7 @@ def _text(value: object) -> str:
 
 
 def _flower_port() -> int:
+    stated = os.environ.get("FLOWER_PORT", "")
+    if stated.isdigit():  # Kubernetes sets one that is none beside a service called flower
+        return int(stated)
     return FLOWER_PORT if server.is_free(FLOWER_PORT) else server.free_port()

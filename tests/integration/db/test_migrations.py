@@ -52,12 +52,12 @@ def test_there_and_back(empty_database_url: str, empty_engine: Engine, connectio
     migrate.downgrade(empty_database_url, "base")
     with empty_engine.begin() as emptied:
         assert catalog(emptied) == set()
-        assert not migrate.is_current(emptied)
+        assert migrate.compare(emptied) is migrate.Schema.OLDER
     migrate.upgrade(empty_database_url)
     migrate.upgrade(empty_database_url)
     with empty_engine.begin() as again:
         assert catalog(again) == catalog(connection)
-        assert migrate.is_current(again)
+        assert migrate.compare(again) is migrate.Schema.CURRENT
 
 
 def test_a_migration_gives_up_on_a_locked_table(database_url: str) -> None:
@@ -69,7 +69,7 @@ def test_a_migration_gives_up_on_a_locked_table(database_url: str) -> None:
         with pytest.raises(OperationalError, match="lock timeout"):
             migrate.downgrade(database_url, "base")
     with holder.begin() as connection:
-        assert migrate.is_current(connection)
+        assert migrate.compare(connection) is migrate.Schema.CURRENT
     holder.dispose()
 
 

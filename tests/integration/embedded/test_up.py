@@ -536,7 +536,7 @@ def test_secrets_reach_the_processes_by_their_environment(monkeypatch: pytest.Mo
 
     variables = environment(given)
 
-    assert variables["FLOWER_BROKER_API"] == "http://guest:pw@mq/api/"
+    assert variables["INVIGILATOR_FLOWER_BROKER_API"] == "http://guest:pw@mq/api/"
     assert variables["INVIGILATOR_DATA_DIR"] == str(Path.cwd() / "here")
     assert "INVIGILATOR_POLICIES_FILE" not in variables
     assert int(variables["FLOWER_PORT"]) > 0
@@ -548,6 +548,11 @@ def test_flower_has_the_port_that_it_was_given(
 ) -> None:
     monkeypatch.setenv("FLOWER_PORT", flowers)
     assert environment(Settings(_env_file=None, flower_port=ours))["FLOWER_PORT"] == used
+
+
+def test_a_port_that_is_none_is_not_flowers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWER_PORT", "tcp://10.0.0.1:80")  # by Kubernetes, for a service called flower
+    assert int(environment(Settings(_env_file=None))["FLOWER_PORT"]) > 0
 
 
 def test_the_processes_run_with_the_very_same_settings(
