@@ -59,6 +59,7 @@ def test_a_node_of_rabbitmq(database_url: str, calm_database_url: str) -> None:
         with Stack(database_url, url) as stack, Publisher(url, source=SOURCE, timeout_s=5) as publisher:
             # Given the whole system at work on the first node, with effects under way and no command waiting
             work(stack)
+            stack.lms.latency_s = 0.5  # so slow that effects are left when the commands are through
             publish(stack, publisher, [*first, *second])
             stack.settle_commands()
             stack.wait_until(lambda: stack.owed() > 0, "effects to be under way")
