@@ -41,12 +41,12 @@ class _Base(CommandMethods[Answer]):
         signing_key: str | None = None,
         reuse_redis_client: bool = True,
     ) -> None:
-        if shards is not None and shards < 1:
-            raise ValueError("shards must be at least 1")
+        if shards is not None and not (type(shards) is int and shards >= 1):
+            raise ValueError("shards must be at least 1, a whole number")
         if signing_key is not None and len(signing_key) < MIN_KEY_CHARS:
             raise ValueError(f"signing_key must have at least {MIN_KEY_CHARS} characters")
-        if not timeout_s > 0:
-            raise ValueError("timeout_s must be above 0")
+        if not (isinstance(timeout_s, int | float) and timeout_s > 0):
+            raise ValueError("timeout_s must be above 0, a number of seconds")
         self.source = source
         self._signing_key = signing_key
         self._timeout_s = timeout_s

@@ -95,10 +95,9 @@ class ShardCount:
 
 
 def _number(answer: object) -> int | None:
-    try:
-        number = int(answer)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
+    if not (isinstance(answer, bytes) and answer.isdigit()):
         return None
+    number = int(answer)
     return number if 1 <= number <= MAX_SHARDS else None
 
 

@@ -13,7 +13,13 @@ from tests.acceptance.harness import Stack
 from tests.install.environments import MODULES, ROOT, Environment
 
 PACKAGES = ("db", "events", "worker")
-NOT_FOR_PRODUCTION = ("worker.demo.", "worker.embedded.", "worker.lms.reference", "worker.system.")
+NOT_FOR_PRODUCTION = (
+    "worker.demo.",
+    "worker.embedded.",
+    "worker.flower",
+    "worker.lms.reference",
+    "worker.system.",
+)
 PUBLISH = """
 import sys
 from events.publisher import Publisher
@@ -78,7 +84,7 @@ def test_flower_is_an_extra_of_its_own(production: Environment, tmp_path: Path) 
     run = production.run("celery", "-A", "worker.app", "flower", folder=tmp_path)
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr == (
-        "invigilator: `celery flower` needs the extra [flower] (flower missing): "
+        "invigilator: `celery flower` needs the extra [flower] (flower, tornado missing): "
         "pip install 'invigilator[flower]'\n"
     )
 

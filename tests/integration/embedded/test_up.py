@@ -560,7 +560,7 @@ def test_the_processes_run_with_the_very_same_settings(
 ) -> None:
     given = Settings(
         _env_file=None,
-        database_url=SecretStr("postgresql+psycopg2://u:p%40@h:5/x?sslmode=verify-full"),
+        database_url=SecretStr("postgresql+psycopg2://u:p%40@h:5/x?sslmode=verify-full&sslrootcert=system"),
         broker_url=SecretStr("rediss://:p%40@h:5/1"),
         data_dir=tmp_path / "data",
         lms_url="https://lms.example.org/api",

@@ -360,13 +360,14 @@ def test_a_wrong_url_is_refused_without_quoting_it(url: str) -> None:
     assert error.__suppress_context__ or error.__context__ is None
 
 
-def test_there_is_at_least_one_shard() -> None:
+@pytest.mark.parametrize("shards", [0, "2", 2.0, True])  # from the environment, it is a string
+def test_there_is_at_least_one_shard(shards: Any) -> None:
     with pytest.raises(ValueError, match="shards must be at least 1"):
-        Publisher("memory://", source="/lms/acme", shards=0)
+        Publisher("memory://", source="/lms/acme", shards=shards)
 
 
-@pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
-def test_there_is_some_time(timeout_s: float) -> None:
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), "1", None])
+def test_there_is_some_time(timeout_s: Any) -> None:
     with pytest.raises(ValueError, match="timeout_s must be above 0"):
         Publisher("memory://", source="/lms/acme", timeout_s=timeout_s)
 

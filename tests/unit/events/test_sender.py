@@ -81,7 +81,7 @@ class TestShardCount:
         assert caught.value.command_id == "5f0c"
         assert (count.number, count.is_stale()) == (3, True)
 
-    @pytest.mark.parametrize("answer", [None, b"", b"x", b"0", b"1025", b"\xff", b"1e1"])
+    @pytest.mark.parametrize("answer", [None, b"", b"x", b"0", b"1025", b"\xff", b"1e1", b"1_0", b"+3"])
     def test_the_broker_says_nothing(self, answer: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
         learned = ShardCount(None)
         learned.hear(b"4", None)
