@@ -95,7 +95,7 @@ class ShardCount:
 
 
 def _number(answer: object) -> int | None:
-    if not (isinstance(answer, bytes) and answer.isdigit()):
+    if not (isinstance(answer, bytes) and answer.isdigit() and len(answer) <= len(str(MAX_SHARDS))):
         return None
     number = int(answer)
     return number if 1 <= number <= MAX_SHARDS else None
