@@ -4,7 +4,6 @@ import logging
 import os
 import runpy
 import secrets
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -290,16 +289,14 @@ class CeleryDispatcher:
 
 def _prepare_flower() -> None:
     """Set Flower up where this module is loaded by `celery … flower`; nobody else needs Flower to be installed."""
-    if "flower" in sys.argv:
-        with _refusing():
-            extras.need(extras.FLOWER, "`celery flower`")  # Celery would say that there is no such command
     context = click.get_current_context(silent=True)
     if context is not None and context.invoked_subcommand == "flower":
+        with _refusing():
+            extras.need(extras.FLOWER, "`celery flower`")
+            settings = _settings(broker=True)
+            check_broker(settings)
         from worker import flower
 
-        settings = _settings(broker=True)
-        with _refusing():
-            check_broker(settings)
         flower.install(settings)
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from kombu import Connection
 
 from events.errors import PublishError
 from events.publisher import AsyncPublisher, Publisher
@@ -83,6 +84,14 @@ def test_the_loop_goes_on_while_tasks_wait() -> None:
 
     with silent() as address:
         assert all(isinstance(outcome, PublishError) for outcome in asyncio.run(publish(address)))
+
+
+@pytest.fixture
+def rabbitmq_url(rabbitmq_url: str) -> Iterator[str]:
+    """The session's, with nothing left behind for other tests."""
+    yield rabbitmq_url
+    with Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_delete(queue_name(0))
 
 
 @pytest.fixture(params=["valkey_url", "rabbitmq_url"])

@@ -19,7 +19,7 @@ FOR_LOCAL = (
     "worker/lms/reference/",
     "worker/system/",
 )
-FOR_FLOWER = ("worker/flower.py",)
+FOR_FLOWER = ("worker/flower.py", "worker/flower_command.py")
 DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

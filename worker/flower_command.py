@@ -1,0 +1,24 @@
+"""`celery flower` where Flower may be missing: Flower's own command, or one that says which extra it needs.
+
+Celery finds it by the entry point in pyproject.toml. Without it Celery would say that there is no such command.
+"""
+
+import click
+
+from events.errors import InvigilatorError
+from worker import extras
+
+
+@click.command("flower", context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def _refuse(arguments: tuple[str, ...]) -> None:  # noqa: ARG001 - whatever Flower would have understood
+    try:
+        extras.need(extras.FLOWER, "`celery flower`")
+    except InvigilatorError as error:
+        raise SystemExit(f"invigilator: {error}") from None
+
+
+if extras.missing(extras.FLOWER):
+    command = _refuse
+else:
+    pass
