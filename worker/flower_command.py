@@ -21,4 +21,6 @@ def _refuse(arguments: tuple[str, ...]) -> None:  # noqa: ARG001 - whatever Flow
 if extras.missing(extras.FLOWER):
     command = _refuse
 else:
-    pass
+    from flower.command import flower
+
+    command = flower

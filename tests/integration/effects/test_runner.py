@@ -234,6 +234,39 @@ def test_a_result_that_comes_too_late_is_no_success_while_another_has_the_effect
     assert bench.row(effect_id).state == "running"
 
 
+def test_a_failure_that_comes_too_late_is_not_tried_again(bench: Bench) -> None:
+    # Given a call that fails after somebody else has begun
+    effect_id = submitted(bench)
+
+    class SlowCredit(type(bench.credit)):  # type: ignore[misc]
+        def set_status(self, *args: object) -> None:
+            bench.expire_leases()
+            assert bench.claim(effect_id) is not None
+            raise Transient("503")
+
+    bench.credit = SlowCredit()
+    # When it returns, then the other's word counts
+    answer = bench.runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+    assert answer.text == "came back too late: another has it"
+    assert bench.row(effect_id).state == "running"
+
+
+def test_a_database_in_which_somebody_is_in_the_way_is_no_failure_of_the_effect(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    effect_id = submitted(bench)
+
+    def claim(connection: Connection, *_: object) -> None:
+        connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '55P03'; END $$"))
+
+    monkeypatch.setattr(store, "claim", claim)
+    with pytest.raises(
+        TryAgainError, match=r"^the database does not serve us now: OperationalError 55P03 · "
+    ):
+        bench.run(effect_id)
+    assert caplog.records == []
+
+
 def test_a_database_that_is_away_is_no_failure_of_the_effect(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
