@@ -1,0 +1,54 @@
+"""Looking for queues that no shard reads, on a broker that does not let us."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from events.connecting import Connection
+from worker.commands.sources import BrokerAwayError, orphans
+from worker.commands.sources.depth import queued
+from worker.errors import ConfigurationError
+
+
+class RefusedError(Exception):
+    reply_code = 403
+
+
+class Refusing:
+    """A connection on which no queue may be looked at."""
+
+    connection_errors = ()
+    channel_errors = (RefusedError,)
+
+    def connect(self) -> None: ...
+
+    def __enter__(self) -> "Refusing":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @contextmanager
+    def channel(self) -> Iterator["Refusing"]:
+        yield self
+
+    def queue_declare(self, *_: object, **__: object) -> Any:
+        raise RefusedError
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"])
+def test_a_broker_that_is_away(url: str) -> None:
+    with pytest.raises(BrokerAwayError, match="the broker is away"):
+        orphans.orphans(url, 1)
+
+
+def test_a_queue_that_may_not_be_looked_at_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "to", lambda *_, **__: Refusing())
+    with pytest.raises(BrokerAwayError, match="RefusedError"):
+        orphans.orphans("amqp://h//", 1)
+
+
+def test_a_url_that_cannot_be_read_is_a_wrong_setting() -> None:
+    with pytest.raises(ConfigurationError, match="INVIGILATOR_BROKER_URL"):
+        queued("redis://h:nonsense/0", 1)
