@@ -2,7 +2,7 @@
 
 from kombu import Exchange, Queue
 
-from worker.effects.kinds import QUEUES
+from worker.kinds import QUEUES
 
 # JSON only: nothing that is read from a queue is ever executed.
 task_serializer = "json"
@@ -10,7 +10,7 @@ result_serializer = "json"
 event_serializer = "json"
 accept_content = ["json"]
 # And of what is read, only what our relay sends is looked at.
-worker_consumer = "worker.gate:Gate"
+worker_consumer = "worker.celery.strict_consumer:StrictConsumer"
 
 # The row in the database is the truth, the message only says "look". So a message is acknowledged before
 # its task runs: running it twice, or not at all, costs one query or one poll.

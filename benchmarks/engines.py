@@ -14,12 +14,12 @@ from redis import Redis
 from sqlalchemy.engine import make_url
 
 from events.sharding import queue_name
+from invigilator.local import postgres, valkey
+from invigilator.local.guard import Guard
 from tests.rabbit import PROGRAM as RABBITMQ
 from tests.rabbit import running_rabbitmq
 from worker.commands.sources.rabbitmq import QUEUE_ARGUMENTS
-from worker.effects.kinds import QUEUES
-from worker.embedded import postgres, valkey
-from worker.system.guard import Guard
+from worker.kinds import QUEUES
 
 VALKEY, RABBIT = "valkey", "rabbitmq"
 HOW_TO_INSTALL = "RabbitMQ is not installed (apt-get install rabbitmq-server): its rows are left out"

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from benchmarks.engines import Broker, Database, connect
 from benchmarks.meter import Meter
-from benchmarks.processes import BenchmarkError, Process, driver, plain_environment
+from benchmarks.running import BenchmarkError, Process, driver, plain_environment
 from benchmarks.workload import DECLINED, EXAMS, TRANSITIONS_PER_LEARNER, VERIFIED
 from db.migrate import upgrade
-from worker.system.children import read_procfile
-from worker.system.guard import Guard
+from invigilator.local.children import read_procfile
+from invigilator.local.guard import Guard
 
 POLL_S = 0.02
 PATIENCE_S = 600

@@ -23,7 +23,7 @@ from events.publisher import Publisher
 SOURCE = "/lms/benchmark"
 LAG = 20
 
-Stamp = tuple[str, float, float]
+Receipt = tuple[str, float, float]
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def _stream(learners: range) -> Iterator[Step]:
 
 def _published(
     publisher: Publisher, todo: Iterable[Step], per_s: float | None, pause_s: tuple[float, float] | None
-) -> Iterator[Stamp]:
+) -> Iterator[Receipt]:
     began = time.perf_counter()
     for number, step in enumerate(todo):
         if per_s is not None:

@@ -13,7 +13,7 @@ from benchmarks import charts, results
 from benchmarks.bench import Samples, spread
 from benchmarks.goals import Check, beside, checks
 from benchmarks.groups import ALL, memory, shards, whole
-from benchmarks.processes import ROOT
+from benchmarks.running import ROOT
 from benchmarks.table import columns_of
 
 DOCUMENT = ROOT / "docs" / "performance.md"

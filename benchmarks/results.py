@@ -18,7 +18,7 @@ from redis import Redis
 from benchmarks.bench import Bench, Sample, Samples
 from benchmarks.engines import RABBIT, VALKEY, connect
 from benchmarks.goals import Check
-from benchmarks.processes import ROOT
+from benchmarks.running import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 BASELINE = ROOT / "benchmarks" / "baseline.json"

@@ -14,7 +14,7 @@ from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
 from benchmarks.floor import queues
 from benchmarks.meter import Meter
-from benchmarks.processes import ROOT, BenchmarkError, Process, driver
+from benchmarks.running import ROOT, BenchmarkError, Process, driver
 from benchmarks.workload import (
     COMMANDS_PER_LEARNER,
     CREDITS_PER_LEARNER,
@@ -22,7 +22,7 @@ from benchmarks.workload import (
     TRANSITIONS_PER_LEARNER,
 )
 from db.migrate import upgrade
-from worker.system.guard import Guard
+from invigilator.local.guard import Guard
 
 PEER_PYTHON = ROOT / "benchmarks" / "peer" / ".venv" / "bin" / "python"
 PEER_SCRIPT = ROOT / "benchmarks" / "peer" / "run.py"

@@ -29,7 +29,7 @@ HAS_OPENED = Circuit.open_until.is_not(None)
 """Whether the circuit is open, or may be probed."""
 
 
-def troubled() -> ScalarSelect[list[str] | None]:
+def failing() -> ScalarSelect[list[str] | None]:
     """The queues of the services that have failed since their last answer, if there are any."""
     return select(func.array_agg(Circuit.queue)).scalar_subquery()
 

@@ -93,7 +93,7 @@ def _parameters(
 
 def _on_error(context: ExceptionContext) -> None:
     error = context.sqlalchemy_exception
-    if not isinstance(error, DBAPIError) or classify(error) is not Failure.AWAY:
+    if not isinstance(error, DBAPIError) or classify(error) is not Failure.UNAVAILABLE:
         return
     context.is_disconnect = True
     if is_full(error) and context.engine is not None:

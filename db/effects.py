@@ -41,8 +41,8 @@ from sqlalchemy.orm import aliased
 from db import circuits
 from db.clock import CLOCK, MICROSECONDS, NOW, in_seconds
 from db.connect import limit_idleness
-from db.given import given
-from db.models import Circuit, Effect, EffectKind, EffectState, Try, TryResult
+from db.models import Circuit, Effect, EffectState, Try, TryResult
+from db.rows import rows_from_arrays
 from db.wake import notify
 
 
@@ -51,7 +51,7 @@ class Wanted:
     """An effect that a worker would run."""
 
     id: UUID
-    kind: EffectKind
+    kind: str
     queue: str
     """Names the circuit of the service that it calls."""
 
@@ -61,7 +61,7 @@ class Claim:
     """An effect that is this worker's until its lease ends."""
 
     id: UUID
-    kind: EffectKind
+    kind: str
     sequence: int
     """Of this try: greater than that of every try before it on the same target, whoever's."""
     payload: dict[str, Any]
@@ -82,7 +82,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class TryEnd:
     """How a try has ended. With `delay_s`, the effect is due again in so many seconds."""
 
     effect_id: UUID
@@ -98,10 +98,10 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RecordedTry:
     """A try whose end is recorded."""
 
-    troubled: set[str]
+    failing: set[str]
     """The queues of the services that have failed since their last answer. Shared by those that end together."""
 
 
@@ -134,7 +134,7 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
         _claim_statement(),
         {
             "wanted_id": [one.id for one in chosen],
-            "wanted_kind": [one.kind.value for one in chosen],
+            "wanted_kind": [one.kind for one in chosen],
             "wanted_queue": [one.queue for one in chosen],
             "lease": timedelta(seconds=lease_s),
         },
@@ -154,7 +154,7 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
 def _claim(row: Row[Any], lost_tries: int) -> Claim:
     return Claim(
         id=row.id,
-        kind=EffectKind(row.kind),
+        kind=row.kind,
         sequence=row.sequence,
         payload=row.payload,
         source=row.source,
@@ -170,7 +170,7 @@ def _claim(row: Row[Any], lost_tries: int) -> Claim:
 
 @cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
 def _claim_statement() -> Select[*tuple[Any, ...]]:
-    wanted = given("wanted", id=Uuid, kind=Text, queue=Text)
+    wanted = rows_from_arrays("wanted", id=Uuid, kind=Text, queue=Text)
     target = _target()
     # Materialised, or PostgreSQL would look once for each column that the UPDATE sets.
     seen = (
@@ -358,7 +358,7 @@ def _close_lost_tries(connection: Connection, effect_ids: Collection[UUID]) -> d
 # --- record --------------------------------------------------------------------------------------------
 
 
-def end_tries(connection: Connection, ends: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
+def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID, int], RecordedTry]:
     """Record how tries have ended. For those that are no longer their effects' current tries nothing changes.
 
     Returns the others, by effect and number.
@@ -376,8 +376,8 @@ def end_tries(connection: Connection, ends: Sequence[End]) -> dict[tuple[UUID, i
     targets = [row.target for row in rows if row.target is not None]
     if targets:
         _free_targets(connection, targets)
-    troubled = {queue for row in rows for queue in row.troubled or ()}
-    return {(row.id, row.number): Ended(troubled) for row in rows}
+    failing = {queue for row in rows for queue in row.failing or ()}
+    return {(row.id, row.number): RecordedTry(failing) for row in rows}
 
 
 _STATE_AFTER = {
@@ -390,7 +390,7 @@ _STATE_AFTER = {
 
 @cache
 def _end_statement() -> Select[*tuple[Any, ...]]:
-    end = given("end", id=Uuid, number=Integer, result=Text, error=Text, delay=Interval)
+    end = rows_from_arrays("end", id=Uuid, number=Integer, result=Text, error=Text, delay=Interval)
     state = case({result.value: state.value for result, state in _STATE_AFTER.items()}, value=end.c.result)
     ended = (
         update(Effect)
@@ -414,7 +414,7 @@ def _end_statement() -> Select[*tuple[Any, ...]]:
         .cte("closed")
     )
     return select(
-        ended.c.id, ended.c.number, ended.c.target, circuits.troubled().label("troubled"), limit_idleness()
+        ended.c.id, ended.c.number, ended.c.target, circuits.failing().label("failing"), limit_idleness()
     ).add_cte(closed)
 
 

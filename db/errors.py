@@ -11,36 +11,36 @@ from events.errors import InvigilatorError
 class Failure(Enum):
     """What to do about an error."""
 
-    AGAIN = auto()  # two transactions were in each other's way: run the same again
+    RETRY = auto()  # two transactions were in each other's way: run the same again
     CONFLICT = auto()  # most likely the same; when it stays, this very data cannot be written
-    AWAY = auto()  # the database cannot serve us now: wait
+    UNAVAILABLE = auto()  # the database cannot serve us now: wait
     DATA = auto()  # this very data cannot be written
     OTHER = auto()  # the release or the schema is wrong
 
 
 # SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html, by prefix; the longest counts.
 _FAILURES = {
-    "40001": Failure.AGAIN,  # serialization failure
-    "40P01": Failure.AGAIN,  # deadlock
-    "55P03": Failure.AGAIN,  # lock not available
+    "40001": Failure.RETRY,  # serialization failure
+    "40P01": Failure.RETRY,  # deadlock
+    "55P03": Failure.RETRY,  # lock not available
     "23505": Failure.CONFLICT,  # unique violation
     "57014": Failure.CONFLICT,  # a statement took too long, or a person has cancelled it
-    "08": Failure.AWAY,  # the connection
-    "25006": Failure.AWAY,  # read-only: a standby, or default_transaction_read_only
-    "25P03": Failure.AWAY,  # the session was ended because it stood still in a transaction
-    "25P04": Failure.AWAY,  # or because the transaction took too long
-    "26000": Failure.AWAY,  # the session lost what was prepared in it,
-    "42P05": Failure.AWAY,  # or is somebody else's: a pooler
-    "28": Failure.AWAY,  # authentication: a person changes pg_hba.conf, or a password
-    "3D000": Failure.AWAY,  # no such database: it is being restored
-    "42501": Failure.AWAY,  # a person has to grant something
-    "53": Failure.AWAY,  # disk, memory, connections, or a limit that an operator has set
-    "54000": Failure.AWAY,  # NOTIFY's queue, the ids of transactions; but see `_TOO_LARGE`
+    "08": Failure.UNAVAILABLE,  # the connection
+    "25006": Failure.UNAVAILABLE,  # read-only: a standby, or default_transaction_read_only
+    "25P03": Failure.UNAVAILABLE,  # the session was ended because it stood still in a transaction
+    "25P04": Failure.UNAVAILABLE,  # or because the transaction took too long
+    "26000": Failure.UNAVAILABLE,  # the session lost what was prepared in it,
+    "42P05": Failure.UNAVAILABLE,  # or is somebody else's: a pooler
+    "28": Failure.UNAVAILABLE,  # authentication: a person changes pg_hba.conf, or a password
+    "3D000": Failure.UNAVAILABLE,  # no such database: it is being restored
+    "42501": Failure.UNAVAILABLE,  # a person has to grant something
+    "53": Failure.UNAVAILABLE,  # disk, memory, connections, or a limit that an operator has set
+    "54000": Failure.UNAVAILABLE,  # NOTIFY's queue, the ids of transactions; but see `_TOO_LARGE`
     "54001": Failure.DATA,  # nested too deeply
-    "55000": Failure.AWAY,  # not in the state for it: recovery, or no connections are allowed
-    "55006": Failure.AWAY,  # in use by a person who works on the database
-    "57": Failure.AWAY,  # an operator: shutdown, crash, start, a dropped database, an idle session
-    "58": Failure.AWAY,  # the system: input and output, a file that is missing
+    "55000": Failure.UNAVAILABLE,  # not in the state for it: recovery, or no connections are allowed
+    "55006": Failure.UNAVAILABLE,  # in use by a person who works on the database
+    "57": Failure.UNAVAILABLE,  # an operator: shutdown, crash, start, a dropped database, an idle session
+    "58": Failure.UNAVAILABLE,  # the system: input and output, a file that is missing
     "22": Failure.DATA,  # data exception
     "23": Failure.DATA,  # integrity constraint
 }
@@ -57,10 +57,10 @@ class UnfitDatabaseError(InvigilatorError):
 def classify(error: DBAPIError) -> Failure:
     """What an error asks for, by its SQLSTATE."""
     if error.connection_invalidated:
-        return Failure.AWAY
+        return Failure.UNAVAILABLE
     state = sqlstate(error)
     if state is None:
-        return Failure.AWAY if _is_lost(error) else Failure.DATA
+        return Failure.UNAVAILABLE if _is_lost(error) else Failure.DATA
     if is_full(error) and getattr(getattr(error.orig, "diag", None), "source_file", None) in _TOO_LARGE:
         return Failure.DATA
     known = (state[:length] for length in (5, 2))

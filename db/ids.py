@@ -12,7 +12,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class Receipt:
     """When something was taken up, and the ids that may follow from it.
 
     A batch that is rolled back and run again makes the same ids, so that retries leave no trace.
@@ -26,10 +26,10 @@ class Stamp:
         return (UUID(int=self.first_id + n) for n in range(1 << COUNTER_BITS))
 
 
-def stamp(now: datetime | None = None) -> Stamp:
+def new_receipt(now: datetime | None = None) -> Receipt:
     """A stamp for this moment (UTC). Its ids are UUIDs of version 7 (RFC 9562)."""
     at = now or datetime.now(UTC)
     milliseconds, microseconds = divmod((at - EPOCH) // MICROSECOND, 1000)
     fraction = microseconds * 4096 // 1000  # of the millisecond, in 12 bits
     random = secrets.randbits(62 - COUNTER_BITS) << COUNTER_BITS
-    return Stamp(at, milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random)
+    return Receipt(at, milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random)

@@ -13,7 +13,6 @@ from db.models import (
     Attempt,
     Circuit,
     Effect,
-    EffectKind,
     EffectState,
     Exam,
     HandledCommand,
@@ -206,7 +205,7 @@ def effects(
     connection: Connection,
     *,
     state: EffectState | None = None,
-    kind: EffectKind | None = None,
+    kind: str | None = None,
     limit: int | None = None,
 ) -> Iterable[Row]:
     """Effects, newest first; None stands for any."""
@@ -214,7 +213,7 @@ def effects(
     return _stream(connection, _only(statement, {Effect.state: state, Effect.kind: kind}))
 
 
-def effect_ids(connection: Connection, state: EffectState, kind: EffectKind | None) -> Sequence[UUID]:
+def effect_ids(connection: Connection, state: EffectState, kind: str | None) -> Sequence[UUID]:
     """The ids of the effects in a state, oldest first."""
     statement = select(Effect.id).order_by(Effect.sequence)
     return connection.scalars(_only(statement, {Effect.state: state, Effect.kind: kind})).all()

@@ -27,7 +27,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from db.clock import CLOCK, NOW
 from db.connect import limit_idleness
-from db.models import Effect, EffectKind, EffectState
+from db.models import Effect, EffectState
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +35,23 @@ class Offer:
     """An effect that a worker should look at."""
 
     id: UUID
-    kind: EffectKind
+    kind: str
     payload: dict[str, Any]
     tries: int
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Due:
     """The kinds of which there is an effect to offer."""
 
-    due: Sequence[EffectKind]
-    lost: Sequence[EffectKind]
+    due: Sequence[str]
+    lost: Sequence[str]
     """By their workers: the lease has ended."""
 
     @property
-    def kinds(self) -> list[EffectKind]:
+    def kinds(self) -> list[str]:
         """Of both."""
-        return [kind for kind in EffectKind if kind in self.due or kind in self.lost]
+        return sorted({*self.due, *self.lost})
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # == of columns makes SQL
@@ -67,46 +67,46 @@ _DUE = _Reason(and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW), 
 _LOST = _Reason(and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW), Effect.lease_until)
 
 
-def look(connection: Connection) -> Look:
+def find_due(connection: Connection, kinds: Sequence[str]) -> Due:
     """See of which kinds an effect is due, or was lost by its worker, and is not offered."""
-    found = connection.execute(_look_statement()).one()
-    due, lost = found[: len(EffectKind)], found[len(EffectKind) :]
-    return Look(
-        [kind for kind, is_there in zip(EffectKind, due, strict=True) if is_there],
-        [kind for kind, is_there in zip(EffectKind, lost, strict=True) if is_there],
+    found = connection.execute(_due_statement(tuple(kinds))).one()
+    due, lost = found[: len(kinds)], found[len(kinds) :]
+    return Due(
+        [kind for kind, is_there in zip(kinds, due, strict=True) if is_there],
+        [kind for kind, is_there in zip(kinds, lost, strict=True) if is_there],
     )
 
 
 @cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
-def _look_statement() -> Select[*tuple[Any, ...]]:
+def _due_statement(kinds: tuple[str, ...]) -> Select[*tuple[Any, ...]]:
     return select(
-        *(_any(_DUE, kind) for kind in EffectKind),
-        *(_any(_LOST, kind) for kind in EffectKind),
+        *(_any(_DUE, kind) for kind in kinds),
+        *(_any(_LOST, kind) for kind in kinds),
     )
 
 
-def _any(reason: _Reason, kind: EffectKind) -> ScalarSelect[int]:
+def _any(reason: _Reason, kind: str) -> ScalarSelect[int]:
     # ORDER BY and LIMIT for the planner's sake: from EXISTS alone it would expect to find one row soon by
     # reading the table, whose pending rows may all be due next week.
     return select(literal(1)).where(_offerable(reason, kind)).order_by(reason.age).limit(1).scalar_subquery()
 
 
-def outstanding(connection: Connection) -> dict[EffectKind, int]:
+def outstanding(connection: Connection) -> dict[str, int]:
     """How many offers of each kind no worker has answered yet."""
-    return {EffectKind(kind): count for kind, count in connection.execute(_outstanding_statement())}
+    return {row.kind: row.waiting for row in connection.execute(_outstanding_statement())}
 
 
 @cache
 def _outstanding_statement() -> Select[*tuple[Any, ...]]:
     return (
-        select(Effect.kind, func.count())
+        select(Effect.kind, func.count().label("waiting"))
         .where(Effect.state == EffectState.PENDING, Effect.offered_until > NOW)
         .group_by(Effect.kind)
     )
 
 
-def offer(connection: Connection, seen: Look, rooms: Mapping[EffectKind, int], ttl_s: float) -> list[Offer]:
-    """Stamp effects as offered: those that a worker lost, then those that are due, oldest first.
+def offer(connection: Connection, seen: Due, rooms: Mapping[str, int], ttl_s: float) -> list[Offer]:
+    """Receipt effects as offered: those that a worker lost, then those that are due, oldest first.
 
     Parameters:
         seen: what there is.
@@ -120,8 +120,8 @@ def offer(connection: Connection, seen: Look, rooms: Mapping[EffectKind, int], t
     return lost + _stamp(connection, _DUE, _with_room(seen.due, left), ttl_s)
 
 
-def offer_oldest(connection: Connection, kinds: Collection[EffectKind], ttl_s: float) -> list[Offer]:
-    """Stamp one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
+def offer_oldest(connection: Connection, kinds: Collection[str], ttl_s: float) -> list[Offer]:
+    """Receipt one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
     found = [
         (row.age, reason, kind)
         for kind in kinds
@@ -135,13 +135,11 @@ def offer_oldest(connection: Connection, kinds: Collection[EffectKind], ttl_s: f
     return _stamp(connection, reason, {kind: 1}, ttl_s)
 
 
-def _with_room(kinds: Sequence[EffectKind], rooms: Mapping[EffectKind, int]) -> dict[EffectKind, int]:
+def _with_room(kinds: Sequence[str], rooms: Mapping[str, int]) -> dict[str, int]:
     return {kind: rooms[kind] for kind in kinds if rooms.get(kind, 0) > 0}
 
 
-def _stamp(
-    connection: Connection, reason: _Reason, rooms: Mapping[EffectKind, int], ttl_s: float
-) -> list[Offer]:
+def _stamp(connection: Connection, reason: _Reason, rooms: Mapping[str, int], ttl_s: float) -> list[Offer]:
     if not rooms:
         return []
     offered = connection.execute(
@@ -150,13 +148,13 @@ def _stamp(
     ).all()
     # RETURNING keeps no order.
     return [
-        Offer(row.id, EffectKind(row.kind), row.payload, row.tries)
+        Offer(row.id, row.kind, row.payload, row.tries)
         for row in sorted(offered, key=lambda row: (row.age, row.sequence))
     ]
 
 
 @cache
-def _stamp_statement(reason: _Reason, kinds: tuple[EffectKind, ...]) -> ReturningUpdate[Any]:
+def _stamp_statement(reason: _Reason, kinds: tuple[str, ...]) -> ReturningUpdate[Any]:
     chosen = [_oldest(reason, kind, bindparam(f"room_{kind}")).cte(f"oldest_{kind}") for kind in kinds]
     return (
         update(Effect)
@@ -174,7 +172,7 @@ def _stamp_statement(reason: _Reason, kinds: tuple[EffectKind, ...]) -> Returnin
     )
 
 
-def _oldest(reason: _Reason, kind: EffectKind, limit: Any) -> Select[*tuple[Any, ...]]:
+def _oldest(reason: _Reason, kind: str, limit: Any) -> Select[*tuple[Any, ...]]:
     return (
         select(Effect.id, reason.age.label("age"))
         .where(_offerable(reason, kind))
@@ -184,7 +182,7 @@ def _oldest(reason: _Reason, kind: EffectKind, limit: Any) -> Select[*tuple[Any,
     )
 
 
-def _offerable(reason: _Reason, kind: EffectKind) -> ColumnElement[bool]:
+def _offerable(reason: _Reason, kind: str) -> ColumnElement[bool]:
     unoffered = or_(Effect.offered_until.is_(None), Effect.offered_until <= NOW)
     return and_(reason.condition, Effect.kind == kind, unoffered)
 

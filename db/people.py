@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, Text, bindparam, exists, select
 
 from db import circuits
-from db.given import given
 from db.models import Circuit, Course, Exam, Learner
+from db.rows import rows_from_arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def addressees(
 
 @cache
 def _addressees_statement() -> Select[*tuple[Any, ...]]:
-    attempt = given("attempt", user_id=Text, exam_id=Text, course_id=Text)
+    attempt = rows_from_arrays("attempt", user_id=Text, exam_id=Text, course_id=Text)
     is_open = exists().where(Circuit.queue == bindparam("lms_queue"), circuits.IS_OPEN)
     return (
         select(

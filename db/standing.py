@@ -11,14 +11,14 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 from db import circuits
 from db.clock import NOW
 from db.effects import blocked
-from db.models import Circuit, Effect, EffectKind, EffectState
+from db.models import Circuit, Effect, EffectState
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """An effect as it is now."""
 
-    kind: EffectKind
+    kind: str
     state: EffectState
     payload: dict[str, Any]
     source: str
@@ -41,7 +41,7 @@ def look(connection: Connection, effect_id: UUID, queue: str) -> Standing | None
     if row is None:
         return None
     values = row._asdict()
-    return Standing(**values | {"kind": EffectKind(row.kind), "state": EffectState(row.state)})
+    return Standing(**values | {"state": EffectState(row.state)})
 
 
 @cache

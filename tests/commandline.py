@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from worker.cli.main import main
+from invigilator.cli.main import main
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from sqlalchemy.pool import NullPool
 
 from db.connect import make_engine
 from db.migrate import upgrade
-from worker.embedded import postgres, valkey
-from worker.embedded.server import Server, Watch
+from invigilator.local import postgres, valkey
+from invigilator.local.guard import Guard
+from invigilator.local.server import Server, Watch
 from worker.errors import ConfigurationError
-from worker.system.guard import Guard
 
 TEMPLATE = "template_migrated"
 

@@ -7,9 +7,9 @@ from unittest.mock import patch
 import psycopg2
 from sqlalchemy.engine import make_url
 
+from invigilator.local import postgres
+from invigilator.local.server import Server
 from tests.engines import running_postgres
-from worker.embedded import postgres
-from worker.embedded.server import Server
 
 HOLDER = "somebody else's reports"
 PAGES = 64  # the fewest that PostgreSQL takes

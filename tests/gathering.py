@@ -1,11 +1,11 @@
-"""Letting threads meet in one group of a `Grouped`, without leaving that to chance."""
+"""Letting threads meet in one group of a `Coalescer`, without leaving that to chance."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from worker.effects.grouped import Grouped
+from worker.effects.coalescer import Coalescer
 
 
 class CountedCondition(threading.Condition):
@@ -22,7 +22,7 @@ class CountedCondition(threading.Condition):
 
 
 @contextmanager
-def gathering(grouped: Grouped[Any, Any]) -> Iterator[Callable[[int], None]]:
+def gathering(grouped: Coalescer[Any, Any]) -> Iterator[Callable[[int], None]]:
     """Nobody is served in here until the function that this yields has seen so many ask: then all are, together.
 
     `grouped` must be new.

@@ -12,9 +12,9 @@ from pathlib import Path
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from invigilator.local.guard import Guard
+from invigilator.local.server import free_port
 from tests.engines import unavailable
-from worker.embedded.server import free_port
-from worker.system.guard import Guard
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 EPMD = "epmd"

@@ -11,11 +11,11 @@ from typing import Any
 
 from redis import Redis, RedisError
 
+from invigilator.local import valkey
+from invigilator.local.guard import Guard
+from invigilator.local.server import free_port
 from tests.engines import unavailable
-from worker.embedded import valkey
-from worker.embedded.server import free_port
 from worker.errors import ConfigurationError
-from worker.system.guard import Guard
 
 NAME = "exams"
 PASSWORD = "of the servers @/?"

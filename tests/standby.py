@@ -8,11 +8,11 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from worker.embedded import disguise, postgres
+from invigilator.local import disguise, postgres
 
 
 def copy(primary_url: str, primary: Path, standby: Path) -> None:
-    """Make a folder on which `worker.embedded.postgres.start` then starts a standby.
+    """Make a folder on which `invigilator.local.postgres.start` then starts a standby.
 
     Parameters:
         primary_url: of the running server;

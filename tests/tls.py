@@ -15,10 +15,10 @@ import trustme
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from invigilator.local import postgres
+from invigilator.local.server import free_port
 from tests import engines
 from tests.rabbit import running_rabbitmq
-from worker.embedded import postgres
-from worker.embedded.server import free_port
 from worker.lms.loop import LoopThread
 
 HOST = "localhost"

@@ -9,14 +9,13 @@ import pytest
 from celery import Celery
 from kombu import pools
 
-from db.models import EffectKind
 from db.offers import Offer
 from events.publisher import Publisher
 from events.sharding import queue_name
 from worker import app as module
 from worker.commands.sources import open_source
 from worker.commands.sources.depth import queued
-from worker.effects.kinds import QUEUES
+from worker.kinds import QUEUES, EffectKind
 
 LIMIT = 10
 OFFER = Offer(

@@ -23,19 +23,19 @@ from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.transport import redis
 from kombu.utils.uuid import uuid
 
-from db.models import EffectKind
 from db.offers import Offer
 from events.broker_url import Kind, read_broker_url
 from events.connecting import reason_of
 from events.errors import InvigilatorError
-from worker import extras, gate, results
+from worker import extras
+from worker.celery import results, strict_consumer
+from worker.celery.pooling import PoolingConnection
 from worker.commands.sources.depth import check_server
-from worker.effects.kinds import QUEUES, Payload, label
+from worker.effects.action import TryAgainError
 from worker.effects.runner import Runner
-from worker.effects.running import TryAgainError
-from worker.embedded.discovery import resolve
+from worker.engines import resolve
 from worker.errors import ConfigurationError, Transient
-from worker.pooling import PoolingConnection
+from worker.kinds import QUEUES, EffectKind, Payload, label
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner, unreached
 
@@ -164,7 +164,7 @@ def start(**_: Any) -> None:
     # That a task has come says little beside the line that follows when it has run.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     results.log_reasons()
-    gate.install()
+    strict_consumer.install()
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
@@ -235,12 +235,12 @@ class CeleryDispatcher:
 
     def _publish(self, offer: Offer, producer: Any) -> None:
         # Celery's `send_task` makes the same message, for several times the work, with fifteen more headers that
-        # `worker.gate` drops unread.
+        # `worker.celery.strict_consumer` drops unread.
         producer.publish(
-            gate.body_of(str(offer.id)),
+            strict_consumer.body_of(str(offer.id)),
             routing_key=QUEUES[offer.kind],
-            content_type=gate.CONTENT_TYPE,
-            content_encoding=gate.CONTENT_ENCODING,
+            content_type=strict_consumer.CONTENT_TYPE,
+            content_encoding=strict_consumer.CONTENT_ENCODING,
             # The row is what lasts. RabbitMQ need not write this to its disk; if it forgets it, it is sent again.
             delivery_mode="transient",
             headers={
@@ -295,7 +295,7 @@ def _prepare_flower() -> None:
             extras.need(extras.FLOWER, "`celery flower`")
             settings = _settings(broker=True)
             check_broker(settings)
-        from worker import flower
+        from worker.celery import flower
 
         flower.install(settings)
 

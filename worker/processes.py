@@ -117,7 +117,7 @@ def _after_checks(check: Callable[[], None], engine: Engine, loop: Callable[[thr
                 try:
                     check()
                 except DBAPIError as error:
-                    what = "is away" if classify(error) is Failure.AWAY else "cannot be used"
+                    what = "is away" if classify(error) is Failure.UNAVAILABLE else "cannot be used"
                     logger.warning("the database %s: %s; waiting", what, brief(error))
                     stopping.wait(PAUSE_S)
                 else:

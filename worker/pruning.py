@@ -72,7 +72,7 @@ class Pruner:
         try:
             removed = prune(self.engine, self.older_than, stopping)
         except DBAPIError as error:
-            again_s = FIRST_AFTER_S if classify(error) is Failure.AWAY else AGAIN_AFTER_S
+            again_s = FIRST_AFTER_S if classify(error) is Failure.UNAVAILABLE else AGAIN_AFTER_S
             logger.warning("pruning: %s; trying again in %g s", brief(error), again_s)
             return again_s
         logger.info(

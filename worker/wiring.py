@@ -10,10 +10,10 @@ from db.errors import brief
 from db.inbox import Bounds
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust
+from worker.effects.action import Tools
 from worker.effects.runner import Runner
-from worker.effects.running import Tools
 from worker.effects.slots import Slots
-from worker.embedded.discovery import has_own_engines
+from worker.engines import has_own_engines
 from worker.errors import ConfigurationError
 from worker.lms.connect import LOG, connect
 from worker.policies import load_policies

@@ -8,7 +8,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from benchmarks.workload import EXAMS, FIRST_WAVE, SECOND_WAVE, Step, steps
-from db.ids import stamp
+from db.ids import new_receipt
 
 COURSE_OF = {exam: course for course, exams in EXAMS.items() for exam in exams}
 CREDIT_OF = {"submitted": "submitted", "verified": "satisfied", "declined": "failed"}
@@ -106,7 +106,7 @@ def written(learners: Iterable[int]) -> Iterator[Written]:
 
 
 def _written(step: Step, before: Attempt | None) -> Written:
-    moment, command_id, user_id = stamp(), str(uuid4()), str(step.learner)
+    moment, command_id, user_id = new_receipt(), str(uuid4()), str(step.learner)
     at, ids = moment.at.isoformat(), (str(one) for one in moment.ids())
     if before is None or step.to_status is None:
         attempt, kind, created_at = Attempt(next(ids), step.exam, user_id), "create", at

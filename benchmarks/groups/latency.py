@@ -25,7 +25,7 @@ from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
 from benchmarks.groups.services import SERVICE_MS, services
 from benchmarks.ours import EVERYBODY, PATIENCE_S, WARM_LEARNERS, Ours
-from benchmarks.processes import Process
+from benchmarks.running import Process
 from benchmarks.workload import COMMANDS_PER_LEARNER
 
 NAME = "latency"

@@ -13,8 +13,8 @@ from benchmarks import rivals
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
 from benchmarks.groups import whole
-from benchmarks.processes import driver
-from worker.system.guard import Guard
+from benchmarks.running import driver
+from invigilator.local.guard import Guard
 
 NAME = "services"
 SERVICE_MS = 50

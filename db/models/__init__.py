@@ -1,7 +1,7 @@
 """The tables, typed. PostgreSQL repeats here the rules that must never break."""
 
 from db.models.base import Base
-from db.models.effects import Circuit, Effect, EffectKind, EffectState, Try, TryResult
+from db.models.effects import Circuit, Effect, EffectState, Try, TryResult
 from db.models.messages import HandledCommand, InboxEntry, QuarantinedMessage, Shard
 from db.models.record import Attempt, Course, Exam, Learner, Transition
 
@@ -11,7 +11,6 @@ __all__ = [
     "Circuit",
     "Course",
     "Effect",
-    "EffectKind",
     "EffectState",
     "Exam",
     "HandledCommand",

@@ -20,16 +20,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.models.base import Base, one_of
 
 
-class EffectKind(StrEnum):
-    """What an effect does; also the name of its Celery task after `effects.`."""
-
-    SET_CREDIT_STATUS = "set_credit_status"
-    REMOVE_CREDIT_STATUS = "remove_credit_status"
-    CASCADE_DECLINE = "cascade_decline"
-    SEND_STATUS_EMAIL = "send_status_email"
-    DELETE_STUDENT_ATTEMPT = "delete_student_attempt"
-
-
 class EffectState(StrEnum):
     """Where an effect stands."""
 
@@ -59,7 +49,6 @@ class Effect(Base):
 
     __tablename__ = "effects"
     __table_args__ = (
-        one_of("kind", EffectKind),
         one_of("state", EffectState),
         CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_has_lease"),
         CheckConstraint("(state = 'done') = (done_at IS NOT NULL)", name="done_has_time"),
@@ -89,6 +78,7 @@ class Effect(Base):
     sequence: Mapped[int] = mapped_column(Identity(always=True))
     """Says which of two effects on one target is newer, because whoever inserts holds the learner's lock."""
     kind: Mapped[str]
+    """One of `worker.kinds`; also the name of its Celery task after `effects.`."""
     state: Mapped[str]
     attempt_id: Mapped[UUID] = mapped_column(ForeignKey("attempts.id"))
     user_id: Mapped[str]

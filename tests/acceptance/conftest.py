@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import redis
 
+from invigilator.local import postgres, valkey
+from invigilator.local.server import Server
 from tests import engines
 from tests.acceptance.harness import Stack
-from worker.embedded import postgres, valkey
-from worker.embedded.server import Server
 
 MakeStack = Callable[..., Stack]
 Start = Callable[[Path], Server]

@@ -18,12 +18,12 @@ import psutil
 from sqlalchemy import Row, text
 
 from db.connect import make_engine
+from invigilator.demo.reference import MailSink
+from invigilator.local.children import read_procfile
+from invigilator.local.guard import Guard
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
 from tests.chaos.points import Crash, released_by
-from worker.lms.reference import MailSink
-from worker.system.children import read_procfile
-from worker.system.guard import Guard
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent

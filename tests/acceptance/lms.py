@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.embedded.server import free_port
-from worker.lms.reference import Call, ReferenceLms, Result
+from invigilator.demo.reference import Call, ReferenceLms, Result
+from invigilator.local.server import free_port
 
 TOKEN = "acceptance-token"
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from db.ids import stamp
+from db.ids import new_receipt
 from events.commands import AttemptUpdateStatus, Command
-from tests import commands as c
+from tests import sample_commands as c
 from tests.acceptance.harness import Stack
 from tests.engines import disposed
 from worker.commands.decoding import decode
@@ -66,7 +66,7 @@ def _settle_cascades(handler: Handler, connection: Connection) -> None:
     # A command that is refused changes nothing, but what is owed comes first.
     owed = connection.execute(text(_OWED_CASCADES)).all()
     nudges = [AttemptUpdateStatus(exam_id=row.exam_id, user_id=row.user_id, to_status="none") for row in owed]
-    commands = [(Command("/oracle", str(n), data), stamp()) for n, data in enumerate(nudges)]
+    commands = [(Command("/oracle", str(n), data), new_receipt()) for n, data in enumerate(nudges)]
     c.apply(handler, connection, commands)
 
 

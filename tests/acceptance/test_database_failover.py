@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from db.migrate import upgrade
+from invigilator.local.server import HOST, Server
 from tests import engines, standby
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import EVERYBODY, Process, Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 from tests.chaos.proxy import proxying
-from worker.embedded.server import HOST, Server
 
 BATCH = 5
 READ_ONLY = re.compile("read-only|during recovery")

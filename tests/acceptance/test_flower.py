@@ -10,11 +10,11 @@ import httpx
 import pytest
 from kombu import Connection
 
+from invigilator.local.server import free_port
 from tests.acceptance.client import SOURCE
 from tests.acceptance.harness import PATIENCE_S, Process, Stack
 from tests.acceptance.lms import Answer
 from tests.rabbit import restartable_rabbitmq
-from worker.embedded.server import free_port
 
 CREDIT = "effects.set_credit_status"
 EFFECTS_QUEUES = [f"invigilator.effects.{name}" for name in ("cascade", "credit", "email", "instructor")]

@@ -14,12 +14,12 @@ import pytest
 from pydantic import SecretStr
 
 from events.publisher import Publisher
-from worker.embedded.discovery import resolve
+from invigilator.demo.reference import ReferenceLms
+from invigilator.local.children import read_procfile
+from invigilator.local.parts import KEEPS_ENDING
+from worker.engines import resolve
 from worker.errors import ConfigurationError
-from worker.lms.reference import ReferenceLms
 from worker.settings import Settings
-from worker.system.children import read_procfile
-from worker.system.parts import KEEPS_ENDING
 
 INVIGILATOR = Path(sys.executable).with_name("invigilator")
 PATIENCE_S = 300  # before the test gives up

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from invigilator.demo.reference import Result
+from invigilator.demo.reference.book import DELETE
 from tests.acceptance.harness import Stack
 from tests.acceptance.oracle import Record, calm_record, expected_credit, read_record
 from tests.chaos.otherside import MoodyLms, MoodyMailSink
 from tests.chaos.traffic import Traffic
 from tests.engines import disposed
-from worker.lms.reference import Result
-from worker.lms.reference.book import DELETE
 
 SHOWN = 10
 """Offenders of one invariant that are reported, at most."""

@@ -13,7 +13,7 @@ from tests.acceptance.conftest import (
     start_valkey,
 )
 from tests.acceptance.harness import Stack
-from worker.effects.kinds import QUEUES
+from worker.kinds import QUEUES
 
 __all__ = ["calm_database_url", "pytest_runtest_makereport", "start_postgres", "start_valkey"]
 

@@ -10,10 +10,10 @@ from typing import Literal, Protocol
 import psutil
 from redis import Redis
 
+from invigilator.local import postgres, valkey
+from invigilator.local.server import Server, is_free
 from tests import engines
 from tests.rabbit import restartable_rabbitmq
-from worker.embedded import postgres, valkey
-from worker.embedded.server import Server, is_free
 
 PORT_TIMEOUT_S = 30
 

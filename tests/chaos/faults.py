@@ -15,7 +15,7 @@ from tests.acceptance.harness import Process, Stack
 from tests.chaos.engines import Engine
 from tests.chaos.otherside import MoodyLms, MoodyMailSink
 from tests.chaos.plan import PROCESSES, Fault
-from worker.effects.kinds import QUEUES
+from worker.kinds import QUEUES
 
 COMMANDS = b"invigilator.commands."
 CANCELLED_AT_ONCE = 5

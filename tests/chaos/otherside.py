@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from worker.lms.reference import MailSink, ReferenceLms
+from invigilator.demo.reference import MailSink, ReferenceLms
 
 SLOW_S = 0.4
 LATE_S = 2.2

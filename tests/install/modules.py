@@ -9,7 +9,7 @@ ONLY_FOR_ALEMBIC = "db.migrations."  # runs these as scripts
 
 
 def _modules() -> list[str]:
-    packages = [import_module(name) for name in ("db", "events", "worker")]
+    packages = [import_module(name) for name in ("db", "events", "invigilator", "worker")]
     found = (
         one for package in packages for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     )

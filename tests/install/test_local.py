@@ -24,7 +24,7 @@ COURSE = {"type": "course.upsert.v1", "data": {"course_id": "phys"}}
 def folder(tmp_path: Path, postgres_url: str) -> Path:
     """Where somebody stands, with modules that are called like ours; `postgres_url` skips where no engine runs."""
     folder = tmp_path / "my exams"
-    for package in ("worker", "db", "events", "celery"):
+    for package in ("worker", "db", "events", "invigilator", "celery"):
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").write_text("raise SystemExit('not ours')")
     (folder / "celeryconfig.py").write_text("raise SystemExit('not ours')")
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, postgres_url: str) -> Path:
 def test_every_module_but_flowers_can_be_imported(local: Environment, tmp_path: Path) -> None:
     script = shutil.copy(MODULES, tmp_path)
     run = local.run("python", str(script), folder=tmp_path)
-    assert (run.returncode, run.stdout) == (0, '{"worker.flower": "flower"}'), run.stderr
+    assert (run.returncode, run.stdout) == (0, '{"worker.celery.flower": "flower"}'), run.stderr
 
 
 def test_demo_runs_without_flower_and_says_so(local: Environment, folder: Path) -> None:

@@ -12,14 +12,8 @@ import pytest
 from tests.acceptance.harness import Stack
 from tests.install.environments import MODULES, ROOT, Environment
 
-PACKAGES = ("db", "events", "worker")
-NOT_FOR_PRODUCTION = (
-    "worker.demo.",
-    "worker.embedded.",
-    "worker.flower",
-    "worker.lms.reference",
-    "worker.system.",
-)
+PACKAGES = ("db", "events", "invigilator", "worker")
+NOT_FOR_PRODUCTION = ("invigilator.demo.", "invigilator.local.", "worker.celery.flower")
 PUBLISH = """
 import sys
 from events.publisher import Publisher
@@ -45,10 +39,16 @@ def test_the_wheel_holds_every_file(wheel: Path) -> None:
     # When they are compared with what is in the wheel
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
-        procfile = archive.read("worker/Procfile")
+        procfile = archive.read("invigilator/Procfile")
     # Then nothing is missing
     assert ours <= packed
-    assert {"celeryconfig.py", "worker/py.typed", "db/py.typed", "events/py.typed"} <= packed
+    assert {
+        "celeryconfig.py",
+        "worker/py.typed",
+        "db/py.typed",
+        "events/py.typed",
+        "invigilator/py.typed",
+    } <= packed
     assert procfile == (ROOT / "Procfile").read_bytes()
 
 
@@ -66,7 +66,7 @@ def test_only_what_up_and_demo_need_cannot_be_imported(production: Environment, 
     # Then those of production all are
     assert run.returncode == 0, run.stderr
     missing = json.loads(run.stdout)
-    assert "worker.system.up" in missing
+    assert "invigilator.local.up" in missing
     assert [name for name in missing if not name.startswith(NOT_FOR_PRODUCTION)] == []
 
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from invigilator.local.children import read_procfile
 from tests import engines, standby
-from worker.system.children import read_procfile
 
 PROCESSES = ("commands", "relay", "effects")
 WRITING = (

@@ -16,13 +16,13 @@ from redis import Redis
 from events.errors import PublishError
 from events.publisher import Publisher
 from events.sharding import queue_name
+from invigilator.local import valkey
+from invigilator.local.server import is_free
 from tests import engines
 from tests.waysin import LIMIT, OFFER, celery_on
 from worker import app as module
 from worker.commands.sources import open_source
 from worker.commands.sources.depth import check_server, queued
-from worker.embedded import valkey
-from worker.embedded.server import is_free
 from worker.errors import ConfigurationError, Transient
 
 PATIENCE_S = 60

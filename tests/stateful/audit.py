@@ -11,12 +11,12 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from db.models import EffectKind
 from events.commands import AttemptCreate, AttemptUpdateStatus
 from tests.stateful.broker import SHARDS
 from tests.stateful.lms import Answer, Target
 from tests.stateful.strategies import EXAMS
 from tests.stateful.world import World
+from worker.kinds import EffectKind
 
 MAX_ROUNDS = 60
 """Of offering and running, until nothing is owed; a handful does."""

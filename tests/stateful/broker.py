@@ -11,8 +11,8 @@ from events.commands import Command
 from events.publisher import Publisher
 from events.sharding import queue_name
 from worker.commands.sources import Message
-from worker.effects.kinds import QUEUES
 from worker.errors import Transient
+from worker.kinds import QUEUES
 
 SOURCE = "/lms"
 SHARDS = 2

@@ -9,14 +9,14 @@ from sqlalchemy import Connection, update
 
 from db import operators
 from db.effects import Wanted, claim
-from db.ids import stamp
-from db.models import Effect, EffectKind
-from tests import commands as c
+from db.ids import new_receipt
+from db.models import Effect
+from tests import sample_commands as c
 from tests.acceptance.oracle import Record, read_record
 from tests.stateful.world import EMPTY, LEASE_S, World
 from worker.commands.handler import ClaimedCascade, Received
-from worker.commands.ledger import Cause
-from worker.effects.kinds import QUEUES, Payload
+from worker.commands.unit_of_work import Cause
+from worker.kinds import QUEUES, EffectKind, Payload
 
 
 def check_calm(world: World) -> None:
@@ -56,7 +56,7 @@ def _replay(world: World, connection: Connection, what: str, entries: Iterable[A
 def _settle(world: World, connection: Connection, effect_id: UUID) -> None:
     kind = EffectKind.CASCADE_DECLINE
     taken = claim(connection, [Wanted(effect_id, kind, QUEUES[kind])], LEASE_S)[effect_id]
-    moment = stamp()
+    moment = new_receipt()
     cause = Cause(taken.source, taken.command_id, moment.at, moment.ids(), effect_id)
     cascade = ClaimedCascade(effect_id, taken.number, Payload(**taken.payload), cause)
     assert world.handler.settle_cascades(connection, [cascade]) == [True]

@@ -10,10 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, select
 
-from db.models import Effect, EffectKind
+from db.models import Effect
 from tests.stateful.faults import CrashError
 from worker.commands.handler import ClaimedCascade, Handler
 from worker.errors import Refused, Unavailable
+from worker.kinds import EffectKind
 from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail
 
 PATIENCE_S = 60.0  # how long a worker may run before the machine gives up; it takes milliseconds

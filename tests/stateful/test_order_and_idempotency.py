@@ -26,7 +26,6 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Engine
 
-from db.models import EffectKind
 from events.commands import Command, CommandData
 from tests import engines
 from tests.stateful import strategies
@@ -36,6 +35,7 @@ from tests.stateful.calm import check_calm
 from tests.stateful.faults import Fault
 from tests.stateful.lms import Answer
 from tests.stateful.world import PAST, World
+from worker.kinds import EffectKind
 
 EXAMPLES = 20
 STEPS = 40

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db import operators, shards
 from db.inbox import Key
-from db.models import Base, EffectKind
+from db.models import Base
 from db.shards import Fence
 from events.commands import Command, CommandData
 from tests.stateful.broker import SHARDS, SOURCE, ModelBroker
@@ -21,11 +21,12 @@ from tests.stateful.strategies import POLICIES, SETTING
 from worker.commands.batches import Batches, Item
 from worker.commands.decoding import decode
 from worker.commands.handler import Handler, Received, ShardLostError
+from worker.effects.action import Tools, TryFailedError
 from worker.effects.relay import Relay
 from worker.effects.runner import Runner
-from worker.effects.running import Tools, TryFailedError
 from worker.effects.slots import Slots
 from worker.errors import Transient
+from worker.kinds import EffectKind
 from worker.lms.connect import Services
 from worker.rules.retry import RetryPolicy
 

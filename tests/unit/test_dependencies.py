@@ -11,15 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("db", "events", "worker")
-FOR_LOCAL = (
-    "worker/cli/demo.py",
-    "worker/demo/",
-    "worker/embedded/",
-    "worker/lms/reference/",
-    "worker/system/",
-)
-FOR_FLOWER = ("worker/flower.py", "worker/flower_command.py")
+PACKAGES = ("db", "events", "invigilator", "worker")
+FOR_LOCAL = ("invigilator/cli/demo.py", "invigilator/demo/", "invigilator/local/")
+FOR_FLOWER = ("worker/celery/flower.py", "worker/celery/flower_command.py")
 DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.embedded import folder, lock
+from invigilator.local import folder
+from worker import data_folder
 from worker.errors import ConfigurationError
 
 
@@ -19,11 +20,11 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_nobody_runs_where_there_is_nothing(tmp_path: Path) -> None:
-    assert not lock.is_held(tmp_path / "nowhere")
-    assert not lock.is_held(tmp_path)
+    assert not data_folder.is_held(tmp_path / "nowhere")
+    assert not data_folder.is_held(tmp_path)
 
 
 def test_a_folder_is_held_while_it_is(tmp_path: Path) -> None:
     with folder.hold(tmp_path / "new"):
-        assert lock.is_held(tmp_path / "new")
-    assert not lock.is_held(tmp_path / "new")
+        assert data_folder.is_held(tmp_path / "new")
+    assert not data_folder.is_held(tmp_path / "new")

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.models import EffectKind
 from worker.effects.answers import ids as shown_ids
-from worker.effects.kinds import MAX_TARGET_CHARS, Payload, credit_target, label
+from worker.kinds import MAX_TARGET_CHARS, EffectKind, Payload, credit_target, label
 
 ids = st.text(min_size=1, max_size=255)
 

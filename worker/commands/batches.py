@@ -85,7 +85,7 @@ class Batches:
             try:
                 return self._commit_once(fence, items)
             except DBAPIError as error:
-                if classify(error) not in (Failure.AGAIN, Failure.CONFLICT):
+                if classify(error) not in (Failure.RETRY, Failure.CONFLICT):
                     raise
                 time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - so that both do not meet again
         return self._commit_once(fence, items)
@@ -121,7 +121,7 @@ class Batches:
                 "the release may be wrong, so nothing more is taken"
             ) from error
         detail = f"failed with {describe(error)}; mend the cause, then replay it"
-        failed = Unreadable(QuarantineCode.FAILED, detail, item.headers, item.body, item.stamp.at)
+        failed = Unreadable(QuarantineCode.FAILED, detail, item.headers, item.body, item.receipt.at)
         # The trace without the error's own text, which may quote data.
         logger.error("a command failed (%s):\n%s", describe(error), "".join(format_tb(error.__traceback__)))
         self._commit(fence, [failed])
@@ -130,5 +130,5 @@ class Batches:
 def _ends_tenure(error: Exception) -> bool:
     """Whether an error is not the messages' fault, and says nothing about them."""
     if isinstance(error, DBAPIError):
-        return classify(error) in (Failure.AWAY, Failure.AGAIN)
+        return classify(error) in (Failure.UNAVAILABLE, Failure.RETRY)
     return isinstance(error, ShardLostError)

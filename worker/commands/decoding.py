@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from db.ids import stamp
+from db.ids import new_receipt
 from db.inbox import Unreadable
 from events.commands import Command
 from events.envelope import parse
@@ -58,7 +58,7 @@ def decode(
         trust: whose commands are accepted; without it, everybody's.
         accepted: whose learners' commands are accepted; without it, everybody's.
     """
-    moment = stamp()
+    moment = new_receipt()
     headers = storable_headers(message)
     try:
         command = _parse(message)

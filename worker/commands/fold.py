@@ -1,10 +1,9 @@
-"""Folding commands, one after the other, into a ledger: the rules decide, the ledger remembers. No I/O."""
+"""Applies commands, one after the other, to a unit of work: the rules decide, it remembers. No I/O."""
 
 from dataclasses import dataclass
 
-from db.ids import Stamp
+from db.ids import Receipt
 from db.inbox import Handled
-from db.models import EffectKind
 from events.commands import (
     AttemptCreate,
     AttemptRemove,
@@ -15,8 +14,8 @@ from events.commands import (
     LearnerUpsert,
 )
 from events.vocabulary import Outcome, OutcomeCode, Status
-from worker.commands.ledger import AttemptRecord, Cascade, Cause, Ledger
-from worker.effects.kinds import Payload, credit_target
+from worker.commands.unit_of_work import AttemptRecord, Cascade, Cause, UnitOfWork
+from worker.kinds import EffectKind, Payload, credit_target
 from worker.policies import Policies
 from worker.rules.attempts import Exam
 from worker.rules.cascade import siblings_to_decline
@@ -43,24 +42,24 @@ DETAILS = {
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Applies commands to a ledger in the order in which they come."""
+    """Applies commands to a unit of work in the order in which they come."""
 
-    ledger: Ledger
+    unit_of_work: UnitOfWork
     policies: Policies
     instructor: bool
 
-    def apply(self, command: Command, stamp: Stamp) -> Handled:
+    def apply(self, command: Command, receipt: Receipt) -> Handled:
         """Apply one command. Cascades owed to the same learner in the same course go first, so that the
         answer does not depend on whether their task has run already.
         """
-        cause = Cause(command.source, command.id, stamp.at, stamp.ids())
+        cause = Cause(command.source, command.id, receipt.at, receipt.ids())
         match command.data:
             case CourseUpsert() as data:
-                self.ledger.upsert_course(data)
+                self.unit_of_work.upsert_course(data)
             case ExamUpsert() as data:
-                self.ledger.upsert_exam(data)
+                self.unit_of_work.upsert_exam(data)
             case LearnerUpsert() as data:
-                self.ledger.upsert_learner(data)
+                self.unit_of_work.upsert_learner(data)
             case AttemptCreate() as data:
                 return self._create(data, cause)
             case AttemptUpdateStatus() as data:
@@ -74,18 +73,20 @@ class Fold:
     def _create(self, data: AttemptCreate, cause: Cause) -> Handled:
         exam = self._exam(data.user_id, data.exam_id, cause)
         decision = decide_create(
-            exam, data.user_id in self.ledger.learners, self.ledger.attempt_of(data.user_id, data.exam_id)
+            exam,
+            data.user_id in self.unit_of_work.learners,
+            self.unit_of_work.attempt_of(data.user_id, data.exam_id),
         )
         if exam is not None and decision.outcome is Outcome.APPLIED:
             attempt = new_attempt(
                 exam, taking_as_proctored=data.taking_as_proctored, external_id=data.external_id
             )
-            self.ledger.create(data.user_id, data.exam_id, attempt, cause)
+            self.unit_of_work.create(data.user_id, data.exam_id, attempt, cause)
         return _handled(decision.outcome, decision.code)
 
     def _update(self, data: AttemptUpdateStatus, cause: Cause) -> Handled:
         exam = self._exam(data.user_id, data.exam_id, cause)
-        record = self.ledger.record_of(data.user_id, data.exam_id)
+        record = self.unit_of_work.record_of(data.user_id, data.exam_id)
         decision = decide_update(
             exam,
             record.attempt if record else None,
@@ -103,24 +104,24 @@ class Fold:
 
     def _remove(self, data: AttemptRemove, cause: Cause) -> Handled:
         exam = self._exam(data.user_id, data.exam_id, cause)
-        record = self.ledger.record_of(data.user_id, data.exam_id)
+        record = self.unit_of_work.record_of(data.user_id, data.exam_id)
         removal = decide_removal(exam, record.attempt if record else None, instructor=self.instructor)
         if exam is not None and record is not None:
             payload = _payload(exam, data.user_id, requested_by=data.requested_by)
             if removal.remove_credit:
                 self._owe_credit(EffectKind.REMOVE_CREDIT_STATUS, record, payload, cause)
             if removal.delete_student_attempt:
-                self.ledger.owe(EffectKind.DELETE_STUDENT_ATTEMPT, record, payload, cause)
-            self.ledger.remove(record, cause)
+                self.unit_of_work.owe(EffectKind.DELETE_STUDENT_ATTEMPT, record, payload, cause)
+            self.unit_of_work.remove(record, cause)
         return _handled(removal.outcome, removal.code)
 
     def _exam(self, user_id: str, exam_id: str, cause: Cause) -> Exam | None:
         """The exam of a command, after the cascades that must come before it."""
-        exam = self.ledger.exams.get(exam_id)
+        exam = self.unit_of_work.exams.get(exam_id)
         if exam is not None:
-            for cascade in self.ledger.cascades.pop((user_id, exam.course_id), ()):
+            for cascade in self.unit_of_work.cascades.pop((user_id, exam.course_id), ()):
                 self.decline_siblings(cascade, cause)
-                self.ledger.finish(cascade, cause.at)
+                self.unit_of_work.finish(cascade, cause.at)
         return exam
 
     def decline_siblings(self, cascade: Cascade, cause: Cause) -> None:
@@ -130,13 +131,15 @@ class Fold:
         siblings = siblings_to_decline(
             payload.course_id,
             payload.content_id,
-            self.ledger.exams.values(),
-            self.ledger.attempts_by_exam(payload.user_id),
+            self.unit_of_work.exams.values(),
+            self.unit_of_work.attempts_by_exam(payload.user_id),
         )
         for exam in siblings:
-            record = self.ledger.record_of(payload.user_id, exam.exam_id)
+            record = self.unit_of_work.record_of(payload.user_id, exam.exam_id)
             if record is None:
-                record = self.ledger.create(payload.user_id, exam.exam_id, new_attempt(exam), of_cascade)
+                record = self.unit_of_work.create(
+                    payload.user_id, exam.exam_id, new_attempt(exam), of_cascade
+                )
             decision = decide(record.attempt, Status.DECLINED, self._policy(exam), cascade_effects=False)
             self._carry_out(record, exam, decision, of_cascade, mail=False)
 
@@ -145,22 +148,22 @@ class Fold:
     ) -> None:
         if decision.outcome is not Outcome.APPLIED:
             return
-        self.ledger.change(record, evolve(record.attempt, decision, cause.at), cause)
+        self.unit_of_work.change(record, evolve(record.attempt, decision, cause.at), cause)
         if decision.credit is not None:
             of_credit = _payload(exam, record.user_id, status=decision.credit)
             self._owe_credit(EffectKind.SET_CREDIT_STATUS, record, of_credit, cause)
         if decision.cascade:
-            self.ledger.owe(EffectKind.CASCADE_DECLINE, record, _payload(exam, record.user_id), cause)
+            self.unit_of_work.owe(EffectKind.CASCADE_DECLINE, record, _payload(exam, record.user_id), cause)
         if decision.email and mail:
             of_mail = _payload(exam, record.user_id, status=decision.status)
-            self.ledger.owe(EffectKind.SEND_STATUS_EMAIL, record, of_mail, cause)
+            self.unit_of_work.owe(EffectKind.SEND_STATUS_EMAIL, record, of_mail, cause)
 
     def _owe_credit(self, kind: EffectKind, record: AttemptRecord, payload: Payload, cause: Cause) -> None:
         target = credit_target(payload.user_id, payload.course_id, payload.content_id)
-        self.ledger.owe(kind, record, payload, cause, target)
+        self.unit_of_work.owe(kind, record, payload, cause, target)
 
     def _policy(self, exam: Exam | None) -> Policy:
-        return self.policies.of(self.ledger.providers.get(exam.course_id) if exam else None)
+        return self.policies.of(self.unit_of_work.providers.get(exam.course_id) if exam else None)
 
 
 def _payload(

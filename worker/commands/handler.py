@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import batch, inbox
-from db.ids import Stamp
+from db.ids import Receipt
 from db.inbox import DEFAULT_BOUNDS, Arrival, Bounds, Handled, Key, Unreadable
 from db.models import TryResult
 from db.shards import Renewal
@@ -22,8 +22,8 @@ from events.commands import (
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
 from worker.commands.fold import Fold
-from worker.commands.ledger import Cause, Ledger
-from worker.effects.kinds import Payload
+from worker.commands.unit_of_work import Cause, UnitOfWork
+from worker.kinds import Payload
 from worker.policies import Policies
 
 
@@ -32,7 +32,7 @@ class Received:
     """A message that was understood, and kept whole in case that its id turns out to be somebody else's."""
 
     command: Command
-    stamp: Stamp
+    receipt: Receipt
     headers: dict[str, Any]
     body: bytes
     fingerprint: bytes
@@ -114,10 +114,10 @@ class Handler:
         quarantined = [*unreadable, *reused]
         discarded = inbox.write_quarantine(connection, renewal.fence.shard, quarantined, self.bounds)
         fresh = [item for key, item in first.items() if key in new]
-        ledger, outcomes = self.decide(
-            connection, [(item.command, item.stamp) for item in fresh], begun.learners
+        unit_of_work, outcomes = self.decide(
+            connection, [(item.command, item.receipt) for item in fresh], begun.learners
         )
-        ledger.write(
+        unit_of_work.write(
             connection,
             [
                 {
@@ -125,7 +125,7 @@ class Handler:
                     "outcome": handled.outcome,
                     "code": handled.code,
                     "detail": handled.detail,
-                    "handled_at": item.stamp.at,
+                    "handled_at": item.receipt.at,
                 }
                 for item, handled in zip(fresh, outcomes, strict=True)
             ],
@@ -133,8 +133,8 @@ class Handler:
         return Quarantined(quarantined, discarded)
 
     def decide(
-        self, connection: Connection, commands: Sequence[tuple[Command, Stamp]], learners: Collection[str]
-    ) -> tuple[Ledger, list[Handled]]:
+        self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
+    ) -> tuple[UnitOfWork, list[Handled]]:
         """Decide commands in the order given, on what is recorded, in the caller's transaction.
 
         Returns what is to be written.
@@ -142,18 +142,18 @@ class Handler:
         Parameters:
             learners: those who are known. They are locked.
         """
-        ledger = Ledger(set(learners))
+        unit_of_work = UnitOfWork(set(learners))
         data = [command.data for command, _ in commands]
         about = [one for one in data if isinstance(one, AttemptCreate | AttemptUpdateStatus | AttemptRemove)]
         if about:
-            ledger.load(
+            unit_of_work.load(
                 connection,
                 {one.user_id for one in about},
                 {one.exam_id for one in about},
                 {one.course_id for one in data if isinstance(one, ExamUpsert)},
             )
-        fold = Fold(ledger, self.policies, self.instructor)
-        return ledger, [fold.apply(command, stamp) for command, stamp in commands]
+        fold = Fold(unit_of_work, self.policies, self.instructor)
+        return unit_of_work, [fold.apply(command, receipt) for command, receipt in commands]
 
     def settle_cascades(self, connection: Connection, claimed: Sequence[ClaimedCascade]) -> list[bool]:
         """Carry out cascades that workers have claimed, and mark them done, in the caller's transaction.
@@ -162,17 +162,17 @@ class Handler:
         the handler has folded it in.
         """
         user_ids = {one.payload.user_id for one in claimed}
-        ledger = Ledger(batch.lock_learners(connection, user_ids))
-        ledger.load(connection, user_ids, set(), {one.payload.course_id for one in claimed})
-        fold = Fold(ledger, self.policies, self.instructor)
+        unit_of_work = UnitOfWork(batch.lock_learners(connection, user_ids))
+        unit_of_work.load(connection, user_ids, set(), {one.payload.course_id for one in claimed})
+        fold = Fold(unit_of_work, self.policies, self.instructor)
         causes = {(one.effect_id, one.number): one.cause for one in claimed}
         settled: set[UUID] = set()
-        for cascade in ledger.owed():
+        for cascade in unit_of_work.owed():
             if cascade.running is not None and (cause := causes.get((cascade.id, cascade.running))):
                 fold.decline_siblings(cascade, cause)
-                ledger.finish(cascade, cause.at)
+                unit_of_work.finish(cascade, cause.at)
                 settled.add(cascade.id)
-        ledger.write(connection, result=TryResult.DONE)
+        unit_of_work.write(connection, result=TryResult.DONE)
         return [one.effect_id in settled for one in claimed]
 
 
@@ -186,5 +186,5 @@ def _reused(item: Received) -> Unreadable:
         "source and id are those of an earlier command with another type or other data; use a new id",
         item.headers,
         item.body,
-        item.stamp.at,
+        item.receipt.at,
     )

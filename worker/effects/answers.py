@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from db.effects import Claim
-from db.models import EffectKind, EffectState
+from db.models import EffectState
 from db.standing import Standing
-from worker.effects.kinds import Payload, label, quoted, subject
+from worker.kinds import Payload, label, quoted, subject
 
 _ENDED = {
     EffectState.DONE: "already done",
@@ -73,7 +73,7 @@ def nothing_to_do(effect_id: UUID, standing: Standing | None, why: str) -> Answe
     return Answer(why, trail, is_done=False)
 
 
-def why_not_claimed(kind: EffectKind, standing: Standing | None) -> str:
+def why_not_claimed(kind: str, standing: Standing | None) -> str:
     """Why a worker that was asked to run an effect as one of this kind has left it alone."""
     if standing is None:
         return "there is no such effect"

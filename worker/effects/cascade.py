@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from db.connect import limit_statements
-from db.ids import stamp
+from db.ids import new_receipt
 from worker.commands.handler import ClaimedCascade
-from worker.commands.ledger import Cause
-from worker.effects.running import Run
+from worker.commands.unit_of_work import Cause
+from worker.effects.action import Run
 
 
 def decline(runs: Sequence[Run]) -> list[bool]:
@@ -22,6 +22,6 @@ def decline(runs: Sequence[Run]) -> list[bool]:
 
 
 def _claimed(run: Run) -> ClaimedCascade:
-    claim, moment = run.claim, stamp()
+    claim, moment = run.claim, new_receipt()
     cause = Cause(claim.source, claim.command_id, moment.at, moment.ids(), claim.id)
     return ClaimedCascade(claim.id, claim.number, run.payload, cause)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from db import circuits
-from db.effects import Claim, Ended, await_circuit
+from db.effects import Claim, RecordedTry, await_circuit
 from worker.errors import Misconfigured, NotCalled, Refused, ServiceError, Transient, Unavailable
 from worker.rules.retry import CIRCUIT_FAILURES, RetryPolicy, circuit_open_s
 
@@ -25,22 +25,22 @@ class Change:
     """What keeps it open, where that is a setting of ours."""
 
 
-def note_answer(connection: Connection, claim: Claim, ended: Ended) -> Change | None:
+def note_answer(connection: Connection, claim: Claim, ended: RecordedTry) -> Change | None:
     """The service has answered. Costs nothing while all is well."""
-    if claim.queue in ended.troubled and circuits.close(connection, claim.queue, probe=claim.probe):
+    if claim.queue in ended.failing and circuits.close(connection, claim.queue, probe=claim.probe):
         return Change(claim.queue, is_open=False, is_new=True)
     return None
 
 
 def note_error(
-    connection: Connection, claim: Claim, ended: Ended, error: ServiceError | None, policy: RetryPolicy
+    connection: Connection, claim: Claim, ended: RecordedTry, error: ServiceError | None, policy: RetryPolicy
 ) -> Change | None:
     """The try has failed; `error` is None when that was no error of the service.
 
-    That the service is in trouble (`ended.troubled`) counts for those who end after it in the same transaction.
+    That the service is in trouble (`ended.failing`) counts for those who end after it in the same transaction.
     """
     if isinstance(error, Unavailable):
-        ended.troubled.add(claim.queue)
+        ended.failing.add(claim.queue)
         return _note_failure(connection, claim, error, policy)
     if isinstance(error, (Transient, Refused)) and not isinstance(error, NotCalled):
         return note_answer(connection, claim, ended)

@@ -1,8 +1,8 @@
 """Credit: tell the credit service what a learner's attempt is worth."""
 
-from worker.effects.kinds import Payload
-from worker.effects.running import Run
+from worker.effects.action import Run
 from worker.errors import Permanent
+from worker.kinds import Payload
 from worker.lms.ports import CreditRequirement
 
 

@@ -1,7 +1,7 @@
 """Instructor: reset the learner's work on an exam whose attempt was removed."""
 
 from db.people import learner_contact
-from worker.effects.running import Run
+from worker.effects.action import Run
 
 
 def delete_student_attempt(run: Run) -> bool:

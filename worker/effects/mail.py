@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Sequence
 
-from db.models import EffectKind
 from db.people import Addressee, Attempted, addressees
 from events.vocabulary import Status
-from worker.effects.grouped import Grouped, one_is_to_blame
-from worker.effects.kinds import QUEUES
-from worker.effects.running import Run
+from worker.effects.action import Run
+from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.errors import NotCalled, Permanent, ServiceError, Unavailable
-from worker.lms import mails
+from worker.kinds import QUEUES, EffectKind
+from worker.lms import mail_text
 from worker.lms.ports import Mail
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ class SendStatus:
     """Sends the mail of a status."""
 
     def __init__(self) -> None:
-        self._addressee = Grouped(_addressees, apart=one_is_to_blame)
+        self._addressee = Coalescer(_addressees, isolate=one_is_to_blame)
 
     def __call__(self, run: Run) -> bool:
         """Send it."""
@@ -33,7 +32,7 @@ class SendStatus:
         if payload.status is None:
             raise Permanent("the effect's payload has no status")
         learner = self._addressee(run)
-        text = mails.render(
+        text = mail_text.render(
             Status(payload.status),
             learner_name=learner.contact.full_name or learner.contact.username,
             exam_name=learner.exam_name,

@@ -17,11 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from db import circuits
 from db import offers as store
 from db.errors import brief
-from db.models import EffectKind
-from db.offers import Look, Offer
+from db.offers import Due, Offer
 from db.wake import EFFECTS_CHANNEL
-from worker.effects.kinds import QUEUES
 from worker.errors import Transient
+from worker.kinds import QUEUES
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ class Relay:
             Transient: the broker is away; the offers that it did not take will be made again.
         """
         with self.engine.begin() as connection:
-            seen = store.look(connection)
+            seen = store.find_due(connection, list(QUEUES))
             if not seen.kinds:
                 return self.poll_s
             outstanding = store.outstanding(connection)
@@ -96,9 +95,7 @@ class Relay:
             seen, self._rooms([kind for kind in seen.kinds if QUEUES[kind] not in opened], outstanding)
         )
 
-    def _rooms(
-        self, kinds: Sequence[EffectKind], outstanding: Mapping[EffectKind, int]
-    ) -> dict[EffectKind, int]:
+    def _rooms(self, kinds: Sequence[str], outstanding: Mapping[str, int]) -> dict[str, int]:
         """How many of each kind may be offered. Kinds of one queue share its room."""
         # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
         sharing = Counter(QUEUES[kind] for kind in kinds)
@@ -108,7 +105,7 @@ class Relay:
     def _room_in(self, queue: str) -> int:
         return MAX_OUTSTANDING - self.dispatcher.queue_length(queue)
 
-    def _offer(self, seen: Look, rooms: Mapping[EffectKind, int]) -> float:
+    def _offer(self, seen: Due, rooms: Mapping[str, int]) -> float:
         with self.engine.begin() as connection:
             offers = store.offer(connection, seen, rooms, self.offer_ttl_s)
         self._dispatch(offers)
@@ -117,7 +114,7 @@ class Relay:
             return BUSY_PAUSE_S
         return self.poll_s if all(room > 0 for room in rooms.values()) else min(FULL_PAUSE_S, self.poll_s)
 
-    def _offer_probe(self, kinds: Sequence[EffectKind]) -> None:
+    def _offer_probe(self, kinds: Sequence[str]) -> None:
         """Offer one effect of a service that waits for a probe; another with each look, until it has one."""
         if not kinds or self._room_in(QUEUES[kinds[0]]) <= 0:
             return

@@ -13,16 +13,16 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from db import effects as store
 from db import standing
-from db.effects import Claim, End, Ended, Wanted
+from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
-from db.models import EffectKind, EffectState, TryResult
+from db.models import EffectState, TryResult
 from worker.effects import answers, cascade, circuit, credit, instructor, mail
+from worker.effects.action import Action, Run, Tools, TryAgainError, TryFailedError
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change, Reporter
-from worker.effects.grouped import Grouped, one_is_to_blame
-from worker.effects.kinds import QUEUES, Payload
-from worker.effects.running import Action, Run, Tools, TryAgainError, TryFailedError
+from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.errors import Crowded, Permanent, ServiceError, Transient
+from worker.kinds import QUEUES, EffectKind, Payload
 from worker.lms.connect import Services
 from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import Deadline
@@ -38,7 +38,7 @@ NEVER_REPORTED = "its worker never reported back"
 LOST_TRIES = 3
 """So many workers that never reported back are no accident."""
 
-Note = Callable[[Connection, Claim, Ended], Change | None]
+Note = Callable[[Connection, Claim, RecordedTry], Change | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Result:
     """What came of a try, and what that says about its service."""
 
     claim: Claim
-    end: End
+    end: TryEnd
     note: Note
 
 
@@ -55,15 +55,15 @@ class Runner:
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
-        self._claims = Grouped(self._claim_together, apart=one_is_to_blame)
-        self._actions: Mapping[EffectKind, Action] = {
+        self._claims = Coalescer(self._claim_together, isolate=one_is_to_blame)
+        self._actions: Mapping[str, Action] = {
             EffectKind.SET_CREDIT_STATUS: credit.set_status,
             EffectKind.REMOVE_CREDIT_STATUS: credit.remove_status,
-            EffectKind.CASCADE_DECLINE: Grouped(cascade.decline, apart=one_is_to_blame),
+            EffectKind.CASCADE_DECLINE: Coalescer(cascade.decline, isolate=one_is_to_blame),
             EffectKind.SEND_STATUS_EMAIL: mail.SendStatus(),
             EffectKind.DELETE_STUDENT_ATTEMPT: instructor.delete_student_attempt,
         }
-        self._results = Grouped(self._record_together, apart=one_is_to_blame)
+        self._results = Coalescer(self._record_together, isolate=one_is_to_blame)
         # Until others may have claimed it. A database that has failed over is back long before.
         self._recording = _patient(tools.lease_s, _may_be_recorded_later)
         # So what was offered before a failover need not be offered again.
@@ -71,7 +71,7 @@ class Runner:
         self._report = Reporter()
         self._only_logged = _only_logged(tools.services)
 
-    def run(self, effect_id: UUID, kind: EffectKind) -> Answer:
+    def run(self, effect_id: UUID, kind: str) -> Answer:
         """Run an effect of a kind if it is due and free, and its service may be called. Again is harmless.
 
         Returns what was done, or why there was nothing to do.
@@ -89,7 +89,7 @@ class Runner:
         except DBAPIError as error:
             raise TryAgainError(f"{_reason(effect_id, error)} · effect {effect_id}") from None
 
-    def _left_alone(self, effect_id: UUID, kind: EffectKind, free: bool) -> Answer:
+    def _left_alone(self, effect_id: UUID, kind: str, free: bool) -> Answer:
         if not free:
             with self.tools.engine.begin() as connection:
                 store.put_off(connection, effect_id, BUSY_S)
@@ -123,7 +123,7 @@ class Runner:
             # Most likely the database, or a bug that the next release mends.
             return self._try_again(claim, _reason(claim.id, error), None)
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
-        end = Result(claim, End(claim.id, claim.number, result), circuit.note_answer)
+        end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
         return about.done(result) if recorded or self._record(end) else self._too_late(claim)
 
     def _too_late(self, claim: Claim) -> Answer:
@@ -135,7 +135,7 @@ class Runner:
         why = f"came back too late: {answers.why_not_claimed(claim.kind, seen)}"
         return answers.nothing_to_do(claim.id, seen, why)
 
-    def _claim(self, effect_id: UUID, kind: EffectKind) -> Claim | None:
+    def _claim(self, effect_id: UUID, kind: str) -> Claim | None:
         try:
             return self._claiming(self._claims, Wanted(effect_id, kind, QUEUES[kind]))
         except (IntegrityError, store.ProbeTakenError):
@@ -160,20 +160,22 @@ class Runner:
         )
         if delay_s is None:
             return self._fail(claim, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
-        if self._record_failure(claim, End(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error):
+        if self._record_failure(
+            claim, TryEnd(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error
+        ):
             raise TryAgainError(About.claimed(claim).says(reason))
         return self._too_late(claim)
 
     def _fail(self, claim: Claim, reason: str, error: ServiceError | None) -> Answer:
-        end = End(claim.id, claim.number, TryResult.FAILED, reason)
+        end = TryEnd(claim.id, claim.number, TryResult.FAILED, reason)
         if self._record_failure(claim, end, error):
             command = answers.command(claim.source, claim.command_id)
             logger.warning("effect %s (%s) failed: %s · %s", claim.id, claim.kind, reason, command)
             raise TryFailedError(About.claimed(claim).says(reason))
         return self._too_late(claim)
 
-    def _record_failure(self, claim: Claim, end: End, error: ServiceError | None) -> bool:
-        def note(connection: Connection, claim: Claim, ended: Ended) -> Change | None:
+    def _record_failure(self, claim: Claim, end: TryEnd, error: ServiceError | None) -> bool:
+        def note(connection: Connection, claim: Claim, ended: RecordedTry) -> Change | None:
             return circuit.note_error(connection, claim, ended, error, self.tools.retry)
 
         return self._record(Result(claim, end, note))
@@ -214,10 +216,10 @@ def _patient(seconds: float, retry: Callable[[BaseException], bool]) -> Retrying
 
 
 def _is_away(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and classify(error) is Failure.AWAY
+    return isinstance(error, DBAPIError) and classify(error) is Failure.UNAVAILABLE
 
 
-def _only_logged(services: Services) -> frozenset[EffectKind]:
+def _only_logged(services: Services) -> frozenset[str]:
     """The kinds whose calls reach nobody: they are written to the log."""
     called: Mapping[EffectKind, object] = {
         EffectKind.SET_CREDIT_STATUS: services.credit,

@@ -5,8 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from db.models import EffectKind
-from worker.effects.kinds import QUEUES, SERVICES
+from worker.kinds import QUEUES, SERVICES, EffectKind
 
 PATIENCE_S = 1.0
 """How long a thread waits for a slot before it lets another kind have its turn."""
@@ -27,7 +26,7 @@ class Slots:
         self._limits = {queue: _Limit(number) for queue, number in most.items()}
 
     @contextmanager
-    def taken(self, kind: EffectKind) -> Iterator[bool]:
+    def taken(self, kind: str) -> Iterator[bool]:
         """Whether there is a slot, which is ours meanwhile. Kinds that call nobody always have one."""
         limit = self._limits.get(QUEUES[kind])
         if limit is None:
@@ -40,7 +39,7 @@ class Slots:
         else:
             yield False
 
-    def shrink(self, kind: EffectKind, number: int) -> None:
+    def shrink(self, kind: str, number: int) -> None:
         """Have so many slots for a while, if there are more: the service takes no more calls at once."""
         self._limits[QUEUES[kind]].shrink(number)
 

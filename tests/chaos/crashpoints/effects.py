@@ -10,7 +10,8 @@ from kombu import Connection
 from sqlalchemy import Row
 
 from events.envelope import parse
-from tests import commands as c
+from invigilator.demo.reference import Call
+from tests import sample_commands as c
 from tests.acceptance.client import event
 from tests.acceptance.harness import Stack
 from tests.acceptance.lms import Answer, Request
@@ -18,7 +19,6 @@ from tests.engines import disposed
 from worker.commands.decoding import decode
 from worker.commands.handler import Handler, Received
 from worker.commands.sources import Message
-from worker.lms.reference import Call
 from worker.policies import Policies
 
 CREDIT_QUEUE = "invigilator.effects.credit"

@@ -9,6 +9,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import Row
 
+from invigilator.demo.reference import MailSink, Result
 from tests.acceptance.harness import Process, Stack
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 from tests.chaos.crashpoints.effects import (
@@ -28,7 +29,6 @@ from tests.chaos.crashpoints.effects import (
     update,
 )
 from tests.chaos.points import Crash
-from worker.lms.reference import MailSink, Result
 
 CREDIT = "kind IN ('set_credit_status', 'remove_credit_status')"
 

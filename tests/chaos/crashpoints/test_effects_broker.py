@@ -19,7 +19,7 @@ from tests.chaos.crashpoints.effects import (
     update,
 )
 from tests.rabbit import restartable_rabbitmq
-from worker.effects.kinds import QUEUES
+from worker.kinds import QUEUES
 
 LEARNERS = 100
 EXAMS = tuple(f"exam-{number}" for number in range(20))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from db.migrate import upgrade
+from invigilator.demo.reference import Result
 from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Stack
@@ -28,7 +29,6 @@ from tests.chaos.crashpoints.effects import (
 )
 from tests.chaos.points import Crash
 from tests.chaos.proxy import COMMIT, Proxy, Side, proxying
-from worker.lms.reference import Result
 
 TERMINATIONS = 6
 SHORT = {"LEASE_S": 4, "CALL_TIMEOUT_S": 1.5}

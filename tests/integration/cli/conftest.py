@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from db.inbox import Unreadable, write_quarantine
-from db.models import Effect, EffectKind
+from db.models import Effect
 from events.vocabulary import QuarantineCode
-from tests import commands as c
+from tests import sample_commands as c
 from tests.commandline import CommandLine
 from worker.commands.handler import Handler, Received
+from worker.kinds import EffectKind
 from worker.policies import Policies
 
 

@@ -13,16 +13,16 @@ import redis
 from sqlalchemy import text
 
 from db import operators, shards
-from db.models import EffectKind
 from db.wake import EFFECTS_CHANNEL
 from events.envelope import CONTENT_TYPE
 from events.sharding import queue_name, shard_of
 from events.signing import SIGNATURE_HEADER
-from tests import commands as c
+from invigilator.cli import effects as module
+from invigilator.cli.quarantine import MAX_REPLAYED_BYTES
+from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
-from worker.cli import effects as module
-from worker.cli.quarantine import MAX_REPLAYED_BYTES
+from worker.kinds import EffectKind
 
 PATIENCE_S = 60
 
@@ -177,7 +177,7 @@ def test_a_lock_that_is_not_given_back(
     cli: CommandLine, record: Record, credits_owed: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given somebody who holds an effect's row
-    monkeypatch.setattr("worker.cli.database.LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("invigilator.cli.database.LOCK_TIMEOUT", "50ms")
     with record.engine.begin() as connection:
         operators.retry(connection, credits_owed)
         # When a person wants it too, then they are not kept waiting

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests import commands as c
+from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
 
-Ended = subprocess.CompletedProcess[bytes]
-Run = Callable[..., Ended]
+RecordedTry = subprocess.CompletedProcess[bytes]
+Run = Callable[..., RecordedTry]
 
 EXAM = "block-v1:edX+DemoX+2026+type@sequential+block@9fca584977d04885bc911ea76a9ef29e"
 USER = "5f0c8a5e-0000-4000-8000-000000000042"
@@ -36,10 +36,10 @@ SHOWN = [("attempts", "show", "--exam", EXAM, "--user", USER), ("effects", "show
 @pytest.fixture
 def run(database_url: str, tmp_path: Path) -> Run:
     """Runs `invigilator` as a process of its own."""
-    command = [sys.executable, "-c", "from worker.cli.main import main; main()"]
+    command = [sys.executable, "-c", "from invigilator.cli.main import main; main()"]
     settings = {"INVIGILATOR_DATABASE_URL": database_url, "PYTHONPATH": os.pathsep.join(sys.path)}
 
-    def run(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) -> Ended:
+    def run(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) -> RecordedTry:
         return subprocess.run(
             [*command, *arguments],
             stdout=stdout,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import commands as c
+from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
 

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
-from db.models import EffectKind
-from tests import commands as c
+from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
+from worker.kinds import EffectKind
 
 ATTEMPT = [
     "id",

@@ -16,7 +16,7 @@ from db import shards
 from db.models import InboxEntry
 from events.publisher import Publisher
 from events.sharding import SHARDS_KEY, queue_name
-from tests import commands as c
+from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
 from tests.integration.commands.test_consumer import running, until
@@ -233,7 +233,7 @@ def test_published_commands_are_consumed_by_a_process(
     assert cli("status", "--json").json["commands"]["queued"] == 2
     # When a consumer runs
     process = subprocess.Popen(
-        [sys.executable, "-c", "from worker.cli.main import main; main()", "consume", "--shard", "0"],
+        [sys.executable, "-c", "from invigilator.cli.main import main; main()", "consume", "--shard", "0"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         cwd=tmp_path,
         stderr=subprocess.PIPE,

@@ -12,19 +12,19 @@ from sqlalchemy.pool import NullPool
 from db import shards
 from db.connect import make_engine
 from db.errors import Failure, classify
-from db.ids import Stamp, stamp
+from db.ids import Receipt, new_receipt
 from db.inbox import Handled, Unreadable
 from db.models import HandledCommand, QuarantinedMessage, Transition
 from db.shards import Fence
 from events.commands import Command
 from events.sharding import MAX_SHARDS
 from events.vocabulary import QuarantineCode
-from tests import commands as c
+from tests import sample_commands as c
 from tests.roundtrips import counted
 from worker.commands import batches as module
 from worker.commands.batches import BadReleaseError, Batches
 from worker.commands.handler import Handler, Quarantined, Received, ShardLostError
-from worker.commands.ledger import Ledger
+from worker.commands.unit_of_work import UnitOfWork
 from worker.policies import Policies
 
 LEASE_S = 30.0
@@ -39,8 +39,8 @@ class Failing(Handler):
     bugs: Sequence[str] = ()
 
     def decide(
-        self, connection: Connection, commands: Sequence[tuple[Command, Stamp]], learners: Collection[str]
-    ) -> tuple[Ledger, list[Handled]]:
+        self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
+    ) -> tuple[UnitOfWork, list[Handled]]:
         for command, _ in commands:
             if command.id in self.bugs:
                 raise KeyError(ADDRESS)
@@ -78,7 +78,7 @@ def setup(number: int = 3) -> list[module.Item]:
 
 
 def test_a_batch_is_committed_and_the_lease_renewed(engine: Engine, fence: Fence) -> None:
-    unreadable = Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", stamp().at)
+    unreadable = Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", new_receipt().at)
     batches(engine).commit(fence, [*setup(), unreadable])
     assert outcomes(engine) == 3
     assert quarantined(engine) == [("not_json", "is no JSON")]
@@ -207,7 +207,7 @@ def test_a_broken_schema_stops_at_once(engine: Engine, fence: Fence) -> None:
 
 
 def test_an_unreadable_message_that_cannot_be_written_stops(engine: Engine, fence: Fence) -> None:
-    broken = Unreadable(QuarantineCode.NOT_JSON, "\x00", {}, b"", stamp().at)
+    broken = Unreadable(QuarantineCode.NOT_JSON, "\x00", {}, b"", new_receipt().at)
     with pytest.raises(BadReleaseError):
         batches(engine).commit(fence, [broken])
 
@@ -260,7 +260,7 @@ def costs(users: Sequence[str]) -> list[tuple[int, list[module.Item]]]:
         (4, statuses),  # begin, fingerprints
         (6, [*renamed]),  # begin, fingerprints, quarantine, its bounds
         # begin, quarantine, its bounds
-        (5, [Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", stamp().at) for _ in users]),
+        (5, [Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", new_receipt().at) for _ in users]),
     ]
 
 
@@ -305,7 +305,7 @@ def test_a_session_that_lost_what_was_prepared_is_given_up(engine: Engine, fence
     # Then that is no fault of the commands or the release
     with pytest.raises(DBAPIError) as raised:
         ours.commit(fence, setup())
-    assert classify(raised.value) is Failure.AWAY
+    assert classify(raised.value) is Failure.UNAVAILABLE
     # And the next session works
     engine.dispose()
     ours.commit(fence, setup())
@@ -319,8 +319,8 @@ class Looking(Handler):
     seen: list[dict[int, int]] = field(default_factory=list)
 
     def decide(
-        self, connection: Connection, commands: Sequence[tuple[Command, Stamp]], learners: Collection[str]
-    ) -> tuple[Ledger, list[Handled]]:
+        self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
+    ) -> tuple[UnitOfWork, list[Handled]]:
         self.seen.append(shards.in_hand(connection))
         if len(commands) > 1:
             raise KeyError

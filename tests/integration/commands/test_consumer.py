@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, text
 from db import shards
 from db.models import HandledCommand, QuarantinedMessage, Shard
 from events.sharding import shard_of
-from tests import commands as c
+from tests import sample_commands as c
 from worker.commands import consumer as module
 from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer

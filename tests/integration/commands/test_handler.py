@@ -8,12 +8,11 @@ from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import IntegrityError
 
 from db.effects import Wanted, claim
-from db.ids import stamp
+from db.ids import new_receipt
 from db.inbox import Handled, Unreadable
 from db.models import (
     Attempt,
     Effect,
-    EffectKind,
     HandledCommand,
     InboxEntry,
     Learner,
@@ -23,10 +22,10 @@ from db.models import (
 )
 from events.commands import CommandData
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
-from tests import commands as c
+from tests import sample_commands as c
 from worker.commands.handler import ClaimedCascade, Handler, Quarantined
-from worker.commands.ledger import Cause
-from worker.effects.kinds import Payload
+from worker.commands.unit_of_work import Cause
+from worker.kinds import EffectKind, Payload
 from worker.policies import Policies
 from worker.rules.policy import PRESETS
 
@@ -264,11 +263,11 @@ def test_a_learner_who_comes_while_a_batch_waits_for_its_locks_is_known(
     apply: Apply, connection: Connection
 ) -> None:
     # Given locks that were taken before a learner was there
-    ledger, outcomes = HANDLER.decide(connection, [c.stamped(c.create("A"))], learners=())
+    unit_of_work, outcomes = HANDLER.decide(connection, [c.stamped(c.create("A"))], learners=())
     # Then the reading finds the learner, who is locked before anything is decided
     assert codes(outcomes) == [(Outcome.APPLIED, None)]
-    assert ledger.learners == {"42"}
-    ledger.write(connection)
+    assert unit_of_work.learners == {"42"}
+    unit_of_work.write(connection)
     assert statuses(connection) == {"A": "created"}
 
 
@@ -283,7 +282,7 @@ def test_cascades_are_settled_together(apply: Apply, connection: Connection) -> 
     wanted = [Wanted(row.id, EffectKind(row.kind), "queue") for row in owed[:2]]
     assert len(claim(connection, wanted, 60)) == 2
     # When both are settled, with one whose try is not the current one
-    moments = [stamp() for _ in owed]
+    moments = [new_receipt() for _ in owed]
     claimed = [
         ClaimedCascade(
             row.id, 1, Payload(**row.payload), Cause(row.source, row.command_id, m.at, m.ids(), row.id)
@@ -343,7 +342,7 @@ def test_a_reused_id_goes_to_quarantine(connection: Connection, one_batch: bool)
 
 def test_what_is_unreadable_is_kept_whole(connection: Connection) -> None:
     message = Unreadable(
-        QuarantineCode.NOT_JSON, "is no JSON", {"content-type": "x"}, b"\x00\xff", stamp().at
+        QuarantineCode.NOT_JSON, "is no JSON", {"content-type": "x"}, b"\x00\xff", new_receipt().at
     )
     assert c.handle(HANDLER, connection, [], [message]) == Quarantined([message], discarded=0)
     kept = connection.execute(select(QuarantinedMessage.body, QuarantinedMessage.headers)).one()

@@ -17,8 +17,8 @@ from db.models import HandledCommand, InboxEntry, QuarantinedMessage
 from db.shards import Fence
 from events.publisher import Publisher
 from events.sharding import queue_name
-from tests import commands as c
 from tests import hostile
+from tests import sample_commands as c
 from tests.hostile import CORPUS
 from tests.roundtrips import counted
 from tests.unit.events import messages

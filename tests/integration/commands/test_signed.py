@@ -15,7 +15,7 @@ from events.envelope import render
 from events.publisher import Publisher
 from events.sharding import queue_name
 from events.signing import SIGNATURE_HEADER, sign
-from tests import commands as c
+from tests import sample_commands as c
 from tests.integration.commands.test_consumer import LEASE_S, running, until
 from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer

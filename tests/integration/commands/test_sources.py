@@ -16,11 +16,11 @@ from redis import Redis
 
 from events.publisher import Publisher
 from events.sharding import SHARDS_KEY, queue_name
+from invigilator.local.server import free_port
 from tests.engines import running_valkey
 from tests.rabbit import running_rabbitmq
 from worker.commands.sources import BrokerAwayError, Source, open_source
 from worker.commands.sources.depth import queued
-from worker.embedded.server import free_port
 from worker.errors import ConfigurationError
 
 LIMIT = 10

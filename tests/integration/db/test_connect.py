@@ -46,7 +46,7 @@ def test_what_says_away_gives_every_connection_up(database_url: str, state: str)
         # When one of them meets an error that says that the database cannot serve us now
         with pytest.raises(DBAPIError) as raised, engine.begin() as connection:
             connection.execute(text(f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$"))
-        assert classify(raised.value) is Failure.AWAY
+        assert classify(raised.value) is Failure.UNAVAILABLE
         # Then neither is used again
         with engine.connect() as one, engine.connect() as another:
             assert not before & {one.scalar(PID), another.scalar(PID)}
@@ -79,7 +79,7 @@ def test_who_writes_is_not_connected_to_what_is_read_only(
 ) -> None:
     with ours(read_only_url) as engine, pytest.raises(DBAPIError, match="session is read-only") as raised:
         engine.connect()
-    assert classify(raised.value) is Failure.AWAY
+    assert classify(raised.value) is Failure.UNAVAILABLE
     # But who reads is, and whoever says so
     with ours(read_only_url, writes=False) as engine:
         assert ask(engine, "SELECT 1") == 1
@@ -166,7 +166,7 @@ def test_a_full_queue_of_notifications_is_waited_for() -> None:
             with pytest.raises(DBAPIError) as raised, engine.begin() as connection:
                 wake.notify(connection)
             # Then we wait, and say what is full and who keeps it so
-            assert classify(raised.value) is Failure.AWAY
+            assert classify(raised.value) is Failure.UNAVAILABLE
             line = brief(raised.value)
             assert "queue of notifications is 100% full" in line
             assert f"pid {pid} (application {HOLDER}" in line

@@ -20,20 +20,21 @@ from sqlalchemy import Connection, Engine, event, select, text
 
 from db import lookups, operators, prune, shards
 from db.connect import make_engine
-from db.ids import stamp
+from db.ids import new_receipt
 from db.inbox import Unreadable
-from db.models import Effect, EffectKind, EffectState
+from db.models import Effect, EffectState
 from db.offers import Offer
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
-from tests import commands as c
 from tests import engines
+from tests import sample_commands as c
 from tests.integration.db.filling import DAYS, TABLES, Filled, fill
 from tests.integration.effects.conftest import Bench, run_together
 from worker.commands.batches import Batches, Item
 from worker.commands.handler import Handler
+from worker.effects.action import TryFailedError
 from worker.effects.relay import Relay
-from worker.effects.running import TryFailedError
 from worker.errors import Permanent, ServiceError, Transient
+from worker.kinds import EffectKind
 from worker.policies import Policies
 from worker.processes import session_settings
 from worker.settings import Settings
@@ -205,7 +206,7 @@ class Paths:
                 for i in range(2, 2 + 4 * len(owing), 4)
             ],
         )
-        unreadable: Item = Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", stamp().at)
+        unreadable: Item = Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", new_receipt().at)
         yield "batch: 100 unreadable", [unreadable] * 100
         yield (
             "batch: 10 with other data",

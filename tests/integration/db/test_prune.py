@@ -17,11 +17,12 @@ from sqlalchemy.orm import aliased
 
 from db import effects, operators, prune
 from db.effects import overtakes
-from db.models import Attempt, Base, Effect, EffectKind, HandledCommand, InboxEntry, Transition
+from db.models import Attempt, Base, Effect, HandledCommand, InboxEntry, Transition
 from db.prune import Removed
-from tests import commands as c
+from tests import sample_commands as c
 from worker import processes, pruning
 from worker.commands.handler import Handler
+from worker.kinds import EffectKind
 from worker.policies import Policies
 from worker.pruning import Pruner
 from worker.settings import Settings

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 
 from db import inbox, operators, shards
-from db.ids import stamp
+from db.ids import new_receipt
 from db.inbox import Bounds, Unreadable
 from db.models import QuarantinedMessage, Shard
 from events.vocabulary import QuarantineCode
-from tests import commands as c
+from tests import sample_commands as c
 from worker.commands.batches import Batches
 from worker.commands.handler import Handler
 from worker.policies import Policies
@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 
 
 def message(body: bytes = b"?") -> Unreadable:
-    return Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, body, stamp().at)
+    return Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, body, new_receipt().at)
 
 
 def bodies(connection: Connection) -> list[bytes]:

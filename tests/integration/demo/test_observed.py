@@ -9,25 +9,26 @@ from sqlalchemy import Connection, Engine, select, text
 
 from db import shards
 from db.inbox import Unreadable
-from db.models import Effect, EffectKind
+from db.models import Effect
 from events.commands import Command
 from events.envelope import render
-from tests import commands as c
+from invigilator.demo.expected import expect
+from invigilator.demo.observed import observe
+from invigilator.demo.picture import Picture, differences
+from invigilator.demo.record import OPEN, Record
+from invigilator.demo.reference import MailSink, ReferenceLms
+from invigilator.demo.session import Session, generate
 from tests import engines
+from tests import sample_commands as c
 from tests.unit.demo.sessions import START
 from worker.commands.decoding import decode
 from worker.commands.handler import Handler, Received
 from worker.commands.sources import Message
-from worker.demo.expected import expect
-from worker.demo.observed import observe
-from worker.demo.picture import Picture, differences
-from worker.demo.record import OPEN, Record
-from worker.demo.session import Session, generate
+from worker.effects.action import Tools, TryFailedError
 from worker.effects.runner import Runner
-from worker.effects.running import Tools, TryFailedError
 from worker.effects.slots import Slots
+from worker.kinds import EffectKind
 from worker.lms.connect import connect
-from worker.lms.reference import MailSink, ReferenceLms
 from worker.policies import Policies
 from worker.rules.retry import RetryPolicy
 from worker.settings import Settings

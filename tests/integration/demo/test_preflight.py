@@ -6,11 +6,11 @@ from sqlalchemy import Engine
 from db import shards
 from events.commands import Command, CommandData
 from events.publisher import Publisher
-from tests import commands as c
+from invigilator.demo.preflight import prepare, refuse_queued
+from invigilator.demo.session import generate
+from tests import sample_commands as c
 from tests.unit.demo.sessions import START
 from worker.commands.handler import Handler
-from worker.demo.preflight import prepare, refuse_queued
-from worker.demo.session import generate
 from worker.errors import ConfigurationError
 from worker.policies import Policies
 from worker.settings import Settings
@@ -25,7 +25,7 @@ def owe(engine: Engine, source: str) -> None:
         c.create("A"),
         c.update("A", "submitted"),
     ]
-    named = [(Command(source, one.id, one.data), stamp) for one, stamp in map(c.stamped, data)]
+    named = [(Command(source, one.id, one.data), receipt) for one, receipt in map(c.stamped, data)]
     with engine.begin() as connection:
         c.apply(Handler(Policies(), instructor=True), connection, named)
 

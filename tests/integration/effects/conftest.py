@@ -13,17 +13,17 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 
 from db import effects as store
-from db.effects import Claim, End, Ended, Wanted
-from db.models import Effect, EffectKind, Try, TryResult
+from db.effects import Claim, RecordedTry, TryEnd, Wanted
+from db.models import Effect, Try, TryResult
 from events.commands import CommandData
-from tests import commands as c
+from tests import sample_commands as c
 from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer
 from tests.gathering import gathering
 from worker.commands.handler import Handler
-from worker.effects.kinds import QUEUES
+from worker.effects.action import Tools
 from worker.effects.runner import Runner
-from worker.effects.running import Tools
 from worker.effects.slots import Slots
+from worker.kinds import QUEUES, EffectKind
 from worker.lms.connect import Services
 from worker.policies import Policies
 from worker.rules.retry import RetryPolicy
@@ -115,12 +115,12 @@ def ending(
     result: TryResult = TryResult.DONE,
     error: str | None = None,
     delay_s: float | None = None,
-) -> End:
+) -> TryEnd:
     """How the try of a claim has ended."""
-    return End(claim.id, claim.number, result, error, delay_s)
+    return TryEnd(claim.id, claim.number, result, error, delay_s)
 
 
-def end(connection: Connection, claim: Claim, *how: Any) -> Ended | None:
+def end(connection: Connection, claim: Claim, *how: Any) -> RecordedTry | None:
     """Record the end of one try alone; None when it came too late."""
     one = ending(claim, *how)
     return store.end_tries(connection, [one]).get(one.key)

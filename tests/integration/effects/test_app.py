@@ -16,17 +16,17 @@ from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.pool import QueuePool
 
-from db.models import EffectKind
 from db.offers import Offer
+from invigilator.local import announcement, folder
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
 from worker import app as module
+from worker import engines
 from worker.app import CeleryDispatcher
-from worker.effects.kinds import QUEUES, Payload, label
-from worker.effects.running import TryFailedError
-from worker.embedded import discovery, folder
+from worker.celery.results import NothingToDo
+from worker.effects.action import TryFailedError
 from worker.errors import Permanent, Transient
-from worker.results import NothingToDo
+from worker.kinds import QUEUES, EffectKind, Payload, label
 
 TASKS = {f"effects.{kind}" for kind in EffectKind}
 
@@ -161,7 +161,7 @@ def test_a_worker_on_embedded_engines_says_nothing_of_it(
 ) -> None:
     # Given a system whose engines are embedded, and a process of it that has their addresses by its environment
     with folder.hold(tmp_path):
-        discovery.announce(tmp_path, discovery.Engines(OWN["DATABASE_URL"], OWN["BROKER_URL"]))
+        announcement.announce(tmp_path, engines.Engines(OWN["DATABASE_URL"], OWN["BROKER_URL"]))
         for name, value in {**OWN, "DATA_DIR": str(tmp_path)}.items():
             monkeypatch.setenv(f"INVIGILATOR_{name}", value)
         module.warn()

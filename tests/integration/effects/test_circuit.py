@@ -11,14 +11,13 @@ import pytest
 from sqlalchemy import Engine, event, select
 
 from db import circuits
-from db.models import Effect, EffectKind
-from tests import commands as c
+from db.models import Effect
+from tests import sample_commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench, run_together
 from tests.integration.effects.test_relay import FakeDispatcher, owed, running
 from tests.roundtrips import counted
-from worker.effects.kinds import QUEUES
+from worker.effects.action import TryFailedError
 from worker.effects.relay import Relay
-from worker.effects.running import TryFailedError
 from worker.errors import (
     Crowded,
     Misconfigured,
@@ -29,6 +28,7 @@ from worker.errors import (
     Transient,
     Unavailable,
 )
+from worker.kinds import QUEUES, EffectKind
 from worker.rules.retry import CIRCUIT_FAILURES
 
 CREDIT = QUEUES[EffectKind.SET_CREDIT_STATUS]

@@ -8,13 +8,13 @@ from uuid import UUID
 
 import pytest
 
-from db.models import EffectKind
-from tests import commands as c
-from tests.fakes.mail import CrowdedSink
+from tests import sample_commands as c
+from tests.fakes.mailer import CrowdedSink
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_circuit import EMAIL
 from worker.effects import slots as module
-from worker.effects.running import TryFailedError
+from worker.effects.action import TryFailedError
+from worker.kinds import EffectKind
 from worker.lms.smtp import SmtpMailer
 from worker.rules.retry import RetryPolicy
 

@@ -4,13 +4,13 @@ from uuid import UUID
 
 import pytest
 
-from db.models import EffectKind
 from events.commands import CourseUpsert
-from tests import commands as c
+from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench, run_together
 from tests.integration.effects.test_circuit import CREDIT, EMAIL, circuit
-from worker.effects.running import TryFailedError
+from worker.effects.action import TryFailedError
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
+from worker.kinds import EffectKind
 from worker.lms.ports import Deadline
 
 TOLD = "Physics, as we were told"

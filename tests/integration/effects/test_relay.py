@@ -9,14 +9,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from db.models import EffectKind
 from db.offers import Offer
-from tests import commands as c
+from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
 from worker.effects import relay as module
-from worker.effects.kinds import QUEUES
 from worker.effects.relay import Relay
 from worker.errors import Transient
+from worker.kinds import QUEUES, EffectKind
 
 
 @dataclass

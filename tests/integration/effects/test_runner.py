@@ -12,15 +12,16 @@ import pytest
 from sqlalchemy import Connection, select, text
 
 from db import effects as store
-from db.effects import End, Ended
-from db.models import Effect, EffectKind, TryResult
-from tests import commands as c
+from db.effects import RecordedTry, TryEnd
+from db.models import Effect, TryResult
+from tests import sample_commands as c
 from tests.engines import disposed
 from tests.integration.effects.conftest import LEASE_S, Bench, end, until
 from tests.integration.effects.conftest import claim as take
 from worker.commands.handler import Handler
-from worker.effects.running import TryAgainError, TryFailedError
+from worker.effects.action import TryAgainError, TryFailedError
 from worker.errors import Permanent, Transient
+from worker.kinds import EffectKind
 from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import CreditRequirement
 from worker.rules.retry import RetryPolicy
@@ -473,7 +474,7 @@ def test_a_result_is_recorded_when_the_database_is_back(
     end_tries = store.end_tries
     ends = iter(["SELECT pg_terminate_backend(pg_backend_pid())"])
 
-    def interrupted(connection: Connection, ended: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
+    def interrupted(connection: Connection, ended: Sequence[TryEnd]) -> dict[tuple[UUID, int], RecordedTry]:
         for statement in ends:
             connection.exec_driver_sql(statement)
         return end_tries(connection, ended)
@@ -544,7 +545,7 @@ def test_a_success_is_recorded_as_long_as_nobody_else_may_claim_the_effect(
     effect_id = submitted(bench)
     end_tries, clock = store.end_tries, {"s": 0.0}
 
-    def away(connection: Connection, ended: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
+    def away(connection: Connection, ended: Sequence[TryEnd]) -> dict[tuple[UUID, int], RecordedTry]:
         clock["s"] += LEASE_S / 5
         if clock["s"] < LEASE_S / 2:
             connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '57P01'; END $$"))

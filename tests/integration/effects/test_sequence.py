@@ -7,12 +7,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import make_url
 
-from db.models import EffectKind
-from tests import commands as c
+from tests import sample_commands as c
 from tests.engines import disposed, fresh_database
 from tests.integration.effects.conftest import Bench
-from worker.effects.running import TryFailedError
+from worker.effects.action import TryFailedError
 from worker.errors import Transient
+from worker.kinds import EffectKind
 
 AHEAD = 10**12
 """Microseconds: eleven days."""

@@ -9,14 +9,14 @@ from uuid import UUID
 import pytest
 
 from db import operators
-from db.models import EffectKind
-from tests import commands as c
+from tests import sample_commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench
 from tests.integration.effects.test_relay import owed
 from worker.effects import slots as module
+from worker.effects.action import TryFailedError
 from worker.effects.runner import LOST_TRIES
-from worker.effects.running import TryFailedError
 from worker.errors import Transient
+from worker.kinds import EffectKind
 from worker.rules.retry import RetryPolicy
 
 LIMIT = 2

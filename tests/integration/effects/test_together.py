@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine, event
 
 from db import circuits
 from db import effects as store
-from db.effects import Claim, End, Ended
-from db.models import EffectKind, TryResult
-from tests import commands as c
+from db.effects import Claim, RecordedTry, TryEnd
+from db.models import TryResult
+from tests import sample_commands as c
 from tests.gathering import gathering
 from tests.integration.effects.conftest import LEASE_S, Bench, claim, end, ending, run_together, until, wanted
 from tests.integration.effects.test_circuit import CREDIT, DOWN, deadlocks, let_probe, opened
@@ -23,10 +23,10 @@ from tests.integration.effects.test_circuit import circuit as circuit_of
 from tests.integration.effects.test_relay import owed
 from worker.commands.handler import ClaimedCascade, Handler
 from worker.effects import circuit
-from worker.effects.kinds import QUEUES
+from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.runner import LOST_TRIES, Result, Runner
-from worker.effects.running import TryAgainError, TryFailedError
 from worker.errors import Transient
+from worker.kinds import QUEUES, EffectKind
 from worker.rules.retry import CIRCUIT_FAILURES
 
 SET_CREDIT = EffectKind.SET_CREDIT_STATUS
@@ -436,7 +436,7 @@ def test_a_group_is_recorded_when_the_database_is_back(bench: Bench, monkeypatch
     cuts = iter(["SELECT pg_terminate_backend(pg_backend_pid())"])
     groups: list[int] = []
 
-    def interrupted(connection: Connection, ends: Sequence[End]) -> Any:
+    def interrupted(connection: Connection, ends: Sequence[TryEnd]) -> Any:
         groups.append(len(ends))
         ended = end_tries(connection, ends)
         for statement in cuts:
@@ -463,7 +463,7 @@ def test_failures_and_answers_of_a_group_count_in_their_order(bench: Bench) -> N
 
 
 def failure(bench: Bench, claim: Claim) -> Result:
-    def note(connection: Connection, claim: Claim, ended: Ended) -> circuit.Change | None:
+    def note(connection: Connection, claim: Claim, ended: RecordedTry) -> circuit.Change | None:
         return circuit.note_error(connection, claim, ended, DOWN, bench.retry)
 
     return Result(claim, ending(claim, TryResult.RETRY, str(DOWN), 1), note)

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from invigilator.demo.reference import MailSink, ReferenceLms
 from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer
 from worker.errors import Transient
 from worker.lms.http import HttpLms
@@ -19,7 +20,6 @@ from worker.lms.ports import (
     Mail,
     Mailer,
 )
-from worker.lms.reference import MailSink, ReferenceLms
 from worker.lms.smtp import SmtpMailer
 
 REQUIREMENT = CreditRequirement("42", "course-v1:Org+C+1", "block-v1:Org+C+1+b")

@@ -17,11 +17,11 @@ import psutil
 import pytest
 import trustme
 
+from invigilator.demo.reference import ReferenceLms, Result
 from tests.fakes.servers import ScriptedServer, drip, serving
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 from worker.lms.http import MAX_BODY_BYTES, HttpLms
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
-from worker.lms.reference import ReferenceLms, Result
 
 REQUIREMENT = CreditRequirement("learner-42", "course-v1:Org+C+1", "block-v1:Org+C+1+b")
 TARGET = ("learner-42", "course-v1:Org+C+1", "proctored_exam", "block-v1:Org+C+1+b")

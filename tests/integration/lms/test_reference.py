@@ -8,9 +8,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from invigilator.demo.reference import MailSink, ReferenceLms, Result
 from worker.errors import Transient
 from worker.lms.ports import Deadline, Mail
-from worker.lms.reference import MailSink, ReferenceLms, Result
 from worker.lms.smtp import SmtpMailer
 
 SET = "/credit/set-requirement-status"

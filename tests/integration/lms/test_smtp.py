@@ -19,6 +19,7 @@ import pytest
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from invigilator.demo.reference import MailSink, ReceivedMail
 from tests.fakes.servers import drip, serving
 from worker.errors import (
     Crowded,
@@ -30,7 +31,6 @@ from worker.errors import (
     Unavailable,
 )
 from worker.lms.ports import Deadline, Mail
-from worker.lms.reference import MailSink, ReceivedMail
 from worker.lms.smtp import SmtpMailer
 
 EFFECT = UUID(int=7)

@@ -13,12 +13,12 @@ from events import publisher as publisher_module
 from events.errors import PublishError
 from events.publisher import Publisher
 from events.sharding import queue_name
+from invigilator.local.server import free_port
 from tests.tls import HOST, PATIENCE_S, Authority, Proxy
 from tests.waysin import LIMIT, OFFER, QUEUE, celery_on, every_way_in
 from worker import app as module
 from worker.commands.sources import BrokerAwayError, open_source
 from worker.commands.sources.depth import queued
-from worker.embedded.server import free_port
 from worker.errors import ConfigurationError, Transient
 from worker.settings import load
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from events.vocabulary import Outcome, Status
+from invigilator.cli.decide import ANSWER, answer
 from tests.commandline import CommandLine
-from worker.cli.decide import ANSWER, answer
 
 SAMPLE = Path(__file__).parents[2] / "data" / "decisions-sample.jsonl"
-COMMAND = [sys.executable, "-c", "from worker.cli.main import main; main()", "decide"]
+COMMAND = [sys.executable, "-c", "from invigilator.cli.main import main; main()", "decide"]
 CASE = {
     "from_status": "created",
     "to_status": "started",

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import InterfaceError
 
+from invigilator.cli import main as module
+from invigilator.cli.output import one_line, to_json
 from tests.commandline import CommandLine
-from worker.cli import main as module
-from worker.cli.output import one_line, to_json
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(module.__file__).parents[2])}
-COMMAND = [sys.executable, "-c", "from worker.cli.main import main; main()"]
+COMMAND = [sys.executable, "-c", "from invigilator.cli.main import main; main()"]
 GROUPS = ("attempts", "commands", "effects", "quarantine")
 HEAVY = ("sqlalchemy", "pydantic", "celery", "kombu", "redis", "flower", "httpx", "rich")
 
@@ -136,7 +136,7 @@ def test_what_else_may_go_wrong(
     def failing() -> None:
         raise error
 
-    monkeypatch.setattr("worker.cli.database.load", failing)
+    monkeypatch.setattr("invigilator.cli.database.load", failing)
     ran = cli("effects", "list")
     assert ran.status == status
     assert message in ran.err
@@ -215,7 +215,7 @@ def ended(folder: Path, *arguments: str, **streams: Any) -> "subprocess.Complete
 
 
 def test_help_and_decide_load_nothing_heavy() -> None:
-    script = f"import sys, worker.cli.main\nprint([name for name in {HEAVY} if name in sys.modules])\n"
+    script = f"import sys, invigilator.cli.main\nprint([name for name in {HEAVY} if name in sys.modules])\n"
     ran = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=ENVIRONMENT
     )

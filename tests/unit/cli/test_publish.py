@@ -10,8 +10,8 @@ import pytest
 from events.envelope import parse
 from events.errors import InvalidMessageError
 from events.publisher import Publisher
+from invigilator.cli.publish import read_command
 from tests.commandline import CommandLine
-from worker.cli.publish import read_command
 
 DATA = {"exam_id": "7", "user_id": "42", "to_status": "submitted"}
 EVENT = {"type": "exam.attempt.update-status.v1", "data": DATA}

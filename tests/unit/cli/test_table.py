@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from worker.cli.output import print_rows
-from worker.cli.table import MEASURED_ROWS, print_table
+from invigilator.cli.output import print_rows
+from invigilator.cli.table import MEASURED_ROWS, print_table
 
 COLUMNS = ("id", "state", "last_error")
 ID = "0198c0de-0000-7000-8000-000000000000"

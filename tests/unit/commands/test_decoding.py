@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from db.inbox import Unreadable
 from events.sharding import shard_of
 from events.vocabulary import QuarantineCode
-from tests import commands as c
+from tests import sample_commands as c
 from tests.unit.events.messages import EXAMPLES, encode, event
 from worker.commands.decoding import MAX_HEADERS, Slice, decode, storable
 from worker.commands.handler import Received

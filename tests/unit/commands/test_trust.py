@@ -10,7 +10,7 @@ from events.commands import COMMAND_TYPES, Command, CommandData
 from events.errors import InvalidMessageError
 from events.signing import sign
 from events.vocabulary import QuarantineCode
-from tests import commands as c
+from tests import sample_commands as c
 from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
 from worker.settings import Settings

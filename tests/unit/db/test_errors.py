@@ -27,15 +27,15 @@ def refused(state: str, source_file: str | None = None) -> DBAPIError:
 @pytest.mark.parametrize(
     ("states", "failure"),
     [
-        ("40001 40P01 55P03", Failure.AGAIN),
+        ("40001 40P01 55P03", Failure.RETRY),
         ("23505 57014", Failure.CONFLICT),
-        ("08000 08001 08003 08004 08006 08007 08P01", Failure.AWAY),
-        ("25006 25P03 25P04 26000 42P05 55000 55006", Failure.AWAY),
-        ("28000 28P01 3D000 42501", Failure.AWAY),
-        ("53000 53100 53200 53300 53400", Failure.AWAY),
-        ("54000", Failure.AWAY),
-        ("57000 57P01 57P02 57P03 57P04 57P05", Failure.AWAY),
-        ("58000 58030 58P01 58P02 58P03", Failure.AWAY),
+        ("08000 08001 08003 08004 08006 08007 08P01", Failure.UNAVAILABLE),
+        ("25006 25P03 25P04 26000 42P05 55000 55006", Failure.UNAVAILABLE),
+        ("28000 28P01 3D000 42501", Failure.UNAVAILABLE),
+        ("53000 53100 53200 53300 53400", Failure.UNAVAILABLE),
+        ("54000", Failure.UNAVAILABLE),
+        ("57000 57P01 57P02 57P03 57P04 57P05", Failure.UNAVAILABLE),
+        ("58000 58030 58P01 58P02 58P03", Failure.UNAVAILABLE),
         ("22001 22021 22P05 23502 23503 23514 54001", Failure.DATA),
         ("0A000 25P02 3F000 42P01 42703 42601 54011 54023 XX000", Failure.OTHER),
     ],
@@ -49,9 +49,9 @@ def test_a_state_says_what_to_do(states: str, failure: Failure) -> None:
 @pytest.mark.parametrize(
     ("source_file", "failure"),
     [
-        ("async.c", Failure.AWAY),  # NOTIFY's queue is full
-        ("varsup.c", Failure.AWAY),  # the ids of transactions have run out
-        ("multixact.c", Failure.AWAY),
+        ("async.c", Failure.UNAVAILABLE),  # NOTIFY's queue is full
+        ("varsup.c", Failure.UNAVAILABLE),  # the ids of transactions have run out
+        ("multixact.c", Failure.UNAVAILABLE),
         ("nbtutils.c", Failure.DATA),  # a value is too large for its index
         ("hio.c", Failure.DATA),  # or a row for its page
     ],
@@ -65,9 +65,9 @@ def test_a_limit_of_the_server_is_waited_for_and_one_of_a_row_is_not(
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
-        (psycopg2.OperationalError("could not connect"), Failure.AWAY),
-        (psycopg2.InterfaceError("connection already closed"), Failure.AWAY),
-        (psycopg2.DatabaseError("error with status PGRES_TUPLES_OK and no message"), Failure.AWAY),
+        (psycopg2.OperationalError("could not connect"), Failure.UNAVAILABLE),
+        (psycopg2.InterfaceError("connection already closed"), Failure.UNAVAILABLE),
+        (psycopg2.DatabaseError("error with status PGRES_TUPLES_OK and no message"), Failure.UNAVAILABLE),
         (psycopg2.ProgrammingError("can't adapt type 'object'"), Failure.DATA),
         (ValueError("A string literal cannot contain NUL (0x00) characters."), Failure.DATA),
     ],

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from events.commands import Command, CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
-from worker.demo.session import Message, Session, source_of
-from worker.demo.stories import Actor, ExamRole, exam_id
+from invigilator.demo.session import Message, Session, source_of
+from invigilator.demo.stories import Actor, ExamRole, exam_id
 
 RUN = "r1"
 COURSE = f"demo-{RUN}"

@@ -4,12 +4,12 @@ import pytest
 
 from events.commands import AttemptRemove, CommandData
 from events.vocabulary import QuarantineCode
+from invigilator.demo.expected import expect
+from invigilator.demo.malformed import Malformed
+from invigilator.demo.picture import AttemptView, Picture
+from invigilator.demo.session import Message
+from invigilator.demo.stories import ExamRole
 from tests.unit.demo.sessions import COURSE, FINAL, MIDTERM, TIMED, WHO, command, session
-from worker.demo.expected import expect
-from worker.demo.malformed import Malformed
-from worker.demo.picture import AttemptView, Picture
-from worker.demo.session import Message
-from worker.demo.stories import ExamRole
 from worker.policies import Policies
 from worker.rules.policy import PRESETS
 

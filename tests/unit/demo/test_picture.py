@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from invigilator.demo.expected import expect
+from invigilator.demo.picture import AttemptView, Picture, differences, outcome_text
+from invigilator.demo.session import generate
 from tests.unit.demo.sessions import START
-from worker.demo.expected import expect
-from worker.demo.picture import AttemptView, Picture, differences, outcome_text
-from worker.demo.session import generate
 from worker.policies import Policies
 
 PARTS = [field.name for field in fields(Picture)]

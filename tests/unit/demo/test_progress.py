@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from worker.demo.progress import STALLED_AFTER_S, Counts, Patience, StalledError, shown
+from invigilator.demo.progress import STALLED_AFTER_S, Counts, Patience, StalledError, shown
 
 GOAL = Counts(published=10, committed=8, quarantined=2, effects=5, mails=3)
 DONE = Counts(published=10, committed=8, quarantined=2, effects=5, tries=6, mails=3)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.demo.run import _settings_for
-from worker.lms.reference import MailSink, ReferenceLms
+from invigilator.demo.reference import MailSink, ReferenceLms
+from invigilator.demo.run import _settings_for
+from invigilator.local.up import environment
 from worker.settings import load
-from worker.system.up import environment
 
 
 def test_its_commands_need_no_signature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from events.commands import Command, CommandData, CourseUpsert, ExamUpsert, Lear
 from events.envelope import parse, render
 from events.errors import InvalidMessageError
 from events.vocabulary import OutcomeCode, QuarantineCode
+from invigilator.demo.expected import expect
+from invigilator.demo.malformed import Malformed, malformed_messages
+from invigilator.demo.picture import REMOVED
+from invigilator.demo.session import LEARNERS, Session, generate
+from invigilator.demo.stories import STORIES, Actor
 from tests.unit.demo.sessions import START
-from worker.demo.expected import expect
-from worker.demo.malformed import Malformed, malformed_messages
-from worker.demo.picture import REMOVED
-from worker.demo.session import LEARNERS, Session, generate
-from worker.demo.stories import STORIES, Actor
 from worker.policies import Policies
 from worker.rules.policy import PRESETS
 

@@ -6,11 +6,11 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from invigilator.demo.expected import expect
+from invigilator.demo.reference import Result
+from invigilator.demo.stories import ExamRole
+from invigilator.demo.summary import Numbers, show_reconciliation, show_summary
 from tests.unit.demo.sessions import WHO, session
-from worker.demo.expected import expect
-from worker.demo.stories import ExamRole
-from worker.demo.summary import Numbers, show_reconciliation, show_summary
-from worker.lms.reference import Result
 from worker.policies import Policies
 
 

@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from db.models import EffectKind
 from worker.effects import slots as module
 from worker.effects.slots import GROW_S, Slots
+from worker.kinds import EffectKind
 
 MAIL = EffectKind.SEND_STATUS_EMAIL
 CREDIT = EffectKind.SET_CREDIT_STATUS

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.lms.reference.book import DELETE, REMOVE, SET, Book, Result, is_well_formed
+from invigilator.demo.reference.book import DELETE, REMOVE, SET, Book, Result, is_well_formed
 
 REQUIREMENT = {"user_id": "42", "course_id": "c", "req_namespace": "proctored_exam", "req_name": "b"}
 TARGET = ("42", "c", "proctored_exam", "b")

@@ -36,7 +36,7 @@ EXAMS = [
 ]
 
 
-def stamp(value: datetime | None) -> str:
+def new_receipt(value: datetime | None) -> str:
     return {None: "unset", EARLIER: "preset", NOW: "stamped"}[value]
 
 
@@ -65,8 +65,8 @@ def test_observed_case(case: dict[str, Any]) -> None:
         "credit": [decision.credit] if decision.credit else [],
         "email": decision.email,
         "cascade": [sibling.exam_id for sibling in declined],
-        "started_at": stamp(after.started_at),
-        "completed_at": stamp(after.completed_at),
+        "started_at": new_receipt(after.started_at),
+        "completed_at": new_receipt(after.completed_at),
         "taking_as_proctored": after.taking_as_proctored,
         "external_id": after.external_id,
     } == case["expect"]

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
-from events.broker_url import Kind, read_broker_url
 from events.errors import InvigilatorError
 
 
@@ -66,26 +65,3 @@ class Source(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
-
-
-def open_source(broker_url: str, queue: str, limit: int) -> Source:
-    """Connect to a queue of commands.
-
-    Parameters:
-        broker_url: as `read_broker_url` takes it.
-        queue: its name.
-        limit: how many messages will be taken at once.
-
-    Raises:
-        BrokerAwayError: no connection.
-        ConfigurationError: the broker, or the queue that exists, is not what it must be.
-        ValueError: the URL cannot be read.
-    """
-    broker = read_broker_url(broker_url)
-    if broker.kind is Kind.AMQP:
-        from worker.commands.sources.rabbitmq import RabbitSource
-
-        return RabbitSource.open(broker, queue, limit)
-    from worker.commands.sources.redis import RedisSource
-
-    return RedisSource.open(broker, queue)

@@ -1,0 +1,1 @@
+"""The face of Invigilator: the command line, the local system, and the demo."""

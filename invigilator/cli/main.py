@@ -1,0 +1,161 @@
+"""`invigilator`: the entry point, and what becomes of errors: exit status 0 done, 1 failed, 2 wrong usage."""
+
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from traceback import extract_tb
+from typing import NoReturn
+
+import click
+
+from events.errors import InvigilatorError
+from invigilator.cli import attempts, commands, decide, demo, effects, prune, publish, quarantine, system
+from invigilator.cli.output import warn
+
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
+
+
+@click.group("invigilator", no_args_is_help=False)
+@click.version_option(package_name="invigilator", message="%(prog)s %(version)s", help="Print the version.")
+def invigilator() -> None:
+    """Keeps the record of online exam attempts, and never loses what must follow from them."""
+
+
+for command in (
+    system.up,
+    system.migrate,
+    system.consume,
+    system.relay,
+    system.status,
+    publish.publish,
+    attempts.app,
+    commands.app,
+    effects.app,
+    quarantine.app,
+    prune.prune,
+    decide.decide,
+    demo.demo,
+):
+    invigilator.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command.
+
+    Parameters:
+        arguments: what follows `invigilator`; those of the process by default.
+
+    Raises:
+        SystemExit: always, with the exit status.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    _open_streams()
+    sys.exit(_close_streams(_run(given)))
+
+
+def _open_streams() -> None:
+    # Python has none where the shell has closed it (`>&-`).
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
+
+
+def _close_streams(status: int) -> int:
+    """Write what is left. Returns the exit status: not zero, when that cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            # Python flushes once more at the end, and must not complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if status == 0 and not isinstance(error, BrokenPipeError):
+                warn(_explain(error))
+                status = 1
+    return status
+
+
+def _run(given: Sequence[str]) -> int:
+    if not _is_utf8(given):
+        warn("an argument is not UTF-8; see `invigilator --help`")
+        return 2
+    try:
+        # Not `invigilator()`: that would print errors its own way.
+        with invigilator.make_context("invigilator", [*given]) as context:
+            invigilator.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has gone (`| head`), which is nobody's fault. Those of a broker's connection have become
+        # errors of ours before.
+        return 0
+    except click.ClickException as error:
+        warn(_explain_usage(error))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - a person gets one line, never a traceback
+        warn(_explain(error))
+        return 1
+    return 0
+
+
+def _is_utf8(arguments: Sequence[str]) -> bool:
+    try:
+        "".join(arguments).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _explain_usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "invigilator"
+    return f"{error.format_message().rstrip('.')}; see `{path} --help`"
+
+
+def _explain(error: Exception) -> str:
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(error, InvigilatorError):
+        return str(error)
+    if isinstance(error, DBAPIError):
+        return _explain_database(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or type(error).__name__}: {error.filename or 'check the system'}"
+    # Its own text may quote anything.
+    *_, place = extract_tb(error.__traceback__)
+    return f"unexpected {type(error).__name__} at {place.filename}:{place.lineno}; please report it"
+
+
+def _explain_database(error: Exception) -> str:
+    from sqlalchemy.exc import DBAPIError
+
+    from db.errors import Failure, brief, classify, sqlstate
+
+    assert isinstance(error, DBAPIError)
+    state = sqlstate(error)
+    if state in ("42P01", "42703"):  # undefined table, undefined column
+        return _explain_schema()
+    failure = classify(error)
+    if failure is Failure.UNAVAILABLE and state is None:
+        return f"{brief(error)}; check that the database is up and that INVIGILATOR_DATABASE_URL is right"
+    if failure is Failure.RETRY:
+        return f"{brief(error)}; another transaction was in the way; try again"
+    return f"{brief(error)}; see the database's log"
+
+
+def _explain_schema() -> str:
+    from sqlalchemy.exc import DBAPIError
+
+    from db.migrate import Schema, compare
+    from invigilator.cli.database import reading
+
+    try:
+        with reading() as connection:
+            schema = compare(connection)
+    except DBAPIError:
+        schema = Schema.OLDER
+    return Schema.NEWER if schema is Schema.NEWER else Schema.OLDER

@@ -1,0 +1,216 @@
+"""The oracle: what a session must come to, by the rules alone, in memory and one command after the other.
+
+It shares `worker.rules` with the system and nothing else: no batches, queues, tables or effects.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from events.commands import (
+    AttemptCreate,
+    AttemptRemove,
+    AttemptUpdateStatus,
+    Command,
+    CourseUpsert,
+    ExamUpsert,
+    LearnerUpsert,
+)
+from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
+from invigilator.demo.malformed import Malformed
+from invigilator.demo.picture import REMOVED, AttemptView, Picture, outcome_text
+from invigilator.demo.session import Message, Session
+from worker.kinds import EffectKind
+from worker.lms import mail_text
+from worker.policies import Policies
+from worker.rules.attempts import Attempt, Exam
+from worker.rules.cascade import siblings_to_decline
+from worker.rules.decisions import (
+    Decision,
+    decide,
+    decide_create,
+    decide_removal,
+    decide_update,
+    evolve,
+    new_attempt,
+)
+from worker.rules.policy import Policy
+
+NOW = datetime(2000, 1, 1, tzinfo=UTC)  # only whether a time is set is compared
+
+
+def expect(session: Session, policies: Policies, *, instructor: bool) -> Picture:
+    """What must come of a session.
+
+    Parameters:
+        policies: as the system has them.
+        instructor: whether there is an instructor service.
+    """
+    oracle = _Oracle(policies, instructor)
+    for message in session.messages:
+        oracle.take(message)
+    return oracle.picture()
+
+
+@dataclass(slots=True)
+class _Oracle:
+    policies: Policies
+    instructor: bool
+    providers: dict[str, str | None] = field(default_factory=dict)
+    exams: dict[str, ExamUpsert] = field(default_factory=dict)
+    learners: dict[str, LearnerUpsert] = field(default_factory=dict)
+    attempts: dict[tuple[str, str], Attempt] = field(default_factory=dict)
+    seen: dict[str, bytes] = field(default_factory=dict)
+    credit: dict[tuple[str, str], str] = field(default_factory=dict)
+    mails: Counter[tuple[str, str]] = field(default_factory=Counter)
+    deletions: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
+    histories: defaultdict[tuple[str, str], list[list[str]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    outcomes: dict[str, str] = field(default_factory=dict)
+    quarantine: Counter[str] = field(default_factory=Counter)
+    effects: Counter[str] = field(default_factory=Counter)
+
+    def take(self, message: Message) -> None:
+        if isinstance(message, Malformed):
+            self.quarantine[message.code] += 1
+        elif message.id not in self.seen:
+            self.seen[message.id] = message.fingerprint()
+            self.outcomes[message.id] = outcome_text(*self._handle(message))
+        elif self.seen[message.id] != message.fingerprint():
+            self.quarantine[QuarantineCode.ID_REUSED] += 1
+
+    def _handle(self, command: Command) -> tuple[Outcome, OutcomeCode | None]:
+        match command.data:
+            case CourseUpsert() as data:
+                self.providers[data.course_id] = data.provider
+            case ExamUpsert() as data:
+                self.exams[data.exam_id] = data
+            case LearnerUpsert() as data:
+                self.learners[data.user_id] = data
+            case AttemptCreate() as data:
+                return self._create(data)
+            case AttemptUpdateStatus() as data:
+                return self._update(data)
+            case AttemptRemove() as data:
+                return self._remove(data)
+        return Outcome.APPLIED, None
+
+    def _create(self, data: AttemptCreate) -> tuple[Outcome, OutcomeCode | None]:
+        exam, key = self._exam(data.exam_id), (data.user_id, data.exam_id)
+        decision = decide_create(exam, data.user_id in self.learners, self.attempts.get(key))
+        if exam is not None and decision.outcome is Outcome.APPLIED:
+            self._begin(
+                key,
+                new_attempt(exam, taking_as_proctored=data.taking_as_proctored, external_id=data.external_id),
+            )
+        return decision.outcome, decision.code
+
+    def _update(self, data: AttemptUpdateStatus) -> tuple[Outcome, OutcomeCode | None]:
+        exam, key = self._exam(data.exam_id), (data.user_id, data.exam_id)
+        decision = decide_update(
+            exam,
+            self.attempts.get(key),
+            data.to_status,
+            self._policy(exam),
+            cascade_effects=data.cascade_effects,
+            if_missing=data.if_missing,
+        )
+        if exam is not None and decision.outcome is Outcome.APPLIED:
+            self._carry_out(data.user_id, exam, decision)
+            if decision.cascade:
+                self._cascade(data.user_id, exam)
+        return decision.outcome, decision.code
+
+    def _remove(self, data: AttemptRemove) -> tuple[Outcome, OutcomeCode | None]:
+        exam, key = self._exam(data.exam_id), (data.user_id, data.exam_id)
+        removal = decide_removal(exam, self.attempts.get(key), instructor=self.instructor)
+        if exam is not None and removal.outcome is Outcome.APPLIED:
+            del self.attempts[key]
+            self.histories[key][-1].append(REMOVED)
+            if removal.remove_credit:
+                self.effects[EffectKind.REMOVE_CREDIT_STATUS] += 1
+                self.credit.pop((data.user_id, exam.content_id), None)
+            if removal.delete_student_attempt:
+                self.effects[EffectKind.DELETE_STUDENT_ATTEMPT] += 1
+                username = self.learners[data.user_id].username
+                self.deletions[username, exam.content_id, data.requested_by] += 1
+        return removal.outcome, removal.code
+
+    def _cascade(self, user_id: str, started_by: Exam) -> None:
+        # At once: the system may do it later, but before the learner's next command in the course.
+        self.effects[EffectKind.CASCADE_DECLINE] += 1
+        attempts = {exam: attempt for (user, exam), attempt in self.attempts.items() if user == user_id}
+        exams = [_plain(exam) for exam in self.exams.values()]
+        for exam in siblings_to_decline(started_by.course_id, started_by.content_id, exams, attempts):
+            key = user_id, exam.exam_id
+            if key not in self.attempts:
+                self._begin(key, new_attempt(exam))
+            decision = decide(self.attempts[key], Status.DECLINED, self._policy(exam), cascade_effects=False)
+            self._carry_out(user_id, exam, decision)
+
+    def _begin(self, key: tuple[str, str], attempt: Attempt) -> None:
+        self.attempts[key] = attempt
+        self.histories[key].append([attempt.status])
+
+    def _carry_out(self, user_id: str, exam: Exam, decision: Decision) -> None:
+        key = user_id, exam.exam_id
+        self.attempts[key] = evolve(self.attempts[key], decision, NOW)
+        self.histories[key][-1].append(self.attempts[key].status)
+        if decision.credit is not None:
+            self.effects[EffectKind.SET_CREDIT_STATUS] += 1
+            self.credit[user_id, exam.content_id] = decision.credit
+        if decision.email:
+            self.effects[EffectKind.SEND_STATUS_EMAIL] += 1
+            self._mail(user_id, exam.exam_id, self.attempts[key].status)
+
+    def _mail(self, user_id: str, exam_id: str, status: Status) -> None:
+        learner = self.learners[user_id]
+        text = mail_text.render(
+            status,
+            learner_name=learner.full_name or learner.username,
+            exam_name=self.exams[exam_id].exam_name,
+            course_name=None,
+        )
+        self.mails[learner.email, text.subject] += 1
+
+    def _exam(self, exam_id: str) -> Exam | None:
+        data = self.exams.get(exam_id)
+        return None if data is None else _plain(data)
+
+    def _policy(self, exam: Exam | None) -> Policy:
+        return self.policies.of(None if exam is None else self.providers.get(exam.course_id))
+
+    def picture(self) -> Picture:
+        return Picture(
+            credit=self.credit,
+            mails=self.mails,
+            deletions=self.deletions,
+            attempts={key: _view(attempt) for key, attempt in self.attempts.items()},
+            histories={key: tuple(map(tuple, lives)) for key, lives in self.histories.items()},
+            outcomes=self.outcomes,
+            quarantine=self.quarantine,
+            effects=self.effects,
+            unfinished={},
+        )
+
+
+def _plain(data: ExamUpsert) -> Exam:
+    return Exam(
+        data.exam_id,
+        data.course_id,
+        data.content_id,
+        data.is_proctored,
+        data.is_practice_exam,
+        data.is_active,
+    )
+
+
+def _view(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        attempt.status,
+        attempt.taking_as_proctored,
+        attempt.external_id,
+        attempt.started_at is not None,
+        attempt.completed_at is not None,
+    )

@@ -1,0 +1,153 @@
+"""The demo from start to end: everything up, a session played on it, everything down."""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import SecretStr
+from rich.console import Console
+
+from invigilator.demo.expected import expect
+from invigilator.demo.play import Play
+from invigilator.demo.preflight import prepare, refuse_queued
+from invigilator.demo.reference import MailSink, ReferenceLms
+from invigilator.demo.session import COURSE_NAME, generate
+from invigilator.local.parts import PartEndedError
+from invigilator.local.server import HOST
+from invigilator.local.up import NO_FLOWER, System, environment
+from worker import data_folder, extras
+from worker.errors import ConfigurationError
+from worker.policies import load_policies
+from worker.settings import Settings
+from worker.signals import on_stop_signals
+
+SEED = 7
+LMS_FAILS = 0.1
+"""The part of the calls that the reference LMS answers with 503."""
+LOG = "demo.log"
+WATCH_S = 0.2
+HINTS = ("status", "effects list --state superseded", "commands list --outcome rejected", "quarantine list")
+
+Stopped = Callable[[], bool]
+
+
+def run_demo(settings: Settings, console: Console, *, keep: bool) -> bool:
+    """Run the demo in the foreground, for the main thread.
+
+    Parameters:
+        settings: of the system; where the LMS and the mail server are is the demo's own affair.
+        console: where everything is shown; without markup, because folders may have brackets in their names.
+        keep: leave the system up afterwards, until Ctrl-C.
+
+    Returns:
+        whether everything has come out as the rules say.
+
+    Raises:
+        AlreadyRunningError: a system runs on the data folder.
+        ConfigurationError: something is missing, or the engines are not the demo's to use.
+        PartEndedError: an engine ended, or a part of the system kept ending.
+        StalledError: nothing has moved for a minute; says what is stuck.
+        StoppedError: Ctrl-C or SIGTERM came before the end.
+    """
+    token = settings.lms_token.get_secret_value() if settings.lms_token else None
+    with ReferenceLms(fail_fraction=LMS_FAILS, seed=SEED, token=token) as lms, MailSink() as sink:
+        settings = _settings_for(settings, lms, sink)
+        with _log_file(settings.data_dir) as log:
+            try:
+                return _play(settings, console, lms, sink, log, keep=keep)
+            except PartEndedError as error:
+                raise PartEndedError(f"{error}; why is in {log.name}") from error
+
+
+def _play(
+    settings: Settings, console: Console, lms: ReferenceLms, sink: MailSink, log: TextIO, *, keep: bool
+) -> bool:
+    session = generate(secrets.token_hex(3), seed=SEED, start=datetime.now(UTC))
+    expected = expect(session, load_policies(settings.policies_file), instructor=settings.instructor == "on")
+    lms.name_course(session.course_id, COURSE_NAME)
+    flower = _where_flower_is(settings)
+    refuse_queued(settings)
+    # Twice the lease of a shard, which a killed process may have left.
+    system = System(settings, output=log, migrate=partial(prepare, patience_s=2 * settings.shard_lease_s))
+    with _stopping(system) as stopped, _up(system, console):
+        console.print(f"the system is up; its log is {log.name}", highlight=False, soft_wrap=True)
+        console.print(flower, highlight=False, soft_wrap=True)
+        good = Play(session, expected, system, lms, sink, console, stopped).run()
+        if keep:
+            _stay(system, console, stopped)
+    return good
+
+
+def _settings_for(settings: Settings, lms: ReferenceLms, sink: MailSink) -> Settings:
+    # Retries soon, because the session is short. Its own source is in nobody's file of command keys.
+    changes = {
+        "lms_url": lms.url,
+        "smtp_url": SecretStr(sink.url),
+        "retry_base_s": 0.2,
+        "retry_cap_s": 2.0,
+        "poll_s": 0.5,
+        # What a killed worker had in hand comes back well before the demo says that nothing moves.
+        "lease_s": min(settings.lease_s, 3 * settings.call_timeout_s),
+        "data_dir": settings.data_dir.absolute(),
+        "command_keys_file": None,
+    }
+    return settings.model_copy(update=changes)
+
+
+def _where_flower_is(settings: Settings) -> str:
+    if extras.missing(extras.FLOWER):
+        return f"{NO_FLOWER}: {extras.how_to_install(extras.FLOWER)}"
+    # The system would choose the same one, and say so in its log; we want to say it here.
+    port = os.environ["FLOWER_PORT"] = environment(settings)["FLOWER_PORT"]
+    return f"Flower is at http://{HOST}:{port}"
+
+
+@contextmanager
+def _log_file(data_dir: Path) -> Iterator[TextIO]:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Another demo may be writing its log: then ours will be refused, and must not wipe it.
+        log = (data_dir / LOG).open("a" if data_folder.is_held(data_dir) else "w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"the data folder {data_dir} cannot be used: {error.strerror}") from None
+    with log:
+        yield log
+
+
+@contextmanager
+def _up(system: System, console: Console) -> Iterator[None]:
+    with ExitStack() as running:
+        with console.status("starting the system"):
+            running.enter_context(system)
+        yield
+        with console.status("stopping the system"):
+            running.close()
+
+
+@contextmanager
+def _stopping(system: System) -> Iterator[Stopped]:
+    """Let a stop signal end the demo in its own time. Yields whether one has come."""
+    came: list[None] = []
+
+    def stop() -> None:
+        came.append(None)
+        system.stop()  # asked twice, it does not wait for work to be finished
+
+    with on_stop_signals(stop):
+        yield lambda: bool(came)
+
+
+def _stay(system: System, console: Console, stopped: Stopped) -> None:
+    """Leave the system up until it is told to stop."""
+    console.print("the system stays up until Ctrl-C; in another terminal, try:", highlight=False)
+    for hint in HINTS:
+        console.print(f"  invigilator {hint}", highlight=False, soft_wrap=True)
+    while not stopped():
+        system.check()
+        time.sleep(WATCH_S)

@@ -1,0 +1,143 @@
+"""The Procfile's processes: each leads a group of its own, and its lines are printed under its name."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+import psutil
+from honcho.environ import parse_procfile
+from honcho.printer import Message, Printer
+from honcho.process import Popen
+
+from invigilator.local.guard import Guard
+from invigilator.local.liveness import is_alive
+from worker.errors import ConfigurationError
+from worker.textfiles import NotTextError, read_text
+
+PROCFILE = (
+    Path(__file__).parents[1] / "Procfile"
+)  # a link to the one on top of the checkout; a copy in a wheel
+OUR_NAME = "up"
+GATE = "read -r _ || exit; exec </dev/null\n"
+"""What the shell does first: it waits for a line, and runs nothing if whoever should send it has gone."""
+COLOURS = ("36", "33", "32", "35", "34", "31")
+
+
+def read_procfile(file: Path = PROCFILE) -> dict[str, str]:
+    """The commands of a Procfile by their names.
+
+    Raises:
+        ConfigurationError: there is none, or nothing is in it.
+    """
+    if not file.is_file():
+        raise ConfigurationError(f"{file} is missing: install Invigilator anew")
+    try:
+        commands = dict(parse_procfile(read_text(file)).processes)
+    except NotTextError as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+    if not commands:
+        raise ConfigurationError(f"{file} names no process; a line is `name: command`")
+    return commands
+
+
+class Output:
+    """Prints lines of many threads, one at a time, each with the time and the name of who wrote it."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._printer = Printer(stream or sys.stdout)
+        self._lock = threading.Lock()
+        self._colours: dict[str, str | None] = {OUR_NAME: None}
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Make room for these names."""
+        self._colours |= {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
+        self._printer.width = max(map(len, self._colours))
+
+    def write(self, line: str | bytes, name: str = OUR_NAME) -> None:
+        # When nobody reads any more (`up | head`) the system goes on, silently.
+        with self._lock, suppress(BrokenPipeError):
+            now = datetime.now().astimezone()
+            self._printer.write(Message("line", line, now, name, self._colours.get(name)))
+
+
+class Child:
+    """One running process of the Procfile, started by the constructor.
+
+    Parameters:
+        command: a line for the shell.
+        environment: the whole environment of the process.
+        folder: where it runs.
+        guard: knows of it before anything of the command has run, until everything of it has ended.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: str,
+        environment: Mapping[str, str],
+        folder: Path,
+        output: Output,
+        guard: Guard,
+    ) -> None:
+        self.name = name
+        self._guard = guard
+        # honcho's Popen: a shell, a session of its own, both outputs in one pipe.
+        self.process = Popen(GATE + command, env=dict(environment), cwd=folder, stdin=subprocess.PIPE)
+        guard.watch_group(self.process.pid)
+        with suppress(BrokenPipeError), self.process.stdin as gate:
+            gate.write(b"\n")
+        self._reader = threading.Thread(target=self._read, args=(output,), name=f"output-{name}", daemon=True)
+        self._reader.start()
+
+    def _read(self, output: Output) -> None:
+        with self.process.stdout as lines:
+            for line in lines:
+                output.write(line, self.name)
+
+    def is_alive(self) -> bool:
+        """Whether the process, or anything left of its group, still runs."""
+        return self.process.poll() is None or (self.signal(0) and any(map(is_alive, self._group())))
+
+    def _group(self) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            with suppress(ProcessLookupError):
+                if os.getpgid(process.pid) == self.process.pid:
+                    yield process
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to the whole group. Returns False when nobody is left in it."""
+        try:
+            os.killpg(self.process.pid, number)
+        except (ProcessLookupError, PermissionError):  # macOS: a group of zombies only may not be signalled
+            return False
+        return True
+
+    def finish(self) -> None:
+        """Kill what is left and collect the last lines."""
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        self._guard.forget(self.process.pid)
+        self._reader.join(timeout=1)
+
+
+def stop(children: Iterable[Child], grace_s: float, hurry: Callable[[], bool]) -> None:
+    """End all children: ask, wait `grace_s` seconds or until `hurry()`, kill what is left."""
+    children = list(children)
+    deadline = time.monotonic() + grace_s
+    for child in children:
+        child.signal(signal.SIGTERM)
+    while any(child.is_alive() for child in children) and time.monotonic() < deadline and not hurry():
+        time.sleep(0.05)
+    for child in children:
+        child.finish()

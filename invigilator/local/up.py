@@ -1,0 +1,231 @@
+"""The whole system: engines where none are configured, migrations, the Procfile's processes."""
+
+import os
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+from pydantic import SecretStr
+
+from db.migrate import upgrade
+from events.errors import InvigilatorError
+from invigilator.local import announcement, children, folder, postgres, server, valkey
+from invigilator.local.children import Child, Output
+from invigilator.local.guard import Guard
+from invigilator.local.parts import Part, PartEndedError, how
+from invigilator.local.server import Server, Watch
+from worker import engines, extras
+from worker.settings import ENV_FILE, PREFIX, Settings
+from worker.signals import on_stop_signals
+from worker.wiring import check_settings
+
+FLOWER = (
+    "flower"  # its line in the Procfile: it shows the rest, which goes on without it however often it ends
+)
+NO_FLOWER = "Flower is not installed, so nothing shows the tasks; to have it"
+FLOWER_PORT = 5555
+STOP_MARGIN_S = 5.0  # on top of a try's deadline: time to record it and to disconnect
+WATCH_S = 0.2
+
+
+class _Start(Protocol):
+    def __call__(self, folder: Path, /, *, watch: Watch) -> Server: ...
+
+
+class StoppedError(InvigilatorError):
+    """The system was stopped before it was up."""
+
+    code = "stopped"
+
+
+class System:
+    """Everything that `invigilator up` runs. Entering the `with` block starts it, leaving it stops it.
+
+        with System(load(), output=log) as system:
+            publish(system.settings.broker_url, …)
+            system.check()
+
+    `settings` is what the processes run with, the URLs of the embedded engines included.
+
+    Parameters:
+        procfile: names the processes; the repository's own by default.
+        output: where their lines go; standard output by default.
+        migrate: brings the database with this URL to the current schema.
+
+    Raises (on entering):
+        ConfigurationError: something is missing or wrong, or an engine cannot run here.
+        AlreadyRunningError: another system runs on the data folder.
+        StoppedError: `stop` was called meanwhile.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        procfile: Path = children.PROCFILE,
+        output: TextIO | None = None,
+        migrate: Callable[[str], None] = upgrade,
+    ) -> None:
+        self.settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
+        self._procfile = procfile
+        self._output = Output(output)
+        self._migrate = migrate
+        self._resources = ExitStack()
+        self._servers: list[Server] = []
+        self._parts: list[Part[Guard] | Part[Child]] = []
+        self._stop_requests = 0  # no threading.Event: setting one in a signal handler may deadlock
+
+    def run(self) -> None:
+        """Start everything, and return once Ctrl-C, SIGTERM or SIGHUP has stopped it. For the main thread.
+
+        Raises:
+            PartEndedError: an engine ended, or a part kept ending; everything else was stopped.
+            InvigilatorError: it could not be started, as above.
+        """
+        with on_stop_signals(self.stop), suppress(StoppedError), self:
+            while not self._stop_requests:
+                self.check()
+                time.sleep(WATCH_S)
+
+    def stop(self) -> None:
+        """Let `run` end. Asked a second time, it does not wait for the processes to finish their work."""
+        self._stop_requests += 1
+
+    def check(self) -> None:
+        """Start again what has ended; `run` does this all the time, and whoever does not use it must, too.
+
+        Raises:
+            PartEndedError: an engine has ended, or a part keeps ending; the message says which.
+        """
+        for running in self._servers:
+            status = running.process.poll()
+            if status is not None:
+                raise PartEndedError(
+                    f"{running.name} ended by itself ({how(status)}): the system was stopped"
+                )
+        for part in self._parts:
+            part.check()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._start(stack)
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._output.write("stopping")
+        self._resources.close()
+
+    def _start(self, stack: ExitStack) -> None:
+        check_settings(self.settings)
+        commands = self._without_missing(children.read_procfile(self._procfile))
+        self._output.expect(commands)
+        lock = stack.enter_context(folder.hold(self.settings.data_dir))
+        announcement.withdraw(self.settings.data_dir)
+        guard = stack.enter_context(Guard(keep_open=[lock]))
+        self._parts.append(Part("guard", guard.renew, self._output.write, running=guard))
+        self._start_engines(stack, guard)
+        self._bring_to_current_schema()
+        self._start_children(stack, guard, commands)
+
+    def _without_missing(self, commands: dict[str, str]) -> dict[str, str]:
+        if FLOWER in commands and extras.missing(extras.FLOWER):
+            del commands[FLOWER]
+            self._output.write(f"{NO_FLOWER}: {extras.how_to_install(extras.FLOWER)}")
+        return commands
+
+    def _start_engines(self, stack: ExitStack, guard: Guard) -> None:
+        data_dir, urls = self.settings.data_dir, engines.Engines()
+        if self.settings.database_url is None:
+            urls = engines.Engines(self._start_engine(stack, guard, postgres.start, data_dir / "postgres"))
+        if self.settings.broker_url is None:
+            broker_url = self._start_engine(stack, guard, valkey.start, data_dir / "valkey")
+            urls = engines.Engines(urls.database_url, broker_url)
+        announcement.announce(data_dir, urls)
+        stack.callback(announcement.withdraw, data_dir)
+        self.settings = engines.resolve(self.settings)
+
+    def _start_engine(self, stack: ExitStack, guard: Guard, start: _Start, home: Path) -> str:
+        self._unless_stopped()
+        running = start(home, watch=guard.watch_engine)
+        stack.callback(running.stop)
+        self._servers.append(running)
+        self._output.write(f"{running.name} is up on port {running.port} (data in {home})")
+        return running.url
+
+    def _bring_to_current_schema(self) -> None:
+        self._unless_stopped()
+        assert self.settings.database_url is not None
+        self._migrate(self.settings.database_url.get_secret_value())
+
+    def _start_children(self, stack: ExitStack, guard: Guard, commands: dict[str, str]) -> None:
+        self._unless_stopped()
+        variables = environment(self.settings)
+        stack.callback(self._stop_children)
+        for name, command in commands.items():
+            start = partial(Child, name, command, variables, Path.cwd(), self._output, guard)
+            self._parts.append(Part(name, start, self._output.write, indispensable=name != FLOWER))
+        self.check()
+        if FLOWER in commands:
+            self._output.write(f"Flower is at http://{server.HOST}:{variables['FLOWER_PORT']}")
+
+    def _stop_children(self) -> None:
+        alive = [part.running for part in self._parts if isinstance(part.running, Child)]
+        children.stop(alive, self.settings.call_timeout_s + STOP_MARGIN_S, lambda: self._stop_requests > 1)
+
+    def _unless_stopped(self) -> None:
+        if self._stop_requests:
+            raise StoppedError
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of the processes: ours, with exactly these settings, and our own programs and modules first.
+
+    Secrets travel here and never on a command line, which everybody on the machine may read.
+    """
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    variables = others | _variables(settings)
+    variables[ENV_FILE] = ""  # we have read it
+    variables["PATH"] = os.pathsep.join(
+        filter(None, [*_program_folders(), os.environ.get("PATH", os.defpath)])
+    )
+    # Celery looks for its modules in the working folder first, unless that is on the path already: somebody's
+    # `celeryconfig.py` or `worker` there is not ours.
+    variables["PYTHONPATH"] = os.pathsep.join([*filter(None, sys.path), str(Path.cwd())])
+    variables["PYTHONUNBUFFERED"] = "1"
+    variables["FLOWER_PORT"] = str(settings.flower_port or _flower_port())
+    return variables
+
+
+def _program_folders() -> list[str]:
+    """Where pip puts programs: beside the Python that runs us, or in a place of their own, the user's included."""
+    of_user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
+    return list(dict.fromkeys([str(Path(sys.executable).parent), sysconfig.get_path("scripts"), of_user]))
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    return {f"{PREFIX}{name.upper()}": _text(value) for name, value in settings if value is not None}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, timedelta):
+        return f"{value // timedelta(minutes=1)}m"
+    return str(value.absolute() if isinstance(value, Path) else value)
+
+
+def _flower_port() -> int:
+    stated = os.environ.get("FLOWER_PORT", "")
+    if stated.isdigit():  # Kubernetes sets one that is none beside a service called flower
+        return int(stated)
+    return FLOWER_PORT if server.is_free(FLOWER_PORT) else server.free_port()

@@ -1,0 +1,114 @@
+"""Commands for tests, in few words."""
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from db import batch
+from db.ids import Receipt, new_receipt
+from db.inbox import Handled, Unreadable
+from db.shards import Fence, Renewal
+from events.commands import (
+    AttemptCreate,
+    AttemptRemove,
+    AttemptUpdateStatus,
+    Command,
+    CommandData,
+    CourseUpsert,
+    ExamUpsert,
+    LearnerUpsert,
+)
+from events.envelope import render
+from worker.commands.handler import Handler, Quarantined, Received
+
+_numbers = count(1)
+
+COURSE = "course-1"
+
+
+def command(data: CommandData, command_id: str | None = None) -> Command:
+    """A command with an id of its own."""
+    return Command("/tests", command_id or f"c{next(_numbers)}", data)
+
+
+def stamped(data: CommandData, command_id: str | None = None) -> tuple[Command, Receipt]:
+    """A command as the handler applies it."""
+    return command(data, command_id), new_receipt()
+
+
+def received(data: CommandData, command_id: str | None = None) -> Received:
+    """A command as it comes out of a message."""
+    one = command(data, command_id)
+    return Received(one, new_receipt(), {}, render(one), one.fingerprint())
+
+
+def course(provider: str | None = None) -> CourseUpsert:
+    return CourseUpsert(course_id=COURSE, name="Physics", provider=provider)
+
+
+def exam(exam_id: str, **other: Any) -> ExamUpsert:
+    fields = {
+        "course_id": COURSE,
+        "content_id": f"content-{exam_id}",
+        "exam_name": f"Exam {exam_id}",
+        **other,
+    }
+    return ExamUpsert(exam_id=exam_id, **fields)
+
+
+def learner(user_id: str = "42") -> LearnerUpsert:
+    return LearnerUpsert(
+        user_id=user_id, username=f"user-{user_id}", email=f"u{user_id}@example.org", full_name="Ada Lovelace"
+    )
+
+
+def create(exam_id: str, user_id: str = "42", **other: Any) -> AttemptCreate:
+    return AttemptCreate(exam_id=exam_id, user_id=user_id, **other)
+
+
+def update(exam_id: str, to_status: str | None, user_id: str = "42", **other: Any) -> AttemptUpdateStatus:
+    return AttemptUpdateStatus(exam_id=exam_id, user_id=user_id, to_status=to_status, **other)
+
+
+def remove(exam_id: str, user_id: str = "42", **other: Any) -> AttemptRemove:
+    return AttemptRemove(exam_id=exam_id, user_id=user_id, **other)
+
+
+def apply(
+    handler: Handler, connection: Connection, commands: Sequence[tuple[Command, Receipt]]
+) -> list[Handled]:
+    """Decide commands and write what follows, without inbox and outcomes."""
+    learners = {one.data.learner_id for one, _ in commands if one.data.learner_id is not None}
+    unit_of_work, outcomes = handler.decide(connection, commands, batch.lock_learners(connection, learners))
+    unit_of_work.write(connection)
+    return outcomes
+
+
+def handle(
+    handler: Handler,
+    connection: Connection,
+    received: Sequence[Received],
+    unreadable: Sequence[Unreadable] = (),
+    shard: int = 0,
+) -> Quarantined:
+    """Handle a batch as the owner of a shard, and leave the shard as it was."""
+    of_shard = {"shard": shard}
+    found = connection.execute(text("SELECT * FROM shards WHERE shard = :shard FOR UPDATE"), of_shard)
+    before = found.mappings().one_or_none()
+    if before is None:
+        connection.execute(text("INSERT INTO shards (shard, epoch) VALUES (:shard, 0)"), of_shard)
+    connection.execute(
+        text("UPDATE shards SET owner = 'tests', lease_until = now(), epoch = -1 WHERE shard = :shard"),
+        of_shard,
+    )
+    quarantined = handler.handle(
+        connection, Renewal(Fence(shard, "tests", -1), 60, len(received)), received, unreadable
+    )
+    if before is None:
+        connection.execute(text("DELETE FROM shards WHERE shard = :shard"), of_shard)
+    else:
+        restore = "owner = :owner, lease_until = :lease_until, epoch = :epoch"
+        connection.execute(text(f"UPDATE shards SET {restore} WHERE shard = :shard"), dict(before))
+    return quarantined

@@ -1,0 +1,21 @@
+"""The Procfile: what is wrong with it is said in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from invigilator.local.children import read_procfile
+from worker.errors import ConfigurationError
+
+
+def test_a_procfile_that_is_not_utf8_is_told_by_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "Procfile"
+    file.write_bytes(b"one: true\ntwo: \xff\n")
+    with pytest.raises(ConfigurationError, match=f"^{file}: line 2 is not UTF-8: "):
+        read_procfile(file)
+
+
+def test_a_procfile_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "Procfile"
+    file.write_bytes(b"\xef\xbb\xbfone: true\n")
+    assert read_procfile(file) == {"one": "true"}

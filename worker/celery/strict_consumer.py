@@ -1,0 +1,176 @@
+"""What a Celery worker takes from its queues: messages as our relay sends them, and nothing else.
+
+A message says "look at this effect", and no more. Celery would do more with one: hold it in memory until a time
+far ahead, send other messages afterwards, run tasks of its own that run any other, decompress it, and print one
+that it does not understand into the log, a learner's name with it. Some malformed ones end the worker (seen with
+Celery 5.7 and kombu 5.7). So whatever arrives is first reduced to a task's name, its id, one effect's id and a
+label, or refused.
+"""
+
+import base64
+import json
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+from uuid import UUID, uuid4
+
+from celery.worker.consumer import Consumer
+from kombu import compression
+from kombu.transport import redis
+
+from worker.commands.sources import lenient_amqp
+from worker.kinds import QUEUES, EffectKind
+
+logger = logging.getLogger(__name__)
+
+TASKS = [f"effects.{kind}" for kind in EffectKind]  # no set: what is looked up in it may be anything
+CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
+MAX_BODY_BYTES = 4096  # ours have some 50
+MAX_LABEL_CHARS = 1000
+EVENTS_PERIOD_S = 0.5  # of what Flower is told
+
+
+class StrictConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer behind a gate; `worker_consumer` in celeryconfig.py names it."""
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
+        """See Celery: what is called with each message."""
+        handle = super().create_task_handler(*arguments, **options)
+
+        def on_message(message: Any) -> None:
+            try:
+                reduce_message(message)
+            except ValueError as error:
+                self.refuse(message, str(error))
+            else:
+                handle(message)
+
+        return on_message
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """See Celery: what is called whenever its loop begins, on a new connection."""
+        super().register_with_event_loop(hub)
+        # Never sent by a task's thread, which would read from the socket that the loop reads.
+        self.event_dispatcher.buffer_limit = math.inf
+        hub.call_repeatedly(EVENTS_PERIOD_S, self.send_buffered_events)
+
+    def on_send_event_buffered(self) -> None:
+        """See Celery: what is called with each event of a task. It would send a message for nearly each."""
+
+    def send_buffered_events(self) -> None:
+        """Tell Flower what the tasks did since the last time, in one message."""
+        if self.event_dispatcher:
+            self.event_dispatcher.flush()
+
+    def stop(self) -> None:
+        """See Celery: what is called when the worker ends."""
+        self.send_buffered_events()
+        super().stop()
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """See Celery: what is called with a message that kombu could not open."""
+        self.refuse(message, f"cannot be opened: {type(exc).__name__}")
+
+    def add_task_queue(self, queue: str, *arguments: Any, **options: Any) -> None:
+        """See Celery: what is called when somebody tells the worker to consume from one more queue."""
+        if queue in QUEUES.values():
+            super().add_task_queue(queue, *arguments, **options)
+        else:
+            logger.warning(
+                "told to consume from a queue that is none of effects: refused"
+            )  # it may be the commands'
+
+    def refuse(self, message: Any, reason: str) -> None:
+        """Give a message back as rejected, and say so in one line that quotes nothing of it."""
+        stated = (message.delivery_info or {}).get("routing_key")
+        queue = stated if stated in QUEUES.values() else "an effects queue"
+        logger.warning(
+            "a message in %s was discarded: %s; the effects are in the database, none is lost", queue, reason
+        )
+        message.reject_log_error(logger, self.connection_errors)
+
+
+def install() -> None:
+    """Have kombu open messages strictly in this process. Doing it again changes nothing."""
+    redis.loads = read_envelope
+    lenient_amqp.install()
+    for content_type in compression.encoders():
+        encoder, _ = compression.get_encoder(content_type)
+        compression.register(encoder, _refuse, content_type)
+
+
+def reduce_message(message: Any) -> None:
+    """Leave of a task's message what ours have, rewritten.
+
+    Raises:
+        ValueError: it is none of ours; says why, and quotes nothing.
+    """
+    headers = message.headers
+    if not isinstance(headers, dict) or headers.get("task") not in TASKS:
+        raise ValueError("it asks for no task of ours")
+    task_id = _uuid(headers.get("id"), "it has no id")
+    effect_id = _uuid(_argument(message.body), "its argument is no effect's id")
+    label = headers.get("argsrepr")
+    message.headers = {
+        "lang": "py",
+        "task": headers["task"],
+        "id": task_id,
+        "argsrepr": label[:MAX_LABEL_CHARS] if isinstance(label, str) else effect_id,
+        "kwargsrepr": "{}",
+    }
+    message.properties = {}
+    message.content_type, message.content_encoding = CONTENT_TYPE, CONTENT_ENCODING
+    message.body = body_of(effect_id)
+
+
+def body_of(effect_id: str) -> bytes:
+    """The body of a task's message: Celery's arguments, keywords and embedded options."""
+    return json.dumps([[effect_id], {}, {}]).encode()
+
+
+def read_envelope(raw: str) -> Any:
+    """Read kombu's envelope on Redis; what is none becomes one that says nothing, to be refused.
+
+    kombu would raise, which ends the worker, and the message is gone from the list by then.
+    """
+    try:
+        envelope = json.loads(raw)  # kombu's own would make other types of what a message names
+        _check_body(envelope["body"], envelope["properties"].get("body_encoding"))
+        {**envelope["headers"], **envelope["properties"]["delivery_info"]}  # that both are mappings
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        envelope = {"body": "", "headers": {}, "properties": {"delivery_info": {}}}
+    envelope["properties"]["delivery_tag"] = str(uuid4())  # two messages may state the same
+    return envelope
+
+
+def _check_body(body: str, encoding: object) -> None:
+    if encoding == "base64":
+        base64.b64decode(body)
+    elif encoding in (None, "", "utf-8"):
+        body.encode("utf-8")
+    else:
+        raise ValueError("an encoding that kombu does not know")
+
+
+def _argument(body: Any) -> object:
+    if not isinstance(body, bytes | str) or len(body) > MAX_BODY_BYTES:
+        raise ValueError("its body is missing, or too large")
+    try:
+        (argument,), keywords, _ = json.loads(body)
+    except (ValueError, TypeError, RecursionError):
+        argument, keywords = None, None
+    if keywords != {}:
+        raise ValueError("its body is not that of a task with one argument")
+    return argument
+
+
+def _uuid(value: object, otherwise: str) -> str:
+    try:
+        return str(UUID(value))  # type: ignore[arg-type]
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(otherwise) from None
+
+
+def _refuse(_: object) -> NoReturn:
+    raise ValueError("compressed messages are not accepted")
