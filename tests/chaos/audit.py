@@ -41,7 +41,7 @@ OR (state IN ('failed', 'cancelled', 'superseded') AND NOT EXISTS (
 """
 # A try whose end is not known for sure: nobody recorded it, or the answer did not come.
 _EFFECTS = """
-SELECT id, kind, state, sequence, tries, count(*) FILTER (
+SELECT id, kind, state, effects.sequence, tries, count(*) FILTER (
     WHERE result = 'lost' OR (result = 'retry' AND (
         tries.error LIKE 'no answer from the LMS to POST%'
         OR tries.error LIKE 'POST % took longer than%'
