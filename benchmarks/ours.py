@@ -13,8 +13,8 @@ from benchmarks.meter import Meter
 from benchmarks.running import BenchmarkError, Process, driver, plain_environment
 from benchmarks.workload import DECLINED, EXAMS, TRANSITIONS_PER_LEARNER, VERIFIED
 from db.migrate import upgrade
-from invigilator.local.children import read_procfile
 from invigilator.local.guard import Guard
+from invigilator.local.procfile import read_procfile
 
 POLL_S = 0.02
 PATIENCE_S = 600

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from worker import data_folder
+from worker import folder_lock
 from worker.errors import ConfigurationError
 from worker.settings import PREFIX, Settings
 
@@ -30,7 +30,7 @@ def find_engines(data_dir: Path) -> Engines | None:
         ConfigurationError: the folder is another user's.
     """
     try:
-        if not data_folder.is_held(data_dir):
+        if not folder_lock.is_held(data_dir):
             return None
         return Engines(**json.loads((data_dir / FILE).read_text()))
     except FileNotFoundError:  # starting or stopping

@@ -8,7 +8,7 @@ from invigilator.cli.output import failing, print_document, print_rows, rows_wan
 
 COLUMNS = ("exam_id", "user_id", "status", "started_at", "completed_at", "removed_at")
 
-app = click.Group("attempts", help="Due at attempts.", no_args_is_help=False)
+app = click.Group("attempts", help="Look at attempts.", no_args_is_help=False)
 
 
 @app.command("show")

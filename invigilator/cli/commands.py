@@ -9,7 +9,7 @@ from invigilator.cli.output import print_document, print_rows, rows_wanted
 
 COLUMNS = ("handled_at", "source", "id", "type", "outcome", "code")
 
-app = click.Group("commands", help="Due at what became of commands.", no_args_is_help=False)
+app = click.Group("commands", help="Look at what became of commands.", no_args_is_help=False)
 
 
 @app.command("show")

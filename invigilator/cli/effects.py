@@ -20,7 +20,7 @@ TRANSACTION_ROWS = 1000  # changed at a time, so that nobody waits long for thei
 KIND = click.option("--kind", metavar="K", help="Only of this kind, such as send_status_email.")
 Word = TypeVar("Word", bound=StrEnum)
 
-app = click.Group("effects", help="Due at effects, retry and cancel them.", no_args_is_help=False)
+app = click.Group("effects", help="Look at effects, retry and cancel them.", no_args_is_help=False)
 
 
 @app.command("list")

@@ -27,7 +27,7 @@ MESSAGE_IDS = click.argument("message_ids", type=ID, nargs=-1, required=True, me
 
 app = click.Group(
     "quarantine",
-    help="Due at messages that are no valid commands, replay and discard them.",
+    help="Look at messages that are no valid commands, replay and discard them.",
     no_args_is_help=False,
 )
 

@@ -18,10 +18,10 @@ from events.commands import (
 )
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from invigilator.demo.malformed import Malformed
-from invigilator.demo.picture import REMOVED, AttemptView, Picture, outcome_text
 from invigilator.demo.session import Message, Session
+from invigilator.demo.snapshot import REMOVED, AttemptView, Snapshot, outcome_text
 from worker.kinds import EffectKind
-from worker.lms import mail_text
+from worker.lms import mail_templates
 from worker.policies import Policies
 from worker.rules.attempts import Attempt, Exam
 from worker.rules.cascade import siblings_to_decline
@@ -39,7 +39,7 @@ from worker.rules.policy import Policy
 NOW = datetime(2000, 1, 1, tzinfo=UTC)  # only whether a time is set is compared
 
 
-def expect(session: Session, policies: Policies, *, instructor: bool) -> Picture:
+def expect(session: Session, policies: Policies, *, instructor: bool) -> Snapshot:
     """What must come of a session.
 
     Parameters:
@@ -49,7 +49,7 @@ def expect(session: Session, policies: Policies, *, instructor: bool) -> Picture
     oracle = _Oracle(policies, instructor)
     for message in session.messages:
         oracle.take(message)
-    return oracle.picture()
+    return oracle.snapshot()
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ class _Oracle:
 
     def _mail(self, user_id: str, exam_id: str, status: Status) -> None:
         learner = self.learners[user_id]
-        text = mail_text.render(
+        text = mail_templates.render(
             status,
             learner_name=learner.full_name or learner.username,
             exam_name=self.exams[exam_id].exam_name,
@@ -181,8 +181,8 @@ class _Oracle:
     def _policy(self, exam: Exam | None) -> Policy:
         return self.policies.of(None if exam is None else self.providers.get(exam.course_id))
 
-    def picture(self) -> Picture:
-        return Picture(
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
             credit=self.credit,
             mails=self.mails,
             deletions=self.deletions,

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from invigilator.demo.picture import Picture
-from invigilator.demo.record import SETTLED, Record
 from invigilator.demo.reference import ReceivedMail
 from invigilator.demo.session import Session
+from invigilator.demo.session_queries import SETTLED, SessionQueries
+from invigilator.demo.snapshot import Snapshot
 from worker.lms.ports import CREDIT_NAMESPACE
 
 Credit = Mapping[tuple[str, str, str, str], str]
@@ -14,16 +14,20 @@ Deletions = Iterable[Mapping[str, str | None]]
 
 
 def observe(
-    session: Session, record: Record, credit: Credit, deletions: Deletions, mails: Iterable[ReceivedMail]
-) -> Picture:
-    """Take the picture. What an earlier session left behind, and this system delivered, is not in it.
+    session: Session,
+    queries: SessionQueries,
+    credit: Credit,
+    deletions: Deletions,
+    mails: Iterable[ReceivedMail],
+) -> Snapshot:
+    """Take the snapshot. What an earlier session left behind, and this system delivered, is not in it.
 
     Parameters:
         credit, deletions: what the reference LMS holds.
         mails: what the mail sink took; a Message-ID that comes twice counts once.
     """
-    effects = record.effects()
-    return Picture(
+    effects = queries.effects()
+    return Snapshot(
         credit={
             (user_id, name): status
             for (user_id, course_id, namespace, name), status in credit.items()
@@ -35,10 +39,10 @@ def observe(
             for body in deletions
             if body["course_id"] == session.course_id
         ),
-        attempts=record.attempts(),
-        histories=record.histories(),
-        outcomes=record.outcomes(),
-        quarantine=record.quarantine(),
+        attempts=queries.attempts(),
+        histories=queries.histories(),
+        outcomes=queries.outcomes(),
+        quarantine=queries.quarantine(),
         effects=_by_kind(effects),
         unfinished={
             f"{kind} {state}": count for (kind, state), count in effects.items() if state not in SETTLED

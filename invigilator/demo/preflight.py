@@ -11,8 +11,8 @@ from sqlalchemy import Connection, func, select
 from db.connect import make_engine
 from db.migrate import upgrade
 from db.models import Effect, Shard
-from invigilator.demo.record import OPEN
 from invigilator.demo.session import source_of
+from invigilator.demo.session_queries import OPEN
 from worker.commands.sources.depth import queued
 from worker.errors import ConfigurationError
 from worker.settings import Settings

@@ -13,15 +13,15 @@ from typing import TextIO
 from pydantic import SecretStr
 from rich.console import Console
 
+from invigilator.demo.driver import SessionDriver
 from invigilator.demo.expected import expect
-from invigilator.demo.play import Play
 from invigilator.demo.preflight import prepare, refuse_queued
 from invigilator.demo.reference import MailSink, ReferenceLms
 from invigilator.demo.session import COURSE_NAME, generate
-from invigilator.local.parts import PartEndedError
 from invigilator.local.server import HOST
+from invigilator.local.supervision import PartEndedError
 from invigilator.local.up import NO_FLOWER, System, environment
-from worker import data_folder, extras
+from worker import extras, folder_lock
 from worker.errors import ConfigurationError
 from worker.policies import load_policies
 from worker.settings import Settings
@@ -78,7 +78,7 @@ def _play(
     with _stopping(system) as stopped, _up(system, console):
         console.print(f"the system is up; its log is {log.name}", highlight=False, soft_wrap=True)
         console.print(flower, highlight=False, soft_wrap=True)
-        good = Play(session, expected, system, lms, sink, console, stopped).run()
+        good = SessionDriver(session, expected, system, lms, sink, console, stopped).run()
         if keep:
             _stay(system, console, stopped)
     return good
@@ -113,7 +113,7 @@ def _log_file(data_dir: Path) -> Iterator[TextIO]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Another demo may be writing its log: then ours will be refused, and must not wipe it.
-        log = (data_dir / LOG).open("a" if data_folder.is_held(data_dir) else "w", encoding="utf-8")
+        log = (data_dir / LOG).open("a" if folder_lock.is_held(data_dir) else "w", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"the data folder {data_dir} cannot be used: {error.strerror}") from None
     with log:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from invigilator.demo.picture import Picture
 from invigilator.demo.reference import Result
+from invigilator.demo.snapshot import Snapshot
 
 DIFFERENCES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What the summary shows beside the picture."""
+    """What the summary shows beside the snapshot."""
 
     statuses: Mapping[str, int]
     effects: Mapping[tuple[str, str], int]
@@ -25,14 +25,14 @@ class Numbers:
     """All that were received, copies included."""
 
 
-def show_summary(console: Console, picture: Picture, numbers: Numbers) -> None:
+def show_summary(console: Console, snapshot: Snapshot, numbers: Numbers) -> None:
     """Print what became of a session."""
     console.print(_table("attempts", ("status", "attempts"), numbers.statuses.items()))
-    console.print(_table("commands", ("outcome", "commands"), Counter(picture.outcomes.values()).items()))
-    console.print(_table("quarantine", ("code", "messages"), picture.quarantine.items()))
+    console.print(_table("commands", ("outcome", "commands"), Counter(snapshot.outcomes.values()).items()))
+    console.print(_table("quarantine", ("code", "messages"), snapshot.quarantine.items()))
     console.print(_effects(numbers.effects))
     console.print(_table("tries", ("result", "tries"), numbers.tries.items()))
-    distinct = sum(picture.mails.values())
+    distinct = sum(snapshot.mails.values())
     mails = {"distinct": distinct, "duplicates": numbers.mails - distinct}
     console.print(_table("mails received", ("", "mails"), mails.items(), total=False))
     console.print(_table("calls to the LMS", ("", "calls"), _calls(numbers.calls).items(), total=False))

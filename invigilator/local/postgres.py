@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg2
 from sqlalchemy.engine import URL
 
-from invigilator.local import disguise, server
+from invigilator.local import server, unprivileged
 from invigilator.local.server import Server, Watch, unwatched
 from worker import extras
 from worker.errors import ConfigurationError
@@ -87,7 +87,7 @@ def _initialise(folder: Path) -> None:
     initdb = binary("initdb")
     command = [str(initdb), "-D", str(draft), "-U", USER, f"--pwfile={folder / 'password'}", *_INITDB]
     result = subprocess.run(
-        [*disguise.command_prefix(initdb, draft), *command],
+        [*unprivileged.command_prefix(initdb, draft), *command],
         env=server.ENVIRONMENT,
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -123,7 +123,7 @@ def _start(folder: Path, port: int, more: dict[str, str], watch: Watch) -> Serve
     data, log, program = folder / "data", folder / "postgres.log", binary("postgres")
     settings = _SETTINGS | {"port": str(port)} | more
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    command = [*disguise.command_prefix(program, data), str(program), "-D", str(data), *options]
+    command = [*unprivileged.command_prefix(program, data), str(program), "-D", str(data), *options]
     url = _url(server.secret(folder / "password"), port)
     process = server.launch(command, folder, log)
     running = Server(NAME, port, url.render_as_string(hide_password=False), process, signal.SIGINT)

@@ -16,11 +16,11 @@ from pydantic import SecretStr
 
 from db.migrate import upgrade
 from events.errors import InvigilatorError
-from invigilator.local import announcement, children, folder, postgres, server, valkey
-from invigilator.local.children import Child, Output
+from invigilator.local import announcement, postgres, server, single_instance, valkey
 from invigilator.local.guard import Guard
-from invigilator.local.parts import Part, PartEndedError, how
+from invigilator.local.procfile import PROCFILE, Child, Output, read_procfile, stop_children
 from invigilator.local.server import Server, Watch
+from invigilator.local.supervision import Part, PartEndedError, how_it_ended
 from worker import engines, extras
 from worker.settings import ENV_FILE, PREFIX, Settings
 from worker.signals import on_stop_signals
@@ -69,7 +69,7 @@ class System:
         self,
         settings: Settings,
         *,
-        procfile: Path = children.PROCFILE,
+        procfile: Path = PROCFILE,
         output: TextIO | None = None,
         migrate: Callable[[str], None] = upgrade,
     ) -> None:
@@ -108,7 +108,7 @@ class System:
             status = running.process.poll()
             if status is not None:
                 raise PartEndedError(
-                    f"{running.name} ended by itself ({how(status)}): the system was stopped"
+                    f"{running.name} ended by itself ({how_it_ended(status)}): the system was stopped"
                 )
         for part in self._parts:
             part.check()
@@ -127,9 +127,9 @@ class System:
 
     def _start(self, stack: ExitStack) -> None:
         check_settings(self.settings)
-        commands = self._without_missing(children.read_procfile(self._procfile))
+        commands = self._without_missing(read_procfile(self._procfile))
         self._output.expect(commands)
-        lock = stack.enter_context(folder.hold(self.settings.data_dir))
+        lock = stack.enter_context(single_instance.hold(self.settings.data_dir))
         announcement.withdraw(self.settings.data_dir)
         guard = stack.enter_context(Guard(keep_open=[lock]))
         self._parts.append(Part("guard", guard.renew, self._output.write, running=guard))
@@ -180,7 +180,7 @@ class System:
 
     def _stop_children(self) -> None:
         alive = [part.running for part in self._parts if isinstance(part.running, Child)]
-        children.stop(alive, self.settings.call_timeout_s + STOP_MARGIN_S, lambda: self._stop_requests > 1)
+        stop_children(alive, self.settings.call_timeout_s + STOP_MARGIN_S, lambda: self._stop_requests > 1)
 
     def _unless_stopped(self) -> None:
         if self._stop_requests:

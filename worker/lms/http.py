@@ -16,7 +16,7 @@ import anyio
 import httpx
 
 from worker.errors import ConfigurationError, Unavailable
-from worker.lms.answers import TOKEN_SETTING, Answer, course_name, raise_unless_done
+from worker.lms.http_answers import TOKEN_SETTING, Answer, course_name, raise_unless_done
 from worker.lms.loop import LoopThread
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
 

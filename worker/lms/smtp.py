@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from worker.errors import ConfigurationError, Misconfigured, Permanent
 from worker.lms.ports import Deadline, Mail
-from worker.lms.refusals import FROM_SETTING, URL_SETTING, WHO, failure
+from worker.lms.smtp_failures import FROM_SETTING, URL_SETTING, WHO, failure
 
 PARTING_S = 1.0
 """How long a server may take to hang up when everything is said."""

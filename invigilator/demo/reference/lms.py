@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from invigilator.demo.reference.book import FIELDS, Book, Call, Result, Target, is_well_formed
+from invigilator.demo.reference.store import FIELDS, Call, Result, Store, Target, is_well_formed
 
 STATE = "/credit/state"
 
@@ -35,7 +35,7 @@ class ReferenceLms:
         self._token = token
         self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._chance_lock = threading.Lock()
-        self._book = Book()
+        self._store = Store()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -48,26 +48,26 @@ class ReferenceLms:
     @property
     def credit(self) -> Mapping[Target, str]:
         """The status of each (user, course, namespace, name)."""
-        return dict(self._book.credit)
+        return dict(self._store.credit)
 
     @property
     def deletions(self) -> list[Mapping[str, str | None]]:
         """The bodies of the resets that were carried out, in order."""
-        return self._book.deletions
+        return self._store.deletions
 
     @property
     def calls(self) -> list[Call]:
         """Every POST that was understood, in order."""
-        return list(self._book.calls)
+        return list(self._store.calls)
 
     @property
     def counts(self) -> Counter[Result]:
         """How many calls came to which end; `counts.total()` is all of them."""
-        return Counter(self._book.counts)
+        return Counter(self._store.counts)
 
     def name_course(self, course_id: str, name: str) -> None:
         """From now on the credit state of the course has this name; without one it is answered 404."""
-        self._book.course_names[course_id] = name
+        self._store.course_names[course_id] = name
 
     def start(self) -> None:
         """Listen."""
@@ -103,8 +103,8 @@ class ReferenceLms:
         asked = parse_qs(query)
         if path != STATE or asked.keys() != {"user_id", "course_id"}:
             return self._refuse(HTTPStatus.NOT_FOUND, "ask /credit/state with user_id and course_id")
-        self._book.count(Result.ASKED)
-        name = self._book.course_names.get(asked["course_id"][0])
+        self._store.count(Result.ASKED)
+        name = self._store.course_names.get(asked["course_id"][0])
         if name is None:
             return HTTPStatus.NOT_FOUND, {"error": "no credit state"}
         return HTTPStatus.OK, {"course_name": name}
@@ -124,7 +124,7 @@ class ReferenceLms:
             return self._refuse(
                 HTTPStatus.BAD_REQUEST, "the body must have exactly the fields of the contract"
             )
-        self._book.write(path, fields, effect_id, int(sequence))
+        self._store.write(path, fields, effect_id, int(sequence))
         return HTTPStatus.OK, {}
 
     def _problem(self, token: str | None) -> tuple[HTTPStatus, object] | None:
@@ -134,11 +134,11 @@ class ReferenceLms:
             fails = self._chance.random() < self.fail_fraction
         if not fails:
             return None
-        self._book.count(Result.FAILED)
+        self._store.count(Result.FAILED)
         return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "down, as asked"}
 
     def _refuse(self, status: HTTPStatus, why: str) -> tuple[HTTPStatus, object]:
-        self._book.count(Result.REFUSED)
+        self._store.count(Result.REFUSED)
         return status, {"error": why}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from invigilator.local.guard import Guard
-from invigilator.local.parts import Part
+from invigilator.local.supervision import Part
 
 PATIENCE_S = 60
 

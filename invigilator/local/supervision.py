@@ -41,7 +41,7 @@ class Part(Generic[R]):
     Parameters:
         name: what people call it.
         start: starts it; an `OSError` counts as an end.
-        tell: takes a line for people.
+        report: takes a line for people.
         running: it, if it has been started already.
         indispensable: whether it is given up when it keeps ending; else it is tried for ever.
     """
@@ -50,7 +50,7 @@ class Part(Generic[R]):
         self,
         name: str,
         start: Callable[[], R],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         *,
         running: R | None = None,
         indispensable: bool = True,
@@ -58,7 +58,7 @@ class Part(Generic[R]):
         self.running = running
         self._name = name
         self._start = start
-        self._tell = tell
+        self._report = report
         self._indispensable = indispensable
         self._ends = 0  # in a row
         self._began = self._due = time.monotonic()
@@ -75,7 +75,7 @@ class Part(Generic[R]):
         elif (status := self.running.process.poll()) is not None:
             self.running.finish()
             self.running = None
-            self._failed(f"ended by itself ({how(status)})")
+            self._failed(f"ended by itself ({how_it_ended(status)})")
 
     def _begin(self) -> None:
         self._began = time.monotonic()
@@ -91,9 +91,9 @@ class Part(Generic[R]):
             raise PartEndedError(f"{self._name} {what} {self._ends} times in a row: the system was stopped")
         pause_s = PAUSES_S[min(self._ends, len(PAUSES_S)) - 1]
         self._due = now + pause_s
-        self._tell(f"{self._name} {what}: it is started again in {pause_s:g} s")
+        self._report(f"{self._name} {what}: it is started again in {pause_s:g} s")
 
 
-def how(status: int) -> str:
+def how_it_ended(status: int) -> str:
     """How a process ended, in words, by its status as `Popen.returncode` has it."""
     return f"status {status}" if status >= 0 else f"killed by {SIGNALS.get(-status, f'signal {-status}')}"

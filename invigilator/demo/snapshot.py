@@ -21,7 +21,7 @@ REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Snapshot:
     """What is there, on both sides. Built twice: from the rules alone, and from what the system did."""
 
     credit: Mapping[tuple[str, str], str]
@@ -49,10 +49,10 @@ def outcome_text(outcome: str | None, code: str | None) -> str:
     return " ".join(str(word) for word in (outcome or "no outcome", code) if word is not None)
 
 
-def differences(expected: Picture, found: Picture) -> list[str]:
+def differences(expected: Snapshot, found: Snapshot) -> list[str]:
     """One line for each thing that is not as expected; ids only."""
     lines = []
-    for field in fields(Picture):
+    for field in fields(Snapshot):
         must, does = getattr(expected, field.name), getattr(found, field.name)
         lines += [
             f"{field.name}, {_text(key)}: expected {_text(must.get(key))}, found {_text(does.get(key))}"

@@ -16,14 +16,14 @@ from db.models import (
     Transition,
     Try,
 )
-from invigilator.demo.picture import REMOVED, AttemptView, outcome_text
+from invigilator.demo.snapshot import REMOVED, AttemptView, outcome_text
 
 OPEN = (EffectState.PENDING, EffectState.RUNNING)
 SETTLED = (EffectState.DONE, EffectState.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SessionQueries:
     """Reads what there is of a session.
 
     Parameters:

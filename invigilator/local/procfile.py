@@ -131,7 +131,7 @@ class Child:
         self._reader.join(timeout=1)
 
 
-def stop(children: Iterable[Child], grace_s: float, hurry: Callable[[], bool]) -> None:
+def stop_children(children: Iterable[Child], grace_s: float, hurry: Callable[[], bool]) -> None:
     """End all children: ask, wait `grace_s` seconds or until `hurry()`, kill what is left."""
     children = list(children)
     deadline = time.monotonic() + grace_s

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from invigilator.local.children import read_procfile
+from invigilator.local.procfile import read_procfile
 from worker.errors import ConfigurationError
 
 

@@ -43,7 +43,7 @@ class Call:
     result: Result
 
 
-class Book:
+class Store:
     """Credit by target, resets and course names. Safe to use from many threads."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Book:
             return [call.body for call in self.calls if call.path == DELETE and call.result is Result.APPLIED]
 
     def count(self, result: Result) -> None:
-        """Count a call that never reaches the book."""
+        """Count a call that never reaches the store."""
         with self._lock:
             self.counts[result] += 1
 

@@ -11,7 +11,7 @@ import psutil
 
 from events.errors import InvigilatorError
 from invigilator.local.liveness import is_alive
-from worker import data_folder
+from worker import folder_lock
 
 PATIENCE_S = 0.5  # somebody may be looking (`is_held`), which takes the lock for a moment
 GUARD_TIMEOUT_S = 30.0  # the guard of a killed system keeps the lock until it has cleaned up
@@ -33,9 +33,9 @@ def hold(data_dir: Path) -> Iterator[int]:
         AlreadyRunningError: somebody else has it.
         ConfigurationError: there can be no such folder.
     """
-    with data_folder.usable(data_dir):
+    with folder_lock.as_configuration_error(data_dir):
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / data_folder.FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(data_dir / folder_lock.LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _acquire(descriptor, data_dir)
         os.ftruncate(descriptor, 0)
@@ -48,7 +48,7 @@ def hold(data_dir: Path) -> Iterator[int]:
 
 def _acquire(descriptor: int, data_dir: Path) -> None:
     began = time.monotonic()
-    while not data_folder.attempt(descriptor, fcntl.LOCK_EX):
+    while not folder_lock.try_lock(descriptor, fcntl.LOCK_EX):
         waited = time.monotonic() - began
         owner = _owner(descriptor)
         if waited > (PATIENCE_S if _runs(owner) else GUARD_TIMEOUT_S):

@@ -13,7 +13,7 @@ from pathlib import Path
 from worker.errors import ConfigurationError
 from worker.settings import PREFIX
 
-FILE = "lock"
+LOCK_FILE = "lock"
 
 
 def is_held(data_dir: Path) -> bool:
@@ -22,17 +22,17 @@ def is_held(data_dir: Path) -> bool:
     Raises:
         ConfigurationError: there can be no such folder, or it is another user's.
     """
-    with usable(data_dir):
-        if not (data_dir / FILE).exists():
+    with as_configuration_error(data_dir):
+        if not (data_dir / LOCK_FILE).exists():
             return False
-        descriptor = os.open(data_dir / FILE, os.O_RDONLY)
+        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDONLY)
     try:
-        return not attempt(descriptor, fcntl.LOCK_SH)
+        return not try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def attempt(descriptor: int, kind: int) -> bool:
+def try_lock(descriptor: int, kind: int) -> bool:
     """Take the lock without waiting: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`. Returns whether it was free."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -42,7 +42,7 @@ def attempt(descriptor: int, kind: int) -> bool:
 
 
 @contextmanager
-def usable(data_dir: Path) -> Iterator[None]:
+def as_configuration_error(data_dir: Path) -> Iterator[None]:
     """Turn errors of the file system into a `ConfigurationError` that names the setting."""
     try:
         yield

@@ -12,11 +12,11 @@ from events.errors import PublishError
 from events.publisher import Publisher
 from invigilator.demo.malformed import Malformed
 from invigilator.demo.observed import observe, own_mails
-from invigilator.demo.picture import Picture, differences
 from invigilator.demo.progress import Counts, Patience, Show, shown
-from invigilator.demo.record import OPEN, SETTLED, Record
 from invigilator.demo.reference import MailSink, ReferenceLms
 from invigilator.demo.session import Message, Session
+from invigilator.demo.session_queries import OPEN, SETTLED, SessionQueries
+from invigilator.demo.snapshot import Snapshot, differences
 from invigilator.demo.summary import Numbers, show_reconciliation, show_summary
 from invigilator.local.up import StoppedError, System
 from worker.wiring import broker_url, database_engine
@@ -29,7 +29,7 @@ PUBLISH_FOR_S = 60.0
 
 
 @dataclass(slots=True)
-class Play:
+class SessionDriver:
     """One session, its system and its other side.
 
     Parameters:
@@ -38,7 +38,7 @@ class Play:
     """
 
     session: Session
-    expected: Picture
+    expected: Snapshot
     system: System
     lms: ReferenceLms
     sink: MailSink
@@ -57,7 +57,7 @@ class Play:
         )
 
     def run(self) -> bool:
-        """Play the session to its end. Returns whether everything has come out as expected.
+        """SessionDriver the session to its end. Returns whether everything has come out as expected.
 
         Raises:
             PartEndedError: an engine ended, or a part of the system kept ending.
@@ -127,10 +127,10 @@ class Play:
 
     def _count(self, engine: Engine) -> Counts:
         with engine.connect() as connection:
-            record = self._record(connection)
+            queries = self._queries(connection)
             # First what owes effects, then the effects: what is committed in between is not overlooked.
-            committed, quarantined = record.committed(), record.quarantined()
-            effects, tries = record.effects(), record.tries()
+            committed, quarantined = queries.committed(), queries.quarantined()
+            effects, tries = queries.effects(), queries.tries()
         return Counts(
             published=self.published,
             committed=committed,
@@ -141,17 +141,17 @@ class Play:
             mails=len(own_mails(self.session, self.sink.mails)),
         )
 
-    def _record(self, connection: Connection) -> Record:
-        return Record(connection, self.session.source, self.session.run, self.session.exam_ids)
+    def _queries(self, connection: Connection) -> SessionQueries:
+        return SessionQueries(connection, self.session.source, self.session.run, self.session.exam_ids)
 
     def _conclude(self, engine: Engine) -> bool:
         with engine.connect() as connection:
-            record = self._record(connection)
-            found = observe(self.session, record, self.lms.credit, self.lms.deletions, self.sink.mails)
+            queries = self._queries(connection)
+            found = observe(self.session, queries, self.lms.credit, self.lms.deletions, self.sink.mails)
             numbers = Numbers(
-                record.statuses(),
-                record.effects(),
-                record.tries(),
+                queries.statuses(),
+                queries.effects(),
+                queries.tries(),
                 self.lms.counts,
                 len(own_mails(self.session, self.sink.mails)),
             )
