@@ -1,7 +1,7 @@
-"""The lock of a data folder, as seen by those who only look whether a system runs there.
+"""Tells whether a system runs on a data folder, by the folder's lock.
 
-They need nothing of the extra `local`. The lock is the kernel's: however its holder ends, `kill -9` included, it is
-released.
+The running system holds an flock on the file `lock` (`invigilator.local.single_instance` takes it). The kernel
+releases the lock when its holder ends, even by `kill -9`, so a lock that is held means a system that runs.
 """
 
 import fcntl
@@ -17,10 +17,10 @@ LOCK_FILE = "lock"
 
 
 def is_held(data_dir: Path) -> bool:
-    """Whether a system runs on this folder.
+    """Return whether a system runs on this folder.
 
     Raises:
-        ConfigurationError: there can be no such folder, or it is another user's.
+        ConfigurationError: the path cannot be a folder, or it belongs to another user.
     """
     with as_configuration_error(data_dir):
         if not (data_dir / LOCK_FILE).exists():
@@ -33,7 +33,12 @@ def is_held(data_dir: Path) -> bool:
 
 
 def try_lock(descriptor: int, kind: int) -> bool:
-    """Take the lock without waiting: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`. Returns whether it was free."""
+    """Try to take the lock without waiting, and return whether it was free.
+
+    Parameters:
+        descriptor: the open lock file.
+        kind: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`.
+    """
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -43,7 +48,11 @@ def try_lock(descriptor: int, kind: int) -> bool:
 
 @contextmanager
 def as_configuration_error(data_dir: Path) -> Iterator[None]:
-    """Turn errors of the file system into a `ConfigurationError` that names the setting."""
+    """Turn an `OSError` of the block into a `ConfigurationError` that names the setting.
+
+    Raises:
+        ConfigurationError: the block raised an `OSError`.
+    """
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The file of policies: which provider wants what (docs/rules.md, "Policies")."""
+"""Reads the policies file: the policy of each proctoring provider (docs/rules.md, "Policies")."""
 
 import tomllib
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ from worker.textfiles import NotTextError, read_text
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The policy of each provider; an unknown or missing provider has the default one."""
+    """The policies by provider. A provider that is unknown or None has the default policy."""
 
     default: Policy = PRESETS["provider"]
     providers: Mapping[str, Policy] = field(default_factory=dict)
 
     def of(self, provider: str | None) -> Policy:
-        """The policy of a course's provider."""
+        """Return the policy of a provider, which may be None when the course names none."""
         return self.default if provider is None else self.providers.get(provider, self.default)
 
 
 def load_policies(path: Path | None) -> Policies:
-    """Read the file of policies; without one, everybody has the `provider` preset.
+    """Read the policies file. Without a file, every provider has the `provider` preset.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a setting is wrong; names the file, the key and what
-            is allowed.
+        ConfigurationError: the file cannot be read, or a setting is wrong. The message names the file, the key
+            and what is allowed.
     """
     if path is None:
         return Policies()
