@@ -1,4 +1,4 @@
-"""`invigilator attempts`: what became of attempts."""
+"""`invigilator attempts`: shows attempts with their history and effects."""
 
 import click
 
@@ -16,7 +16,7 @@ app = click.Group("attempts", help="Look at attempts.", no_args_is_help=False)
 @click.option("--user", required=True, metavar="U", help="The learner's id.")
 @JSON
 def show(exam: str, user: str, as_json: bool) -> None:
-    """Show the live attempt, or else the last removed one, with its history and its effects."""
+    """Show the live attempt with its history and its effects. Without one, show the attempt removed last."""
     from db import lookups
     from invigilator.cli.database import reading
 
@@ -34,7 +34,7 @@ def show(exam: str, user: str, as_json: bool) -> None:
 @click.option("--exam", metavar="E", help="Only at this exam.")
 @click.option("--user", metavar="U", help="Only this learner's.")
 @click.option("--status", type=Words(Status), metavar="S", help="Only with this status.")
-@click.option("--removed", is_flag=True, help="Removed ones, too.")
+@click.option("--removed", is_flag=True, help="Also list removed attempts.")
 @LIMIT
 @JSON_LINES
 def list_(

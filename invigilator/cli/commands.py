@@ -1,4 +1,4 @@
-"""`invigilator commands`: what became of commands."""
+"""`invigilator commands`: shows the outcomes of commands."""
 
 import click
 
@@ -9,7 +9,7 @@ from invigilator.cli.output import print_document, print_rows, rows_wanted
 
 COLUMNS = ("handled_at", "source", "id", "type", "outcome", "code")
 
-app = click.Group("commands", help="Look at what became of commands.", no_args_is_help=False)
+app = click.Group("commands", help="Look at the outcomes of commands.", no_args_is_help=False)
 
 
 @app.command("show")

@@ -9,7 +9,7 @@ from worker.engines import FILE, Engines
 
 
 def announce(data_dir: Path, engines: Engines) -> None:
-    """Write the file. Only the holder of the folder's lock may call this, because a held lock is what readers trust."""
+    """Write the file. Only the holder of the folder's lock may call this: a held lock makes readers trust it."""
     write_private(data_dir / FILE, json.dumps(asdict(engines)))
 
 

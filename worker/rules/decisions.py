@@ -75,21 +75,7 @@ def decide_update(
 def decide(
     attempt: Attempt, to_status: str | None, policy: Policy, *, cascade_effects: bool = True
 ) -> Decision:
-    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 6).
-
-    Parameters:
-        attempt: the learner's live attempt.
-        to_status: the requested status. It may be any string, or None; an unknown one is rejected.
-        policy: the policy of the exam's course.
-        cascade_effects: False when the sender wants no sibling attempts declined.
-
-    Example:
-        >>> from worker.rules.attempts import Attempt
-        >>> from worker.rules.policy import Policy
-        >>> decision = decide(Attempt(Status.STARTED, taking_as_proctored=True), "submitted", Policy())
-        >>> decision.outcome.value, decision.credit, decision.email
-        ('applied', 'submitted', True)
-    """
+    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 6)."""
     current = attempt.status
     if to_status not in _STATUSES:
         return rejected(OutcomeCode.UNKNOWN_STATUS, current)
