@@ -1,4 +1,4 @@
-"""What the system did with a session: its record, and what arrived on the other side."""
+"""Builds the snapshot of what the system did with a session: from its database, the LMS and the mail sink."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,11 +20,14 @@ def observe(
     deletions: Deletions,
     mails: Iterable[ReceivedMail],
 ) -> Snapshot:
-    """Take the snapshot. What an earlier session left behind, and this system delivered, is not in it.
+    """Build the snapshot. Deliveries for an earlier session are left out.
 
     Parameters:
-        credit, deletions: what the reference LMS holds.
-        mails: what the mail sink took; a Message-ID that comes twice counts once.
+        session: the session that was played.
+        queries: reads the session's rows of the database.
+        credit: the credit that the reference LMS holds.
+        deletions: the resets that the reference LMS carried out.
+        mails: the mails that the mail sink accepted. Copies with the same Message-ID count once.
     """
     effects = queries.effects()
     return Snapshot(
@@ -51,12 +54,12 @@ def observe(
 
 
 def own_mails(session: Session, mails: Iterable[ReceivedMail]) -> list[ReceivedMail]:
-    """The mails to this session's learners."""
+    """Return the mails to this session's learners."""
     return [mail for mail in mails if mail.recipient.endswith(f"@{session.mail_domain}")]
 
 
 def distinct(mails: Iterable[ReceivedMail]) -> list[ReceivedMail]:
-    """The mails without further copies of the same Message-ID."""
+    """Return one mail for each Message-ID."""
     return list({mail.message_id: mail for mail in mails}.values())
 
 
