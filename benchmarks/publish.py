@@ -1,12 +1,15 @@
-"""The LMS's side of ours: publishes the work through `events.publisher`, one connection. A driver.
+"""A driver that plays the LMS: publishes the work through `events.publisher` on one connection.
 
-Requests: `first`, `learners`, and
+A request names the learners by `first` and `learners` (their number), and has these members:
 
-- `wave`: `first`, `second`, or `stream`: each learner's first wave, and their second when `LAG` more have begun;
-- `per_s`: commands a second at most; or `pause_s`: from and to, a random pause before each command;
-- `stamps`: answer with `[id, before, after]` of each command: Unix times around the call of the publisher.
+- `wave`: `first`, `second` or `stream`. In a stream, a learner's second wave follows the first one after `LAG`
+other
+  learners have begun.
+- `per_s`: the largest number of commands a second; or `pause_s`: the range of a random pause before each command.
+- `stamps`: whether the answer has `stamps`: for each command `[id, before, after]`, with Unix times around the
+call.
 
-Answers: `commands`, and `waited`: the seconds in calls.
+The answer has `commands`, the number of commands, and `waited`, the seconds spent in calls of the publisher.
 """
 
 import argparse
@@ -83,7 +86,7 @@ def _published(
 
 
 def publish(publisher: Publisher, step: Step) -> str:
-    """Publish one command. Returns its id."""
+    """Publish one command and return its id."""
     user_id = str(step.learner)
     if step.to_status is None:
         return publisher.create_attempt(exam_id=step.exam, user_id=user_id, taking_as_proctored=True)

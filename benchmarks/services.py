@@ -1,7 +1,7 @@
-"""An LMS and a mail server that take a fixed time for each call and each mail. A driver that is asked nothing.
+"""A driver with an LMS and a mail server that take a fixed time for each call and each mail.
 
-When it is ready it says where: `lms_url`, `smtp_url`. One thread that only waits: a call costs it well under a
-millisecond of CPU.
+Its first line has their addresses, `lms_url` and `smtp_url`. It takes no requests. One thread serves both, and
+a call costs well under a millisecond of CPU.
 """
 
 import argparse
@@ -24,14 +24,14 @@ class Services:
     """Both servers.
 
     Parameters:
-        delay_s: of each HTTP call, and of each mail when all of it has arrived.
+        delay_s: seconds that each HTTP call takes, and each mail after it has arrived.
     """
 
     def __init__(self, delay_s: float) -> None:
         self._delay_s = delay_s
 
     async def http(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """One connection, kept alive."""
+        """Serve one HTTP connection, which is kept alive."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -42,7 +42,7 @@ class Services:
         writer.close()
 
     async def smtp(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """One connection."""
+        """Serve one SMTP connection."""
         writer.write(b"220 localhost\r\n")
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -78,7 +78,7 @@ async def serve(delay_s: float) -> None:
 
 
 def main() -> None:
-    """Serve."""
+    """Parse the arguments and serve."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.services")
     parser.add_argument("--service-ms", type=float, required=True)
     asyncio.run(serve(parser.parse_args().service_ms / 1000))

@@ -1,11 +1,13 @@
-"""The peer of the benchmark: edx-proctoring, unmodified, through its public API. One process, one thread.
+"""The driver of the peer: unmodified edx-proctoring through its public API, in one process and one thread.
 
-Started as a file by the Python of `benchmarks/peer/.venv`. Speaks JSON lines: says that it is ready, then answers
-each `{"first": N, "learners": M}`, with or without `"pause_s": [from, to]`, with what the learners N to N+M-1 took
-(`work.run`). No learner may come twice in one database; a database that has the schema is used as it is.
+The Python of `benchmarks/peer/.venv` runs this file. It reads and writes JSON lines. After its first line,
+which says that it is ready, it answers each request `{"first": N, "learners": M}`, which may have `"pause_s":
+[from, to]`, with the cost of the learners N to N+M-1 (`work.run`). A learner may occur only once in a database.
+The schema is created if it is missing.
 
-What favours the peer: no HTTP, no authentication, no page and no middleware around the calls, no queries by the
-services, no event log, mail dropped, one language, and only a process's own memory as the cache.
+The comparison favours the peer: there is no HTTP, no authentication, no page and no middleware around the
+calls. The services make no queries, there is no event log, mail is dropped, there is one language, and the
+cache is in the memory of the process.
 """
 
 import argparse
@@ -22,7 +24,7 @@ PACKAGES = ("edx-proctoring", "Django", "psycopg")
 
 
 def main() -> None:
-    """Set up, then serve until stdin ends."""
+    """Set up Django and the database, then answer requests until standard input ends."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

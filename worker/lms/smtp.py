@@ -55,8 +55,9 @@ class SmtpMailer:
         self._conversations = 0
 
     def send(self, mail: Mail, deadline: Deadline) -> None:
-        """Send one mail. The mail counts as sent once the server has accepted it, even if the connection then
-        breaks.
+        """Send one mail.
+
+        The mail counts as sent once the server has accepted it, even if the connection breaks afterwards.
 
         Parameters:
             mail: the mail.

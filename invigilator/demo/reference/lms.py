@@ -20,10 +20,10 @@ STATE = "/credit/state"
 
 
 class ReferenceLms:
-    """An LMS on a free port of 127.0.0.1, in this process. It runs between `start` and `stop`, or in a `with`
-    block.
+    """An LMS on a free port of 127.0.0.1, in this process.
 
-    The attributes `fail_fraction` and `latency_s` may be changed while it runs.
+    It runs between `start` and `stop`, or in a `with` block. The attributes `fail_fraction` and `latency_s` may
+    be changed while it runs.
     """
 
     def __init__(

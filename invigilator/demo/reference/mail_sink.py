@@ -29,8 +29,9 @@ class ReceivedMail:
 
 
 class MailSink:
-    """A mail server on a free port of 127.0.0.1, in this process. It runs between `start` and `stop`, or in a
-    `with`.
+    """A mail server on a free port of 127.0.0.1, in this process.
+
+    It runs between `start` and `stop`, or in a `with` block.
 
     Parameters:
         reject_fraction: the fraction of mails (0 to 1) that are answered 451 and not kept. The attribute may be
