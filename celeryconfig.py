@@ -1,45 +1,44 @@
-"""Celery's settings. `worker.app` adds the broker's URL when it is first needed."""
+"""How Celery is set up. Plain values: the broker's URL is added by `worker.app` when it is first needed."""
 
 from kombu import Exchange, Queue
 
 from worker.kinds import QUEUES
 
-# JSON only, never pickle: data from a queue is never executed.
+# JSON only: nothing that is read from a queue is ever executed.
 task_serializer = "json"
 result_serializer = "json"
 event_serializer = "json"
 accept_content = ["json"]
-# This consumer passes on only messages that our relay can have sent.
+# And of what is read, only what our relay sends is looked at.
 worker_consumer = "worker.celery.strict_consumer:StrictConsumer"
 
-# A message only says "look at effect X"; the row in the database decides. Therefore a message is acknowledged
-# before its task runs. A message that is delivered twice costs one query. A lost one is offered again by the relay.
+# The row in the database is the truth, the message only says "look". So a message is acknowledged before
+# its task runs: running it twice, or not at all, costs one query or one poll.
 task_acks_late = False
 task_ignore_result = True
 task_routes = {f"effects.{kind}": {"queue": queue} for kind, queue in QUEUES.items()}
 
-# A worker without --queues consumes every queue of effects. The queues are declared in the way in which Celery
-# creates a missing queue, because RabbitMQ refuses a declaration that differs from the existing queue.
+# What a worker without --queues works on: every queue of effects. Declared as Celery declares a queue that it
+# makes up, because RabbitMQ refuses to have one that exists declared in another way.
 task_queues = [Queue(queue, Exchange(queue), queue) for queue in sorted(set(QUEUES.values()))]
 task_create_missing_queues = False
 
-# Threads, because an effect mostly waits for its service, and effects of one process share transactions.
-# `--pool` and `--concurrency` override this.
+# Effects wait for others, and share transactions; --pool and --concurrency say otherwise.
 worker_pool = "threads"
 worker_concurrency = 16
 
-# Each thread prefetches one message. The others stay in the queue for other workers.
+# One message in hand for each thread; the rest stay where another worker can have them.
 worker_prefetch_multiplier = 1
-# With this on, each thread restores the prefetch count after a lost connection. It reads RabbitMQ's answer from the
-# socket that the main thread reads, which breaks the new connection again and again (seen).
+# Or, after a lost connection, the threads would ask RabbitMQ for their messages in hand back, one by one, each
+# reading the answer from the socket that the main thread reads: the new connection breaks, again and again (seen).
 worker_enable_prefetch_count_reduction = False
 
-# Flower needs these events.
+# Flower.
 worker_send_task_events = True
 
-# A worker waits without limit for a broker that is away.
+# A broker that is away is waited for, however long.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
-# A worker also tries again when a queue is deleted between its declaration and the subscription (seen).
+# So is a queue that is deleted at the moment when a worker has declared it and not yet subscribed (seen).
 broker_channel_error_retry = True
 broker_heartbeat = 10

@@ -13,7 +13,7 @@ from worker.textfiles import NotTextError, read_text
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The policies by provider. A provider that is unknown or None has the default policy."""
+    """The policy of each provider; an unknown or missing provider has the default one."""
 
     default: Policy = PRESETS["provider"]
     providers: Mapping[str, Policy] = field(default_factory=dict)
@@ -24,11 +24,11 @@ class Policies:
 
 
 def load_policies(path: Path | None) -> Policies:
-    """Read the policies file. Without a file, every provider has the `provider` preset.
+    """Read the file of policies; without one, everybody has the `provider` preset.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a setting is wrong. The message names the file, the key
-            and what is allowed.
+        ConfigurationError: the file cannot be read, or a setting is wrong; names the file, the key and what
+            is allowed.
     """
     if path is None:
         return Policies()

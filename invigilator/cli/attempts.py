@@ -3,7 +3,7 @@
 import click
 
 from events.vocabulary import Status
-from invigilator.cli.options import JSON, JSON_LINES, LIMIT, Words
+from invigilator.cli.options import JSON, JSON_LINES, LIMIT, EnumChoice
 from invigilator.cli.output import failing, print_document, print_rows, rows_wanted, warn
 
 COLUMNS = ("exam_id", "user_id", "status", "started_at", "completed_at", "removed_at")
@@ -33,7 +33,7 @@ def show(exam: str, user: str, as_json: bool) -> None:
 @click.option("--course", metavar="C", help="Only of this course.")
 @click.option("--exam", metavar="E", help="Only at this exam.")
 @click.option("--user", metavar="U", help="Only this learner's.")
-@click.option("--status", type=Words(Status), metavar="S", help="Only with this status.")
+@click.option("--status", type=EnumChoice(Status), metavar="S", help="Only with this status.")
 @click.option("--removed", is_flag=True, help="Also list removed attempts.")
 @LIMIT
 @JSON_LINES

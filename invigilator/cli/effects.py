@@ -1,4 +1,4 @@
-"""`invigilator effects`: what is owed, and what a person may do about it."""
+"""`invigilator effects`: shows, retries and cancels effects."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 COLUMNS = ("id", "kind", "state", "tries", "due_at", "last_error")
-TRANSACTION_ROWS = 1000  # changed at a time, so that nobody waits long for their locks
+TRANSACTION_ROWS = (
+    1000  # effects changed in one transaction, so that workers do not wait long for their locks
+)
 
 KIND = click.option("--kind", metavar="K", help="Only of this kind, such as send_status_email.")
 Word = TypeVar("Word", bound=StrEnum)
@@ -69,9 +71,9 @@ def show(effect_id: UUID, as_json: bool) -> None:
 @KIND
 @JSON
 def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_json: bool) -> None:
-    """Make failed or cancelled effects pending again, due now; pending ones become due now.
+    """Make failed or cancelled effects pending again, due now. Pending ones become due now.
 
-    Others are refused, and so is one with a newer effect on its target.
+    Others are refused, and so is an effect with a newer one on its target.
     """
     from db import lookups, operators
     from invigilator.cli.database import open_engine
@@ -95,7 +97,7 @@ def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_
 @click.argument("effect_ids", type=click.UUID, nargs=-1, required=True, metavar="ID...")
 @JSON
 def cancel(effect_ids: tuple[UUID, ...], as_json: bool) -> None:
-    """Cancel effects that are pending or failed: nobody will carry them out."""
+    """Cancel effects that are pending or failed. No worker will carry them out."""
     from db import operators
     from invigilator.cli.database import open_engine
 
@@ -121,7 +123,7 @@ def _change(
 
 
 def _choice(option: str, words: Iterable[Word], given: str | None) -> Word | None:
-    # Not left to click: the words live beside the tables, which take long to load.
+    # click.Choice would need the words when the module is imported, and their modules take long to load.
     if given is None:
         return None
     by_value = {word.value: word for word in words}

@@ -19,7 +19,7 @@ LIMIT = click.option(
 )
 
 
-class Words(click.Choice[Word]):
+class EnumChoice(click.Choice[Word]):
     """Accepts one of the values of an enumeration. click's own type would accept the names of its members."""
 
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:  # noqa: ARG002
