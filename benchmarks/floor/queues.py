@@ -11,7 +11,7 @@ QUEUE, TAKEN = "floor", "floor.taken"
 
 
 class Handmade(Protocol):
-    """A connection to a queue."""
+    """A connection to a queue, for one process that handles one message at a time."""
 
     def send(self, body: str) -> None:
         """Send a message, and wait until the broker has accepted it."""
