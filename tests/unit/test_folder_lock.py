@@ -1,4 +1,4 @@
-"""The data folder: what cannot be one is refused by the name of its setting."""
+"""The lock of the data folder, and the error for a path that cannot be a folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`invigilator publish`: what is filled in, and what is refused."""
+"""`invigilator publish`: which members are filled in, and which lines are refused."""
 
 import json
 from datetime import UTC, datetime

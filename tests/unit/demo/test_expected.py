@@ -1,4 +1,4 @@
-"""The oracle, against what the rules' text says, written out by hand."""
+"""The oracle, compared with results that were worked out by hand from docs/rules.md."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The generated session: repeatable, complete, and in an order that can be."""
+"""The generated session: it is repeatable and complete, and its order is possible."""
 
 from collections import Counter, defaultdict
 

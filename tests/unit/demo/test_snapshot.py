@@ -1,4 +1,4 @@
-"""The comparison finds every kind of difference: a good snapshot is damaged at random, again and again."""
+"""The comparison of snapshots: it finds every random change of a correct snapshot."""
 
 import random
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The tables say what they were given."""
+"""The summary: its tables show the given numbers."""
 
 from collections import Counter
 from io import StringIO

@@ -1,4 +1,4 @@
-"""The Procfile: what is wrong with it is said in one line."""
+"""The Procfile: each mistake in it gives a one-line error."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A part that ends is started again: after which pauses, and until when. The clock is the test's."""
+"""The supervision of a part: the pauses before restarts, and when it is given up. The test moves the clock."""
 
 import signal
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Running:
 
 @dataclass
 class World:
-    """Starts what ends when it is told to, and remembers when it was started."""
+    """Starts processes that end when the test says so, and records the times of the starts."""
 
     now: float = 1000.0
     starts: list[float] = field(default_factory=list)
@@ -52,14 +52,14 @@ class World:
         self.running[-1].process.status = status
 
     def look_for(self, part: "Part[Running]", seconds: float) -> None:
-        """Due again and again, as `up` does."""
+        """Call `check` again and again, as `up` does."""
         until = self.now + seconds
         while self.now < until:
             part.check()
             self.now += STEP_S
 
     def pause_after_end(self, part: "Part[Running]", status: int = 1) -> float:
-        """Let it end, and look until it is started again. Returns after how many seconds."""
+        """End the part and check it until it is started again. Return the seconds that this took."""
         ended, starts = self.now, len(self.starts)
         self.end(status)
         while len(self.starts) == starts:
