@@ -13,13 +13,12 @@ The answer has `commands`, the number of commands, and `waited`, the seconds spe
 """
 
 import argparse
-import json
 import random
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from benchmarks import driver_protocol
 from benchmarks.workload import FIRST_WAVE, SECOND_WAVE, Step, steps
 from events.publisher import Publisher
 
@@ -36,9 +35,9 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1)
     options = parser.parse_args()
     with Publisher(options.broker_url, source=SOURCE, shards=options.shards) as publisher:
-        _say({"ready": True})
-        for line in sys.stdin:
-            _say(serve(publisher, json.loads(line)))
+        driver_protocol.write({"ready": True})
+        for request in driver_protocol.requests():
+            driver_protocol.write(serve(publisher, request))
 
 
 def serve(publisher: Publisher, request: dict[str, Any]) -> dict[str, Any]:
@@ -91,11 +90,6 @@ def publish(publisher: Publisher, step: Step) -> str:
     if step.to_status is None:
         return publisher.create_attempt(exam_id=step.exam, user_id=user_id, taking_as_proctored=True)
     return publisher.update_status(exam_id=step.exam, user_id=user_id, to_status=step.to_status)
-
-
-def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

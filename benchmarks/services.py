@@ -11,6 +11,8 @@ import sys
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
 
+from benchmarks import driver_protocol
+
 HOST = "127.0.0.1"
 BODY = json.dumps({"course_name": "A course"}).encode()
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
@@ -72,8 +74,7 @@ async def serve(delay_s: float) -> None:
     smtp = await asyncio.start_server(services.smtp, HOST, 0, backlog=1024)
     ports = [server.sockets[0].getsockname()[1] for server in (lms, smtp)]
     urls = {"lms_url": f"http://{HOST}:{ports[0]}", "smtp_url": f"smtp://{HOST}:{ports[1]}"}
-    sys.stdout.write(json.dumps({"ready": True, **urls}) + "\n")
-    sys.stdout.flush()
+    driver_protocol.write({"ready": True, **urls})
     await asyncio.to_thread(sys.stdin.read)
 
 

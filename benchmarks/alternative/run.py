@@ -8,7 +8,6 @@ for the last tasks of a step. A task that is too early all the same retries.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from benchmarks import driver_protocol
 from benchmarks.alternative.models import SCHEMA, Attempt, Base, Exam, History
 from benchmarks.workload import EXAMS, FIRST_WAVE, SECOND_WAVE, Step, steps
 
@@ -138,20 +138,16 @@ def _worker() -> Iterator[None]:
         process.wait()
 
 
-def _answer(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
-
-
 def _serve(tally: Path) -> None:
     from benchmarks.alternative.app import engine
 
     _create_tables(engine)
     with _worker():
-        _answer({"ready": True} | {name: version(name) for name in ("celery", "kombu", "sqlalchemy")})
-        for line in sys.stdin:
-            request = json.loads(line)
-            _answer(run(engine, tally, request["first"], request["learners"]))
+        driver_protocol.write(
+            {"ready": True} | {name: version(name) for name in ("celery", "kombu", "sqlalchemy")}
+        )
+        for request in driver_protocol.requests():
+            driver_protocol.write(run(engine, tally, request["first"], request["learners"]))
 
 
 def main() -> None:

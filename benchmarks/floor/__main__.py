@@ -9,7 +9,6 @@ The database must have our schema, and its shard 0 must have no other owner.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +21,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from psycopg2.extras import execute_values
 from sqlalchemy.engine import make_url
 
+from benchmarks import driver_protocol
 from benchmarks.floor import queues
 from benchmarks.floor.rows import COURSE_OF, Batch, written
 from benchmarks.floor.ways import PLAIN, PREPARED, way
@@ -113,11 +113,6 @@ def _release_shard(connection: Connection) -> None:
         cursor.execute("UPDATE shards SET owner = NULL, lease_until = NULL WHERE owner = 'floor'")
 
 
-def _answer(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
-
-
 def main() -> None:
     """Serve the harness: a line of JSON in, a line of JSON out, until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floor")
@@ -129,15 +124,16 @@ def main() -> None:
     connection = _connect(options.database_url)
     _insert_exams(connection)
     floor = way(options.how, connection, options.commit_every)
-    _answer({"ready": True, "psycopg2": version("psycopg2-binary"), "postgresql": connection.server_version})
+    driver_protocol.write(
+        {"ready": True, "psycopg2": version("psycopg2-binary"), "postgresql": connection.server_version}
+    )
     queue = queues.connect(options.broker_url) if options.broker_url else None
-    for line in sys.stdin:
-        request = json.loads(line)
+    for request in driver_protocol.requests():
         learners = range(request["first"], request["first"] + request["learners"])
         batches = _batches(learners, options.commit_every)
         _insert_learners(connection, learners)
         write = partial(floor.commit, epoch=_take_shard(connection))
-        _answer(run(batches, write) if queue is None else run_queued(batches, write, queue))
+        driver_protocol.write(run(batches, write) if queue is None else run_queued(batches, write, queue))
         _release_shard(connection)
     connection.close()
 

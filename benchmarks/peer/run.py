@@ -11,7 +11,6 @@ cache is in the memory of the process.
 """
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -35,15 +34,16 @@ def main() -> None:
     arguments = parser.parse_args()
     _configure(arguments.database_url, arguments.service_ms)
 
+    from benchmarks import driver_protocol
     from benchmarks.peer import services, work  # can only be imported by a Django that is set up
 
     services.install(arguments.service_ms)
     exams = work.ensure_exams()
-    _say({"ready": True, "Python": platform.python_version()} | {name: version(name) for name in PACKAGES})
-    for line in sys.stdin:
-        request = json.loads(line)
+    versions = {name: version(name) for name in PACKAGES}
+    driver_protocol.write({"ready": True, "Python": platform.python_version()} | versions)
+    for request in driver_protocol.requests():
         numbers = range(request["first"], request["first"] + request["learners"])
-        _say(work.run(exams, numbers, request.get("pause_s")))
+        driver_protocol.write(work.run(exams, numbers, request.get("pause_s")))
 
 
 def _configure(database_url: str, service_ms: float) -> None:
@@ -56,11 +56,6 @@ def _configure(database_url: str, service_ms: float) -> None:
 
     django.setup()
     call_command("migrate", verbosity=0, skip_checks=True)
-
-
-def _say(message: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

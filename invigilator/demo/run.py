@@ -22,7 +22,6 @@ from invigilator.local.server import HOST
 from invigilator.local.supervision import PartEndedError
 from invigilator.local.up import NO_FLOWER, System, environment
 from worker import extras, folder_lock
-from worker.errors import ConfigurationError
 from worker.policies import load_policies
 from worker.settings import Settings
 from worker.signals import on_stop_signals
@@ -112,12 +111,10 @@ def _where_flower_is(settings: Settings) -> str:
 
 @contextmanager
 def _log_file(data_dir: Path) -> Iterator[TextIO]:
-    try:
+    with folder_lock.as_configuration_error(data_dir):
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Another demo may be running. Ours will then be refused, and it must not truncate the other's log.
         log = (data_dir / LOG).open("a" if folder_lock.is_held(data_dir) else "w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"the data folder {data_dir} cannot be used: {error.strerror}") from None
     with log:
         yield log
 
