@@ -23,8 +23,8 @@ PROCESSES = (1, 2, 4)
 WARM_LEARNERS = 200
 SETTINGS = {
     "COMMAND_SHARDS": SHARDS,
-    "SHARD_LEASE_S": 60,
-}  # the lease must outlast the pause of a few seconds
+    "SHARD_LEASE_S": 60,  # the lease must outlast the pause of a few seconds
+}
 
 
 def ours_name(broker: str, processes: int) -> str:

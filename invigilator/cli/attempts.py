@@ -24,7 +24,7 @@ def show(exam: str, user: str, as_json: bool) -> None:
         found = lookups.attempt_history(connection, exam, user)
     missing = found["attempt"] is None
     if missing:
-        warn("no such attempt; `invigilator attempts list` names those that there are")
+        warn("no such attempt; `invigilator attempts list` shows the existing ones")
     with failing(missing):
         print_document(found, as_json)
 

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 COLUMNS = ("id", "kind", "state", "tries", "due_at", "last_error")
-TRANSACTION_ROWS = (
-    1000  # effects changed in one transaction, so that workers do not wait long for their locks
-)
+TRANSACTION_ROWS = 1000
+"""The effects that are changed in one transaction: few enough that workers do not wait long for their locks."""
 
 KIND = click.option("--kind", metavar="K", help="Only of this kind, such as send_status_email.")
 Word = TypeVar("Word", bound=StrEnum)
@@ -61,7 +60,7 @@ def show(effect_id: UUID, as_json: bool) -> None:
     with reading() as connection:
         found = lookups.effect(connection, effect_id)
     if found is None:
-        raise InvigilatorError("no such effect; `invigilator effects list` names those that there are")
+        raise InvigilatorError("no such effect; `invigilator effects list` shows the existing ones")
     print_document(found, as_json)
 
 

@@ -56,7 +56,7 @@ def show(message_id: int, as_json: bool) -> None:
     with reading() as connection:
         found = lookups.quarantined(connection, message_id)
     if found is None:
-        raise InvigilatorError("no such message; `invigilator quarantine list` names those that there are")
+        raise InvigilatorError("no such message; `invigilator quarantine list` shows the existing ones")
     print_document(_readable(found), as_json)
 
 
