@@ -63,7 +63,7 @@ def _line(binding: Binding) -> int:
 
 def _problem(binding: Binding, prefix: str) -> str | None:
     if binding.error:
-        return "is no assignment; write NAME=value, in single quotes what is special, or # before a comment"
+        return "is no assignment; write NAME=value, with special characters in single quotes, or # before a comment"
     if binding.value is None and (binding.key or "").upper().startswith(prefix):
         return "has no value; write NAME=value"
     _, *more = binding.original.string.strip().splitlines() or [""]

@@ -61,7 +61,7 @@ def _read(lines: Iterable[bytes], trust: "Trust | None") -> Signed:
             if problems <= MAX_PROBLEMS:
                 warn(f"line {number}: {error}")
     if problems > MAX_PROBLEMS:
-        warn(f"and {problems - MAX_PROBLEMS} lines more")
+        warn(f"and {problems - MAX_PROBLEMS} more lines")
     if problems:
         raise click.exceptions.Exit(1)
     return commands

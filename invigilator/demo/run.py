@@ -62,7 +62,7 @@ def run_demo(settings: Settings, console: Console, *, keep: bool) -> bool:
             try:
                 return _play(settings, console, lms, sink, log, keep=keep)
             except PartEndedError as error:
-                raise PartEndedError(f"{error}; why is in {log.name}") from error
+                raise PartEndedError(f"{error}; the log {log.name} says why") from error
 
 
 def _play(

@@ -40,7 +40,7 @@ def read_procfile(file: Path = PROCFILE) -> dict[str, str]:
         ConfigurationError: the file is missing, is not UTF-8, or names no process.
     """
     if not file.is_file():
-        raise ConfigurationError(f"{file} is missing: install Invigilator anew")
+        raise ConfigurationError(f"{file} is missing: reinstall Invigilator")
     try:
         commands = dict(parse_procfile(read_text(file)).processes)
     except NotTextError as error:

@@ -27,7 +27,7 @@ from worker.signals import on_stop_signals
 from worker.wiring import check_settings
 
 FLOWER = "flower"  # the Procfile's name for it. Flower only displays, so the system continues without it
-NO_FLOWER = "Flower is not installed, so nothing shows the tasks; to have it"
+NO_FLOWER = "Flower is not installed, so the tasks are not displayed; to install it"
 FLOWER_PORT = 5555
 STOP_MARGIN_S = 5.0  # added to a try's deadline: time to record the try and to disconnect
 WATCH_S = 0.2
