@@ -66,5 +66,5 @@ class InRabbitMQ:
 
 
 def connect(url: str) -> Handmade:
-    """Connect to the broker with this URL."""
+    """To the broker with this URL."""
     return InRedis(url) if url.startswith("redis") else InRabbitMQ(url)

@@ -1,4 +1,4 @@
-"""`invigilator decide`: applies the rules to cases from standard input. It reads and writes no database."""
+"""`invigilator decide`: what the rules say, a line for a line, touching nothing."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from worker.rules.attempts import Attempt
 from worker.rules.decisions import decide as decide_change
 from worker.rules.policy import PRESETS, Policy, PolicyError, policy_from
 
-MAX_ERROR_CHARS = 300  # an error may quote a key of the input, which may be long
+MAX_ERROR_CHARS = 300  # an error may name a key, which the sender chose
 BASE = PRESETS["provider"]
 
 CASE = (
@@ -45,7 +45,7 @@ _TIME = re.compile(  # RFC 3339
 
 
 class CaseError(ValueError):
-    """A line is not a valid case. The message says why."""
+    """A line is no case; the message says what is wrong with it."""
 
 
 @click.command("decide")
@@ -57,11 +57,11 @@ def decide() -> None:
     """
     for line in sys.stdin.buffer:
         sys.stdout.write(answer(line) + "\n")
-        sys.stdout.flush()  # a program that asks line by line waits for the answer
+        sys.stdout.flush()  # whoever asks line by line waits for it
 
 
 def answer(line: bytes) -> str:
-    """Return the answer to one line as one line of JSON: the decision, or the error of the line."""
+    """The answer to one line, as one line of JSON: a decision, or what is wrong with the line."""
     try:
         case = _read(line)
         decision = decide_change(
@@ -87,7 +87,7 @@ def _read(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise CaseError("not JSON: nested too deeply") from None
     except ValueError as error:
-        # Constants such as NaN, and integers with more digits than Python accepts.
+        # NaN and the like; and Python refuses to read integers of thousands of digits.
         raise CaseError(f"not JSON: {error}") from None
     if not isinstance(case, dict):
         raise CaseError("must be a JSON object")
@@ -153,7 +153,7 @@ def _policy(settings: Any) -> Policy:
 
 @lru_cache(maxsize=1000)
 def _policy_of(text: str) -> Policy:
-    # Many cases share few policies, so the parsed ones are cached.
+    # Thousands of cases have few policies between them.
     try:
         return policy_from(json.loads(text), BASE)
     except PolicyError as error:

@@ -1,4 +1,4 @@
-"""`invigilator effects`: shows, retries and cancels effects."""
+"""`invigilator effects`: what is owed, and what a person may do about it."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 COLUMNS = ("id", "kind", "state", "tries", "due_at", "last_error")
-TRANSACTION_ROWS = 1000
-"""The effects that are changed in one transaction: few enough that workers do not wait long for their locks."""
+TRANSACTION_ROWS = 1000  # changed at a time, so that nobody waits long for their locks
 
 KIND = click.option("--kind", metavar="K", help="Only of this kind, such as send_status_email.")
 Word = TypeVar("Word", bound=StrEnum)
@@ -122,7 +121,7 @@ def _change(
 
 
 def _choice(option: str, words: Iterable[Word], given: str | None) -> Word | None:
-    # click.Choice would need the words when the module is imported, and their modules take long to load.
+    # Not left to click: the words live beside the tables, which take long to load.
     if given is None:
         return None
     by_value = {word.value: word for word in words}
