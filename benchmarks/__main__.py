@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print, write. See docs/performance.md."""
+"""`python -m benchmarks`: measures all contestants, prints tables, and writes docs/performance.md."""
 
 import argparse
 import importlib.util
@@ -23,9 +23,9 @@ NAMES = {group.NAME: group for group in ALL}
 
 
 def main() -> int:
-    """Run the groups. Returns the exit status: 1 when something could not be measured."""
+    """Run the groups. Return the exit status: 1 when something could not be measured."""
     options, say = _options(), _progress()
-    signal.signal(signal.SIGTERM, _stop)  # so that everything is cleaned up
+    signal.signal(signal.SIGTERM, _stop)  # SystemExit, so that everything is cleaned up
     samples, left_out = Samples(), dict[str, str]()
     with (
         tempfile.TemporaryDirectory(prefix="invigilator-bench-") as folder,
@@ -44,7 +44,7 @@ def main() -> int:
             _measure(bench, group, samples, left_out)
             about["versions"] |= bench.versions
             if not (options.quick or options.only):
-                # After each: a run takes long, and may be ended before its end.
+                # A run takes hours and may be interrupted, so the results are written after each group.
                 to_come = {one.NAME: "the run was ended before" for one in groups[number:]}
                 skipped = dict.fromkeys(options.skip, "not asked for")
                 results.write(about, samples, left_out | skipped | to_come)
@@ -67,7 +67,7 @@ def _measure(bench: Bench, group: ModuleType, samples: Samples, left_out: dict[s
     rounds = range(FIRST if once else WARM_UP, FIRST + getattr(group, "ROUNDS", bench.rounds))
     try:
         bench.alternate(group.NAME, group.contestants(bench), rounds, samples)
-    except Exception as error:  # noqa: BLE001 - the other groups are worth an hour
+    except Exception as error:  # noqa: BLE001 - the other groups are still measured
         bench.say(f"{group.NAME} could not be measured: {format_exc()}")
         left_out[group.NAME] = f"{type(error).__name__} {error}".splitlines()[0]
 

@@ -1,4 +1,4 @@
-"""What every group needs: the engines, a folder for logs, sizes; and the alternation of the contestants."""
+"""The run of the benchmark: engines, sizes, samples, and the alternation of the contestants."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,14 +13,14 @@ from benchmarks.ours import Ours
 
 Figures = dict[str, float]
 OTHERS = 0.4
-"""CPUs that others may use before it is worth a warning."""
+"""The number of CPUs that other programs may use without a warning."""
 WARM_UP, FIRST = 0, 1
-"""Rounds: one that does not count, and the first that does."""
+"""The numbers of the warm-up round, which does not count, and of the first round that counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """Somebody to be measured: `run` does it once, from the start, and returns what was measured."""
+    """A system to measure. `run` does the whole work once, from a fresh start, and returns the figures."""
 
     name: str
     run: Callable[[], Figures]
@@ -28,7 +28,7 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one run of a contestant measured. Round 0 warms up and does not count."""
+    """The figures of one run of a contestant. Round 0 is the warm-up and does not count."""
 
     group: str
     contestant: str
@@ -38,12 +38,12 @@ class Sample:
 
 @dataclass
 class Samples:
-    """Everything that was measured, and how it is summed up."""
+    """All samples of a run, with queries over them."""
 
     all: list[Sample] = field(default_factory=list)
 
     def values(self, group: str, contestant: str, figure: str) -> dict[int, float]:
-        """A figure by round; the warm-up is left out."""
+        """Return a figure of a contestant by round, without the warm-up."""
         return {
             sample.round: sample.figures[figure]
             for sample in self.all
@@ -55,19 +55,19 @@ class Samples:
     def ratios(
         self, group: str, figure: str, one: str, other: str, other_figure: str | None = None
     ) -> list[float]:
-        """One contestant's figure divided by another's, in each round."""
+        """Return one contestant's figure divided by another's, for each round."""
         return quotients(self.values(group, one, figure), self.values(group, other, other_figure or figure))
 
     def contestants(self, group: str) -> list[str]:
-        """Who took part, in order."""
+        """Return the names of a group's contestants, in the order of their first runs."""
         return list(dict.fromkeys(sample.contestant for sample in self.all if sample.group == group))
 
     def groups(self) -> list[str]:
-        """Which groups were measured, in order."""
+        """Return the names of the measured groups, in order."""
         return list(dict.fromkeys(sample.group for sample in self.all if sample.round != WARM_UP))
 
     def as_json(self) -> list[dict[str, Any]]:
-        """For the results' file."""
+        """Return the samples as plain values, for the results file."""
         return [asdict(sample) for sample in self.all]
 
 
@@ -76,10 +76,11 @@ class Bench:
     """One run of the benchmark.
 
     Parameters:
-        folder: temporary, for logs.
-        quick: small sizes.
-        rounds: that count.
-        scale: of the full tables, 1 is five million attempts.
+        engines: the running engines.
+        folder: a temporary folder for logs.
+        quick: whether sizes are small.
+        rounds: the number of rounds that count.
+        scale: the size of the full tables; 1 means five million attempts.
         say: prints a line of progress.
     """
 
@@ -90,15 +91,15 @@ class Bench:
     scale: float
     say: Callable[[str], None]
     versions: dict[str, str] = field(default_factory=dict)
-    """Of what the contestants say that they use."""
+    """The versions of the packages that the contestants report."""
 
     @property
     def brokers(self) -> Sequence[Broker]:
-        """Those that run."""
+        """The running brokers."""
         return list(self.engines.brokers.values())
 
     def size(self, full: int, quick: int) -> int:
-        """How much to do."""
+        """Return the size for this run: `quick` in a quick run, else `full`."""
         return quick if self.quick else full
 
     @contextmanager
@@ -109,7 +110,14 @@ class Bench:
         settings: Mapping[str, object] | None = None,
         database_url: str | None = None,
     ) -> Iterator[Ours]:
-        """Our system on a fresh database, or on this one, that knows so many new learners; no process runs yet."""
+        """Yield our system with `learners` new learners. No process of it runs yet.
+
+        Parameters:
+            broker: the broker to use.
+            learners: the number of learners to add.
+            settings: the settings, without the prefix.
+            database_url: the database to use. The default is a fresh one.
+        """
         database = self.engines.database
         with ExitStack() as stack:
             url = database_url or stack.enter_context(database.fresh(ours.TEMPLATE, ours.prepare))
@@ -121,7 +129,7 @@ class Bench:
     def alternate(
         self, group: str, contestants: Sequence[Contestant], rounds: range, samples: Samples
     ) -> None:
-        """Run A B C … A B C …, in each of the rounds."""
+        """Run every contestant once in each round (A B C, A B C, …), so that drift of the machine affects all."""
         for number in rounds:
             for contestant in contestants:
                 figures = contestant.run()
@@ -138,10 +146,10 @@ def _brief(figures: Figures) -> str:
 
 
 def quotients(top: Mapping[int, float], bottom: Mapping[int, float]) -> list[float]:
-    """One figure divided by another, in each round that has both."""
+    """Return one figure divided by another, for each round that has both."""
     return [top[number] / bottom[number] for number in top.keys() & bottom.keys() if bottom[number]]
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, least, most."""
+    """Return the median, the least and the most of the values."""
     return median(values), min(values), max(values)

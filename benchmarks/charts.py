@@ -1,4 +1,4 @@
-"""The charts of docs/performance.md."""
+"""Draws the charts of docs/performance.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ PERCENTILES = ("p50", "p95", "p99")
 
 
 def draw(samples: Samples, folder: Path) -> list[str]:
-    """Draw what was measured. Returns the names of the files in `folder`."""
+    """Draw the charts of the measured groups. Return the names of the files in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({**SETTINGS, "axes.spines.right": False}):
         drawn = {

@@ -1,4 +1,4 @@
-"""The engines that every contestant runs on: one server of each for the whole run."""
+"""The engines that all contestants share: one PostgreSQL and one server of each broker for the whole run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,21 +25,21 @@ VALKEY, RABBIT = "valkey", "rabbitmq"
 HOW_TO_INSTALL = "RabbitMQ is not installed (apt-get install rabbitmq-server): its rows are left out"
 
 _SETTINGS = {
-    "track_commit_timestamp": "on",  # when was it committed: for latencies
-    "track_wal_io_timing": "on",  # how long does a flush take: a commit's timestamp is taken before it
+    "track_commit_timestamp": "on",  # latencies need the time of each commit
+    "track_wal_io_timing": "on",  # a commit's timestamp is taken before its flush, so the flush time is added
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A running broker; `pids` are the roots of its process trees."""
+    """A running broker. `pids` are the roots of its process trees."""
 
     name: str
     url: str = field(repr=False)
     pids: tuple[int, ...]
 
     def reset(self, shards: int = 1) -> None:
-        """Remove whatever ours has left in it; on RabbitMQ the queues of commands are there again, and empty."""
+        """Delete everything that our system left in the broker. On RabbitMQ, declare the command queues anew."""
         if self.name == VALKEY:
             with Redis.from_url(self.url) as client:
                 client.flushall()
@@ -54,7 +54,7 @@ class Broker:
 
 @dataclass
 class Database:
-    """A running PostgreSQL: durable, as it comes, and it notes when each transaction was committed."""
+    """A running PostgreSQL with its default durability. It records the time of each commit."""
 
     url: str = field(repr=False)
     pid: int
@@ -63,7 +63,12 @@ class Database:
 
     @contextmanager
     def fresh(self, template: str, prepare: Callable[[str], None]) -> Iterator[str]:
-        """The URL of a database of its own, dropped afterwards. `prepare` is called once for each template."""
+        """Yield the URL of a new database, a copy of a template, and drop it afterwards.
+
+        Parameters:
+            template: the name of the template.
+            prepare: fills the database with the given URL. It is called once, when the template is created.
+        """
         if template not in self._templates:
             self._templates[template] = f"template_{template}"
             self.execute(f"CREATE DATABASE template_{template}")
@@ -77,7 +82,7 @@ class Database:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def named(self, name: str) -> str:
-        """The URL of another database of this server."""
+        """Return the URL of another database of this server."""
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     def execute(self, statement: str) -> None:
@@ -92,27 +97,27 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What runs."""
+    """The running engines."""
 
     database: Database
     brokers: dict[str, Broker]
 
 
 def connect(url: str) -> Any:
-    """A psycopg2 connection that commits every statement."""
+    """Open a psycopg2 connection that commits every statement."""
     connection = psycopg2.connect(libpq_url(url))
     connection.autocommit = True
     return connection
 
 
 def libpq_url(url: str) -> str:
-    """The URL without SQLAlchemy's driver."""
+    """Return the URL in libpq's form, without SQLAlchemy's driver."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @contextmanager
 def running(folder: Path, say: Callable[[str], None]) -> Iterator[Engines]:
-    """PostgreSQL, Valkey, and RabbitMQ where it is installed; stopped afterwards, even if we are killed."""
+    """Run PostgreSQL, Valkey and, if it is installed, RabbitMQ. They stop even if this process is killed."""
     with ExitStack() as stack:
         guard = stack.enter_context(Guard())
         database = _postgres(folder / "postgres", guard, stack)

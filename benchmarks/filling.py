@@ -1,4 +1,4 @@
-"""A database after a long time: each attempt with four transitions, and two effects that are done."""
+"""Fills a database as after years of use: each attempt has four transitions and two effects that are done."""
 
 import time
 from collections.abc import Callable
@@ -17,8 +17,8 @@ _NUMBERED = """
 """
 _UUID = "(lpad(to_hex({}), 12, '0') || lpad(to_hex({}), 20, '0'))::uuid"
 
-# Attempt a: learner a / 4, who takes the exam a % 4 of the course a / 80. The numbers of the rows are in `a` and in
-# the second counter of each table, and times go up with them, as they do in production.
+# Attempt number a belongs to learner a / 4 and to exam a % 4 of course a / 80. Ids contain these numbers, and times
+# increase with them, as in production.
 _FILL = {
     "courses": "INSERT INTO courses (course_id, name) SELECT 'c' || c, 'Course ' || c "
     "FROM generate_series(0, {attempts} / 80) AS c",
@@ -63,7 +63,15 @@ WHERE relnamespace = 'public'::regnamespace
 
 
 def fill(url: str, attempts: int, say: Callable[[str], None]) -> None:
-    """Fill a migrated, empty database: without checks of foreign keys, building the indexes afterwards."""
+    """Fill a migrated, empty database.
+
+    To be fast, it skips the checks of foreign keys and builds the indexes afterwards.
+
+    Parameters:
+        url: the URL of the database.
+        attempts: the number of attempts.
+        say: prints a line of progress.
+    """
     values = {
         "attempts": attempts,
         "numbered": _NUMBERED.format(attempts=attempts),

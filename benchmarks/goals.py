@@ -1,4 +1,4 @@
-"""The goals: a ratio of each round, its median, and whether that is enough."""
+"""The performance goals. Each compares two contestants in every round and checks the median of the ratios."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,19 @@ CPU_OF_PEER = {"rabbitmq": 0.1, "valkey": 0.2}
 UPDATE_OF_PEER = 0.25
 RATE_OF_FLOOR = 0.7
 BUSY = 0.85
-"""Of the machine's CPUs: with more than that in use, they are the limit."""
+"""The fraction of the machine's CPUs above which the CPUs are the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One ratio that a goal is about.
+    """One ratio with its limit.
 
     Parameters:
-        goal: its number in the issue.
-        values: by round; empty when it was not measured.
+        goal: the number of the goal in the issue that set it.
+        title: the ratio in words.
+        values: the ratio of each round. It is empty when the ratio was not measured.
+        side: whether the median must be at most or at least `limit`.
+        limit: the limit.
     """
 
     goal: int
@@ -38,17 +41,17 @@ class Check:
 
     @property
     def is_met(self) -> bool:
-        """Whether the median is on the right side of the limit."""
+        """Return whether the median is on the right side of the limit."""
         return self.ratio <= self.limit if self.side == "at most" else self.ratio >= self.limit
 
 
 def checks(samples: Samples) -> list[Check]:
-    """Every check of which both sides were measured."""
+    """Return the checks of the goals for which both contestants were measured."""
     return [check for check in _all(samples) if check.values]
 
 
 def beside(samples: Samples) -> list[Check]:
-    """What is reached by the measure of a goal with more processes, by plain Celery, and by hand."""
+    """Return the goals' ratios for other contestants: more processes, plain Celery, and code written by hand."""
     return [check for check in _others(samples) if check.values]
 
 

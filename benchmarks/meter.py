@@ -1,4 +1,4 @@
-"""What the work costs: CPU seconds and memory of process trees, by name."""
+"""Measures CPU seconds and memory of process trees, by name."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,12 +11,12 @@ import psutil
 MEGABYTE = 1024 * 1024
 
 Roots = Mapping[str, Sequence[int]]
-"""The pids of the roots of each name's trees."""
+"""By name: the pids of the roots of its process trees."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What had been used up to a moment. CPU in seconds."""
+    """The CPU seconds used up to a moment."""
 
     at: float
     cpu: Mapping[str, float]
@@ -24,7 +24,7 @@ class Reading:
     machine_stolen: float
 
     def since(self, before: "Reading") -> "Usage":
-        """What was used in between."""
+        """Return what was used between two readings."""
         return Usage(
             wall_s=self.at - before.at,
             cpu_s={name: max(0.0, seconds - before.cpu[name]) for name, seconds in self.cpu.items()},
@@ -35,8 +35,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was used in a while. `machine_busy_s` counts everybody on the machine, also who is not measured;
-    `machine_stolen_s` is what the host took away from it."""
+    """The CPU seconds used in a period.
+
+    `machine_busy_s` counts every process on the machine, measured or not. `machine_stolen_s` is the time that the
+    host gave to other virtual machines.
+    """
 
     wall_s: float
     cpu_s: Mapping[str, float]
@@ -45,13 +48,17 @@ class Usage:
 
     @property
     def total_cpu_s(self) -> float:
-        """Of all names together."""
+        """The CPU seconds of all names together."""
         return sum(self.cpu_s.values())
 
     def figures(self, unit: str, number: float) -> dict[str, float]:
-        """CPU milliseconds for one of `number` units, in all and by name; how many CPUs were busy.
+        """Return CPU milliseconds per unit, in total and by name, and the number of busy CPUs.
 
-        `cpus.others`: with us who measure, and with everybody else on the machine.
+        `cpus.others` is the part of the benchmark itself and of all other processes on the machine.
+
+        Parameters:
+            unit: the name of the unit, such as `transition`.
+            number: how many units were done.
         """
         per_unit = {name: 1000 * seconds / number for name, seconds in self.cpu_s.items()}
         return {
@@ -65,11 +72,11 @@ class Usage:
 
 
 class Meter:
-    """Reads the process trees of `roots`.
+    """Measures the process trees of `roots`.
 
     Parameters:
-        roots: who is measured.
-        ignored: pids in the trees that belong to the measuring, such as the database's process that serves us.
+        roots: the process trees by name.
+        ignored: pids in the trees that serve the measurement, such as the backend of our own connection.
     """
 
     def __init__(self, roots: Roots, ignored: Collection[int] = ()) -> None:
@@ -77,7 +84,7 @@ class Meter:
         self._ignored = frozenset(ignored)
 
     def read(self) -> Reading:
-        """The CPU seconds so far."""
+        """Return the CPU seconds used so far."""
         machine = psutil.cpu_times()
         return Reading(
             at=time.perf_counter(),
@@ -87,7 +94,10 @@ class Meter:
         )
 
     def memory(self) -> dict[str, float]:
-        """Megabytes by name. Resident: `rss_mb`, shared pages counted for each process; `pss_mb`: counted once."""
+        """Return the memory in megabytes by name.
+
+        `rss_mb` counts shared pages in full for each process. `pss_mb` divides them among the processes.
+        """
         figures: dict[str, float] = {}
         for name, pids in self._roots.items():
             infos = list(filter(None, map(_memory, self._processes(pids))))
@@ -106,7 +116,7 @@ class Meter:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    # The children that a process has waited for are in its own times; those that live are read by themselves.
+    # A process's times include the children that it has waited for. Living children are read separately.
     with suppress(psutil.NoSuchProcess):
         times = process.cpu_times()
         return float(times.user + times.system + times.children_user + times.children_system)

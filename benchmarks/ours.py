@@ -1,4 +1,4 @@
-"""Ours: the Procfile's processes on a database and a broker of their own, watched from outside."""
+"""Our system as a contestant: runs the Procfile's processes and measures them from outside."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ from benchmarks.meter import Meter
 from benchmarks.running import BenchmarkError, Process, driver, plain_environment
 from benchmarks.workload import DECLINED, EXAMS, TRANSITIONS_PER_LEARNER, VERIFIED
 from db.migrate import upgrade
-from invigilator.local.children import read_procfile
 from invigilator.local.guard import Guard
+from invigilator.local.procfile import read_procfile
 
 POLL_S = 0.02
 PATIENCE_S = 600
@@ -31,7 +31,7 @@ INSERT INTO learners (user_id, username, email, full_name)
 SELECT n, 'learner' || n, 'learner' || n || '@example.org', 'Learner ' || n
 FROM generate_series(%s, %s - 1) AS n
 """
-# What a run before has left in a database that is used again: owners that were killed, and effects.
+# Cleans a database that is used again: releases the shards of killed owners and deletes unfinished effects.
 _TIDY = """
 UPDATE shards SET owner = NULL, lease_until = NULL;
 DELETE FROM effects WHERE state IN ('pending', 'running', 'superseded')
@@ -50,7 +50,7 @@ _OWED = "SELECT count(*) FROM (SELECT FROM effects WHERE state IN ('pending', 'r
 
 
 def prepare(url: str) -> None:
-    """Make the schema, the courses and the exams."""
+    """Create the schema, the courses and the exams."""
     upgrade(url)
     exams = ", ".join(
         f"('{exam}', '{course}', 'block-{exam}', 'Exam {exam}', true, false, true)"
@@ -64,12 +64,14 @@ def prepare(url: str) -> None:
 
 
 class Ours:
-    """The system. Leaving the `with` block ends its processes.
+    """Our system. Leaving the `with` block ends its processes.
 
     Parameters:
-        database: the server; `url` is a database of it, prepared.
-        folder: for the processes' output.
-        settings: without the prefix.
+        database: the database server.
+        url: the URL of a prepared database of that server.
+        broker: the broker.
+        folder: receives the logs of the processes.
+        settings: the settings, without the prefix.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Ours:
             resources.callback(self._connection.close)
             self._cursor = self._connection.cursor()
             self._cursor.execute(_TIDY)
-            # Who looks on is not measured; helpers of its queries would be.
+            # Our own backend is not measured. Parallel workers of its queries would be, so there are none.
             self._cursor.execute("SET max_parallel_workers_per_gather = 0")
             resources.callback(self._end)
             self._broker.reset(self.shards)
@@ -105,14 +107,14 @@ class Ours:
         self._resources.close()
 
     def _end(self) -> None:
-        # Everything is measured by now, and nothing is to be kept: it need not be polite.
+        # Everything is measured by now and nothing is kept, so SIGKILL is good enough.
         for process in self.processes:
             process.kill()
 
     # --- processes -----------------------------------------------------------------------------------------
 
     def start(self, name: str, number: int = 1) -> None:
-        """Start so many processes of the Procfile's line; the shards are divided among those of `commands`."""
+        """Start `number` processes of a line of the Procfile. Several `commands` processes divide the shards."""
         command = read_procfile()[name]
         for index in range(number):
             if name == "commands" and self.shards > 1:
@@ -134,7 +136,7 @@ class Ours:
 
     @contextmanager
     def publisher(self) -> Iterator[Process]:
-        """The LMS: a driver, `benchmarks.publish`."""
+        """Run the LMS's publisher (`benchmarks.publish`) as a driver."""
         command = ["python", "-m", "benchmarks.publish", "--broker-url", self._broker.url]
         with driver("publisher", [*command, "--shards", str(self.shards)], self._folder, self._guard) as (
             process,
@@ -145,7 +147,7 @@ class Ours:
             self.processes.remove(process)
 
     def wait_until_ready(self) -> None:
-        """Wait until every process has taken its place."""
+        """Wait until the relay listens, every shard has an owner, and the Celery workers are ready."""
         names = [process.name for process in self.processes]
         relays = names.count("relay")
         taken = "SELECT count(*) FROM shards WHERE owner IS NOT NULL"
@@ -159,7 +161,7 @@ class Ours:
     # --- measuring -----------------------------------------------------------------------------------------
 
     def meter(self) -> Meter:
-        """Measures our processes, PostgreSQL and the broker; not the connection that looks on."""
+        """Return a meter of our processes, PostgreSQL and the broker, without our own connection's backend."""
         roots: dict[str, list[int]] = {
             "postgres": [self._database.pid],
             self._broker.name: list(self._broker.pids),
@@ -169,27 +171,31 @@ class Ours:
         return Meter(roots, ignored=[self.number("SELECT pg_backend_pid()")])
 
     def number(self, query: str, *values: object) -> int:
-        """Ask the database for one number."""
+        """Return the single number that a query gives."""
         [[number]] = self.rows(query, *values)
         return int(number or 0)
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Ask the database."""
+        """Return the rows that a query gives."""
         self._cursor.execute(query, values or None)
         return list(self._cursor.fetchall())
 
     def add_learners(self, number: int) -> None:
-        """Make more learners known: `learners`."""
+        """Insert learners. Their numbers are in `learners`."""
         first = self.number("SELECT count(*) FROM learners WHERE user_id ~ '^[0-9]+$'")
         self.learners = range(first, first + number)
         self._cursor.execute(_LEARNERS, (first, first + number))
 
     def checkpoint(self) -> None:
-        """Let PostgreSQL write now what it would write later."""
+        """Run a checkpoint, so that none falls into the measurement."""
         self._cursor.execute("CHECKPOINT")
 
     def wait_until(self, condition: Callable[[], bool], what: str, poll_s: float = POLL_S) -> None:
-        """Wait. Raises `BenchmarkError` when a process has ended, or it takes for ever."""
+        """Wait until `condition()` is true.
+
+        Raises:
+            BenchmarkError: a process has ended, or `PATIENCE_S` seconds have passed.
+        """
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             for process in self.processes:
@@ -199,31 +205,35 @@ class Ours:
             time.sleep(poll_s)
 
     def last_inbox_id(self) -> int:
-        """The newest command that was handled."""
+        """Return the inbox id of the newest handled command."""
         return self.number("SELECT max(inbox_id) FROM outcomes")
 
     def handled_since(self, inbox_id: int) -> int:
-        """How many commands were handled after that one."""
+        """Count the commands that were handled after the one with this inbox id."""
         return self.number("SELECT count(*) FROM outcomes WHERE inbox_id > %s", inbox_id)
 
     def wait_for_commands(self, commands: int, since: int, poll_s: float = POLL_S) -> None:
-        """Wait until so many commands are handled."""
+        """Wait until `commands` commands are handled after the one with the inbox id `since`."""
 
         def are_handled() -> bool:
-            # To count them takes longer the more there are: only when the last of them may be there.
+            # Counting takes longer the more there are, so it is done only when the last one may have been handled.
             last = self.number("SELECT coalesce(max(inbox_id), 0) FROM outcomes")
             return last >= since + commands and self.handled_since(since) >= commands
 
         self.wait_until(are_handled, f"{commands} commands", poll_s)
 
     def wait_for(self, commands: int, since: int) -> None:
-        """Wait until so many commands are handled, and nothing is owed."""
+        """Wait until `commands` more commands are handled and no effect is owed."""
         self.wait_for_commands(commands, since)
         self.wait_until(lambda: self.number(_OWED) == 0, "every effect to end")
 
     def whole(self, publisher: Process, learners: range) -> dict[str, float]:
-        """Publish the work of these learners and wait for all of it: `seconds`, `publish_s` (in calls of the
-        publisher), `commands`, `transitions`."""
+        """Publish the commands of these learners, and wait until every effect has ended.
+
+        Returns:
+            `seconds` for everything, `publish_s` in calls of the publisher, and the numbers of `commands` and
+            `transitions`.
+        """
         began = time.perf_counter()
         waited, commands = 0.0, 0
         for wave in ("first", "second"):
@@ -238,7 +248,7 @@ class Ours:
         return {"seconds": seconds, "publish_s": waited, "commands": commands, "transitions": done}
 
     def _verify(self, transitions: int, learners: int) -> None:
-        """Whoever is fast must have done it all."""
+        """Make sure that all work was done."""
         unfinished = self.rows(_UNFINISHED)
         if transitions != learners * TRANSITIONS_PER_LEARNER or unfinished:
             raise BenchmarkError(f"{transitions} transitions of {learners} learners; effects: {unfinished}")

@@ -1,4 +1,7 @@
-"""Fills the queues of commands at once, with what the publisher would send: for rows that do not measure it."""
+"""Fills the command queues with the messages that the publisher would send.
+
+It is used where the publisher is not measured, because it is much faster.
+"""
 
 import base64
 import json
@@ -22,11 +25,11 @@ from events.sharding import queue_name, shard_of
 
 PIPELINE = 1_000
 UNREAD = 1
-"""The database of Redis in which nobody reads the queue of the template."""
+"""The number of a Redis database in which no consumer reads. The sample message is published there."""
 
 
 def preload(broker: Broker, todo: Iterable[Step], shards: int = 1) -> int:
-    """Put the commands of these steps into their queues, which exist. Returns how many."""
+    """Put the commands of these steps into their queues, which must exist. Return the number of commands."""
     return (_into_valkey if broker.name == VALKEY else _into_rabbitmq)(broker, todo, shards)
 
 
@@ -44,7 +47,7 @@ def _into_valkey(broker: Broker, todo: Iterable[Step], shards: int) -> int:
 
 
 def _envelope(broker: Broker) -> Callable[[bytes], bytes]:
-    """Makes envelopes like the one in which the publisher sends a command."""
+    """Return a function that wraps a body in the same envelope as the publisher does."""
     elsewhere = f"{broker.url.rpartition('/')[0]}/{UNREAD}"
     with Publisher(elsewhere, source=SOURCE, shards=1) as publisher, Redis.from_url(elsewhere) as client:
         publish(publisher, Step(0, "template"))
@@ -68,7 +71,7 @@ def _into_rabbitmq(broker: Broker, todo: Iterable[Step], shards: int) -> int:
                 _body(step), content_type=CONTENT_TYPE, content_encoding="utf-8", delivery_mode=2
             )
             channel.basic_publish(message, exchange="", routing_key=_queue(step, shards))
-        # The answer to this comes after everything before it has been taken.
+        # RabbitMQ answers this only after it has accepted all messages before.
         for shard in range(shards):
             channel.queue_declare(queue_name(shard), passive=True)
     return len(todo)

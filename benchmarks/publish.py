@@ -1,22 +1,24 @@
-"""The LMS's side of ours: publishes the work through `events.publisher`, one connection. A driver.
+"""A driver that plays the LMS: publishes the work through `events.publisher` on one connection.
 
-Requests: `first`, `learners`, and
+A request names the learners by `first` and `learners` (their number), and has these members:
 
-- `wave`: `first`, `second`, or `stream`: each learner's first wave, and their second when `LAG` more have begun;
-- `per_s`: commands a second at most; or `pause_s`: from and to, a random pause before each command;
-- `stamps`: answer with `[id, before, after]` of each command: Unix times around the call of the publisher.
+- `wave`: `first`, `second` or `stream`. In a stream, a learner's second wave follows the first one after `LAG`
+other
+  learners have begun.
+- `per_s`: the largest number of commands a second; or `pause_s`: the range of a random pause before each command.
+- `stamps`: whether the answer has `stamps`: for each command `[id, before, after]`, with Unix times around the
+call.
 
-Answers: `commands`, and `waited`: the seconds in calls.
+The answer has `commands`, the number of commands, and `waited`, the seconds spent in calls of the publisher.
 """
 
 import argparse
-import json
 import random
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from benchmarks import driver_protocol
 from benchmarks.workload import FIRST_WAVE, SECOND_WAVE, Step, steps
 from events.publisher import Publisher
 
@@ -33,9 +35,9 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1)
     options = parser.parse_args()
     with Publisher(options.broker_url, source=SOURCE, shards=options.shards) as publisher:
-        _say({"ready": True})
-        for line in sys.stdin:
-            _say(serve(publisher, json.loads(line)))
+        driver_protocol.write({"ready": True})
+        for request in driver_protocol.requests():
+            driver_protocol.write(serve(publisher, request))
 
 
 def serve(publisher: Publisher, request: dict[str, Any]) -> dict[str, Any]:
@@ -83,16 +85,11 @@ def _published(
 
 
 def publish(publisher: Publisher, step: Step) -> str:
-    """Publish one command. Returns its id."""
+    """Publish one command and return its id."""
     user_id = str(step.learner)
     if step.to_status is None:
         return publisher.create_attempt(exam_id=step.exam, user_id=user_id, taking_as_proctored=True)
     return publisher.update_status(exam_id=step.exam, user_id=user_id, to_status=step.to_status)
-
-
-def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
-"""docs/performance.md: the part between the markers, made from benchmarks/results.json.
+"""Writes the part of docs/performance.md between the markers, from benchmarks/results.json.
 
-    python -m benchmarks.report
-
-makes it again, from what was measured then.
+`python -m benchmarks.report` writes it again from the last results, without a new measurement.
 """
 
 import inspect
@@ -24,7 +22,7 @@ PER_PROCESS = {
     shards.NAME: {"cpus.": "CPUs of "},
     memory.NAME: {"early_rss_mb.": "early MB, ", "late_rss_mb.": "late MB, "},
 }
-"""By group: what the figures of single processes begin with, and what they are called."""
+"""By group: the prefix of the figures of single processes → the prefix of their column titles."""
 CAPTIONS = {
     "cpu.svg": "What a transition costs, by process",
     "batches.svg": "The commands stage by the size of its batches",
@@ -33,7 +31,7 @@ CAPTIONS = {
 
 
 def write() -> None:
-    """Bring the document to what `benchmarks/results.json` says; what is outside of the markers stays."""
+    """Replace the part of the document between the markers. The rest stays as it is."""
     about, samples = results.read()
     pictures = charts.draw(samples, CHARTS)
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
@@ -96,7 +94,7 @@ def _group(samples: Samples, group: str) -> Iterator[str]:
 
 
 def _more_columns(samples: Samples, group: str) -> dict[str, str]:
-    """What is told of each process."""
+    """Return the columns for single processes: figure → title."""
     figures = [figure for sample in samples.all if sample.group == group for figure in sample.figures]
     return {
         name: title + name.removeprefix(prefix)

@@ -1,4 +1,4 @@
-"""What is kept of a run: the machine, the versions, the command line, and all samples."""
+"""Stores the results of a run: the machine, the versions, the command line, and all samples."""
 
 import json
 import os
@@ -26,7 +26,7 @@ PACKAGES = ("celery", "kombu", "amqp", "redis", "SQLAlchemy", "psycopg2-binary",
 
 
 def describe(bench: Bench) -> dict[str, Any]:
-    """The run: when, where, with what; the contestants say later what they use."""
+    """Return the date, command line, commit, machine and versions of a run. Contestants add versions later."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
@@ -84,19 +84,19 @@ def _engines(bench: Bench) -> dict[str, str]:
 
 
 def write(about: Mapping[str, Any], samples: Samples, left_out: Mapping[str, str]) -> None:
-    """Keep a run in `RESULTS`."""
+    """Write a run to `RESULTS`."""
     document = {**about, "left_out": dict(left_out), "samples": samples.as_json()}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def read() -> tuple[dict[str, Any], Samples]:
-    """The run that is kept."""
+    """Read the run in `RESULTS`: its description and its samples."""
     document = json.loads(RESULTS.read_text())
     return document, Samples([Sample(**sample) for sample in document.pop("samples")])
 
 
 def read_baseline() -> dict[str, float]:
-    """The ratios that were last committed, by their titles; none when there is no file."""
+    """Read the committed ratios by title. Return none when there is no file."""
     if not BASELINE.exists():
         return {}
     ratios: dict[str, float] = json.loads(BASELINE.read_text())["ratios"]
@@ -104,6 +104,6 @@ def read_baseline() -> dict[str, float]:
 
 
 def write_baseline(about: Mapping[str, Any], checks: list[Check]) -> None:
-    """Make these the ratios to compare with."""
+    """Write the ratios with which quick runs are compared."""
     document = {**about, "ratios": {check.title: round(check.ratio, 4) for check in checks}}
     BASELINE.write_text(json.dumps(document, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The contestants that are not ours: drivers, each with its own database."""
+"""The contestants other than our system. Each is a driver process with a database of its own."""
 
 import json
 import random
@@ -28,48 +28,58 @@ PEER_PYTHON = ROOT / "benchmarks" / "peer" / ".venv" / "bin" / "python"
 PEER_SCRIPT = ROOT / "benchmarks" / "peer" / "run.py"
 PEER, ALTERNATIVE, FLOOR = "peer", "alternative", "floor"
 UPDATES = ("started", "submitted", "verified")
-"""Those that change one attempt."""
+"""The statuses whose update changes one attempt only."""
 _EVERYTHING = {
     "transitions": TRANSITIONS_PER_LEARNER,
     "credits": CREDITS_PER_LEARNER,
     "mails": MAILS_PER_LEARNER,
 }
 DONE = {PEER: _EVERYTHING, ALTERNATIVE: _EVERYTHING, FLOOR: {"transitions": COMMANDS_PER_LEARNER}}
-"""What there is of each learner in the end."""
+"""By contestant: the results that each learner must have in the end."""
 WARM_LEARNERS = 3
 PATIENCE_S = 900
 
 
 def available(contestants: Sequence[Contestant]) -> list[Contestant]:
-    """Those who are installed."""
+    """Return the contestants that are installed."""
     return [one for one in contestants if one.name != PEER or PEER_PYTHON.exists()]
 
 
 def peer(
     bench: Bench, learners: int, service_ms: int = 0, pause_s: tuple[float, float] | None = None
 ) -> Figures:
-    """edx-proctoring doing the work of so many learners, with a random pause before each call if given."""
+    """Measure edx-proctoring.
+
+    Parameters:
+        learners: the number of learners.
+        service_ms: milliseconds that each call of a service and each mail takes.
+        pause_s: the range of a random pause in seconds before each call, or None for no pauses.
+    """
     command = [str(PEER_PYTHON), str(PEER_SCRIPT), "--service-ms", str(service_ms)]
     warm_learners = 1 if service_ms else WARM_LEARNERS
     return _run(bench, PEER, command, learners, None, warm_learners, pause_s)
 
 
 def alternative(bench: Bench, broker: Broker, learners: int) -> Figures:
-    """One Celery task for each command."""
+    """Measure plain Celery: one task for each command, without guarantees."""
     command = ["python", "-m", "benchmarks.alternative.run", "--broker-url", broker.url]
     broker.reset()
     return _run(bench, ALTERNATIVE, command, learners, broker, warm_learners=20)
 
 
 def floor(bench: Bench, how: str, commit_every: int, learners: int) -> Figures:
-    """psycopg2 by hand; `how` as in `benchmarks.floor.ways`."""
+    """Measure code written by hand with psycopg2. `how` names a way of `benchmarks.floor.ways`."""
     return _run(bench, FLOOR, _floor(how, commit_every), learners, None, warm_learners=20)
 
 
 def floor_latency(
     bench: Bench, broker: Broker, learners: int, pause_s: tuple[float, float]
 ) -> list[tuple[float, float, float]]:
-    """By hand, with a random pause before each: when a message was about to be sent, was sent, was committed."""
+    """Measure the latency of code written by hand, with a random pause before each message.
+
+    Returns:
+        for each message, the Unix times just before it was sent, after it was sent, and after its commit.
+    """
     broker.reset()
     command = [*_floor("prepared", 1), "--broker-url", broker.url]
     body = json.dumps({"of": "the size of a command", "body": 500 * "x"})
@@ -99,7 +109,7 @@ def _run(
     warm_learners: int = WARM_LEARNERS,
     pause_s: tuple[float, float] | None = None,
 ) -> Figures:
-    # PostgreSQL's share includes the learners that the floor and the peer insert before their clocks start.
+    # The CPU of PostgreSQL includes the inserts of learners that floor and peer do before their clocks start.
     with _started(bench, name, command) as process:
         process.ask({"first": 0, "learners": warm_learners}, PATIENCE_S)
         database = bench.engines.database
@@ -113,7 +123,7 @@ def _run(
         answer = process.ask(request, PATIENCE_S)
         usage = meter.read().since(before)
         _verify(name, answer, learners)
-        if "cpu_seconds" in answer:  # its own, without what it prepares before its clock starts
+        if "cpu_seconds" in answer:  # the driver's own CPU without its preparation
             usage = replace(usage, cpu_s={**usage.cpu_s, name: answer["cpu_seconds"]})
         return {
             **usage.figures("transition", answer["transitions"]),
@@ -128,13 +138,13 @@ def _run(
 
 @contextmanager
 def _started(bench: Bench, name: str, command: Sequence[str]) -> Iterator[Process]:
-    """A driver that is ready, with a database of its own."""
+    """Yield a driver that is ready, with a database of its own."""
 
     def prepare(url: str) -> None:
         if name == FLOOR:
-            upgrade(url)  # it writes our rows
+            upgrade(url)  # the floor writes rows of our schema
         with _driver(bench, name, [*command, "--database-url", url]):
-            pass  # what it makes before it is ready is in the template
+            pass  # what the driver creates before it is ready becomes part of the template
 
     with (
         bench.engines.database.fresh(name, prepare) as url,
@@ -144,7 +154,7 @@ def _started(bench: Bench, name: str, command: Sequence[str]) -> Iterator[Proces
 
 
 def _verify(name: str, answer: Mapping[str, Any], learners: int) -> None:
-    """Whoever is fast must have done it all."""
+    """Make sure that a contestant has done all of its work."""
     wanted = {what: number * learners for what, number in DONE[name].items()}
     done = {what: answer[what] for what in wanted}
     if done != wanted:
@@ -174,6 +184,6 @@ def _steps(steps_ms: Mapping[str, Sequence[float]]) -> Figures:
 
 
 def _waits(answer: Mapping[str, Any], learners: int) -> Figures:
-    """What a learner waits for: for all of a peer's call, for the alternative's message."""
+    """Return the milliseconds that a learner waits: for the peer's whole call, or for the alternative's publish."""
     waits_ms = [*answer.get("publish_ms", []), *chain(*answer.get("steps_ms", {}).values())]
     return {"waits_ms_per_learner": sum(waits_ms) / learners} if waits_ms else {}

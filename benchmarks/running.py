@@ -1,4 +1,4 @@
-"""The processes that are measured: each in a group of its own, its output in a file, ended whatever happens."""
+"""Runs the measured processes. Each leads a group, writes to a log, and ends even if the benchmark is killed."""
 
 import json
 import os
@@ -20,16 +20,19 @@ STOP_TIMEOUT_S = 15
 
 
 class BenchmarkError(Exception):
-    """A contestant could not be measured; the message says why."""
+    """A contestant could not be measured. The message says why."""
 
 
 class Process:
-    """A process, started by the constructor.
+    """A measured process. The constructor starts it.
 
     Parameters:
-        name: whose CPU it is: several processes may have the same one.
-        log: its output.
-        talks: whether it speaks the drivers' protocol, on its standard input and output.
+        name: the name under which its CPU is counted. Several processes may share a name.
+        command: the program and its arguments.
+        environment: the whole environment of the process.
+        log: the file that receives its output.
+        guard: ends the process if the benchmark is killed.
+        talks: whether it speaks the drivers' protocol: JSON lines on standard input and output.
     """
 
     def __init__(
@@ -58,12 +61,16 @@ class Process:
         self.pid = self._process.pid
 
     def check(self) -> None:
-        """Raise `BenchmarkError` when it has ended."""
+        """Make sure that the process runs.
+
+        Raises:
+            BenchmarkError: it has ended.
+        """
         if self._process.poll() is not None:
             raise BenchmarkError(f"{self.name} ended, status {self._process.returncode}\n{self.last_lines()}")
 
     def last_lines(self) -> str:
-        """The end of its output."""
+        """Return the last lines of its log."""
         lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
         return "\n".join([f"--- the last lines of {self.log}:", *lines])
 
@@ -72,7 +79,7 @@ class Process:
         os.killpg(self.pid, number)
 
     def stop(self) -> None:
-        """End it: politely, then not."""
+        """Ask the process to end, wait `STOP_TIMEOUT_S` seconds, then kill it."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         elif self._process.poll() is None:
@@ -83,25 +90,37 @@ class Process:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL, the whole group."""
+        """Kill the whole group."""
         if self._process.poll() is None:
             self.signal(signal.SIGKILL)
         self._process.wait()
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Send a driver a request and wait for its answer. Raises `BenchmarkError`."""
+        """Send a request to a driver and wait for its answer.
+
+        Raises:
+            BenchmarkError: the driver has ended, or does not answer within `timeout_s` seconds.
+        """
         self.tell(request)
         return self.answer(timeout_s)
 
     def tell(self, request: Mapping[str, Any]) -> None:
-        """Send a driver a request. Raises `BenchmarkError`."""
+        """Send a request to a driver.
+
+        Raises:
+            BenchmarkError: the driver has ended.
+        """
         assert self._process.stdin is not None
         self.check()
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
-        """The driver's next line. Raises `BenchmarkError`."""
+        """Wait for the next line of a driver, and return it.
+
+        Raises:
+            BenchmarkError: the driver has ended, or does not answer within `timeout_s` seconds.
+        """
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
         line = self._process.stdout.readline() if ready else b""
@@ -119,7 +138,7 @@ READY_TIMEOUT_S = 180
 def driver(
     name: str, command: Sequence[str], folder: Path, guard: Guard
 ) -> Iterator[tuple[Process, dict[str, Any]]]:
-    """A driver that is ready, and what it said then."""
+    """Start a driver. Yield it and its first line, which says that it is ready."""
     process = Process(name, command, plain_environment(), folder / f"{name}.log", guard, talks=True)
     try:
         yield process, process.answer(READY_TIMEOUT_S)
@@ -129,7 +148,7 @@ def driver(
 
 
 def plain_environment() -> dict[str, str]:
-    """Ours, with our programs first."""
+    """Return our environment without Invigilator's settings, and with our programs first on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     others = {name: value for name, value in os.environ.items() if not name.startswith("INVIGILATOR_")}
     return {**others, "PATH": path, "PYTHONUNBUFFERED": "1", "INVIGILATOR_ENV_FILE": ""}

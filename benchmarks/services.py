@@ -1,7 +1,7 @@
-"""An LMS and a mail server that take a fixed time for each call and each mail. A driver that is asked nothing.
+"""A driver with an LMS and a mail server that take a fixed time for each call and each mail.
 
-When it is ready it says where: `lms_url`, `smtp_url`. One thread that only waits: a call costs it well under a
-millisecond of CPU.
+Its first line has their addresses, `lms_url` and `smtp_url`. It takes no requests. One thread serves both, and
+a call costs well under a millisecond of CPU.
 """
 
 import argparse
@@ -10,6 +10,8 @@ import json
 import sys
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
+
+from benchmarks import driver_protocol
 
 HOST = "127.0.0.1"
 BODY = json.dumps({"course_name": "A course"}).encode()
@@ -24,14 +26,14 @@ class Services:
     """Both servers.
 
     Parameters:
-        delay_s: of each HTTP call, and of each mail when all of it has arrived.
+        delay_s: seconds that each HTTP call takes, and each mail after it has arrived.
     """
 
     def __init__(self, delay_s: float) -> None:
         self._delay_s = delay_s
 
     async def http(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """One connection, kept alive."""
+        """Serve one HTTP connection, which is kept alive."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -42,7 +44,7 @@ class Services:
         writer.close()
 
     async def smtp(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """One connection."""
+        """Serve one SMTP connection."""
         writer.write(b"220 localhost\r\n")
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -72,13 +74,12 @@ async def serve(delay_s: float) -> None:
     smtp = await asyncio.start_server(services.smtp, HOST, 0, backlog=1024)
     ports = [server.sockets[0].getsockname()[1] for server in (lms, smtp)]
     urls = {"lms_url": f"http://{HOST}:{ports[0]}", "smtp_url": f"smtp://{HOST}:{ports[1]}"}
-    sys.stdout.write(json.dumps({"ready": True, **urls}) + "\n")
-    sys.stdout.flush()
+    driver_protocol.write({"ready": True, **urls})
     await asyncio.to_thread(sys.stdin.read)
 
 
 def main() -> None:
-    """Serve."""
+    """Parse the arguments and serve."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.services")
     parser.add_argument("--service-ms", type=float, required=True)
     asyncio.run(serve(parser.parse_args().service_ms / 1000))

@@ -1,4 +1,4 @@
-"""What is printed: one table of everything that was measured, and one of the goals."""
+"""Prints a table of all figures and a table of the goals."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +27,7 @@ WIDTH = 200
 
 
 def columns_of(samples: Samples, group: str) -> Mapping[str, str]:
-    """Those figures that somebody in the group has, and their titles."""
+    """Return the figures that a contestant of the group has, with their column titles."""
     contestants = samples.contestants(group)
     return {
         figure: title
@@ -37,7 +37,7 @@ def columns_of(samples: Samples, group: str) -> Mapping[str, str]:
 
 
 def print_table(samples: Samples) -> None:
-    """Median, least and most of each contestant's figures: a line for each."""
+    """Print the median, least and most of each contestant's figures, one line for each figure."""
     table = Table("group", "contestant", "figure", title="median (least–most) of the rounds")
     for title in ("median", "least", "most"):
         table.add_column(title, justify="right")
@@ -52,7 +52,7 @@ def print_table(samples: Samples) -> None:
 
 
 def print_checks(checks: Sequence[Check], baseline: Mapping[str, float] | None = None) -> None:
-    """The goals, beside the ratios that were last committed if they are given."""
+    """Print the goals, and beside them the committed ratios if `baseline` has any."""
     table = Table("goal", "ratio", title="goals", width=WIDTH)
     for title in (
         "measured",

@@ -1,7 +1,7 @@
-"""The work that every contestant does: what one learner goes through. Imports the standard library only.
+"""The work that every contestant does for one learner. This module imports the standard library only.
 
-In the course `VERIFIED` the learner creates an attempt, starts, submits, and is verified. In the course `DECLINED`
-the learner creates an attempt at the first of three exams and declines, and the two siblings are declined with it.
+In the course `VERIFIED` the learner's attempt is created, started, submitted and verified. In the course `DECLINED`
+an attempt at the first of three exams is created and declined, and its cascade declines the two siblings.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 VERIFIED, DECLINED = "verified", "declined"
 EXAMS = {VERIFIED: ("v1",), DECLINED: ("d1", "d2", "d3")}
-"""The exams of each course: all proctored, active, no practice exams."""
+"""The exams of each course. All are proctored and active, and none is a practice exam."""
 
 TRANSITIONS_PER_LEARNER = 10
-"""created, started, submitted, verified; created, declined; two siblings created and declined."""
+"""Four of the verified attempt, two of the declined one, and two of each of its two siblings."""
 CREDITS_PER_LEARNER = 5
-"""submitted, satisfied; one for the declined exam and for each sibling."""
+"""`submitted` and `satisfied` for the verified attempt; `failed` for the declined one and for each sibling."""
 MAILS_PER_LEARNER = 2
-"""submitted, verified."""
+"""One for `submitted` and one for `verified`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command of one learner; `to_status` None creates the attempt, as proctored."""
+    """One command of one learner. If `to_status` is None, the command creates a proctored attempt."""
 
     learner: int
     exam: str
@@ -36,12 +36,16 @@ FIRST_WAVE = (
     ("d1", "declined"),
 )
 SECOND_WAVE = (("v1", "verified"),)
-"""By itself, after every follow-up of the first: nobody may skip a credit because a newer one has overtaken it."""
+"""The second wave begins after every effect of the first has ended, so that no newer credit supersedes an older
+one.
+
+All contestants then deliver the same number of credits.
+"""
 COMMANDS_PER_LEARNER = len(FIRST_WAVE) + len(SECOND_WAVE)
 
 
 def steps(learners: Iterable[int], wave: tuple[tuple[str, str | None], ...]) -> Iterator[Step]:
-    """What these learners do in a wave, everybody's first step first."""
+    """Yield the commands of these learners in a wave: the first step of every learner, then the second, etc."""
     learners = list(learners)
     for exam, to_status in wave:
         for learner in learners:

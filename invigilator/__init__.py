@@ -1,1 +1,1 @@
-"""The face of Invigilator: the command line, the local system, and the demo."""
+"""The user interface of Invigilator: the command line, the system on one machine, and the demo."""

@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from invigilator.local import disguise, postgres
+from invigilator.local import postgres, unprivileged
 
 
 def copy(primary_url: str, primary: Path, standby: Path) -> None:
@@ -25,7 +25,7 @@ def copy(primary_url: str, primary: Path, standby: Path) -> None:
     url = make_url(primary_url).set(drivername="postgresql").render_as_string(hide_password=False)
     subprocess.run(
         [
-            *disguise.command_prefix(program, standby / "data"),
+            *unprivileged.command_prefix(program, standby / "data"),
             *(str(program), "--dbname", url, "--pgdata", str(standby / "data")),
             *("--write-recovery-conf", "--checkpoint=fast"),
         ],

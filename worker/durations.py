@@ -1,4 +1,4 @@
-"""Long times, as a person writes them."""
+"""Durations in the notation of people: `90d`, `12h`, `30m`."""
 
 import re
 from datetime import timedelta
@@ -8,10 +8,10 @@ LONGEST = timedelta(days=36_500)
 
 
 def parse_duration(text: str) -> timedelta:
-    """A duration such as `90d`, `12h` or `30m`.
+    """Parse a duration such as `90d`, `12h` or `30m`.
 
     Raises:
-        ValueError: it is none, or it is nothing, or longer than a hundred years.
+        ValueError: the text is not a duration, or the duration is zero or longer than a hundred years.
     """
     match = re.fullmatch(r"([0-9]{1,9})([dhm])", text)
     duration = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else timedelta()

@@ -1,4 +1,8 @@
-"""Finds the engines that `invigilator up` runs on the data folder: it announces them in a private file."""
+"""Finds the embedded engines of a running `invigilator up`.
+
+`invigilator up` writes the URLs of its engines to a private file in the data folder (`engines.json`). The other
+processes read that file when no database or broker is configured.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -6,7 +10,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from worker import data_folder
+from worker import folder_lock
 from worker.errors import ConfigurationError
 from worker.settings import PREFIX, Settings
 
@@ -15,22 +19,22 @@ FILE = "engines.json"
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Where the embedded engines listen; None for one that is not embedded."""
+    """The URLs of the embedded engines. A URL is None when that engine is not embedded."""
 
     database_url: str | None = field(default=None, repr=False)
     broker_url: str | None = field(default=None, repr=False)
 
 
 def find_engines(data_dir: Path) -> Engines | None:
-    """The engines of the system that runs on `data_dir`, or None when none does.
+    """Return the engines of the system that runs on `data_dir`, or None when no system runs there.
 
-    What a killed system left behind does not count: nobody holds its lock any more.
+    The file of a killed system is ignored, because nobody holds the folder's lock any more.
 
     Raises:
-        ConfigurationError: the folder is another user's.
+        ConfigurationError: the folder belongs to another user, or cannot be used.
     """
     try:
-        if not data_folder.is_held(data_dir):
+        if not folder_lock.is_held(data_dir):
             return None
         return Engines(**json.loads((data_dir / FILE).read_text()))
     except FileNotFoundError:  # starting or stopping
@@ -40,13 +44,18 @@ def find_engines(data_dir: Path) -> Engines | None:
 
 
 def resolve(settings: Settings, *, database: bool = True, broker: bool = True) -> Settings:
-    """The settings with the URLs of running embedded engines filled in where none are configured.
+    """Fill in the URLs of running embedded engines where the settings have none.
 
     Parameters:
-        database, broker: which of the two the caller cannot do without.
+        settings: the settings as they were read.
+        database: whether the caller needs a database.
+        broker: whether the caller needs a broker.
+
+    Returns:
+        the settings, with every URL that could be found.
 
     Raises:
-        ConfigurationError: one that is needed is neither configured nor running.
+        ConfigurationError: a needed engine is neither configured nor running.
     """
     if settings.database_url is None or settings.broker_url is None:
         settings = _filled(settings, find_engines(settings.data_dir) or Engines())
@@ -58,10 +67,10 @@ def resolve(settings: Settings, *, database: bool = True, broker: bool = True) -
 
 
 def has_own_engines(settings: Settings) -> bool:
-    """Whether database and broker are one's own: neither is an engine that runs on the data folder."""
+    """Return whether database and broker are both configured, and neither is an embedded engine."""
     try:
         engines = find_engines(settings.data_dir) or Engines()
-    except ConfigurationError:  # a folder of somebody else, and so are its engines
+    except ConfigurationError:  # the folder belongs to another user, so its engines are not ours
         engines = Engines()
     pairs = ((settings.database_url, engines.database_url), (settings.broker_url, engines.broker_url))
     return all(
@@ -71,8 +80,11 @@ def has_own_engines(settings: Settings) -> bool:
 
 
 def _server(url: str | None) -> str | None:
-    """Where a URL leads: host and port, and the password, which is random for an embedded engine."""
-    # Not urlsplit(), which takes brackets in a password for an address, and quotes them.
+    """Return the part of a URL that identifies a server: user, password, host and port.
+
+    The password is random for an embedded engine, so two servers that use the same port in turn differ.
+    """
+    # urlsplit() takes brackets in a password for an IPv6 address and quotes them in its error.
     return None if url is None else url.partition("://")[2].partition("/")[0]
 
 

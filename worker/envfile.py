@@ -1,11 +1,11 @@
-"""The `.env` file. No line of it is passed over in silence, and no value is changed."""
+"""Reads the `.env` file. Every line counts: one that cannot be read is an error, and values are taken literally."""
 
 import io
 from collections.abc import Iterator
 from pathlib import Path
 
-# The parser of python-dotenv without what its callers do: pass over what is no assignment, and expand `${…}`, which
-# would change a password that has it. (Seen with python-dotenv 1.2.4.)
+# Only the parser of python-dotenv is used. Its public functions skip lines that are no assignment, and expand
+# `${…}`, which would change a password that contains it. (Seen with python-dotenv 1.2.4.)
 from dotenv.parser import Binding, parse_stream
 
 from worker.errors import ConfigurationError
@@ -14,15 +14,15 @@ from worker.textfiles import NotTextError, read_text
 
 
 def read_env_file(path: Path, prefix: str) -> dict[str, str]:
-    """The variables that a file sets, by their names in capitals; of those set twice the last.
+    """Return the variables that a file sets, by name in capitals. The last assignment of a name wins.
 
     Parameters:
         path: the file.
-        prefix: what the names of our own variables begin with, in capitals.
+        prefix: the prefix of Invigilator's own variables, in capitals.
 
     Raises:
-        ConfigurationError: it cannot be read, or a line of it cannot; names the file and the line, and quotes
-            nothing that may be a secret.
+        ConfigurationError: the file or one of its lines cannot be read. The message names the file and the line,
+            and quotes no value, because a value may be a secret.
     """
     variables: dict[str, str] = {}
     for line, name, value in _assignments(path, prefix):
@@ -56,14 +56,14 @@ def _read(path: Path, prefix: str) -> str:
 
 
 def _line(binding: Binding) -> int:
-    """Where the assignment itself is: empty lines before it belong to a binding, too."""
+    """Return the line number of the assignment itself. A binding also contains the empty lines before it."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _problem(binding: Binding, prefix: str) -> str | None:
     if binding.error:
-        return "is no assignment; write NAME=value, in single quotes what is special, or # before a comment"
+        return "is no assignment; write NAME=value, with special characters in single quotes, or # before a comment"
     if binding.value is None and (binding.key or "").upper().startswith(prefix):
         return "has no value; write NAME=value"
     _, *more = binding.original.string.strip().splitlines() or [""]

@@ -1,16 +1,20 @@
-"""Errors of the worker. `Transient` is worth another try, `Permanent` is not."""
+"""Errors of the worker.
+
+A `Transient` error is retried, a `Permanent` one is not. `Unavailable` and `Misconfigured` also count against the
+circuit breaker of the service (docs/decisions/0008).
+"""
 
 from events.errors import InvigilatorError
 
 
 class ConfigurationError(InvigilatorError):
-    """A setting is missing or wrong; the message names it and says what is allowed."""
+    """A setting is missing or wrong. The message names the setting and says what is allowed."""
 
     code = "configuration"
 
 
 class ServiceError(InvigilatorError):
-    """A service on the other side did not do what was asked."""
+    """A call to an external service (LMS or mail server) failed. Every subclass is transient or permanent."""
 
     code = "service"
 
@@ -18,7 +22,7 @@ class ServiceError(InvigilatorError):
 class Transient(ServiceError):  # noqa: N818 - the field's word for it
     """The call failed and may succeed later.
 
-    `retry_after_s` is how long the service asked us to wait, in seconds, or None.
+    `retry_after_s` is the wait in seconds that the service asked for, or None.
     """
 
     code = "transient"
@@ -29,18 +33,18 @@ class Transient(ServiceError):  # noqa: N818 - the field's word for it
 
 
 class Unavailable(Transient):
-    """The service as a whole did not answer: whoever calls it next will fare no better.
+    """The service as a whole did not answer, so other calls to it will fail as well.
 
-    Such failures in a row open its circuit.
+    Several such failures in a row open the service's circuit.
     """
 
     code = "unavailable"
 
 
 class Misconfigured(Unavailable):
-    """The service refuses what is the same in every call, such as our credentials: a setting has to be mended.
+    """The service refuses something that is the same in every call, such as our credentials.
 
-    One is enough to open its circuit. `setting` is the name of what to look at.
+    A person must correct a setting; `setting` is its name. A single such failure opens the service's circuit.
     """
 
     code = "misconfigured"
@@ -51,9 +55,9 @@ class Misconfigured(Unavailable):
 
 
 class Crowded(Transient):
-    """The service serves others of our calls, and takes no more of them at once.
+    """The service takes no more of our calls at the same time.
 
-    `others` is how many of ours it had at that moment, this one apart.
+    `others` is the number of our other calls that it was serving at that moment.
     """
 
     code = "crowded"
@@ -64,18 +68,21 @@ class Crowded(Transient):
 
 
 class NotCalled(Transient):
-    """The service was not called, because what the call needs is missing for now. It says nothing about it."""
+    """The service was not called, because something that the call needs is missing for now.
+
+    The error says nothing about the service, so it does not count against its circuit.
+    """
 
     code = "not_called"
 
 
 class Permanent(ServiceError):  # noqa: N818 - the field's word for it
-    """The call was refused; asking again will not help before somebody mends something."""
+    """The call was refused. It will fail again until a person corrects something."""
 
     code = "permanent"
 
 
 class Refused(Permanent):
-    """The service itself refused the call, and so is up."""
+    """The service itself refused the call, which shows that the service is up. This closes its circuit."""
 
     code = "refused"

@@ -1,4 +1,4 @@
-"""The parts of Invigilator that are installed on demand: `pip install 'invigilator[NAME]'`."""
+"""Checks whether the optional dependencies of an extra are installed (`pip install 'invigilator[NAME]'`)."""
 
 from importlib.metadata import PackageNotFoundError, distribution, requires
 
@@ -11,10 +11,10 @@ FLOWER = "flower"
 
 
 def missing(extra: str) -> list[str]:
-    """The names of the distributions that an extra asks for and that are not installed.
+    """Return the names of the distributions that an extra requires and that are not installed.
 
     Parameters:
-        extra: one of those of `pyproject.toml`.
+        extra: the name of an extra of `pyproject.toml`.
     """
     wanted = map(Requirement, requires("invigilator") or ())
     return [one.name for one in wanted if _belongs(one, extra) and not _is_installed(one.name)]
@@ -24,10 +24,11 @@ def need(extra: str, what: str) -> None:
     """Make sure that an extra is installed.
 
     Parameters:
-        what: needs it, as a person knows it.
+        extra: the name of an extra of `pyproject.toml`.
+        what: the part of Invigilator that needs the extra, for the message.
 
     Raises:
-        ConfigurationError: a part of it is missing; says how to install it.
+        ConfigurationError: a distribution is missing. The message says how to install the extra.
     """
     absent = missing(extra)
     if absent:
@@ -37,7 +38,7 @@ def need(extra: str, what: str) -> None:
 
 
 def how_to_install(extra: str) -> str:
-    """The command that installs an extra."""
+    """Return the pip command that installs an extra."""
     return f"pip install 'invigilator[{extra}]'"
 
 

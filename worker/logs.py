@@ -1,4 +1,7 @@
-"""How the processes of our own log: plain lines on standard error. (Celery's workers have Celery's format.)"""
+"""Logging of the processes that are not Celery workers: plain lines on standard error.
+
+Celery workers keep Celery's own format.
+"""
 
 import functools
 import logging
@@ -11,18 +14,17 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 
 def configure() -> None:
-    """Send every record from INFO up to standard error: time in UTC, level, logger, message."""
+    """Send every record of level INFO and above to standard error: time in UTC, level, logger, message."""
     formatter = logging.Formatter(FORMAT, TIME_FORMAT)
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("alembic.runtime.migration").setLevel(
-        logging.WARNING
-    )  # it reports each look at the schema
+    # Alembic logs two lines at INFO for each comparison of the schema.
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Log a warning, once in this process however often its cause is met."""
+    """Log a warning the first time that this process calls it with this message. Later calls do nothing."""
     logger.warning("%s", message)

@@ -1,4 +1,4 @@
-"""Variables that are no setting: is a name a misspelling of another one?"""
+"""Recognises a misspelt name: finds the known name within a small edit distance."""
 
 from collections.abc import Iterable
 
@@ -6,13 +6,16 @@ EDITS = 2
 
 
 def meant(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate of which `name` is a misspelling: within two edits, the nearest one; None when it is none."""
+    """Return the candidate nearest to `name`, at most two edits away, or None when there is none."""
     near = [candidate for candidate in candidates if is_within(name, candidate, EDITS)]
     return min(near, key=lambda candidate: (not is_within(name, candidate, 1), candidate), default=None)
 
 
 def is_within(one: str, other: str, edits: int) -> bool:
-    """Whether so many edits make one text the other: a character added, left out or replaced, or two swapped."""
+    """Return whether at most `edits` edits turn one text into the other.
+
+    An edit adds, removes or replaces one character, or swaps two neighbours (the Damerau-Levenshtein distance).
+    """
     if one[:1] == other[:1] and one:
         return is_within(one[1:], other[1:], edits)
     if not edits or abs(len(one) - len(other)) > edits:

@@ -1,4 +1,4 @@
-"""The file of policies: which provider wants what (docs/rules.md, "Policies")."""
+"""Reads the policies file: the policy of each proctoring provider (docs/rules.md, "Policies")."""
 
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Policies:
     providers: Mapping[str, Policy] = field(default_factory=dict)
 
     def of(self, provider: str | None) -> Policy:
-        """The policy of a course's provider."""
+        """Return the policy of a provider, which may be None when the course names none."""
         return self.default if provider is None else self.providers.get(provider, self.default)
 
 

@@ -10,15 +10,15 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` whenever one of them comes. For the main thread.
+    """Call `stop` for each stop signal that arrives during the block. Only the main thread may use this.
 
-    `stop` runs inside a signal handler: it must not take a lock, and so not set a `threading.Event`.
+    `stop` runs inside a signal handler, so it must not take a lock. Setting a `threading.Event` takes one.
     """
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop()
 
-    # `nohup` ignores the hang-up of the terminal on purpose.
+    # `nohup` ignores SIGHUP so that the process outlives its terminal. That choice is kept.
     wanted = [
         number
         for number in STOP_SIGNALS
@@ -34,10 +34,10 @@ def on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Threads that are started here leave these signals to the main thread.
+    """Block the stop signals in threads that are started in the block, so that the main thread receives them.
 
-    A signal to the process may go to any thread that does not block it, and one that another thread gets does not
-    wake a main thread that waits. To a process that was stopped and has just been continued, that happens.
+    The kernel gives a signal of the process to any thread that does not block it. If another thread receives it,
+    a waiting main thread is not woken. This was seen in a process that had been stopped and was then continued.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:

@@ -1,4 +1,4 @@
-"""Running the loops of a process in threads until a signal, or the failure of one of them, ends them all."""
+"""Runs the loops of a process in threads until a signal, or the end of one of them, stops them all."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -7,16 +7,21 @@ from queue import SimpleQueue
 from worker.signals import on_stop_signals, stop_signals_blocked
 
 Loop = Callable[[threading.Event], None]
-"""Runs until the event is set."""
+"""A function that runs until the event is set."""
 
 
 def run_until_stopped(loops: Mapping[str, Loop]) -> None:
-    """Run loops, each in a thread named as in the mapping, until SIGINT, SIGTERM or SIGHUP. For the main thread.
+    """Run each loop in a thread of its own until SIGINT, SIGTERM or SIGHUP. Only the main thread may call this.
+
+    When one loop ends or raises, all others are stopped, too.
+
+    Parameters:
+        loops: thread name → loop.
 
     Raises:
-        Exception: what a loop raised; the others have been stopped.
+        Exception: the first error that a loop raised. All loops have ended by then.
     """
-    ends: SimpleQueue[Exception | None] = SimpleQueue()  # unlike an Event, safe to use in a signal handler
+    ends: SimpleQueue[Exception | None] = SimpleQueue()  # safe to use in a signal handler, unlike an Event
     stopping = threading.Event()
     threads = [
         threading.Thread(target=_run, args=(loop, stopping, ends), name=name) for name, loop in loops.items()

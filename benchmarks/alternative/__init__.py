@@ -1,4 +1,4 @@
-"""The obvious alternative: a Celery task for each command, which saves and then queues each effect with `.delay()`.
+"""The obvious alternative: a Celery task for each command, which commits, then queues effects with `.delay()`.
 
-No outbox, no inbox, no batches: a crash between the commit and a `.delay()` loses the effect for good.
+It has no outbox, no inbox and no batches. A crash between the commit and a `.delay()` loses the effect.
 """

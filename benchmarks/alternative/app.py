@@ -1,8 +1,8 @@
-"""The Celery application and its tasks. The rules are those that the workload needs.
+"""The Celery application and its tasks, with the rules that the workload needs.
 
-Everything is Celery's default except what is set here. Messages are acknowledged before the task runs (`acks_late`
-off): it is the default, and these tasks, run twice, would send a mail twice. Publishing to RabbitMQ waits for no
-confirmation, which is the default too, and faster.
+Settings that are not set here have Celery's defaults. So messages are acknowledged before the task runs
+(`acks_late` is off), because these tasks would send a mail twice if they ran twice. Publishing to RabbitMQ does
+not wait for a confirmation, which is faster.
 """
 
 import os
@@ -21,28 +21,29 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
 )
 
-engine = create_engine(os.environ["DATABASE_URL"], pool_size=20)  # no thread needs to connect anew
+# The pool is large enough for every thread to keep a connection.
+engine = create_engine(os.environ["DATABASE_URL"], pool_size=20)
 open_session = sessionmaker(engine)
 
 TALLY = os.open(os.environ["TALLY_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-"""A byte for each effect that has run, for the driver: it costs a microsecond, where a row would cost a commit."""
+"""A file with one byte for each effect that has run. The driver counts them. A row would cost a commit instead."""
 
 BEFORE = {"started": "created", "submitted": "started", "verified": "submitted", "declined": "created"}
-"""The status that must come first: Celery keeps no order, so a task that is too early is tried again."""
+"""The status that must come before. Celery keeps no order, so a task that is too early is retried."""
 CREDIT_OF = {"submitted": "submitted", "verified": "satisfied", "declined": "failed"}
 MAILED = ("submitted", "verified")
 
 
 @app.task  # type: ignore[untyped-decorator]
 def create_attempt(user_id: int, exam_id: str) -> None:
-    """Create an attempt, as proctored."""
+    """Create a proctored attempt."""
     with open_session.begin() as session:
         _create(session, user_id, exam_id, proctored=True)
 
 
 @app.task(bind=True, max_retries=20)  # type: ignore[untyped-decorator]
 def update_status(task: Any, user_id: int, exam_id: str, to_status: str) -> None:
-    """Change the status of an attempt, then queue what follows from it."""
+    """Change the status of an attempt, then queue its effects."""
     with open_session.begin() as session:
         attempt = _find(session, user_id, exam_id)
         early = attempt is None or attempt.status != BEFORE[to_status]
@@ -60,7 +61,7 @@ def update_status(task: Any, user_id: int, exam_id: str, to_status: str) -> None
 
 @app.task  # type: ignore[untyped-decorator]
 def decline_siblings(user_id: int, exam_id: str) -> None:
-    """Decline the learner's attempts at the course's other exams; what is not there yet is created first."""
+    """Decline the learner's attempts at the course's other exams. Missing attempts are created first."""
     with open_session.begin() as session:
         declined = session.get_one(Exam, exam_id)
         others = select(Exam).where(Exam.course_id == declined.course_id, Exam.id != exam_id)
@@ -80,13 +81,13 @@ def decline_siblings(user_id: int, exam_id: str) -> None:
 
 @app.task  # type: ignore[untyped-decorator]
 def set_credit(user_id: int, exam_id: str, status: str) -> None:  # noqa: ARG001 - the service is a stub
-    """Tell the credit service."""
+    """Pretend to call the credit service."""
     _call_service(b"c")
 
 
 @app.task  # type: ignore[untyped-decorator]
 def send_mail(user_id: int, exam_id: str, status: str) -> None:  # noqa: ARG001 - the service is a stub
-    """Mail the learner."""
+    """Pretend to send a mail to the learner."""
     _call_service(b"m")
 
 

@@ -1,4 +1,4 @@
-"""Attempts and their history, with SQLAlchemy's ORM, in a schema of their own."""
+"""Models of attempts and their history with SQLAlchemy's ORM, in a schema of their own."""
 
 from datetime import UTC, datetime
 
@@ -9,19 +9,19 @@ SCHEMA = "alternative"
 
 
 def now() -> datetime:
-    """The time, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class Base(DeclarativeBase):
-    """Times with a zone."""
+    """The base of the models. Times have a time zone."""
 
     metadata = MetaData(schema=SCHEMA)
     type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 - as SQLAlchemy documents it
 
 
 class Exam(Base):
-    """An exam of a course; all are proctored and active."""
+    """An exam of a course. All exams are proctored and active."""
 
     __tablename__ = "exams"
 

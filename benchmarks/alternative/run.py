@@ -8,7 +8,6 @@ for the last tasks of a step. A task that is too early all the same retries.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -24,19 +23,20 @@ from typing import Any
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from benchmarks import driver_protocol
 from benchmarks.alternative.models import SCHEMA, Attempt, Base, Exam, History
 from benchmarks.workload import EXAMS, FIRST_WAVE, SECOND_WAVE, Step, steps
 
 FIRST_EFFECTS, SECOND_EFFECTS = 5, 2
-"""Credits and mails of a learner in each wave. The last of them has run when everything has."""
+"""The credits and mails of a learner in each wave. When the last of them has run, the wave is done."""
 THREADS = 2
-"""One for each of our machine's CPUs: its services cost nothing."""
+"""One thread for each CPU of our machine, because the services cost no waiting."""
 START_S, STALL_S, LOOK_S = 60.0, 60.0, 0.005
 
 
 @dataclass(slots=True)
 class Run:
-    """One request."""
+    """The work of one request."""
 
     first: int
     learners: int
@@ -64,10 +64,10 @@ def _publish(step: Step) -> None:
 
 
 def _wait(count: Callable[[], int], wanted: int) -> None:
-    """Wait for a count.
+    """Wait until the count reaches `wanted`.
 
     Raises:
-        TimeoutError: it has not changed for a minute.
+        TimeoutError: the count has not changed for a minute.
     """
     before, changed_at = -1, time.monotonic()
     while (now := count()) < wanted:
@@ -79,7 +79,7 @@ def _wait(count: Callable[[], int], wanted: int) -> None:
 
 
 def run(engine: Engine, tally: Path, first: int, learners: int) -> dict[str, Any]:
-    """Take so many learners through the workload."""
+    """Do the work of `learners` learners, and return what it took."""
     one = Run(first, learners, _publish, tally)
     tallied, before = tally.stat().st_size, time.perf_counter()
     one.wave(FIRST_WAVE, FIRST_EFFECTS)
@@ -115,8 +115,10 @@ def _create_tables(engine: Engine) -> None:
 
 @contextmanager
 def _worker() -> Iterator[None]:
-    """A Celery worker that is ready. What is not Celery's default is cheaper: threads (of prefork and threads,
-    they took less CPU on both brokers), neither gossip nor mingle, and few lines in the log.
+    """Run a Celery worker, and wait until it is ready.
+
+    Its options differ from Celery's defaults where that is cheaper: threads, which took less CPU than prefork
+    on both brokers, no gossip, no mingle, and few log lines.
     """
     from benchmarks.alternative.app import app
 
@@ -136,20 +138,16 @@ def _worker() -> Iterator[None]:
         process.wait()
 
 
-def _answer(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
-
-
 def _serve(tally: Path) -> None:
     from benchmarks.alternative.app import engine
 
     _create_tables(engine)
     with _worker():
-        _answer({"ready": True} | {name: version(name) for name in ("celery", "kombu", "sqlalchemy")})
-        for line in sys.stdin:
-            request = json.loads(line)
-            _answer(run(engine, tally, request["first"], request["learners"]))
+        driver_protocol.write(
+            {"ready": True} | {name: version(name) for name in ("celery", "kombu", "sqlalchemy")}
+        )
+        for request in driver_protocol.requests():
+            driver_protocol.write(run(engine, tally, request["first"], request["learners"]))
 
 
 def main() -> None:
@@ -160,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alternative-") as folder:
         tally = Path(folder, "tally")
-        # Before the application is imported, here and in the worker.
+        # The application reads these when it is imported, here and in the worker.
         os.environ |= {
             "DATABASE_URL": options.database_url,
             "BROKER_URL": options.broker_url,

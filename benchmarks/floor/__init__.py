@@ -1,6 +1,6 @@
-"""The floor: the rows of our commands stage, written by hand with psycopg2. No decisions, no reads; no broker,
-except for its latency (`queues.py`).
+"""The floor: writes the rows of our commands stage by hand with psycopg2, as the lower limit of the work.
 
-It knows beforehand which rows each command means: they are made outside the clock. Within it are the binding of the
-values and the statements. `ways.py` has the ways in which people write rows, the fastest that was found among them.
+It decides nothing and reads nothing, and uses a broker only for its latency (`queues.py`). The rows of each command
+are prepared before the clock starts. The clock covers the binding of the values and the statements. `ways.py` has
+several ways to write the rows, among them the fastest one that was found.
 """

@@ -1,14 +1,14 @@
-"""The floor's driver: a line of JSON in, a line of JSON out.
+"""The driver of the floor: reads requests and writes answers as JSON lines.
 
     python -m benchmarks.floor --database-url postgresql+psycopg2://… --commit-every 1|100 --how prepared
 
-With `--broker-url` a batch is written whenever a message comes (`benchmarks.floor.queues`), and the answer is when.
+With `--broker-url`, it writes one batch for each message that it receives (`benchmarks.floor.queues`), and
+answers with the times of the commits.
 
-The database must have our schema, and nobody else may own its shard 0.
+The database must have our schema, and its shard 0 must have no other owner.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +21,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from psycopg2.extras import execute_values
 from sqlalchemy.engine import make_url
 
+from benchmarks import driver_protocol
 from benchmarks.floor import queues
 from benchmarks.floor.rows import COURSE_OF, Batch, written
 from benchmarks.floor.ways import PLAIN, PREPARED, way
@@ -28,7 +29,7 @@ from benchmarks.workload import EXAMS
 
 
 def run(batches: Sequence[Batch], write: Callable[[Batch], None]) -> dict[str, Any]:
-    """Write them, one after another."""
+    """Write the batches one after another, and return the time, the CPU and the numbers of rows."""
     cpu_before, before = time.process_time(), time.perf_counter()
     for batch in batches:
         write(batch)
@@ -43,7 +44,7 @@ def run(batches: Sequence[Batch], write: Callable[[Batch], None]) -> dict[str, A
 def run_queued(
     batches: Sequence[Batch], write: Callable[[Batch], None], queue: queues.Handmade
 ) -> dict[str, Any]:
-    """Write each of them when its message comes, which is kept until the commit."""
+    """Write one batch for each message, and return the times of the commits. A message is kept until the commit."""
     committed_at = []
     for batch in batches:
         queue.take()
@@ -54,16 +55,16 @@ def run_queued(
 
 
 def _batches(learners: Iterable[int], commit_every: int) -> list[Batch]:
-    """Everything that these learners mean: made before the clock starts."""
+    """Return the batches of these learners. They are built before the clock starts."""
     commands = list(written(learners))
     return [Batch.of(commands[n : n + commit_every]) for n in range(0, len(commands), commit_every)]
 
 
 def _connect(database_url: str) -> Connection:
     url = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    # A plan made while a table is nearly empty is kept, and reads all of it when it has grown.
+    # PostgreSQL keeps a prepared plan. One made for a nearly empty table would later scan the whole table.
     connection = psycopg2.connect(url, options="-c enable_seqscan=off", application_name="floor")
-    connection.autocommit = True  # who prepares sends BEGIN and COMMIT with the statements
+    connection.autocommit = True  # the prepared way sends BEGIN and COMMIT with the statements
     return connection
 
 
@@ -112,11 +113,6 @@ def _release_shard(connection: Connection) -> None:
         cursor.execute("UPDATE shards SET owner = NULL, lease_until = NULL WHERE owner = 'floor'")
 
 
-def _answer(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
-
-
 def main() -> None:
     """Serve the harness: a line of JSON in, a line of JSON out, until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floor")
@@ -128,15 +124,16 @@ def main() -> None:
     connection = _connect(options.database_url)
     _insert_exams(connection)
     floor = way(options.how, connection, options.commit_every)
-    _answer({"ready": True, "psycopg2": version("psycopg2-binary"), "postgresql": connection.server_version})
+    driver_protocol.write(
+        {"ready": True, "psycopg2": version("psycopg2-binary"), "postgresql": connection.server_version}
+    )
     queue = queues.connect(options.broker_url) if options.broker_url else None
-    for line in sys.stdin:
-        request = json.loads(line)
+    for request in driver_protocol.requests():
         learners = range(request["first"], request["first"] + request["learners"])
         batches = _batches(learners, options.commit_every)
         _insert_learners(connection, learners)
         write = partial(floor.commit, epoch=_take_shard(connection))
-        _answer(run(batches, write) if queue is None else run_queued(batches, write, queue))
+        driver_protocol.write(run(batches, write) if queue is None else run_queued(batches, write, queue))
         _release_shard(connection)
     connection.close()
 

@@ -1,4 +1,4 @@
-"""A queue of messages by hand, as little as keeps a message until it is done."""
+"""Queues written by hand: the least code that keeps a message until it has been handled."""
 
 import json
 from typing import Any, Protocol
@@ -11,20 +11,20 @@ QUEUE, TAKEN = "floor", "floor.taken"
 
 
 class Handmade(Protocol):
-    """One connection to a queue."""
+    """A connection to a queue, for one process that handles one message at a time."""
 
     def send(self, body: str) -> None:
-        """Put a message into it, and wait until the broker has it."""
+        """Send a message, and wait until the broker has accepted it."""
 
     def take(self) -> None:
-        """Wait for a message, and read it as JSON."""
+        """Wait for a message and parse it as JSON."""
 
     def done(self) -> None:
-        """The message that was taken may go."""
+        """Delete the message that was taken."""
 
 
 class InRedis:
-    """A list."""
+    """A queue in a Redis list."""
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url)
@@ -41,7 +41,7 @@ class InRedis:
 
 
 class InRabbitMQ:
-    """A durable queue, with py-amqp."""
+    """A durable queue in RabbitMQ, with py-amqp."""
 
     def __init__(self, url: str) -> None:
         self._connection = Connection(url)

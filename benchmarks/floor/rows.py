@@ -1,4 +1,4 @@
-"""The rows that each command means, as Python values."""
+"""Builds the rows that each command writes, as Python values."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt as a command leaves it."""
+    """The row of an attempt after a command."""
 
     id: str
     exam_id: str
@@ -32,7 +32,7 @@ class Attempt:
     version: int = 1
 
     def moved(self, status: str, at: str) -> Self:
-        """The same attempt, one transition later."""
+        """Return the attempt after a transition to `status` at the time `at`."""
         return type(self)(
             self.id,
             self.exam_id,
@@ -46,7 +46,7 @@ class Attempt:
         )
 
     def changing(self) -> Row:
-        """What an update writes, and to which."""
+        """Return the values of an update, and the id of the row."""
         return (
             self.status,
             self.proctored,
@@ -60,25 +60,25 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one command writes."""
+    """The rows of one command."""
 
     inbox: Row
     attempt: Attempt
     created_at: str | None
-    """Of the attempt; None when it is there already."""
+    """The attempt's creation time, or None when the command does not create it."""
     transition: Row
     effects: list[Row]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one commit writes: rows by statement, in the order in which the statements run."""
+    """The rows of one commit, by statement, in the order in which the statements run."""
 
     rows: dict[str, list[Row]]
 
     @classmethod
     def of(cls, commands: Sequence[Written]) -> Self:
-        """Of an attempt that comes more than once, the last state is written, and every transition."""
+        """Combine commands to a batch. It has only the last state of each attempt, but every transition."""
         last = {command.attempt.id: command.attempt for command in commands}
         created = {c.attempt.id: c.created_at for c in commands if c.created_at is not None}
         rows = {
@@ -94,7 +94,7 @@ class Batch:
 
 
 def written(learners: Iterable[int]) -> Iterator[Written]:
-    """What every command of these learners writes, in order."""
+    """Yield the rows of every command of these learners, in order."""
     learners = list(learners)
     attempts: dict[tuple[int, str], Attempt] = {}
     for wave in (FIRST_WAVE, SECOND_WAVE):

@@ -1,7 +1,8 @@
-"""The ways in which the rows are written. What they send means the same: they share the statements' texts.
+"""Three ways to write the rows, with the same SQL texts and the same result.
 
-`rows` is what most people would write, `values` what they write when that is too slow. `prepared` is the fastest
-that was found. Tried and slower than it: one statement of many CTEs, COPY, and the same statements without PREPARE.
+`rows` is what most people would write first: one statement for each row. `values` uses `execute_values`.
+`prepared` is the fastest way that was found. One statement of many CTEs, COPY, and the same statements without
+PREPARE were slower.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +18,13 @@ from benchmarks.floor.rows import Batch, Row
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What writes rows.
+    """A statement that writes rows.
 
     Parameters:
-        types: of the values of a row.
-        of_rows: its text, with `{rows}` where they come from.
-        of_row: where that is faster for one row: another text, with `{}` for each value.
-        constants: what `of_rows` wants after the values of each row.
+        types: the SQL types of a row's values, separated by spaces.
+        of_rows: the SQL text for many rows, with `{rows}` in the place of their source.
+        of_row: a faster SQL text for one row, with `{}` for each value, or None when there is none.
+        constants: constants that `of_rows` needs after the values of each row.
     """
 
     types: str
@@ -32,29 +33,29 @@ class Statement:
     constants: str = ""
 
     def writing(self, rows: str) -> str:
-        """It writes the rows that come from there."""
+        """Return the SQL text that writes the rows of the source `rows`."""
         return self.of_rows.format(rows=rows)
 
     def writing_row(self, values: Sequence[str]) -> str:
-        """It writes one row of these values."""
+        """Return the SQL text that writes one row of these values."""
         if self.of_row is not None:
             return self.of_row.format(*values)
         return self.writing(f"VALUES {self.row(values)}")
 
     def row(self, values: Sequence[str]) -> str:
-        """These values, and the constants."""
+        """Return a row of these values and the constants."""
         return f"({', '.join(values)}{self.constants})"
 
     def placeholders(self) -> Sequence[str]:
-        """As many as a row has values, as psycopg2 wants them."""
+        """Return psycopg2's placeholders for the values of a row."""
         return ["%s"] * len(self.types.split())
 
     def parameters(self) -> Sequence[str]:
-        """The same, as PREPARE wants them."""
+        """Return the parameters of PREPARE for the values of a row."""
         return [f"${number}" for number, _ in enumerate(self.types.split(), 1)]
 
 
-# Casts are where VALUES alone would be text.
+# There is a cast wherever a value from VALUES would otherwise be text.
 STATEMENTS = {
     "inbox": Statement(
         "text text bytea timestamptz",
@@ -115,15 +116,15 @@ NOTIFY = "NOTIFY invigilator_effects"
 
 
 class Way(Protocol):
-    """A way to write."""
+    """A way to write a batch."""
 
     def commit(self, batch: Batch, epoch: int) -> None:
-        """Write a batch in one transaction, and renew the lease of the shard with it."""
+        """Write a batch and renew the shard's lease, in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Every statement by itself, as text."""
+    """Sends every statement by itself, as text."""
 
     connection: Connection
     write: Callable[[Cursor, Statement, Sequence[Row]], None]
@@ -150,14 +151,14 @@ def _values(cursor: Cursor, statement: Statement, rows: Sequence[Row]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Prepared statements, and one round trip for each commit."""
+    """Uses prepared statements and one round trip for each commit."""
 
     connection: Connection
     one_row: bool
-    """Whether a statement takes a row, which is faster while there are few, or columns."""
+    """Whether a statement takes one row, which is faster for few rows, or arrays of columns."""
 
     def prepare(self) -> None:
-        """Prepare the statements, once for each connection."""
+        """Prepare the statements. This is done once for each connection."""
         array = "" if self.one_row else "[]"
         with self.connection.cursor() as cursor:
             cursor.execute(f"PREPARE renew (bigint) AS {RENEW.format(epoch='$1')}")
@@ -187,9 +188,9 @@ class Prepared:
 
 
 def _array(values: Sequence[Any]) -> str:
-    """A column as PostgreSQL reads it. Cheaper, here and there, than psycopg2's ARRAY[…]."""
+    """Return a column as PostgreSQL's array literal. It is cheaper than psycopg2's `ARRAY[…]` on both sides."""
     texts = ["NULL" if value is None else str(value) for value in values]
-    if texts[0][0] in "{\\":  # JSON, or bytes
+    if texts[0][0] in "{\\":  # JSON and bytes need quotes
         texts = ['"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts]
     return "{" + ",".join(texts) + "}"
 
@@ -199,7 +200,7 @@ PREPARED = "prepared"
 
 
 def way(how: str, connection: Connection, commit_every: int) -> Way:
-    """A way by its name: one of `PLAIN`, or `PREPARED`."""
+    """Return a way by its name, which is a key of `PLAIN`, or `PREPARED`."""
     if how in PLAIN:
         return Plain(connection, PLAIN[how])
     prepared = Prepared(connection, one_row=commit_every == 1)

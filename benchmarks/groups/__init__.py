@@ -1,4 +1,4 @@
-"""What is measured: a module for each group of contestants that alternate."""
+"""The groups of the benchmark. Each module defines the contestants of one group, which run in alternation."""
 
 from types import ModuleType
 

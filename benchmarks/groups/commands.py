@@ -1,9 +1,10 @@
-"""The commands stage: what waits in the queue → committed. No relay and no effects run; a command is a transition.
+"""The commands stage alone: from the queue to the commit.
 
-The queue is filled first, then `invigilator consume` starts. Every outcome row's transaction carries the time of
-its commit; the first `WARM` commands are left out, and with them the start of the process: the rate is that of the
-commands after them, from the commit of the last of `WARM` to the commit of the very last. CPU is counted from a
-moment at which `WARM` commands were done to the end, for each command that was committed in between.
+No relay and no effects run. Each command is a transition. The queue is filled first, then `invigilator consume`
+starts. PostgreSQL records the time of each commit. A number of first commands (`warm_commands`) is left out,
+and with them the start of the process. The rate is measured from the commit of the last of these to the last
+commit of all. CPU is measured from a moment after these commands to the end, and divided by the commands that
+were committed in between.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,11 @@ from benchmarks.workload import COMMANDS_PER_LEARNER, FIRST_WAVE, SECOND_WAVE, s
 NAME = "commands"
 BATCHES = (1, 10, 100, 500)
 LEARNERS = {1: 80, 10: 300, 100: 1_000}
-"""Of a run, by batch size: so many that it takes a few seconds."""
+"""The number of learners of a run by batch size, chosen so that a run takes a few seconds."""
 FLOOR_LEARNERS = {("prepared", 1): 200, ("prepared", 100): 4_000, ("values", 100): 2_400, ("rows", 100): 500}
-"""Of a run, by how the floor writes and how many commands it commits at once."""
+"""The number of learners of a run of the floor, by its way to write and the commands that it commits at once."""
 FLOORS = {"prepared": "floor", "values": "floor, execute_values", "rows": "floor, a statement a row"}
-"""What they are called, by how they write."""
+"""The names of the floors by their way to write."""
 LOOK_S = 0.01
 
 _RATE = """
@@ -35,17 +36,17 @@ SELECT count(*), extract(epoch FROM max(commits.at) - min(start.at)) FROM commit
 
 
 def floor_name(commit_every: int, how: str = "prepared") -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"{FLOORS[how]}, {commit_every} per commit"
 
 
 def ours_name(broker: str, batch: int) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, batch {batch}"
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """The floors, and ours with each batch size on each broker."""
+    """Return the floors, and our system with each batch size on each broker."""
     batches = (100,) if bench.quick else BATCHES
     floors = [("prepared", 100)] if bench.quick else FLOOR_LEARNERS
     return [
@@ -72,7 +73,7 @@ def _learners(batch: int) -> int:
 
 
 def warm_commands(batch: int) -> int:
-    """How many commands are left out: a few batches, and never few."""
+    """Return how many first commands are left out: two batches, but at least 100 commands."""
     return max(2 * batch, 100)
 
 
@@ -84,10 +85,15 @@ def drain(
     settings: Mapping[str, object] | None = None,
     database_url: str | None = None,
 ) -> Figures:
-    """Let a consumer drain a queue of everything that these learners do, and of `warm` commands before.
+    """Measure a consumer that drains a queue of commands.
 
     Parameters:
-        database_url: a database to do it in, instead of a fresh one.
+        bench: the run.
+        broker: the broker that holds the queue.
+        learners: the number of learners whose commands are measured.
+        warm: the number of commands before them that are not measured.
+        settings: the settings, without the prefix.
+        database_url: the database to use. The default is a fresh one.
     """
     extra = -(-warm // COMMANDS_PER_LEARNER)
     with bench.ours(broker, learners + extra, settings, database_url) as system:

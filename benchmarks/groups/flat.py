@@ -1,6 +1,6 @@
-"""Is it as fast with a long queue as with a short one? Draining 1,000 and 100,000 queued commands.
+"""Whether the length of the queue matters: the rate while 1,000 and 100,000 queued commands are drained.
 
-The short one takes a third of a second, so its rates scatter.
+The short queue is drained in a third of a second, so its rates scatter.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ BATCH = 100
 
 
 def ours_name(broker: str, queued: int) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, {queued:,} queued"
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """Short and long, on each broker."""
+    """Return our system with a short and a long queue, on each broker."""
     return [
         Contestant(
             ours_name(broker.name, queued),

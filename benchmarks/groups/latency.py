@@ -1,17 +1,21 @@
-"""How long a command takes: from just before the publisher is called.
+"""The latency of a command, measured from just before the call of the publisher.
 
-Idle: one command at a time, 60 to 160 ms after the one before. Half: at half of the rate at which the same
-processes did a burst just before; that rate is set, not measured. The time of a commit is PostgreSQL's timestamp of
-it, which is taken before the commit is flushed to disk, so the mean time of a flush is added: about half a
-millisecond, and a p99 lacks what one flush takes longer than another. Who looked at the tables meanwhile would take
-CPU from those at work. For the last effect's end only commands that owe effects count. Idle is 300 commands in each
-round, 120 with slow services, of which half owe effects.
+*Idle*: one command at a time, 60 to 160 ms after the one before. Each round has 300 commands, or 120 with slow
+services. Half of them owe effects, and only these count for the end of the last effect.
 
-The floor: a message sent, awaited, read as JSON and committed by hand, in one round trip, with prepared statements.
-Its commit is by its own clock, right after COMMIT has answered. Nobody is much faster with these engines here.
+*At half of its rate*: the same processes first handle a burst, then commands at half of the burst's rate. This
+rate is set, not measured.
 
-The peer: what one call takes, with services that cost nothing, after the same pauses as ours when idle: who has
-slept for a tenth of a second finds cold caches.
+The time of a commit is PostgreSQL's timestamp of it. PostgreSQL takes the timestamp before it flushes the commit to
+disk, so the mean time of a flush (about half a millisecond) is added. The p99 therefore misses the extra time
+of slow flushes. The tables are read only afterwards, because reading them meanwhile would take CPU from the system.
+
+*The floor*: code written by hand sends a message, waits for it, parses its JSON, and commits with prepared
+statements in one round trip. It takes the time of the commit from its own clock, right after the answer to
+COMMIT. With these engines on this machine, little can be faster.
+
+*The peer*: the time of one call, with services that cost nothing. The pauses before a call are as long as those
+of our idle system, because after a tenth of a second caches are cold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,27 +49,27 @@ FROM outcomes JOIN inbox ON inbox.id = inbox_id LEFT JOIN last USING (source, co
 
 
 def floor_name(broker: str) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"floor on {broker}, idle"
 
 
 def slow_name(broker: str) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, idle, services of {SERVICE_MS} ms"
 
 
 def idle_name(broker: str) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, idle"
 
 
 def half_name(broker: str) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, at half of its rate"
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """The peer's single call and the floor, idle; ours idle and busy."""
+    """Return the peer and the floor when idle, and our system when idle and when busy."""
     peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(10, 4), pause_s=PAUSE_S))
     floor = [Contestant(floor_name(broker.name), partial(_floor, bench, broker)) for broker in bench.brokers]
     idle = [
@@ -165,7 +169,7 @@ def _half(bench: Bench, broker: Broker) -> Figures:
 
 
 def _ends(system: Ours, base: int) -> Mapping[str, tuple[float, float | None]]:
-    """By command: when its outcome and the last of its effects were committed."""
+    """Return by command id the commit times of its outcome and of its last effect (None if it owes none)."""
     return {command_id: (outcome, effects) for command_id, outcome, effects in system.rows(_ENDS, base)}
 
 

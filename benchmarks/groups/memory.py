@@ -1,8 +1,8 @@
-"""Does a process grow? Its resident memory after 10,000 commands and all of their effects, and after 200,000.
+"""Whether a process grows: its resident memory after 10,000 commands with all effects, and after 200,000.
 
-Goal 4 is about our processes. Resident memory counts shared pages for each process that has touched them: so
-PostgreSQL's grows until each of its sessions has seen all of the shared buffers. One round, without a warm-up: it
-takes as long as 200,000 commands and their effects do.
+Goal 4 is about our processes only. Resident memory counts shared pages for each process that has touched them, so
+PostgreSQL's grows until each session has touched all shared buffers. There is one round without a warm-up,
+because a round has to handle 200,000 commands and their effects.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ EARLY, LATE = 10_000, 200_000
 
 
 def ours_name(broker: str) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}"
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """Ours, on each broker."""
+    """Return our system on each broker."""
     return [Contestant(ours_name(broker.name), partial(_grown, bench, broker)) for broker in bench.brokers]
 
 

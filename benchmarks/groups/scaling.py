@@ -1,4 +1,7 @@
-"""One and two processes of `effects` and `mail` each; services so slow that threads are the limit, not CPUs."""
+"""Whether workers scale: one and two processes each of `effects` and `mail`, with services of 400 ms.
+
+The services are so slow that the threads of the workers are the limit, and not the CPUs.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,12 +12,12 @@ from benchmarks.groups.services import ours_name as ours_name
 
 NAME = "scaling"
 SERVICE_MS = 400
-"""So long that the threads of two processes need much less than two CPUs; at 200 ms they took 1.4."""
+"""At 200 ms, the threads of two processes took 1.4 of two CPUs. At 400 ms the CPUs are clearly not the limit."""
 LEARNERS = 80
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """One and two, on each broker."""
+    """Return our system with one and with two processes of each worker, on each broker."""
     return [
         Contestant(
             ours_name(broker.name, workers), partial(measure, bench, broker, SERVICE_MS, workers, LEARNERS)

@@ -1,8 +1,8 @@
-"""Services that take their time: an LMS and a mail server that take 50 ms for each call and each mail.
+"""The whole system with slow services: an LMS and a mail server that take 50 ms for each call and each mail.
 
-What the learner waits for is the request that changes the status: with ours the calls of the publisher, with the
-peer all of the work. Here it is the sum of a learner's requests. What stands in for the LMS and the mail server is
-not measured.
+A learner waits for the requests that change the status. With our system that is the time in calls of the publisher,
+with the peer it is the time of all work. The figure is the sum over a learner's requests. The processes that
+play the LMS and the mail server are not measured.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ PEER = rivals.PEER
 
 
 def ours_name(broker: str, workers: int = 1) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, {workers} of each worker"
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """The peer and ours."""
+    """Return the peer, and our system on each broker."""
     peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(6, 3), SERVICE_MS))
     ours = [
         Contestant(
@@ -39,7 +39,7 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
 
 
 def measure(bench: Bench, broker: Broker, service_ms: int, workers: int, learners: int) -> Figures:
-    """All of ours; so many processes of `effects` and of `mail` each."""
+    """Measure our whole system with slow services and `workers` processes each of `effects` and `mail`."""
     with services(bench, service_ms) as urls:
         numbers = {"effects": workers, "mail": workers}
         return whole.measure(bench, broker, numbers, urls, learners)
@@ -47,7 +47,7 @@ def measure(bench: Bench, broker: Broker, service_ms: int, workers: int, learner
 
 @contextmanager
 def services(bench: Bench, service_ms: int) -> Iterator[Mapping[str, object]]:
-    """The settings for an LMS and a mail server that take so long."""
+    """Run an LMS and a mail server that take `service_ms` for each call. Yield the settings with their URLs."""
     command = ["python", "-m", "benchmarks.services", "--service-ms", str(service_ms)]
     with Guard() as guard, driver("services", command, bench.folder, guard) as (_, said):
         yield {"LMS_URL": said["lms_url"], "SMTP_URL": said["smtp_url"]}

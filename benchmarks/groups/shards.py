@@ -1,7 +1,7 @@
-"""Four shards, drained by one, two and four processes: does it scale, and what is the limit?
+"""Whether shards scale: four shards, drained by one, two and four processes, and what limits the rate.
 
-The processes are started and warmed up, then stopped (SIGSTOP) while the queues are filled. The clock runs from
-when they may go on until everything is committed.
+The processes are started and warmed up, then paused (SIGSTOP) while the queues are filled. The clock runs from
+SIGCONT until everything is committed.
 """
 
 import signal
@@ -21,16 +21,19 @@ NAME = "shards"
 SHARDS = 4
 PROCESSES = (1, 2, 4)
 WARM_LEARNERS = 200
-SETTINGS = {"COMMAND_SHARDS": SHARDS, "SHARD_LEASE_S": 60}  # they stand still for a few seconds
+SETTINGS = {
+    "COMMAND_SHARDS": SHARDS,
+    "SHARD_LEASE_S": 60,  # the lease must outlast the pause of a few seconds
+}
 
 
 def ours_name(broker: str, processes: int) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, {SHARDS} shards, {processes} processes"
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """One, two and four, on each broker."""
+    """Return our system with one, two and four processes, on each broker."""
     return [
         Contestant(ours_name(broker.name, processes), partial(_measure, bench, broker, processes))
         for broker in bench.brokers

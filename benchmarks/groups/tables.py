@@ -1,4 +1,4 @@
-"""Is it as fast with full tables? 5 million attempts, 20 million transitions, 10 million finished effects."""
+"""Whether full tables matter: 5 million attempts, 20 million transitions, 10 million finished effects."""
 
 import shutil
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from benchmarks.groups import commands, whole
 NAME = "tables"
 DATABASE = "full_tables"
 BYTES_PER_ATTEMPT = 8_000
-"""Of disk, the log that is written meanwhile included."""
+"""Bytes of disk for an attempt and its rows, including the WAL that is written meanwhile."""
 LEARNERS = 1000
 BATCH = 100
 
 
 def empty_name(what: str, broker: str) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, {what}, empty tables"
 
 
 def full_name(what: str, broker: str) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, {what}, full tables"
 
 
 def why_not(bench: Bench) -> str | None:
-    """Why it cannot be measured here, if so."""
+    """Return the reason why the group cannot be measured on this machine, or None."""
     needed, free = ATTEMPTS * bench.scale * BYTES_PER_ATTEMPT, shutil.disk_usage(bench.folder).free
     if free < needed:
         return f"{free / 1e9:.0f} GB are free, {needed / 1e9:.0f} GB are needed"
@@ -36,7 +36,7 @@ def why_not(bench: Bench) -> str | None:
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """Empty and full, the commands stage and the whole, on each broker."""
+    """Return the commands stage and the whole system with empty and with full tables, on each broker."""
     url = _filled(bench)
     found = []
     for broker in bench.brokers:

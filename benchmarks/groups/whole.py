@@ -1,7 +1,7 @@
-"""The whole: published → every effect ended, with services that cost nothing.
+"""The whole system: from publishing until every effect has ended, with services that cost nothing.
 
-The clock runs from before the first command is published until no effect is owed. The first wave of commands and
-its effects, then the second, as `benchmarks.workload` says. The peer and the alternative do the same work.
+The clock runs from before the first command is published until no effect is owed. The second wave of commands
+follows after all effects of the first (`benchmarks.workload`). The peer and the alternative do the same work.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ PEER = rivals.PEER
 
 
 def ours_name(broker: str, processes: int = 1) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"ours on {broker}, {processes} of each"
 
 
 def alternative_name(broker: str) -> str:
-    """Of the contestant."""
+    """Return the contestant's name."""
     return f"alternative on {broker}"
 
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
-    """The peer, the alternative and ours; the peer does fewer learners, because it takes longer."""
+    """Return the peer, the alternative and our system. The peer has fewer learners, because it takes longer."""
     peer = [Contestant(PEER, partial(rivals.peer, bench, bench.size(15, 5)))]
     alternatives = [
         Contestant(
@@ -54,11 +54,15 @@ def measure(
     learners: int | None = None,
     database_url: str | None = None,
 ) -> Figures:
-    """All of ours.
+    """Measure our whole system.
 
     Parameters:
-        numbers: how many processes of each name; one where it says nothing.
-        database_url: a database to do it in, instead of a fresh one.
+        bench: the run.
+        broker: the broker to use.
+        numbers: the number of processes by name. The default of each is one.
+        settings: the settings, without the prefix.
+        learners: the number of learners.
+        database_url: the database to use. The default is a fresh one.
     """
     learners = learners or bench.size(150, 80)
     all_settings = {"COMMAND_SHARDS": numbers.get("commands", 1), **(settings or {})}

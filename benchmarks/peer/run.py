@@ -1,15 +1,16 @@
-"""The peer of the benchmark: edx-proctoring, unmodified, through its public API. One process, one thread.
+"""The driver of the peer: unmodified edx-proctoring through its public API, in one process and one thread.
 
-Started as a file by the Python of `benchmarks/peer/.venv`. Speaks JSON lines: says that it is ready, then answers
-each `{"first": N, "learners": M}`, with or without `"pause_s": [from, to]`, with what the learners N to N+M-1 took
-(`work.run`). No learner may come twice in one database; a database that has the schema is used as it is.
+The Python of `benchmarks/peer/.venv` runs this file. It reads and writes JSON lines. After its first line,
+which says that it is ready, it answers each request `{"first": N, "learners": M}`, which may have `"pause_s":
+[from, to]`, with the cost of the learners N to N+M-1 (`work.run`). A learner may occur only once in a database.
+The schema is created if it is missing.
 
-What favours the peer: no HTTP, no authentication, no page and no middleware around the calls, no queries by the
-services, no event log, mail dropped, one language, and only a process's own memory as the cache.
+The comparison favours the peer: there is no HTTP, no authentication, no page and no middleware around the
+calls. The services make no queries, there is no event log, mail is dropped, there is one language, and the
+cache is in the memory of the process.
 """
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -22,7 +23,7 @@ PACKAGES = ("edx-proctoring", "Django", "psycopg")
 
 
 def main() -> None:
-    """Set up, then serve until stdin ends."""
+    """Set up Django and the database, then answer requests until standard input ends."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,15 +34,16 @@ def main() -> None:
     arguments = parser.parse_args()
     _configure(arguments.database_url, arguments.service_ms)
 
+    from benchmarks import driver_protocol
     from benchmarks.peer import services, work  # can only be imported by a Django that is set up
 
     services.install(arguments.service_ms)
     exams = work.ensure_exams()
-    _say({"ready": True, "Python": platform.python_version()} | {name: version(name) for name in PACKAGES})
-    for line in sys.stdin:
-        request = json.loads(line)
+    versions = {name: version(name) for name in PACKAGES}
+    driver_protocol.write({"ready": True, "Python": platform.python_version()} | versions)
+    for request in driver_protocol.requests():
         numbers = range(request["first"], request["first"] + request["learners"])
-        _say(work.run(exams, numbers, request.get("pause_s")))
+        driver_protocol.write(work.run(exams, numbers, request.get("pause_s")))
 
 
 def _configure(database_url: str, service_ms: float) -> None:
@@ -54,11 +56,6 @@ def _configure(database_url: str, service_ms: float) -> None:
 
     django.setup()
     call_command("migrate", verbosity=0, skip_checks=True)
-
-
-def _say(message: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The workload, done by edx-proctoring. Can only be imported after `django.setup()`."""
+"""Does the workload with edx-proctoring. This module can only be imported after `django.setup()`."""
 
 import random
 import time
@@ -20,7 +20,7 @@ TIME_LIMIT_MINS = 90
 
 
 def ensure_exams() -> dict[str, int]:
-    """The ids of the workload's exams by name, made where the database lacks them."""
+    """Return the ids of the workload's exams by name. Missing exams are created."""
     return {exam: _ensure_exam(course, exam) for course, exams in workload.EXAMS.items() for exam in exams}
 
 
@@ -37,15 +37,15 @@ def _ensure_exam(course: str, exam: str) -> int:
 def run(
     exams: dict[str, int], numbers: Iterable[int], pause_s: Sequence[float] | None = None
 ) -> dict[str, object]:
-    """Take new learners through the workload; what it took, user rows and the count at the end aside.
+    """Do the work of new learners, and return what it took, without the creation of users and the final count.
 
     Parameters:
-        exams: from `ensure_exams`.
-        numbers: of the learners.
-        pause_s: from and to; a random pause before each call, which counts for nothing.
+        exams: the ids of the exams, from `ensure_exams`.
+        numbers: the numbers of the learners.
+        pause_s: the range of a random pause in seconds before each call. Pauses are not measured.
 
     Raises:
-        IntegrityError: the database knows one of the learners.
+        IntegrityError: the database contains one of the learners already.
     """
     learners = _Learners(exams, _create_users(numbers), pause_s or (0, 0))
     services.calls.clear()
@@ -67,7 +67,7 @@ def run(
 
 
 def _create_users(numbers: Iterable[int]) -> dict[int, int]:
-    """User ids by the learner's number."""
+    """Create the users, and return their ids by the number of the learner."""
     user = get_user_model()
     users = {
         number: user(username=f"learner-{number}", email=f"learner-{number}@example.com")
@@ -86,7 +86,7 @@ class _Learners:
     steps_ms: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def go(self, wave: tuple[tuple[str, str | None], ...]) -> None:
-        """One call after the other, each timed up to its commit."""
+        """Make the calls of a wave one after the other, and time each until its commit."""
         for step in workload.steps(self.users, wave):
             time.sleep(random.uniform(*self.pause_s))  # noqa: S311 - no secret
             start = time.perf_counter()
@@ -94,8 +94,8 @@ class _Learners:
             self.steps_ms[step.to_status or "create"].append((time.perf_counter() - start) * 1000)
 
     def _take(self, step: workload.Step) -> None:
-        # As a request of edx-platform: one transaction (autocommit costs 5 % more CPU and 8 % more time), and
-        # at its end the request's cache is emptied (which costs nothing that could be measured).
+        # This imitates a request of edx-platform. It is one transaction; autocommit costs 5 % more CPU and 8 % more
+        # time. At its end the request's cache is emptied, which costs nothing measurable.
         with transaction.atomic():
             if step.to_status is None:
                 self.attempts[step.learner, step.exam] = api.create_exam_attempt(
@@ -106,8 +106,8 @@ class _Learners:
         RequestCache.clear_all_namespaces()
 
     def transitions(self) -> int:
-        """How many statuses the attempts went through, says edx-proctoring's own history."""
+        """Count the transitions of the attempts in edx-proctoring's own history."""
         history = ProctoredExamStudentAttempt.history.filter(user_id__in=self.users.values())
-        # Distinct, because the declined attempt is saved twice.
+        # edx-proctoring saves the declined attempt twice, so only distinct statuses count.
         count: int = history.values("id", "status").distinct().count()
         return count

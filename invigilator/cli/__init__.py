@@ -1,5 +1,5 @@
-"""What a person types: `invigilator COMMAND`.
+"""The command line: `invigilator COMMAND`.
 
-One module for each group of commands. Modules that take long to load are imported inside the commands that
-need them, so that `--help` and `decide` start at once.
+Each group of commands has one module. Modules that take long to load are imported inside the commands that need
+them, so that `--help` and `decide` start at once.
 """

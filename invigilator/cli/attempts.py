@@ -1,14 +1,14 @@
-"""`invigilator attempts`: what became of attempts."""
+"""`invigilator attempts`: shows attempts with their history and effects."""
 
 import click
 
 from events.vocabulary import Status
-from invigilator.cli.options import JSON, JSON_LINES, LIMIT, Words
+from invigilator.cli.options import JSON, JSON_LINES, LIMIT, EnumChoice
 from invigilator.cli.output import failing, print_document, print_rows, rows_wanted, warn
 
 COLUMNS = ("exam_id", "user_id", "status", "started_at", "completed_at", "removed_at")
 
-app = click.Group("attempts", help="Due at attempts.", no_args_is_help=False)
+app = click.Group("attempts", help="Look at attempts.", no_args_is_help=False)
 
 
 @app.command("show")
@@ -16,7 +16,7 @@ app = click.Group("attempts", help="Due at attempts.", no_args_is_help=False)
 @click.option("--user", required=True, metavar="U", help="The learner's id.")
 @JSON
 def show(exam: str, user: str, as_json: bool) -> None:
-    """Show the live attempt, or else the last removed one, with its history and its effects."""
+    """Show the live attempt with its history and its effects. Without one, show the attempt removed last."""
     from db import lookups
     from invigilator.cli.database import reading
 
@@ -24,7 +24,7 @@ def show(exam: str, user: str, as_json: bool) -> None:
         found = lookups.attempt_history(connection, exam, user)
     missing = found["attempt"] is None
     if missing:
-        warn("no such attempt; `invigilator attempts list` names those that there are")
+        warn("no such attempt; `invigilator attempts list` shows the existing ones")
     with failing(missing):
         print_document(found, as_json)
 
@@ -33,8 +33,8 @@ def show(exam: str, user: str, as_json: bool) -> None:
 @click.option("--course", metavar="C", help="Only of this course.")
 @click.option("--exam", metavar="E", help="Only at this exam.")
 @click.option("--user", metavar="U", help="Only this learner's.")
-@click.option("--status", type=Words(Status), metavar="S", help="Only with this status.")
-@click.option("--removed", is_flag=True, help="Removed ones, too.")
+@click.option("--status", type=EnumChoice(Status), metavar="S", help="Only with this status.")
+@click.option("--removed", is_flag=True, help="Also list removed attempts.")
 @LIMIT
 @JSON_LINES
 def list_(

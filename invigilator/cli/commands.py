@@ -1,15 +1,15 @@
-"""`invigilator commands`: what became of commands."""
+"""`invigilator commands`: shows the outcomes of commands."""
 
 import click
 
 from events.errors import InvigilatorError
 from events.vocabulary import Outcome, OutcomeCode
-from invigilator.cli.options import JSON, JSON_LINES, LIMIT, Words
+from invigilator.cli.options import JSON, JSON_LINES, LIMIT, EnumChoice
 from invigilator.cli.output import print_document, print_rows, rows_wanted
 
 COLUMNS = ("handled_at", "source", "id", "type", "outcome", "code")
 
-app = click.Group("commands", help="Due at what became of commands.", no_args_is_help=False)
+app = click.Group("commands", help="Look at what became of commands.", no_args_is_help=False)
 
 
 @app.command("show")
@@ -31,8 +31,8 @@ def show(source: str, command_id: str, as_json: bool) -> None:
 
 
 @app.command("list")
-@click.option("--outcome", type=Words(Outcome), metavar="O", help="Only with this outcome.")
-@click.option("--code", type=Words(OutcomeCode), metavar="C", help="Only with this code.")
+@click.option("--outcome", type=EnumChoice(Outcome), metavar="O", help="Only with this outcome.")
+@click.option("--code", type=EnumChoice(OutcomeCode), metavar="C", help="Only with this code.")
 @LIMIT
 @JSON_LINES
 def list_(outcome: Outcome | None, code: OutcomeCode | None, limit: int | None, as_json: bool) -> None:

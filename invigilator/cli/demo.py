@@ -6,7 +6,7 @@ import click
 @click.command("demo")
 @click.option("--keep", is_flag=True, help="Leave the system up afterwards, until Ctrl-C.")
 def demo(keep: bool) -> None:
-    """Run a sample exam session on the whole system, and check everything that comes of it."""
+    """Run a sample exam session on the whole system, and check every result."""
     from worker import extras
 
     extras.need(extras.LOCAL, "`invigilator demo`")

@@ -20,7 +20,7 @@ TRANSACTION_ROWS = 1000  # changed at a time, so that nobody waits long for thei
 KIND = click.option("--kind", metavar="K", help="Only of this kind, such as send_status_email.")
 Word = TypeVar("Word", bound=StrEnum)
 
-app = click.Group("effects", help="Due at effects, retry and cancel them.", no_args_is_help=False)
+app = click.Group("effects", help="Look at effects, retry and cancel them.", no_args_is_help=False)
 
 
 @app.command("list")
@@ -59,7 +59,7 @@ def show(effect_id: UUID, as_json: bool) -> None:
     with reading() as connection:
         found = lookups.effect(connection, effect_id)
     if found is None:
-        raise InvigilatorError("no such effect; `invigilator effects list` names those that there are")
+        raise InvigilatorError("no such effect; `invigilator effects list` shows the existing ones")
     print_document(found, as_json)
 
 
@@ -69,9 +69,9 @@ def show(effect_id: UUID, as_json: bool) -> None:
 @KIND
 @JSON
 def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_json: bool) -> None:
-    """Make failed or cancelled effects pending again, due now; pending ones become due now.
+    """Make failed or cancelled effects pending again, due now. Pending ones become due now.
 
-    Others are refused, and so is one with a newer effect on its target.
+    Others are refused, and so is an effect with a newer one on its target.
     """
     from db import lookups, operators
     from invigilator.cli.database import open_engine
@@ -95,7 +95,7 @@ def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_
 @click.argument("effect_ids", type=click.UUID, nargs=-1, required=True, metavar="ID...")
 @JSON
 def cancel(effect_ids: tuple[UUID, ...], as_json: bool) -> None:
-    """Cancel effects that are pending or failed: nobody will carry them out."""
+    """Cancel effects that are pending or failed. No worker will carry them out."""
     from db import operators
     from invigilator.cli.database import open_engine
 

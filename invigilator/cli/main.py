@@ -1,4 +1,4 @@
-"""`invigilator`: the entry point, and what becomes of errors: exit status 0 done, 1 failed, 2 wrong usage."""
+"""The entry point of `invigilator`. It turns errors into one line and an exit status: 0 done, 1 failed, 2 usage."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from events.errors import InvigilatorError
 from invigilator.cli import attempts, commands, decide, demo, effects, prune, publish, quarantine, system
 from invigilator.cli.output import warn
 
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
+INTERRUPTED = 130  # the status that shells report for a program that Ctrl-C ended
 
 
 @click.group("invigilator", no_args_is_help=False)
@@ -42,10 +42,10 @@ for command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command.
+    """Run one command and exit.
 
     Parameters:
-        arguments: what follows `invigilator`; those of the process by default.
+        arguments: the words after `invigilator`. The default is the arguments of the process.
 
     Raises:
         SystemExit: always, with the exit status.
@@ -56,20 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _open_streams() -> None:
-    # Python has none where the shell has closed it (`>&-`).
+    # A stream is None when the shell has closed it (`>&-`).
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
+        # A terminal without UTF-8 shows escapes instead of an error.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _close_streams(status: int) -> int:
-    """Write what is left. Returns the exit status: not zero, when that cannot be written."""
+    """Flush both streams. Return `status`, or 1 when it is 0 and something cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError as error:
-            # Python flushes once more at the end, and must not complain.
+            # Python flushes once more when it exits. Without this it would print an error then.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if status == 0 and not isinstance(error, BrokenPipeError):
                 warn(_explain(error))
@@ -82,7 +83,7 @@ def _run(given: Sequence[str]) -> int:
         warn("an argument is not UTF-8; see `invigilator --help`")
         return 2
     try:
-        # Not `invigilator()`: that would print errors its own way.
+        # `invigilator()` would print errors in click's own way.
         with invigilator.make_context("invigilator", [*given]) as context:
             invigilator.invoke(context)
     except click.exceptions.Exit as ended:
@@ -90,8 +91,8 @@ def _run(given: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has gone (`| head`), which is nobody's fault. Those of a broker's connection have become
-        # errors of ours before.
+        # The reader of our output has gone (`| head`), which is not an error. A broken pipe of a broker's
+        # connection does not get here, because the publisher turns it into an error of ours.
         return 0
     except click.ClickException as error:
         warn(_explain_usage(error))
@@ -125,7 +126,7 @@ def _explain(error: Exception) -> str:
         return _explain_database(error)
     if isinstance(error, OSError):
         return f"{error.strerror or type(error).__name__}: {error.filename or 'check the system'}"
-    # Its own text may quote anything.
+    # The text of an unexpected error may quote personal data or secrets, so only its class and place are shown.
     *_, place = extract_tb(error.__traceback__)
     return f"unexpected {type(error).__name__} at {place.filename}:{place.lineno}; please report it"
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, as decorators."""
+"""Options that several commands share, as decorators."""
 
 from enum import StrEnum
 from typing import TypeVar
@@ -19,8 +19,8 @@ LIMIT = click.option(
 )
 
 
-class Words(click.Choice[Word]):
-    """One of an enumeration's values; click itself would ask for the names of its members."""
+class EnumChoice(click.Choice[Word]):
+    """Accepts one of the values of an enumeration. click's own type would accept the names of its members."""
 
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:  # noqa: ARG002
         return str(choice)

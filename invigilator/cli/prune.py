@@ -1,4 +1,4 @@
-"""`invigilator prune`: remove what has been finished for long."""
+"""`invigilator prune`: removes old commands and finished effects."""
 
 from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""`invigilator publish`: commands from a file, onto the queue."""
+"""`invigilator publish`: publishes commands from a file."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_PROBLEMS = 20
 
 Signed = list[tuple[int, "Command", str | None]]
-"""The number of its line, a command, and the key that signs it."""
+"""Triples of line number, command, and the key that signs the command (None where commands are not signed)."""
 
 
 @click.command("publish")
@@ -27,7 +27,7 @@ def publish(file: IO[bytes], as_json: bool) -> None:
     """Publish commands from a file of JSON lines, or from standard input: a CloudEvent on each line.
 
     id, source, time and specversion may be left out and are filled in. If one line is wrong, nothing is
-    published. Where commands must be signed, each is, with a key of its source.
+    published. Where commands must be signed, each is signed with a key of its source.
     """
     from invigilator.cli.broker import open_publisher
     from worker.commands.trust import load_trust
@@ -61,17 +61,17 @@ def _read(lines: Iterable[bytes], trust: "Trust | None") -> Signed:
             if problems <= MAX_PROBLEMS:
                 warn(f"line {number}: {error}")
     if problems > MAX_PROBLEMS:
-        warn(f"and {problems - MAX_PROBLEMS} lines more")
+        warn(f"and {problems - MAX_PROBLEMS} more lines")
     if problems:
         raise click.exceptions.Exit(1)
     return commands
 
 
 def read_command(line: bytes) -> "Command":
-    """Read a command, with what may be left out filled in.
+    """Parse one line as a command, after the members that may be left out are filled in.
 
     Raises:
-        InvalidMessageError: it is no valid command, as `events.envelope.parse` says.
+        InvalidMessageError: the line is not a valid command. `events.envelope.parse` says why.
     """
     from events.envelope import parse
 
@@ -82,13 +82,13 @@ def _filled(line: bytes) -> bytes:
     try:
         event = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
-        return line  # `parse` says what is wrong with it
+        return line  # `parse` reports the error
     if not isinstance(event, dict):
         return line
     missing = {name: value for name, value in _defaults().items() if name not in event}
     if not missing:
         return line
-    # The line itself stays as it is: reading and writing it would hide a member that is there twice.
+    # The members are inserted into the text. Parsing and serialising it would hide a member that occurs twice.
     head = json.dumps(missing).removesuffix("}").encode("ascii")
     return head + (b"," if event else b"") + line[1:]
 

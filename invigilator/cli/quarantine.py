@@ -1,4 +1,4 @@
-"""`invigilator quarantine`: the messages that were no valid commands."""
+"""`invigilator quarantine`: shows, replays and discards messages that are no valid commands."""
 
 from base64 import b64encode
 from contextlib import suppress
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "received_at", "code", "size", "detail")
 NO_SUCH_MESSAGE = "no such message"
-MAX_CONTENT_TYPE = 255  # bytes; AMQP carries no more
-MAX_REPLAYED_BYTES = 4 * 1024 * 1024  # of what is larger, only a part may have been kept
+MAX_CONTENT_TYPE = 255  # bytes, the limit of AMQP
+MAX_REPLAYED_BYTES = 4 * 1024 * 1024  # the quarantine may have kept only a part of a larger message
 
-ID = click.IntRange(1, 2**63 - 1)  # PostgreSQL's bigint; beyond it there is no message
+ID = click.IntRange(1, 2**63 - 1)  # the range of PostgreSQL's bigint
 MESSAGE_IDS = click.argument("message_ids", type=ID, nargs=-1, required=True, metavar="ID...")
 
 app = click.Group(
     "quarantine",
-    help="Due at messages that are no valid commands, replay and discard them.",
+    help="Look at messages that are no valid commands, replay and discard them.",
     no_args_is_help=False,
 )
 
@@ -56,7 +56,7 @@ def show(message_id: int, as_json: bool) -> None:
     with reading() as connection:
         found = lookups.quarantined(connection, message_id)
     if found is None:
-        raise InvigilatorError("no such message; `invigilator quarantine list` names those that there are")
+        raise InvigilatorError("no such message; `invigilator quarantine list` shows the existing ones")
     print_document(_readable(found), as_json)
 
 
@@ -72,9 +72,9 @@ def _readable(message: Row) -> dict[str, Any]:
 @MESSAGE_IDS
 @JSON
 def replay(message_ids: tuple[int, ...], as_json: bool) -> None:
-    """Publish messages again as they came, at the end of their queue; they leave the quarantine.
+    """Publish messages again, unchanged, at the end of their queue, and remove them from the quarantine.
 
-    A command goes to its learner's shard, whichever it came on.
+    A command goes to the shard of its learner, even if it arrived on another one.
     """
     from invigilator.cli.broker import open_publisher
     from invigilator.cli.database import open_engine
@@ -89,7 +89,7 @@ def replay(message_ids: tuple[int, ...], as_json: bool) -> None:
         for message_id in chosen:
             try:
                 reason = away or _replay(engine, publisher, message_id)
-            except PublishError as error:  # the others would only wait for the same
+            except PublishError as error:  # the broker would refuse the others after the same wait
                 reason = away = str(error)
             if reason:
                 refused[message_id] = reason
@@ -97,7 +97,7 @@ def replay(message_ids: tuple[int, ...], as_json: bool) -> None:
 
 
 def _as_stored(settings: "Settings") -> "Settings":
-    """The settings with the database's number of shards, which is what counts."""
+    """Return the settings with the number of shards that the database holds, which decides."""
     from db import lookups
     from invigilator.cli.database import reading
 
@@ -107,7 +107,7 @@ def _as_stored(settings: "Settings") -> "Settings":
 
 
 def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | None:
-    """Replay one message; returns why not, if not."""
+    """Replay one message. Return the reason when it is not replayed, else None."""
     from db import operators
     from events.envelope import CONTENT_TYPE
     from events.signing import SIGNATURE_HEADER
@@ -124,14 +124,15 @@ def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | 
             return f"its shard {message.shard} does not exist any more: publish its body anew"
         content_type = (message.content_type or CONTENT_TYPE).encode()[:MAX_CONTENT_TYPE]
         headers = {SIGNATURE_HEADER: message.signature} if message.signature else {}
-        # First publish, then delete: a message that is there twice is recognised, a lost one is not.
+        # Publish first, then delete: a crash in between leaves a second copy, which the inbox recognises. The other
+        # order would lose the message.
         publisher.publish_raw(message.body, shard, content_type.decode("utf-8", "ignore"), headers)
         operators.discard(connection, [message_id])
     return None
 
 
 def _right_shard(message: "MessageRow[Any]", shards: int) -> int:
-    """Its learner's shard when it says whose it is, else the one that it came on."""
+    """Return the shard of the message's learner, or the shard that it arrived on when it names no learner."""
     from events.envelope import parse
     from events.sharding import shard_of
 
@@ -146,7 +147,7 @@ def _right_shard(message: "MessageRow[Any]", shards: int) -> int:
 @MESSAGE_IDS
 @JSON
 def discard(message_ids: tuple[int, ...], as_json: bool) -> None:
-    """Delete messages for good."""
+    """Delete messages. They cannot be restored."""
     from db import operators
     from invigilator.cli.database import open_engine, writing
 

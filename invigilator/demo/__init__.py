@@ -1,1 +1,1 @@
-"""`invigilator demo`: a made-up exam session on the real system, and a check of everything that came of it."""
+"""`invigilator demo`: plays a made-up exam session on the real system and checks every result."""

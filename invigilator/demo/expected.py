@@ -1,6 +1,7 @@
-"""The oracle: what a session must come to, by the rules alone, in memory and one command after the other.
+"""The oracle: computes in memory, one command after the other, what a session must lead to.
 
-It shares `worker.rules` with the system and nothing else: no batches, queues, tables or effects.
+It shares the rules (`worker.rules`), the policies and the mail templates with the system. It has no batches,
+queues, tables or effects of its own to get wrong.
 """
 
 from collections import Counter, defaultdict
@@ -18,10 +19,10 @@ from events.commands import (
 )
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from invigilator.demo.malformed import Malformed
-from invigilator.demo.picture import REMOVED, AttemptView, Picture, outcome_text
 from invigilator.demo.session import Message, Session
+from invigilator.demo.snapshot import REMOVED, AttemptView, Snapshot, outcome_text
 from worker.kinds import EffectKind
-from worker.lms import mail_text
+from worker.lms import mail_templates
 from worker.policies import Policies
 from worker.rules.attempts import Attempt, Exam
 from worker.rules.cascade import siblings_to_decline
@@ -36,20 +37,21 @@ from worker.rules.decisions import (
 )
 from worker.rules.policy import Policy
 
-NOW = datetime(2000, 1, 1, tzinfo=UTC)  # only whether a time is set is compared
+NOW = datetime(2000, 1, 1, tzinfo=UTC)  # any time will do: only whether a time is set is compared
 
 
-def expect(session: Session, policies: Policies, *, instructor: bool) -> Picture:
-    """What must come of a session.
+def expect(session: Session, policies: Policies, *, instructor: bool) -> Snapshot:
+    """Return the snapshot that a session must lead to.
 
     Parameters:
-        policies: as the system has them.
-        instructor: whether there is an instructor service.
+        session: the messages, in the order in which they are published.
+        policies: the policies of the system.
+        instructor: whether the system has an instructor service.
     """
     oracle = _Oracle(policies, instructor)
     for message in session.messages:
         oracle.take(message)
-    return oracle.picture()
+    return oracle.snapshot()
 
 
 @dataclass(slots=True)
@@ -138,7 +140,8 @@ class _Oracle:
         return removal.outcome, removal.code
 
     def _cascade(self, user_id: str, started_by: Exam) -> None:
-        # At once: the system may do it later, but before the learner's next command in the course.
+        # The oracle cascades at once. The system may do so later, but before the learner's next command in the
+        # course.
         self.effects[EffectKind.CASCADE_DECLINE] += 1
         attempts = {exam: attempt for (user, exam), attempt in self.attempts.items() if user == user_id}
         exams = [_plain(exam) for exam in self.exams.values()]
@@ -166,7 +169,7 @@ class _Oracle:
 
     def _mail(self, user_id: str, exam_id: str, status: Status) -> None:
         learner = self.learners[user_id]
-        text = mail_text.render(
+        text = mail_templates.render(
             status,
             learner_name=learner.full_name or learner.username,
             exam_name=self.exams[exam_id].exam_name,
@@ -181,8 +184,8 @@ class _Oracle:
     def _policy(self, exam: Exam | None) -> Policy:
         return self.policies.of(None if exam is None else self.providers.get(exam.course_id))
 
-    def picture(self) -> Picture:
-        return Picture(
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
             credit=self.credit,
             mails=self.mails,
             deletions=self.deletions,

@@ -1,4 +1,4 @@
-"""Messages that are no commands: one of each kind that the quarantine knows by itself."""
+"""Malformed messages for the demo, for each quarantine code that a single message can cause."""
 
 import json
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from events.vocabulary import QuarantineCode
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """The bytes of a message, and what the quarantine must call it."""
+    """The bytes of a message, and the code that the quarantine must give it."""
 
     body: bytes
     code: QuarantineCode
 
 
 def malformed_messages(run: str) -> list[Malformed]:
-    """The malformed messages of a session; each holds `run`, which is how it is recognised afterwards."""
+    """Return the malformed messages of a session. Each contains `run`, by which the quarantine is searched."""
     data = {"exam_id": f"demo-{run}-midterm", "user_id": f"{run}-learner-1"}
     update = "exam.attempt.update-status.v1"
     return [

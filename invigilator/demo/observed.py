@@ -1,12 +1,12 @@
-"""What the system did with a session: its record, and what arrived on the other side."""
+"""Builds the snapshot of what the system did with a session: from its database, the LMS and the mail sink."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from invigilator.demo.picture import Picture
-from invigilator.demo.record import SETTLED, Record
 from invigilator.demo.reference import ReceivedMail
 from invigilator.demo.session import Session
+from invigilator.demo.session_queries import SETTLED, SessionQueries
+from invigilator.demo.snapshot import Snapshot
 from worker.lms.ports import CREDIT_NAMESPACE
 
 Credit = Mapping[tuple[str, str, str, str], str]
@@ -14,16 +14,23 @@ Deletions = Iterable[Mapping[str, str | None]]
 
 
 def observe(
-    session: Session, record: Record, credit: Credit, deletions: Deletions, mails: Iterable[ReceivedMail]
-) -> Picture:
-    """Take the picture. What an earlier session left behind, and this system delivered, is not in it.
+    session: Session,
+    queries: SessionQueries,
+    credit: Credit,
+    deletions: Deletions,
+    mails: Iterable[ReceivedMail],
+) -> Snapshot:
+    """Build the snapshot. Deliveries for an earlier session are left out.
 
     Parameters:
-        credit, deletions: what the reference LMS holds.
-        mails: what the mail sink took; a Message-ID that comes twice counts once.
+        session: the session that was played.
+        queries: reads the session's rows of the database.
+        credit: the credit that the reference LMS holds.
+        deletions: the resets that the reference LMS carried out.
+        mails: the mails that the mail sink accepted. Copies with the same Message-ID count once.
     """
-    effects = record.effects()
-    return Picture(
+    effects = queries.effects()
+    return Snapshot(
         credit={
             (user_id, name): status
             for (user_id, course_id, namespace, name), status in credit.items()
@@ -35,10 +42,10 @@ def observe(
             for body in deletions
             if body["course_id"] == session.course_id
         ),
-        attempts=record.attempts(),
-        histories=record.histories(),
-        outcomes=record.outcomes(),
-        quarantine=record.quarantine(),
+        attempts=queries.attempts(),
+        histories=queries.histories(),
+        outcomes=queries.outcomes(),
+        quarantine=queries.quarantine(),
         effects=_by_kind(effects),
         unfinished={
             f"{kind} {state}": count for (kind, state), count in effects.items() if state not in SETTLED
@@ -47,12 +54,12 @@ def observe(
 
 
 def own_mails(session: Session, mails: Iterable[ReceivedMail]) -> list[ReceivedMail]:
-    """The mails to this session's learners."""
+    """Return the mails to this session's learners."""
     return [mail for mail in mails if mail.recipient.endswith(f"@{session.mail_domain}")]
 
 
 def distinct(mails: Iterable[ReceivedMail]) -> list[ReceivedMail]:
-    """The mails without further copies of the same Message-ID."""
+    """Return one mail for each Message-ID."""
     return list({mail.message_id: mail for mail in mails}.values())
 
 

@@ -1,7 +1,7 @@
-"""Before the demo starts its workers: would they do the work of others?
+"""Checks before the demo starts that no other system's work is in the database or the broker.
 
-The demo's workers deliver every effect that is due to a reference LMS, which forgets it. What somebody else's
-system still owes must never get there.
+The demo's workers deliver every due effect to a reference LMS, which keeps nothing. The effects of another system
+would be lost there.
 """
 
 import time
@@ -11,8 +11,8 @@ from sqlalchemy import Connection, func, select
 from db.connect import make_engine
 from db.migrate import upgrade
 from db.models import Effect, Shard
-from invigilator.demo.record import OPEN
 from invigilator.demo.session import source_of
+from invigilator.demo.session_queries import OPEN
 from worker.commands.sources.depth import queued
 from worker.errors import ConfigurationError
 from worker.settings import Settings
@@ -24,13 +24,14 @@ CHECK_S = 0.2
 
 
 def prepare(database_url: str, patience_s: float) -> None:
-    """Bring the database to the current schema, and make sure that it is the demo's to use.
+    """Bring the database to the current schema, and make sure that no other system uses it.
 
     Parameters:
-        patience_s: how long to wait for the end of a lease that a killed process may have left.
+        database_url: the URL of the database.
+        patience_s: seconds to wait for the end of a lease that a killed process may have left.
 
     Raises:
-        ConfigurationError: another system works on it, or owes something.
+        ConfigurationError: another system works on the database, or owes effects in it.
     """
     upgrade(database_url)
     engine = make_engine(database_url, application_name="invigilator demo")
@@ -43,7 +44,11 @@ def prepare(database_url: str, patience_s: float) -> None:
 
 
 def refuse_running(connection: Connection, patience_s: float) -> None:
-    """Raises `ConfigurationError` when somebody consumes commands from this database's shards."""
+    """Make sure that no process consumes commands for the database's shards.
+
+    Raises:
+        ConfigurationError: a shard's lease is still held after `patience_s` seconds.
+    """
     owned = select(func.count()).select_from(Shard).where(Shard.lease_until > func.clock_timestamp())
     give_up = time.monotonic() + patience_s
     while connection.scalar(owned):
@@ -53,7 +58,11 @@ def refuse_running(connection: Connection, patience_s: float) -> None:
 
 
 def refuse_owed(connection: Connection) -> None:
-    """Raises `ConfigurationError` when effects of others than the demo wait."""
+    """Make sure that no effect is pending or running except the demo's own.
+
+    Raises:
+        ConfigurationError: the database owes effects of another source.
+    """
     owed = connection.scalar(
         select(func.count())
         .select_from(Effect)
@@ -64,12 +73,13 @@ def refuse_owed(connection: Connection) -> None:
 
 
 def refuse_queued(settings: Settings) -> None:
-    """Make sure that nobody's commands wait in a broker that is configured.
+    """Make sure that no commands wait in a configured broker.
 
-    The embedded one is not looked at: it is not up yet, and what an interrupted demo left there is harmless.
+    The embedded broker is not checked. It is not up yet, and commands that an interrupted demo left there are
+    harmless.
 
     Raises:
-        ConfigurationError: some do; they would owe effects that the reference LMS then gets.
+        ConfigurationError: commands wait. Their effects would go to the reference LMS.
         BrokerAwayError: the broker cannot be reached.
     """
     if settings.broker_url is None:

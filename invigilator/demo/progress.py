@@ -1,4 +1,4 @@
-"""How far a session has come: counted, shown live, and watched for standing still."""
+"""The progress of a session: counts it, shows it live, and notices when it stalls."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,32 +10,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from events.errors import InvigilatorError
 
-LINE_EVERY_S = 5.0  # where there is no terminal
+LINE_EVERY_S = 5.0  # seconds between two lines when the output is no terminal
 STALLED_AFTER_S = 60.0
 
 
 class StalledError(InvigilatorError):
-    """Nothing has moved for too long."""
+    """The session has made no progress for `STALLED_AFTER_S` seconds."""
 
     code = "stalled"
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much there is of everything; or, as a goal, how much there must be."""
+    """Counts of a session: either what has been reached, or the goal."""
 
     published: int = 0
     committed: int = 0
     quarantined: int = 0
     effects: int = 0
-    """Effects that are done or superseded."""
+    """The effects that are done or superseded."""
     unfinished: int = 0
-    """Effects that wait or run."""
+    """The effects that are pending or running."""
     tries: int = 0
     mails: int = 0
 
     def is_settled(self, goal: "Counts") -> bool:
-        """Whether everything has arrived and nothing is left to do."""
+        """Return whether every message of the goal has been handled and no effect is unfinished."""
         return (
             self.published >= goal.published
             and self.committed >= goal.committed
@@ -44,7 +44,7 @@ class Counts:
         )
 
     def missing(self, goal: "Counts") -> str:
-        """What is not there yet, in words."""
+        """Describe in words what is missing to reach the goal."""
         gaps = {
             "messages not published": goal.published - self.published,
             "commands without an outcome": goal.committed - self.committed,
@@ -54,7 +54,7 @@ class Counts:
         return ", ".join(f"{count} {what}" for what, count in gaps.items() if count > 0)
 
     def line(self, goal: "Counts") -> str:
-        """Everything in one line."""
+        """Return all counts as one line of text."""
         return (
             f"published {self.published}/{goal.published}, committed {self.committed}/{goal.committed}, "
             f"effects {self.effects}/{goal.effects}, tries {self.tries}, mails {self.mails}/{goal.mails}"
@@ -62,12 +62,12 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Patience:
-    """Ends when nothing changes.
+class StallDetector:
+    """Raises an error when the counts have not changed for `STALLED_AFTER_S` seconds.
 
     Parameters:
-        goal: what there must be.
-        clock: seconds that only grow.
+        goal: the counts that the session must reach.
+        clock: returns seconds on a monotonic clock.
     """
 
     goal: Counts
@@ -75,11 +75,11 @@ class Patience:
     _last: Counts | None = None
     _since: float = 0.0
 
-    def see(self, counts: Counts) -> None:
-        """Take note of how far it has come.
+    def check(self, counts: Counts) -> None:
+        """Compare the counts with the last ones.
 
         Raises:
-            StalledError: no further than `STALLED_AFTER_S` seconds ago; says what is stuck.
+            StalledError: the counts are unchanged for `STALLED_AFTER_S` seconds. The message says what is missing.
         """
         if counts != self._last:
             self._last, self._since = counts, self.clock()
@@ -91,8 +91,8 @@ Show = Callable[[Counts], None]
 
 
 @contextmanager
-def shown(console: Console, goal: Counts) -> Iterator[Show]:
-    """Show counts as they come: bars on a terminal, else a line now and then."""
+def show_progress(console: Console, goal: Counts) -> Iterator[Show]:
+    """Yield a function that shows counts: as bars on a terminal, or else as a line every `LINE_EVERY_S` seconds."""
     if console.is_terminal:
         with _bars(console) as progress:
             yield _Bars(progress, goal)

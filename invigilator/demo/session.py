@@ -1,4 +1,4 @@
-"""The session: everything that its LMS publishes, in order, from a seed. Pure."""
+"""Generates the session from a seed: every message that its LMS publishes, in order. Pure: no I/O, no clock."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,13 @@ from invigilator.demo.stories import STORIES, Actor, ExamRole, exam_id
 COURSE_NAME = "Thinking in Proofs"
 LEARNERS = 240
 IN_THE_ROOM = 60
-"""How many learners take turns; one who has finished makes room for the next."""
+"""The number of learners whose commands are interleaved. When one has finished, the next begins."""
 DUPLICATED = 0.05
-"""The part of the commands that arrive twice."""
+"""The fraction of commands that are published twice."""
 REUSED_IDS = 4
-SECOND_COPY_WITHIN = 80  # messages
+"""The number of command ids that are used again for another command."""
+SECOND_COPY_WITHIN = 80
+"""The largest distance between two messages with the same id, in messages."""
 STEP = timedelta(milliseconds=20)
 
 Message = Command | Malformed
@@ -34,11 +36,11 @@ Message = Command | Malformed
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session and the ids by which everything that comes of it is recognised.
+    """A session's messages, and the ids by which its results are recognised.
 
     Parameters:
-        run: part of every id, so that a session can be repeated on the same database.
-        messages: in the order in which they are published.
+        run: a part of every id, so that another session can be played on the same database.
+        messages: the messages in the order in which they are published.
     """
 
     run: str
@@ -46,7 +48,7 @@ class Session:
 
     @property
     def source(self) -> str:
-        """Of every command, and so of every effect that follows."""
+        """The source of every command of the session, and so of every effect."""
         return source_of(self.run)
 
     @property
@@ -56,17 +58,17 @@ class Session:
 
     @property
     def mail_domain(self) -> str:
-        """What the addresses of its learners end with."""
+        """The domain of the learners' e-mail addresses."""
         return mail_domain_of(self.run)
 
     @property
     def exam_ids(self) -> list[str]:
-        """The exams that exist."""
+        """The ids of the exams that the session announces."""
         return list(dict.fromkeys(data.exam_id for data in self._data() if isinstance(data, ExamUpsert)))
 
     @property
     def learner_ids(self) -> list[str]:
-        """The learners that exist."""
+        """The ids of the learners that the session announces."""
         return list(dict.fromkeys(data.user_id for data in self._data() if isinstance(data, LearnerUpsert)))
 
     def _data(self) -> Iterator[CommandData]:
@@ -74,27 +76,30 @@ class Session:
 
 
 def source_of(run: str) -> str:
-    """Who publishes the session."""
+    """Return the source of a session's commands."""
     return f"/demo/{run}"
 
 
 def mail_domain_of(run: str) -> str:
-    """Where the learners of a session have their mail."""
+    """Return the domain of the e-mail addresses of a session's learners."""
     return f"{run}.example.org"
 
 
 def generate(run: str, *, seed: int, start: datetime, learners: int = LEARNERS) -> Session:
-    """Write a session: the same for the same arguments.
+    """Generate a session. The same arguments give the same session.
 
     Parameters:
-        run: a short word that no session before had.
-        seed: chooses stories, turns, and what goes wrong.
-        start: the time of the first command, with an offset.
-        learners: how many take part; at least one for each story.
+        run: a short word that no earlier session used.
+        seed: the seed of all random choices: stories, interleaving, duplicates and reused ids.
+        start: the time of the first command, as an aware datetime.
+        learners: the number of learners, at least one for each story.
+
+    Raises:
+        ValueError: there are fewer learners than stories.
     """
     chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
     course_id = f"demo-{run}"
-    data = [*_announcements(course_id), *_turns(_plays(run, course_id, learners, chance), chance)]
+    data = [*_announcements(course_id), *_interleaved(_scripts(run, course_id, learners, chance), chance)]
     numbers = count(1)
     messages: list[Message] = [
         Command(source_of(run), f"{run}-{number}", item, start + number * STEP)
@@ -121,23 +126,23 @@ def _announcements(course_id: str) -> Iterator[CommandData]:
         )
 
 
-def _plays(run: str, course_id: str, learners: int, chance: random.Random) -> list[list[CommandData]]:
+def _scripts(run: str, course_id: str, learners: int, chance: random.Random) -> list[list[CommandData]]:
     """What each learner's commands are, in order. Every story is told; the rest is drawn."""
     if learners < len(STORIES):
         raise ValueError(f"learners must be at least {len(STORIES)}, one for each story")
     stories = [*STORIES.values(), *chance.choices(list(STORIES.values()), k=learners - len(STORIES))]
     chance.shuffle(stories)
-    plays = []
+    scripts = []
     for number, story in enumerate(stories, start=1):
         user_id = f"{run}-learner-{number}"
-        plays.append([_learner(run, user_id, number), *story(Actor(user_id, course_id))])
+        scripts.append([_learner(run, user_id, number), *story(Actor(user_id, course_id))])
     stranger = Actor(f"{run}-stranger", course_id)
-    plays.append([stranger.create(ExamRole.MIDTERM), stranger.move(ExamRole.MIDTERM, "started")])
-    return plays
+    scripts.append([stranger.create(ExamRole.MIDTERM), stranger.move(ExamRole.MIDTERM, "started")])
+    return scripts
 
 
 def _learner(run: str, user_id: str, number: int) -> CommandData:
-    # One in five gives no name: the mail then greets by the username.
+    # Every fifth learner has no full name. The mail then addresses the learner by username.
     return LearnerUpsert(
         user_id=user_id,
         username=user_id,
@@ -146,21 +151,21 @@ def _learner(run: str, user_id: str, number: int) -> CommandData:
     )
 
 
-def _turns(plays: list[list[CommandData]], chance: random.Random) -> Iterator[CommandData]:
-    """All plays, interleaved at random; each one's own order stays."""
-    waiting = iter(plays)
-    room = [iter(play) for _, play in zip(range(IN_THE_ROOM), waiting, strict=False)]
+def _interleaved(scripts: list[list[CommandData]], chance: random.Random) -> Iterator[CommandData]:
+    """Interleave the scripts at random. The order within each script stays."""
+    waiting = iter(scripts)
+    room = [iter(script) for _, script in zip(range(IN_THE_ROOM), waiting, strict=False)]
     while room:
         place = chance.randrange(len(room))
         data = next(room[place], None)
         if data is not None:
             yield data
             continue
-        play = next(waiting, None)
-        if play is None:
+        script = next(waiting, None)
+        if script is None:
             del room[place]
         else:
-            room[place] = iter(play)
+            room[place] = iter(script)
 
 
 def _publish_some_twice(messages: list[Message], chance: random.Random) -> None:

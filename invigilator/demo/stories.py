@@ -1,4 +1,4 @@
-"""What learners do in an exam session: one story each, from the ordinary to what an LMS gets wrong."""
+"""The stories of the demo: what one learner does in the exam session, from ordinary cases to an LMS's mistakes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from events.vocabulary import IfMissing, Status
 
 
 class ExamRole(StrEnum):
-    """The four exams of the session's course. The value is the exam's content id."""
+    """The four exams of the session's course, and one that does not exist. The value is the exam's content id."""
 
     MIDTERM = "midterm"  # proctored
     FINAL = "final"  # proctored
     PRACTICE = "practice"  # proctored, for practice: its attempts are sample attempts
     TIMED = "timed"  # not proctored, with a time limit
-    UNKNOWN = "unknown"  # never announced: what is sent for it is rejected
+    UNKNOWN = "unknown"  # never announced, so every command for it is rejected
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Words for what one learner's commands ask for.
+    """Builds the commands of one learner.
 
     Parameters:
-        user_id: the learner.
-        course_id: the exams' ids start with it.
+        user_id: the learner's id.
+        course_id: the session's course, with which the ids of its exams begin.
     """
 
     user_id: str
     course_id: str
 
     def create(self, role: ExamRole, *, proctored: bool = True) -> CommandData:
-        """An attempt; a proctored one is known to the vendor under an id of its own."""
+        """Create an attempt. A proctored one gets an external id, as the proctoring vendor would give it."""
         return AttemptCreate(
             exam_id=exam_id(self.course_id, role),
             user_id=self.user_id,
@@ -41,7 +41,7 @@ class Actor:
         )
 
     def move(self, role: ExamRole, to_status: str, *, cascade: bool = True) -> CommandData:
-        """A change of status."""
+        """Change the status of an attempt."""
         return AttemptUpdateStatus(
             exam_id=exam_id(self.course_id, role),
             user_id=self.user_id,
@@ -50,7 +50,7 @@ class Actor:
         )
 
     def move_if_there(self, role: ExamRole, to_status: str) -> CommandData:
-        """A change of status that may find no attempt."""
+        """Change the status of an attempt that may not exist (`if_missing` is `ignore`)."""
         return AttemptUpdateStatus(
             exam_id=exam_id(self.course_id, role),
             user_id=self.user_id,
@@ -59,13 +59,13 @@ class Actor:
         )
 
     def remove(self, role: ExamRole) -> CommandData:
-        """The removal of an attempt, asked for by the course's staff."""
+        """Remove an attempt, requested by the course's staff."""
         return AttemptRemove(
             exam_id=exam_id(self.course_id, role), user_id=self.user_id, requested_by="demo-staff"
         )
 
     def sit(self, role: ExamRole, *then: str, proctored: bool = True) -> list[CommandData]:
-        """An attempt from the start until it is handed in, and what comes after."""
+        """Create an attempt, take it through every status to `submitted`, and then through the statuses `then`."""
         steps = (Status.READY_TO_START, Status.STARTED, Status.READY_TO_SUBMIT, Status.SUBMITTED, *then)
         return [
             self.create(role, proctored=proctored),
@@ -74,7 +74,7 @@ class Actor:
 
 
 def exam_id(course_id: str, role: ExamRole) -> str:
-    """The id of one of the session's exams."""
+    """Return the id of one of the session's exams."""
     return f"{course_id}-{role}"
 
 
@@ -97,7 +97,7 @@ def _verified_on_second_look(who: Actor) -> list[CommandData]:
 
 
 def _rejected(who: Actor) -> list[CommandData]:
-    # The cascade finds the final just begun and declines it.
+    # The cascade declines the final, which has just begun.
     return [who.create(FINAL), *who.sit(MIDTERM, Status.REJECTED)]
 
 
@@ -114,7 +114,7 @@ def _declined(who: Actor) -> list[CommandData]:
 
 
 def _declined_and_too_late(who: Actor) -> list[CommandData]:
-    # Whether or not the cascade has run already: it counts before what the learner does next.
+    # The cascade counts before the learner's next command, even if its task has not run yet.
     return [*_declined(who), who.create(FINAL), who.move(FINAL, Status.STARTED)]
 
 
@@ -131,7 +131,7 @@ def _declined_by_mistake(who: Actor) -> list[CommandData]:
 
 
 def _timed_declined(who: Actor) -> list[CommandData]:
-    # Any exam may start a cascade: this one declines both proctored exams, one of them handed in before.
+    # An exam that is not proctored may start a cascade, too. The midterm was submitted before, so it stays.
     return [
         *who.sit(MIDTERM),
         who.create(TIMED, proctored=False),
@@ -225,4 +225,4 @@ STORIES: Mapping[str, Callable[[Actor], list[CommandData]]] = MappingProxyType(
         )
     }
 )
-"""Every story by its name."""
+"""All stories by name."""

@@ -1,4 +1,4 @@
-"""The tables at the end."""
+"""Prints the tables and the verdict at the end of the demo."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from invigilator.demo.picture import Picture
 from invigilator.demo.reference import Result
+from invigilator.demo.snapshot import Snapshot
 
 DIFFERENCES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What the summary shows beside the picture."""
+    """The numbers that the summary shows and that are not part of a snapshot."""
 
     statuses: Mapping[str, int]
     effects: Mapping[tuple[str, str], int]
     tries: Mapping[str, int]
     calls: Counter[Result]
     mails: int
-    """All that were received, copies included."""
+    """The number of all received mails, copies included."""
 
 
-def show_summary(console: Console, picture: Picture, numbers: Numbers) -> None:
-    """Print what became of a session."""
+def show_summary(console: Console, snapshot: Snapshot, numbers: Numbers) -> None:
+    """Print the tables of a session's results."""
     console.print(_table("attempts", ("status", "attempts"), numbers.statuses.items()))
-    console.print(_table("commands", ("outcome", "commands"), Counter(picture.outcomes.values()).items()))
-    console.print(_table("quarantine", ("code", "messages"), picture.quarantine.items()))
+    console.print(_table("commands", ("outcome", "commands"), Counter(snapshot.outcomes.values()).items()))
+    console.print(_table("quarantine", ("code", "messages"), snapshot.quarantine.items()))
     console.print(_effects(numbers.effects))
     console.print(_table("tries", ("result", "tries"), numbers.tries.items()))
-    distinct = sum(picture.mails.values())
+    distinct = sum(snapshot.mails.values())
     mails = {"distinct": distinct, "duplicates": numbers.mails - distinct}
     console.print(_table("mails received", ("", "mails"), mails.items(), total=False))
     console.print(_table("calls to the LMS", ("", "calls"), _calls(numbers.calls).items(), total=False))
@@ -73,11 +73,13 @@ def _calls(calls: Counter[Result]) -> dict[str, int]:
 
 
 def show_reconciliation(console: Console, learners: int, requirements: int, found: Sequence[str]) -> None:
-    """Print the verdict.
+    """Print the verdict and the first differences.
 
     Parameters:
-        learners, requirements: how many were compared.
-        found: the differences.
+        console: where to print.
+        learners: the number of learners that were compared.
+        requirements: the number of credit requirements that were compared.
+        found: one line for each difference.
     """
     ending = "difference" if len(found) == 1 else "differences"
     console.print(

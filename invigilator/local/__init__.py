@@ -1,1 +1,1 @@
-"""PostgreSQL and Valkey from wheels: real engines with nothing to install."""
+"""The system on one machine: embedded engines from wheels, and the processes of `invigilator up`."""

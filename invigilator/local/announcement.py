@@ -1,4 +1,4 @@
-"""Tells the other processes where the embedded engines listen: a private file in the data folder."""
+"""Writes the URLs of the embedded engines to a private file in the data folder, for `worker.engines` to read."""
 
 import json
 from dataclasses import asdict
@@ -9,10 +9,10 @@ from worker.engines import FILE, Engines
 
 
 def announce(data_dir: Path, engines: Engines) -> None:
-    """Tell others. Only for the holder of the folder's lock, which is what makes the file true."""
+    """Write the file. Only the holder of the folder's lock may call this: a held lock makes readers trust it."""
     write_private(data_dir / FILE, json.dumps(asdict(engines)))
 
 
 def withdraw(data_dir: Path) -> None:
-    """Remove what `announce` wrote, or what a killed system left."""
+    """Remove the file that `announce` wrote, or that a killed system left."""
     (data_dir / FILE).unlink(missing_ok=True)

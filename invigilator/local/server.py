@@ -1,4 +1,4 @@
-"""What the embedded engines share: a running server, its secret, its port, its log."""
+"""Runs one embedded engine as a server process: launch, password, port, log, stop."""
 
 import os
 import secrets
@@ -17,18 +17,18 @@ from invigilator.local.private_files import write_private
 from worker.errors import ConfigurationError
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0  # recovery after a crash replays a log before the engine answers
+START_TIMEOUT_S = 60.0  # after a crash an engine replays its log before it answers
 STOP_TIMEOUT_S = 20.0
-ATTEMPTS = 3  # another program may take the port between our look and the engine's bind
+ATTEMPTS = 3  # another program may take the port after we found it free
 LOG_LIMIT_BYTES = 10_000_000
 
-# Engines need nothing of our environment, which holds secrets. macOS's PostgreSQL needs LC_ALL.
+# Our environment holds secrets, so the engines do not get it. PostgreSQL on macOS needs LC_ALL.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running engine. `url` holds the password, so it stays out of `repr`."""
+    """A running engine. `url` contains the password, so `repr` omits it."""
 
     name: str
     port: int
@@ -40,7 +40,7 @@ class Server:
         return self.process.poll() is None
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Ask the engine to end, wait `timeout_s` seconds, then kill it. Stopping twice is harmless."""
+        """Send the stop signal, wait `timeout_s` seconds, then kill the engine. A second call does nothing."""
         if self.is_running():
             self.process.send_signal(self.stop_signal)
         try:
@@ -54,11 +54,17 @@ Watch = Callable[[Server], None]
 
 
 def unwatched(_server: Server) -> None:
-    """Nobody needs to know as soon as the engine's process exists."""
+    """Do nothing: the default for `watch`."""
 
 
 def launch(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start an engine in a session of its own, so that Ctrl-C in the terminal is ours to handle."""
+    """Start an engine in a session of its own, so that Ctrl-C in the terminal does not reach it.
+
+    Parameters:
+        command: the program and its arguments.
+        folder: the working folder.
+        log: receives the engine's output. A log over `LOG_LIMIT_BYTES` is first renamed to `.old.log`.
+    """
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".old.log"))
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -75,10 +81,10 @@ def launch(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[
 
 
 def wait_until(ready: Callable[[], bool], server: Server, log: Path) -> None:
-    """Wait until `ready()`.
+    """Wait until `ready()` returns True. If it does not in time, stop the engine.
 
     Raises:
-        ConfigurationError: the engine ended, or did not answer in time; with the last line of its log.
+        ConfigurationError: the engine ended, or was not ready within `START_TIMEOUT_S`. The message quotes its log.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     while server.is_running() and time.monotonic() < deadline:
@@ -90,21 +96,21 @@ def wait_until(ready: Callable[[], bool], server: Server, log: Path) -> None:
 
 
 def last_words(log: Path) -> str:
-    """The last line of an engine's log that names a fault, else the last line."""
+    """Return the last line of an engine's log that reports a fatal error, or else the last line."""
     lines = log.read_text(errors="replace").splitlines()[-50:]
     faults = [line for line in lines if "FATAL" in line or "Fatal" in line or "PANIC" in line]
     return (faults or lines or ["it wrote nothing"])[-1].strip()
 
 
 def secret(file: Path) -> str:
-    """The password kept in `file` (mode 0600), made at first use."""
+    """Return the password in `file` (mode 0600). The first call creates it."""
     if not file.exists():
         write_private(file, secrets.token_urlsafe(24))
     return file.read_text().strip()
 
 
 def choose_port(file: Path) -> int:
-    """The loopback port remembered in `file` if it is free, else any free one, remembered from now on."""
+    """Return the port that `file` remembers if it is free, or else another free one, and remember it in `file`."""
     remembered = int(file.read_text()) if file.exists() else 0
     port = remembered if remembered and is_free(remembered) else free_port()
     write_private(file, str(port))
@@ -112,9 +118,9 @@ def choose_port(file: Path) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on the loopback port."""
+    """Return whether nobody listens on the loopback port."""
     with socket.socket() as probe:
-        # As servers do: connections of a former server that linger in TIME_WAIT are no obstacle.
+        # Servers set this option, too: connections of a former server in TIME_WAIT do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -124,14 +130,18 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port on which nobody listens now."""
+    """Return a loopback port on which nobody listens at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def start_on_free_port(start: Callable[[int], Server], port_file: Path) -> Server:
-    """Call `start(port)`, and again with another port when somebody else took the first one meanwhile."""
+    """Call `start(port)`, and again with another port when another program took the first one meanwhile.
+
+    Raises:
+        ConfigurationError: the engine does not start, although its port is free; or every port was taken.
+    """
     for _ in range(ATTEMPTS - 1):
         port = choose_port(port_file)
         try:
@@ -143,10 +153,14 @@ def start_on_free_port(start: Callable[[int], Server], port_file: Path) -> Serve
 
 
 def kill_leftovers(program: str, argument: str) -> None:
-    """Kill engines that outlived their `up`: named `program` and started with `argument`, a path of ours.
+    """Kill the engines that an earlier `up` left running.
 
-    The name and the argument tell them from an unrelated process that inherited a recorded pid.
-    Killing is safe: both engines recover what they acknowledged, as after a power cut.
+    An engine is recognised by its name and by an argument, and not by a recorded pid, which may have been reused.
+    Killing is safe, because both engines recover what they acknowledged, as after a power cut.
+
+    Parameters:
+        program: the name of the process.
+        argument: an argument of its command line, which is a path of ours.
     """
     for process in psutil.process_iter(["name", "cmdline"]):
         if process.info["name"] == program and argument in (process.info["cmdline"] or ()):

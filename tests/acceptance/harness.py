@@ -19,8 +19,8 @@ from sqlalchemy import Row, text
 
 from db.connect import make_engine
 from invigilator.demo.reference import MailSink
-from invigilator.local.children import read_procfile
 from invigilator.local.guard import Guard
+from invigilator.local.procfile import read_procfile
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
 from tests.chaos.points import Crash, released_by

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from invigilator.local.children import read_procfile
+from invigilator.local.procfile import read_procfile
 
 INVIGILATOR = Path(sys.executable).with_name("invigilator")
 RECONCILED = "reconciliation: 240 learners, 960 credit requirements compared: 0 differences"

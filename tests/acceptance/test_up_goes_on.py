@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from events.publisher import Publisher
 from invigilator.demo.reference import ReferenceLms
-from invigilator.local.children import read_procfile
-from invigilator.local.parts import KEEPS_ENDING
+from invigilator.local.procfile import read_procfile
+from invigilator.local.supervision import KEEPS_ENDING
 from worker.engines import resolve
 from worker.errors import ConfigurationError
 from worker.settings import Settings

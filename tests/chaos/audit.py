@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from invigilator.demo.reference import Result
-from invigilator.demo.reference.book import DELETE
+from invigilator.demo.reference.store import DELETE
 from tests.acceptance.harness import Stack
 from tests.acceptance.oracle import Record, calm_record, expected_credit, read_record
 from tests.chaos.otherside import MoodyLms, MoodyMailSink

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invigilator.local.children import read_procfile
+from invigilator.local.procfile import read_procfile
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 120

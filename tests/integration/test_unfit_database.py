@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from invigilator.local.children import read_procfile
+from invigilator.local.procfile import read_procfile
 from tests import engines, standby
 
 PROCESSES = ("commands", "relay", "effects")

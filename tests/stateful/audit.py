@@ -1,7 +1,7 @@
-"""What must be true: after every step, and when everything has settled.
+"""The checks of the stateful test: after every step, and after everything has settled.
 
-The history that is committed is the truth. What must follow from it is worked out here, without the rules'
-code, and compared with what is owed, what was tried, and what the other side has.
+The committed history is the truth. This module derives from it, without the code of the rules, what must follow. It
+compares that with the owed effects, the tries, and the state of the LMS.
 """
 
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ from tests.stateful.world import World
 from worker.kinds import EffectKind
 
 MAX_ROUNDS = 60
-"""Of offering and running, until nothing is owed; a handful does."""
+"""The largest number of rounds of offering and running until nothing is owed. A handful is enough."""
 
 CREDIT = {
     "verified": "satisfied",
@@ -42,7 +42,7 @@ _INBOX = "SELECT source, command_id, outcome FROM inbox LEFT JOIN outcomes ON in
 
 
 def check_step(world: World) -> None:
-    """Effects, tries and histories are sound, and nothing has changed that may not."""
+    """Check that effects, tries and histories are consistent, and that only allowed changes have happened."""
     effects = world.read_effects()
     for effect_id, before in world.effects.items():
         _check_change(world, before, effects[effect_id], effects)
@@ -107,8 +107,8 @@ def _check_histories(world: World) -> None:
 
 
 def settle(world: World) -> None:
-    """A calm day comes: everybody answers, nothing fails, and an operator retries what failed."""
-    given_up = world.workers[::2]  # these come back when others have done their work
+    """Let everything finish: every service answers, nothing fails, and an operator retries failed effects."""
+    given_up = world.workers[::2]  # these workers answer only after others have done their work
     for worker in world.workers[1::2]:
         world.answer(worker, Answer.OK)
         check_step(world)
@@ -151,7 +151,7 @@ def _is_owed(world: World, row: Row[Any]) -> bool:
 
 
 def check_end(world: World) -> None:
-    """Everything that was published has happened, once, and the other side knows."""
+    """Check that everything published has happened exactly once, and that the LMS has been told."""
     _check_outcomes(world)
     _check_quarantine(world)
     _check_effects_owed(world)
@@ -184,7 +184,7 @@ def _check_effects_owed(world: World) -> None:
 
 
 def _demanded(world: World) -> Counter[tuple[UUID, str, str | None, str]]:
-    """What the committed history demands: (attempt, kind, status, command) of each effect."""
+    """Count the effects that the committed history demands, by (attempt, kind, status, command)."""
     demanded: Counter[tuple[UUID, str, str | None, str]] = Counter()
     attempts = {row.id: row for row in world.rows(_ATTEMPTS)}
     proctored: dict[UUID, bool] = {}
@@ -209,8 +209,8 @@ def _demanded(world: World) -> Counter[tuple[UUID, str, str | None, str]]:
 def _demanded_by_removals(
     world: World, attempts: Mapping[UUID, Row[Any]]
 ) -> Counter[tuple[UUID, str, str | None, str]]:
-    # Nothing in the history says which command removed an attempt; of the removals that were applied to this
-    # learner and exam, the n-th removed the n-th attempt.
+    # The history does not say which command removed an attempt. The n-th applied removal for a learner and exam
+    # removed the n-th attempt.
     removals = defaultdict(list)
     for row in world.rows(
         "SELECT source, command_id FROM inbox JOIN outcomes ON inbox.id = inbox_id"
@@ -232,7 +232,7 @@ def _demanded_by_removals(
 
 
 def _check_calls(world: World) -> None:
-    """What is done was answered; and nothing was done again but where an answer or a record was lost."""
+    """Check that each done effect was answered, and that calls were repeated only after a lost answer or record."""
     results = {(row.effect_id, row.number): row.result for row in world.rows(_TRIES)}
     world.reached["a try was lost"] += [*results.values()].count("lost")
     world.reached["a cascade was folded in while it ran"] += [*results.values()].count("folded")
@@ -276,7 +276,7 @@ def _check_credit(world: World) -> None:
 
 
 def _expected_credit(world: World) -> dict[Target, str | None]:
-    """What the last transition that owes credit says of each (user, course, content); None: nothing."""
+    """Return by (user, course, content) the credit of the last transition that owes any, or None."""
     steps = defaultdict(list)
     for row in world.rows(_TRANSITIONS):
         steps[row.attempt_id].append(row.to_status)
@@ -292,13 +292,16 @@ def _expected_credit(world: World) -> dict[Target, str | None]:
 
 
 def _landed_late(world: World, target: Target) -> bool:
-    """Whether an LMS that does not look at the sequence was changed last by a call that was given up."""
+    """Return whether an abandoned call was the last to change an LMS that ignores the sequence."""
     applied = world.lms.applied[target]
     return not world.honours_sequence and bool(applied) and applied[-1].late
 
 
 def _check_cancelled(world: World, target: Target, effect: Row[Any]) -> None:
-    """A person said no to the newest: the LMS has it, if a call came through, or the one before."""
+    """Check the credit after the newest effect was cancelled.
+
+    The LMS has the value of the cancelled effect if one of its calls arrived, or else the value before.
+    """
     applied = world.lms.applied[target]
     if not applied or _landed_late(world, target):
         return

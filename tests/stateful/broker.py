@@ -1,4 +1,4 @@
-"""The broker as a machine sees it: queues of commands, and offers on their way to the workers."""
+"""A model of the broker: queues of commands, and offers on their way to the workers."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -19,9 +19,10 @@ SHARDS = 2
 
 
 class ModelBroker:
-    """Commands: a queue for each shard, from which what was acknowledged may come back, in order.
+    """A broker in memory.
 
-    Offers: a bag, because Celery's workers take them in any order.
+    It has a command queue for each shard. Acknowledged commands may come back, in order. Offers are a bag, because
+    Celery's workers take them in any order.
     """
 
     def __init__(self) -> None:
@@ -29,13 +30,13 @@ class ModelBroker:
         self.acknowledged: list[list[Message]] = [[] for _ in range(SHARDS)]
         self.offers: list[Offer] = []
         self.taken_before_away: int | None = None
-        """How many offers the broker takes before it goes away, once; None: all."""
+        """The number of offers that the broker accepts before it fails once, or None if it does not fail."""
         self._publisher = Publisher("memory://", source=SOURCE, shards=SHARDS)
         self._reader = Connection("memory://")
         Channel.queues.clear()
 
     def close(self) -> None:
-        """Let go of kombu."""
+        """Close the connections of kombu."""
         self._publisher.close()
         self._reader.release()
         Channel.queues.clear()
@@ -43,12 +44,12 @@ class ModelBroker:
     # --- commands ----------------------------------------------------------------------------------------
 
     def publish(self, command: Command) -> None:
-        """Publish, with the publisher that an LMS imports."""
+        """Publish a command with the real publisher."""
         self._publisher.publish(command)
         self._collect()
 
     def publish_raw(self, body: bytes, shard: int) -> None:
-        """Publish bytes."""
+        """Publish a body as it is."""
         self._publisher.publish_raw(body, shard)
         self._collect()
 
@@ -62,13 +63,13 @@ class ModelBroker:
                 queue.append(Message(body, None, raw["content-type"]))
 
     def acknowledge(self, shard: int, count: int) -> None:
-        """Remove the oldest messages."""
+        """Remove the `count` oldest messages from the queue."""
         queue = self.queues[shard]
         self.acknowledged[shard] += queue[:count]
         del queue[:count]
 
     def bring_back(self, shard: int, count: int) -> None:
-        """Forget the last acknowledgements."""
+        """Put the `count` messages that were acknowledged last back into the queue."""
         gone = self.acknowledged[shard]
         back = gone[max(0, len(gone) - count) :]
         self.queues[shard][:0] = back
@@ -88,6 +89,6 @@ class ModelBroker:
         return sum(QUEUES[offer.kind] == queue for offer in self.offers)
 
     def take_offer(self, index: int, *, again: bool) -> UUID:
-        """An offer from anywhere in the bag, which may be delivered `again`."""
+        """Return the effect id of an offer of the bag. With `again`, the offer stays and can be delivered again."""
         index %= len(self.offers)
         return self.offers[index].id if again else self.offers.pop(index).id

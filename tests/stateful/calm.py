@@ -1,4 +1,4 @@
-"""The same commands on a calm day: each comes once, in the order in which they were committed."""
+"""Replays the committed commands without faults: each comes once, in the order in which they were committed."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -20,7 +20,7 @@ from worker.kinds import QUEUES, EffectKind, Payload
 
 
 def check_calm(world: World) -> None:
-    """The record is that of a calm day. Leaves the calm one in the database."""
+    """Check that the record equals the one of a replay without faults. The database then holds the replay."""
     with world.engine.connect() as connection:
         stormy = read_record(connection)
     world.execute(EMPTY)

@@ -1,4 +1,4 @@
-"""Faults at the moment of a commit: the process dies, or the connection does."""
+"""Faults at the moment of a commit: the process dies, or the connection breaks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from sqlalchemy.exc import OperationalError
 
 
 class CrashError(BaseException):
-    """The process is gone: nothing of ours catches this."""
+    """The process has died. It is a BaseException, so the code under test does not catch it."""
 
 
 class Fault(Enum):
-    """What happens to a commit, seen from the database and from the process."""
+    """What happens at a commit: in the database, and to the process."""
 
     DIES_BEFORE = "rolled back, process dead"
     DIES_AFTER = "committed, process dead"
@@ -28,23 +28,23 @@ COMMITTED = (Fault.DIES_AFTER, Fault.CUT_AFTER)
 
 
 class Faults:
-    """Strikes one commit while armed, whoever makes it."""
+    """Makes one commit on the engine fail while armed."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.struck = False
-        """Since it was armed."""
+        """Whether a commit has failed since the faults were armed."""
         self._armed: Fault | None = None
         self._spared = 0
         event.listen(engine, "commit", self._strike)
 
     def close(self) -> None:
-        """Strike nothing any more."""
+        """Stop listening to commits."""
         event.remove(self.engine, "commit", self._strike)
 
     @contextmanager
     def armed(self, fault: Fault | None, spared: int = 0) -> Iterator[None]:
-        """Strike the first commit meanwhile, or the one after `spared` others."""
+        """Make the first commit of the block fail, or the one after `spared` others."""
         self._armed, self._spared, self.struck = fault, spared, False
         try:
             yield

@@ -1,4 +1,4 @@
-"""The other side, under the machine's thumb: every call waits until the machine says what becomes of it."""
+"""A model of the LMS and the mail server. Every call waits until the state machine decides its result."""
 
 import threading
 from collections import defaultdict
@@ -17,7 +17,7 @@ from worker.errors import Refused, Unavailable
 from worker.kinds import EffectKind
 from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail
 
-PATIENCE_S = 60.0  # how long a worker may run before the machine gives up; it takes milliseconds
+PATIENCE_S = 60.0  # seconds that a worker may run before the test fails; it takes milliseconds
 
 Target = tuple[str, str, str]  # user, course, content
 
@@ -37,26 +37,26 @@ UNHEARD = (Answer.TIMED_OUT, Answer.DIED)
 
 @dataclass(eq=False)
 class Call:
-    """One call, from the moment when it is made."""
+    """A call that a worker has made."""
 
     kind: EffectKind
     effect_id: UUID
     number: int
-    """Of the try."""
+    """The number of the try."""
     sequence: int | None = None
     target: Target | None = None
     value: str | None = None
-    """Of the credit; None removes it."""
+    """The credit status to set, or None to remove the credit."""
     landed: bool = False
-    """Whether the other side has carried it out."""
+    """Whether the LMS has carried the call out."""
     late: bool = False
-    """Whether it was given up before that: its try was over."""
+    """Whether the call was carried out after its try had ended."""
     heard: bool = False
-    """Whether its worker was told so."""
+    """Whether the worker got the answer that the call was carried out."""
 
 
 class Worker(threading.Thread):
-    """A worker that runs only while the machine waits for it: until it makes its call, and then to its end."""
+    """A worker thread that runs only while the state machine waits for it: to its call, and then to its end."""
 
     def __init__(self, run: Callable[[], object]) -> None:
         super().__init__(daemon=True)
@@ -69,20 +69,20 @@ class Worker(threading.Thread):
         self.result: object = None
 
     def begin(self) -> Call | None:
-        """Run until the call. None when it came to its end without one."""
+        """Run until the worker makes a call, and return the call. Return None when it ended without one."""
         self.start()
         self._await()
         return self.call
 
     def answer(self, error: BaseException | None = None) -> None:
-        """Let the call return, or raise; the worker runs to its end."""
+        """Let the call return, or raise `error`, and wait for the end of the worker."""
         self.call, self._answer = None, error
         self._turn.release()
         self._await()
         assert not self.is_alive(), "one call for each try"
 
     def wait_for_answer(self, call: Call) -> None:
-        """In the worker's thread: the call is made."""
+        """Announce a call and wait for its result. The worker's own thread calls this."""
         self.call = call
         self._back.release()
         self._turn.acquire()
@@ -93,7 +93,7 @@ class Worker(threading.Thread):
         """See `threading.Thread`."""
         try:
             self.result = self._run()
-        except BaseException as error:  # noqa: BLE001 - the machine looks at it
+        except BaseException as error:  # noqa: BLE001 - the state machine checks it
             self.error = error
         self._back.release()
 
@@ -105,7 +105,7 @@ class Worker(threading.Thread):
 
 @dataclass
 class ModelLms:
-    """Every port of the other side. Credit as an LMS keeps it, with or without respect for the headers."""
+    """Implements every port. Its credit service may honour the two headers of a call or ignore them."""
 
     reader: Engine
     honours_sequence: bool
@@ -113,7 +113,7 @@ class ModelLms:
     credit: dict[Target, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     applied: dict[Target, list[Call]] = field(default_factory=lambda: defaultdict(list))
-    """What has changed a target, in the order in which it did."""
+    """The calls that changed each target, in order."""
     _newest: dict[Target, int] = field(default_factory=dict)
     _keys: set[UUID] = field(default_factory=set)
 
@@ -145,7 +145,7 @@ class ModelLms:
         self._arrive(EffectKind.SEND_STATUS_EMAIL, mail.effect_id)
 
     def cascade(self, effect_id: UUID) -> None:
-        """No call at all, but a place where a worker may be held up or killed."""
+        """Wait as for a call. A cascade makes no call, but its worker may be delayed or killed here, too."""
         self._arrive(EffectKind.CASCADE_DECLINE, effect_id)
 
     def _credit(
@@ -169,7 +169,7 @@ class ModelLms:
     # --- what becomes of a call --------------------------------------------------------------------------
 
     def land(self, call: Call) -> None:
-        """Carry a call out, now."""
+        """Carry a call out."""
         assert not call.landed
         call.landed = True
         if call.target is not None and call.sequence is not None:
@@ -190,7 +190,7 @@ class ModelLms:
             self.credit[target] = call.value
 
     def _check_order(self, target: Target, call: Call) -> None:
-        """An older value never lands after a newer one, but where the issue says that it may."""
+        """Check that an older value lands after a newer one only in a late call to an LMS without sequences."""
         ids = {call.effect_id, *(other.effect_id for other in self.applied[target])}
         with self.reader.connect() as connection:
             rows = connection.execute(
@@ -205,7 +205,7 @@ class ModelLms:
 
 
 def raised(answer: Answer) -> BaseException | None:
-    """What a worker's call raises, as the adapters do."""
+    """Return the error that an adapter raises for this answer, or None."""
     return {
         Answer.OK: None,
         Answer.UNAVAILABLE: Unavailable("LMS answered 503"),
@@ -216,7 +216,7 @@ def raised(answer: Answer) -> BaseException | None:
 
 
 class HeldUpHandler(Handler):
-    """The handler of an effect worker, which may be held up before it settles a cascade."""
+    """A handler that waits for the state machine before it settles a cascade."""
 
     __slots__ = ("lms",)
 
@@ -224,7 +224,7 @@ class HeldUpHandler(Handler):
 
     @classmethod
     def of(cls, handler: Handler, lms: ModelLms) -> "HeldUpHandler":
-        """The same handler, held up by `lms`."""
+        """Return a copy of the handler that waits at `lms`."""
         held_up = cls(handler.policies, handler.instructor)
         object.__setattr__(held_up, "lms", lms)
         return held_up

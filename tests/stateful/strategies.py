@@ -1,4 +1,4 @@
-"""What an LMS may publish: few learners and exams, so that they meet."""
+"""Strategies for the commands of an LMS. There are few learners and exams, so that commands interact."""
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -93,7 +93,7 @@ _verdicts = st.lists(st.sampled_from(CREDITED), min_size=2, max_size=4)
 
 @st.composite
 def _stories(draw: st.DrawFn) -> list[CommandData]:
-    """Several changes of one attempt, one after the other."""
+    """Draw several changes of one attempt."""
     exam_id, user_id = draw(_exams), draw(_learners)
     return [
         AttemptUpdateStatus(exam_id=exam_id, user_id=user_id, to_status=status) for status in draw(_verdicts)
@@ -112,4 +112,4 @@ SETTING: list[CommandData] = [
         for exam_id in ("A", "B", "D")
     ),
 ]
-"""Where every example begins."""
+"""The commands with which every example begins."""

@@ -1,8 +1,8 @@
-"""Random interleavings of deliveries, crashes, retries and operators: nothing lost, doubled or out of order.
+"""Random interleavings of deliveries, crashes, retries and operators: nothing is lost, doubled or out of order.
 
-Publisher, handler, relay and effect workers are the real ones, on a real PostgreSQL; the broker, the LMS and
-the mail server are models. `STATEFUL_EXAMPLES=2000` looks at that many new examples instead of the same few,
-and `--hypothesis-seed=N` chooses which.
+Publisher, handler, relay and effect workers are the real ones, on a real PostgreSQL. The broker, the LMS and
+the mail server are models. By default the same few examples run each time. `STATEFUL_EXAMPLES=2000` runs that
+many new examples, and `--hypothesis-seed=N` chooses them.
 """
 
 import logging
@@ -39,7 +39,7 @@ from worker.kinds import EffectKind
 
 EXAMPLES = 20
 STEPS = 40
-MAX_WORKERS = 3  # that wait for an answer at the same time
+MAX_WORKERS = 3  # the number of workers that may wait for an answer at the same time
 
 Item = TypeVar("Item")
 
@@ -52,11 +52,11 @@ FAULT = st.sampled_from([None, None, None, *Fault])
 ANSWER = st.sampled_from([Answer.OK, Answer.OK, *Answer])
 
 REACHED = {"a command came again", "a former owner was refused", "superseded", "an operator's retry"}
-"""What the same few examples must have come across, or they prove little."""
+"""Events that the examples must have reached. Without them the test would prove little."""
 
 
 class Machine(RuleBasedStateMachine):
-    """What may happen, in any order."""
+    """The state machine: its rules are the events that may happen, in any order."""
 
     def __init__(self, engine: Engine, honours_sequence: bool, reached: Counter[str]) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=PICK, data=st.none() | strategies.commands)
     def publish_again(self, pick: int, data: CommandData | None) -> None:
-        """The same command, or another one with its id."""
+        """Publish a command a second time, or another command with the same id."""
         command = self._pick(self.world.commands, pick)
         self.broker.publish(command if data is None else Command(SOURCE, command.id, data))
 
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(shard=SHARD, limit=FEW)
     def take_over(self, shard: int, limit: int) -> None:
-        """Another process takes the shard; the one that had it wakes with a batch in its hands."""
+        """Let another process take the shard. The former owner then tries to commit a batch."""
         self.world.take_over(shard)
         self.world.wake_stale_owner(limit)
 
@@ -142,7 +142,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.effects and self._has_room())
     @rule(kind=st.sampled_from(EffectKind), pick=PICK)
     def start_unasked(self, kind: EffectKind, pick: int) -> None:
-        """A message from long ago: its effect may be pending, or have ended."""
+        """Deliver an old message for an effect, which may be pending or have ended."""
         chosen = [effect.id for effect in self.world.effects.values() if effect.kind == kind]
         if chosen:
             self.world.start(self._pick(chosen[-3:], pick))
@@ -155,21 +155,21 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(not call.landed for call in self.world.waiting_calls()))
     @rule(pick=PICK)
     def carry_out(self, pick: int) -> None:
-        """The other side has done it, but nobody was told yet."""
+        """Carry out a call whose worker still waits for the answer."""
         waiting = [call for call in self.world.waiting_calls() if not call.landed]
         self.world.lms.land(self._pick(waiting, pick))
 
     @precondition(lambda self: self.world.in_the_air)
     @rule(pick=PICK)
     def carry_out_late(self, pick: int) -> None:
-        """A call that was given up arrives after all."""
+        """Carry out a call whose worker has given up."""
         calls = self.world.in_the_air
         self.world.lms.land(calls.pop(pick % len(calls)))
 
     @precondition(lambda self: self.broker.offers)
     @rule()
     def wipe_broker(self) -> None:
-        """The offers are gone; commands have survived, as far as the broker promised."""
+        """Delete all offers. Commands survive, as the broker promises."""
         self.broker.offers.clear()
 
     @rule(what=st.sampled_from(["leases", "leases", "due dates", *PAST]))
@@ -196,7 +196,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if sys.exc_info()[0] is None:  # nothing has failed so far
+            if sys.exc_info()[0] is None:  # no rule has failed
                 settle(self.world)
                 check_end(self.world)
                 check_calm(self.world)
@@ -235,7 +235,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def world_engine(migrated_postgres_url: str) -> Iterator[Engine]:
-    """An engine on a database that is emptied for every example."""
+    """An engine on a database of its own. Every example empties it."""
     with engines.fresh_database(migrated_postgres_url) as url, engines.disposed(url) as engine:
         yield engine
 

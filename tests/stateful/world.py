@@ -1,4 +1,4 @@
-"""The real system on a real database, with a model of everything around it."""
+"""The real system on a real database, surrounded by models of the broker, the LMS and the mail server."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ LEASE_S = 600.0
 CALL_TIMEOUT_S = 250.0
 OFFER_TTL_S = 600.0
 RETRY = RetryPolicy(3600, 3600, 604_800)
-"""So long that nothing comes due by itself while the machine runs."""
+"""The delays are so long that nothing becomes due by itself during an example."""
 
 PAST: Mapping[str, str] = {
     "due dates": "UPDATE effects SET due_at = now() - interval '1s' WHERE state = 'pending'",
@@ -44,9 +44,9 @@ PAST: Mapping[str, str] = {
     "patience": "UPDATE effects SET retrying_since = now() - interval '8 days'"
     " WHERE retrying_since IS NOT NULL AND state IN ('pending', 'running')",
 }
-"""What time may end, and how it is made to have passed."""
+"""By what may expire: the statement that makes its time pass."""
 
-# Not TRUNCATE, which makes new files for every table and index: that takes longer than most examples.
+# TRUNCATE creates new files for every table and index, which takes longer than most examples.
 EMPTY = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
 _EVERYTHING = "SELECT {}".format(
     " || ".join(
@@ -57,12 +57,12 @@ _EVERYTHING = "SELECT {}".format(
 )
 
 LogEntry = tuple[str, Any]
-"""("batch", what was committed), or ("done" | "failed" | "cancel" | "retry", the id of a cascade)."""
+"""A pair: "batch" and the committed commands; or "done", "failed", "cancel" or "retry" and the id of a cascade."""
 
 
 @dataclass
 class World:
-    """One run of the machine. Everything that it does goes through here."""
+    """The system and the models of one example. Every rule of the state machine acts through it."""
 
     engine: Engine
     honours_sequence: bool
@@ -72,22 +72,22 @@ class World:
     fences: list[Fence] = field(default_factory=list)
     stale: list[Fence] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
-    """Those that wait for an answer."""
+    """The workers that wait for an answer."""
     in_the_air: list[Call] = field(default_factory=list)
-    """Calls that were given up, and that may yet be carried out."""
+    """Calls whose workers have given up, and that may still be carried out."""
     commands: list[Command] = field(default_factory=list)
     """Everything that was published, apart from reused ids."""
     log: list[LogEntry] = field(default_factory=list)
-    """What was committed that decides what the record says, in order."""
+    """The committed changes that determine the record, in order. `calm` replays them."""
     first: dict[Key, Received] = field(default_factory=dict)
-    """What was committed first under each id."""
+    """The command that was committed first under each id."""
     quarantined: Counter[tuple[str, bytes]] = field(default_factory=Counter)
     excused: set[tuple[UUID, int]] = field(default_factory=set)
-    """Tries whose answer, or whose record, was lost."""
+    """The tries whose answer or record was lost. Their calls may be repeated."""
     effects: dict[UUID, Row[Any]] = field(default_factory=dict)
-    """As they were after the last step."""
+    """The effects after the last step."""
     changed_by_hand: set[UUID] = field(default_factory=set)
-    """Effects that an operator has changed in this step."""
+    """The effects that an operator has changed in this step."""
 
     def __post_init__(self) -> None:
         self.execute(EMPTY)
@@ -116,7 +116,7 @@ class World:
             self.deliver(shard, len(self.broker.queues[shard]))
 
     def close(self) -> None:
-        """End every worker that still waits, and let go of everything."""
+        """End every worker that still waits, and close the models."""
         self.faults.close()
         for worker in self.workers:
             worker.answer(CrashError())
@@ -125,7 +125,7 @@ class World:
     # --- commands ----------------------------------------------------------------------------------------
 
     def publish(self, data: CommandData) -> None:
-        """A new command."""
+        """Publish a new command."""
         command = Command(SOURCE, f"c{len(self.commands)}", data)
         self.commands.append(command)
         self.broker.publish(command)
@@ -133,7 +133,7 @@ class World:
     def deliver(
         self, shard: int, limit: int, fault: Fault | None = None, *, acknowledged: int | None = None
     ) -> None:
-        """Take a batch, commit it, and acknowledge it, or only the first messages of it."""
+        """Take a batch, commit it, and acknowledge all of it or only its first messages."""
         messages = self.broker.queues[shard][:limit]
         items = [decode(message) for message in messages]
         lost = self._struck(fault, 0, lambda: self.batches.commit(self.fences[shard], items))
@@ -160,7 +160,7 @@ class World:
                 self.reached["an id was reused"] += 1
 
     def take_over(self, shard: int) -> None:
-        """The owner falls silent, and another one takes the shard."""
+        """Let a shard's lease expire and another owner take the shard."""
         self.execute("UPDATE shards SET lease_until = now() - interval '1s' WHERE shard = :n", n=shard)
         self.stale.append(self.fences[shard])
         self.fences[shard] = self._take(shard)
@@ -172,7 +172,7 @@ class World:
         return fence
 
     def wake_stale_owner(self, limit: int) -> None:
-        """The last owner of a shard wakes with a batch in its hands: nothing of it may be committed."""
+        """Let the former owner of a shard try to commit a batch. The fence must refuse it."""
         fence = self.stale[-1]
         items = [decode(message) for message in self.broker.queues[fence.shard][:limit]]
         before = self.everything()
@@ -187,7 +187,7 @@ class World:
     # --- effects -----------------------------------------------------------------------------------------
 
     def offer(self, fault: Fault | None = None, spared: int = 0, taken: int | None = None) -> None:
-        """The relay looks once."""
+        """Let the relay offer due effects once."""
         self.broker.taken_before_away = taken
         try:
             self._struck(fault, spared, self.relay.offer_once)
@@ -196,7 +196,7 @@ class World:
         self.broker.taken_before_away = None
 
     def start(self, effect_id: UUID, fault: Fault | None = None) -> Worker | None:
-        """A worker gets a message about an effect; returns it when it has made its call."""
+        """Let a worker take a message about an effect. Return the worker if it has made a call."""
         before = self.row(effect_id)
         worker = Worker(lambda: self.runner.run(effect_id, EffectKind(before.kind)))
         with self.faults.armed(fault):
@@ -223,7 +223,7 @@ class World:
         )
 
     def answer(self, worker: Worker, answer: Answer, fault: Fault | None = None) -> None:
-        """A worker hears what became of its call, and records it."""
+        """Let a worker get the answer to its call and record the try."""
         self.workers.remove(worker)
         call = worker.call
         assert call is not None
@@ -253,18 +253,18 @@ class World:
             self._log_cascade(call.effect_id)
 
     def is_current(self, call: Call) -> bool:
-        """Whether the try that made a call is still its effect's."""
+        """Return whether the try that made a call is still the effect's current try."""
         row = self.row(call.effect_id)
         return (row.state, row.tries) == ("running", call.number)
 
     def end(self, what: str) -> None:
-        """Time passes."""
+        """Let the times of one kind of `PAST` expire."""
         if what == "leases":
             self.excused |= {(call.effect_id, call.number) for call in self.waiting_calls()}
         self.execute(PAST[what])
 
     def waiting_calls(self) -> list[Call]:
-        """The calls whose workers wait."""
+        """Return the calls whose workers wait for an answer."""
         return [worker.call for worker in self.workers if worker.call is not None]
 
     # --- operators ---------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ class World:
 
     @staticmethod
     def newer(effect: Row[Any], effects: Mapping[UUID, Row[Any]]) -> list[Row[Any]]:
-        """The effects that take an effect's place on its target."""
+        """Return the effects that supersede an effect on its target."""
         return [
             other
             for other in effects.values()
@@ -324,30 +324,30 @@ class World:
     # --- the database ------------------------------------------------------------------------------------
 
     def execute(self, statement: str, **values: Any) -> None:
-        """Run one statement, and commit."""
+        """Run one statement and commit."""
         with self.engine.begin() as connection:
             connection.execute(text(statement), values)
 
     def rows(self, statement: str) -> Sequence[Row[Any]]:
-        """What a query finds."""
+        """Return the rows of a query."""
         with self.reader.connect() as connection:
             return connection.execute(text(statement)).all()
 
     def row(self, effect_id: UUID) -> Row[Any]:
-        """An effect, now."""
+        """Read an effect."""
         with self.reader.connect() as connection:
             return connection.execute(text("SELECT * FROM effects WHERE id = :id"), {"id": effect_id}).one()
 
     def read_effects(self) -> dict[UUID, Row[Any]]:
-        """All effects, now, oldest first."""
+        """Read all effects, oldest first."""
         return {row.id: row for row in self.rows("SELECT * FROM effects ORDER BY sequence")}
 
     def everything(self) -> str:
-        """All that the database holds, but for what is known of the services."""
+        """Return the whole content of the database as one text, without the circuits."""
         return str(self.rows(_EVERYTHING)[0][0])
 
     def _struck(self, fault: Fault | None, spared: int, act: Callable[[], object]) -> bool:
-        """Do something while a fault may strike; returns whether the one who did it has lost control."""
+        """Run an action while a fault is armed. Return whether the process died or its connection broke."""
         try:
             with self.faults.armed(fault, spared):
                 act()

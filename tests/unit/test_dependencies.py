@@ -1,4 +1,4 @@
-"""Whatever our packages import is asked for in pyproject.toml, by the part that imports it."""
+"""The dependencies: pyproject.toml names every distribution that a part imports, for that part."""
 
 import ast
 import re
@@ -27,7 +27,7 @@ def normal(name: str) -> str:
 
 
 def imported(file: Path) -> Iterator[str]:
-    """The top-level names that a module imports, inside its functions, too."""
+    """Return the top-level names that a module imports, also inside its functions."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         match node:
             case ast.Import():
@@ -37,7 +37,7 @@ def imported(file: Path) -> Iterator[str]:
 
 
 def foreign(file: Path) -> set[str]:
-    """The distributions that a module imports."""
+    """Return the distributions that a module imports."""
     found = set(imported(file)) - set(sys.stdlib_module_names) - {*PACKAGES, "celeryconfig"}
     return {normal(one) for name in found for one in DISTRIBUTIONS[name]}
 

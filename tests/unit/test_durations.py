@@ -1,4 +1,4 @@
-"""Durations as a person writes them."""
+"""The parser of durations."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The `.env` file: no line of it is passed over, and no value is changed."""
+"""The `.env` file: no line is ignored, and no value is changed."""
 
 import os
 from pathlib import Path

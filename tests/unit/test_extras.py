@@ -1,4 +1,4 @@
-"""What is missing of an extra, by the metadata of the installed distribution."""
+"""Extras: which of their distributions are missing."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How far one name is from another, and which one is meant."""
+"""Misspelt names: the distance of two names, and the nearest candidate."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ WORDS = some.text("AB_", max_size=7)
 
 
 def distance(one: str, other: str) -> int:
-    """The textbook's table: each cell is the distance between two beginnings."""
+    """Compute the distance with the textbook's table: each cell is the distance of two prefixes."""
     table = {(i, -1): i + 1 for i in range(-1, len(one))} | {(-1, j): j + 1 for j in range(len(other))}
     for i, a in enumerate(one):
         for j, b in enumerate(other):

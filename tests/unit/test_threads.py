@@ -1,4 +1,4 @@
-"""The threads of a process, and who gets its signals."""
+"""The threads of a process, and which of them gets its signals."""
 
 import os
 import signal

@@ -9,7 +9,7 @@ from worker.effects.action import Run
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.errors import NotCalled, Permanent, ServiceError, Unavailable
 from worker.kinds import QUEUES, EffectKind
-from worker.lms import mail_text
+from worker.lms import mail_templates
 from worker.lms.ports import Mail
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class SendStatus:
         if payload.status is None:
             raise Permanent("the effect's payload has no status")
         learner = self._addressee(run)
-        text = mail_text.render(
+        text = mail_templates.render(
             Status(payload.status),
             learner_name=learner.contact.full_name or learner.contact.username,
             exam_name=learner.exam_name,

@@ -1,1 +1,1 @@
-"""The other side: what is asked of the LMS and the mail server (`ports`), and the adapters that ask it."""
+"""Calls to the LMS and the mail server: the `ports` as Protocols, and the adapters `http`, `smtp` and `log`."""

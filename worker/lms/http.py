@@ -1,8 +1,8 @@
-"""The LMS over HTTP: credit and instructor service, as docs/contract.md describes the calls.
+"""The HTTP adapter for the LMS's credit and instructor services (calls: docs/contract.md).
 
-A synchronous HTTP client cannot keep a deadline: its time-outs are per read, and a server that drips a byte
-a second resets each of them. So the calls run on one event loop in a thread of its own, where a deadline
-cancels whatever is going on: the name look-up, the connect, the headers, the body.
+A synchronous HTTP client cannot keep a deadline. Its time-outs apply to each read, so a server that sends one
+byte a second never exceeds them. Therefore the calls run on an event loop in a thread of its own. There a
+deadline cancels the whole call at any point: name look-up, connect, headers or body.
 """
 
 import re
@@ -16,7 +16,7 @@ import anyio
 import httpx
 
 from worker.errors import ConfigurationError, Unavailable
-from worker.lms.answers import TOKEN_SETTING, Answer, course_name, raise_unless_done
+from worker.lms.http_answers import TOKEN_SETTING, Answer, course_name, raise_unless_done
 from worker.lms.loop import LoopThread
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
 
@@ -25,25 +25,27 @@ MAX_PORT = 65_535
 
 
 class HttpLms:
-    """One client for both services: pooled connections, safe to call from many threads.
+    """A client of both services with a pool of connections. Many threads may call it at the same time.
 
-    Certificates are checked against the system's store (`SSL_CERT_FILE` and `SSL_CERT_DIR` point elsewhere).
-    Proxies of the environment are not used, and redirects are not followed.
+    Certificates are checked against the system's store; `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one.
+    The client ignores the environment's proxies and follows no redirects.
+
+    Every call raises `Unavailable` or `Misconfigured` when a retry may help, and `Refused` when it will not.
     """
 
     def __init__(self, base_url: str, token: str | None = None) -> None:
-        """Check the settings; nothing is connected or started before the first call.
+        """Check the settings. The first call starts the thread and connects.
 
         Parameters:
-            base_url: where the services are; may have a path of its own.
+            base_url: the URL before the paths of the services. It may have a path of its own.
             token: sent as `Authorization: Bearer …`.
 
         Raises:
-            ConfigurationError: a setting that cannot work.
+            ConfigurationError: a setting cannot work.
         """
         self._base_url = _checked_base_url(base_url)
-        self._unsaid = frozenset({token} if token else ())
-        # Asked for as it is: what is read is bounded, and nothing small unpacks into something big.
+        self._withheld = frozenset({token} if token else ())
+        # No compression: MAX_BODY_BYTES then bounds the memory that an answer takes.
         self._headers = {
             "User-Agent": "invigilator",
             "Accept": "application/json",
@@ -57,21 +59,21 @@ class HttpLms:
     def set_status(
         self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
     ) -> None:
-        """Set the requirement to `status`."""
+        """Set the requirement to `status`: satisfied, submitted or failed."""
         body = {**_requirement_body(requirement), "status": status}
         self._post("/credit/set-requirement-status", body, key, deadline)
 
     def remove(self, requirement: CreditRequirement, key: CallKey, deadline: Deadline) -> None:
-        """Remove the requirement."""
+        """Remove the requirement. The LMS also accepts the removal of one that does not exist."""
         self._post("/credit/remove-requirement-status", _requirement_body(requirement), key, deadline)
 
     def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
-        """The course's name. None on 404, and when the answer holds no name."""
+        """Return the course's name, or None when the LMS answers 404 or with no name."""
         call = _Call("GET", "/credit/state", params={"user_id": user_id, "course_id": course_id})
         answer = self._answer(call, deadline)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
-        raise_unless_done(answer, str(call), self._unsaid)
+        raise_unless_done(answer, str(call), self._withheld)
         return course_name(answer.body)
 
     def delete_student_attempt(
@@ -93,7 +95,7 @@ class HttpLms:
         self._post("/instructor/delete-student-attempt", body, key, deadline)
 
     def close(self) -> None:
-        """Close the connections and end the thread. To be called when no call is running."""
+        """Close the connections and end the thread. No call may be running."""
         with self._start_lock:
             if self._running is not None:
                 self._running.loop.run(self._running.client.aclose())
@@ -103,9 +105,9 @@ class HttpLms:
     def _post(self, path: str, body: Mapping[str, str | None], key: CallKey, deadline: Deadline) -> None:
         headers = {"Idempotency-Key": str(key.effect_id), "Invigilator-Sequence": str(key.sequence)}
         call = _Call("POST", path, json=body, headers=headers)
-        # The one call that carries a name is the reset. An answer may repeat it.
-        unsaid = self._unsaid | {body.get("username") or ""}
-        raise_unless_done(self._answer(call, deadline), str(call), unsaid)
+        # The reset carries a username, and an answer may repeat it.
+        withheld = self._withheld | {body.get("username") or ""}
+        raise_unless_done(self._answer(call, deadline), str(call), withheld)
 
     def _answer(self, call: "_Call", deadline: Deadline) -> Answer:
         deadline.check(str(call))
@@ -143,19 +145,19 @@ class _Call:
     headers: Mapping[str, str] | None = None
 
     def __str__(self) -> str:
-        # For messages: never the parameters or the body, which are personal.
+        # This text goes into messages. The parameters and the body are personal data, so they stay out.
         return f"{self.method} {self.path}"
 
 
 async def _answer_to(client: httpx.AsyncClient, call: _Call, deadline: Deadline) -> Answer:
     try:
-        # Not asyncio.timeout(): cancelled that way, httpx's pool loses a connection now and then, for good.
+        # Not asyncio.timeout(): with its kind of cancellation, httpx's pool sometimes leaks a connection (seen).
         with anyio.fail_after(deadline.remaining_s()):
             return await _exchange(client, call)
     except TimeoutError:
         raise deadline.late(str(call)) from None
     except (httpx.TransportError, OSError) as error:
-        # Their class only: what they say may quote a header, and with it the token.
+        # Only the class is shown, because the text may quote a header, and with it the token.
         cause = type(_first_cause(error)).__name__
         raise Unavailable(f"no answer from the LMS to {call} ({cause}); check INVIGILATOR_LMS_URL") from None
 
@@ -167,7 +169,7 @@ async def _exchange(client: httpx.AsyncClient, call: _Call) -> Answer:
         async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
-                break  # leaving here closes the connection
+                break  # the context manager then closes the connection
         retry_after = response.headers.get("Retry-After")
         return Answer(response.status_code, retry_after, bytes(body[:MAX_BODY_BYTES]))
 
@@ -191,7 +193,7 @@ def _checked_base_url(base_url: str) -> httpx.URL:
     allowed = "INVIGILATOR_LMS_URL must be http(s)://host[:port][/path], without user, query or fragment"
     try:
         url = httpx.URL(base_url)
-        url.raw_host.decode("ascii").encode("idna")  # or it fails at each look-up, with a ValueError as here
+        url.raw_host.decode("ascii").encode("idna")  # a bad name raises ValueError here, not at each look-up
     except (httpx.InvalidURL, ValueError):
         raise ConfigurationError(allowed) from None
     if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
@@ -202,7 +204,7 @@ def _checked_base_url(base_url: str) -> httpx.URL:
 
 
 def _checked_token(token: str) -> str:
-    # Whatever else a header cannot carry would be refused at each call, in an error that quotes the token.
+    # Other characters would make each call fail, in an error that quotes the token.
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise ConfigurationError(f"{TOKEN_SETTING} must be printable ASCII without spaces")
     return token

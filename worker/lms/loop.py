@@ -1,4 +1,7 @@
-"""An event loop in a thread of its own, for synchronous code that needs what only a loop has: deadlines."""
+"""An event loop in a thread of its own.
+
+Synchronous code uses it for what only a loop offers: deadlines over a whole call, and servers in memory.
+"""
 
 import asyncio
 import threading
@@ -9,23 +12,28 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines for other threads. A daemon: a process that forgets to close it can still end.
+    """Runs coroutines for other threads.
 
-    (anyio's blocking portal, tried first, hangs the exit of a process that forgets.)
+    The thread is a daemon, so a process that does not close it can still end. (anyio's blocking portal was tried
+    first: a process that does not close the portal hangs at its exit.)
     """
 
     def __init__(self, name: str) -> None:
-        """Start the thread."""
+        """Start the thread under the name `name`."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for the coroutine; its result or its error is ours."""
+        """Run the coroutine on the loop, wait for it, and return its result.
+
+        Raises:
+            Exception: whatever the coroutine raises.
+        """
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def close(self) -> None:
-        """Cancel what still runs, and wait for the thread."""
+        """Cancel the coroutines that still run, and wait for the thread to end."""
         self.run(_cancel_the_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

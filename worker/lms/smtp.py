@@ -1,4 +1,4 @@
-"""Mail over SMTP, with the standard library's client and a deadline over the whole conversation."""
+"""The SMTP adapter: the standard library's client with a deadline over the whole conversation."""
 
 import re
 import smtplib
@@ -17,35 +17,35 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from worker.errors import ConfigurationError, Misconfigured, Permanent
 from worker.lms.ports import Deadline, Mail
-from worker.lms.refusals import FROM_SETTING, URL_SETTING, WHO, failure
+from worker.lms.smtp_failures import FROM_SETTING, MAIL_SERVER, URL_SETTING, service_error
 
-PARTING_S = 1.0
-"""How long a server may take to hang up when everything is said."""
+QUIT_TIMEOUT_S = 1.0
+"""Seconds that a server has to close the connection after QUIT."""
 
-# What a mailbox may look like. Quoted local parts and address literals exist on paper only, and everything
-# that could end a command or name a second recipient is kept out.
+# An address as mail servers take it. Quoted local parts and address literals are not in use and are refused. So is
+# every character that could end an SMTP command or name a second recipient.
 _WORD = r"[^\s\x00-\x20\x7f\ud800-\udfff@<>()\[\]\\,;:\"]+"
 _ADDRESS = re.compile(f"{_WORD}@({_WORD})")
 
 
 class SmtpMailer:
-    """One connection for each mail. Safe to call from many threads.
+    """Sends each mail over a connection of its own. Many threads may call it at the same time.
 
-    With `smtp://` the connection is encrypted when the server offers STARTTLS, with `smtps://` always; either
-    way the certificate must be good for the host and signed by an authority of the system's store. That holds
-    for a server on this machine too: point `SSL_CERT_FILE` at a certificate that it made itself.
-    The password is never sent in clear, except to this machine.
+    With `smtps://` the connection is always encrypted, with `smtp://` when the server offers STARTTLS. The
+    certificate must then name the host and be signed by an authority of the system's store, also for a server
+    on this machine. For a self-signed certificate, set `SSL_CERT_FILE`. The password is sent unencrypted only
+    to a server on this machine.
     """
 
     def __init__(self, url: str, email_from: str) -> None:
-        """Check the settings; nothing is connected.
+        """Check the settings. Nothing connects yet.
 
         Parameters:
-            url: `smtp://[user:password@]host[:port]` or `smtps://…`; user and password percent-encoded.
+            url: `smtp://[user:password@]host[:port]` or `smtps://…`, with user and password percent-encoded.
             email_from: an address, or `Name <address>`.
 
         Raises:
-            ConfigurationError: a setting that cannot work.
+            ConfigurationError: a setting cannot work.
         """
         self._server = _parse_url(url)
         self._from = email_from
@@ -55,25 +55,31 @@ class SmtpMailer:
         self._conversations = 0
 
     def send(self, mail: Mail, deadline: Deadline) -> None:
-        """Send one mail. Once the server has accepted it, it is sent, whatever happens to the connection.
+        """Send one mail.
+
+        The mail counts as sent once the server has accepted it, even if the connection breaks afterwards.
+
+        Parameters:
+            mail: the mail.
+            deadline: the end of the whole conversation.
 
         Raises:
-            Misconfigured: the login, its encryption, or the sender is refused.
-            Crowded: one connection too many, while there are others of ours.
-            Unavailable: no connection, a broken one, an answer that is not about this mail, or the deadline.
-            Transient: a 4xx answer to this recipient or mail.
-            Refused: a 5xx answer to this recipient or mail.
-            Permanent: an address that no server takes, or an extension that this server lacks.
+            Misconfigured: the server refuses the login, the missing encryption, or the sender.
+            Crowded: the server refuses one more connection while others of ours are open.
+            Unavailable: the connection failed, the deadline passed, or the answer is not about this mail.
+            Transient: the server answered 4xx to this recipient or mail.
+            Refused: the server answered 5xx to this recipient or mail.
+            Permanent: no server takes the address, or this server lacks an extension that it needs.
         """
-        deadline.check(WHO)
+        deadline.check(MAIL_SERVER)
         message = self._compose(mail)
         with self._conversation():
             try:
                 self._converse(mail.to_address, message, deadline)
             except (OSError, ValueError) as error:
-                # OSError is the root of smtplib's errors, too; a ValueError is a challenge that is no base64.
-                # What they say is left out: it quotes the recipient.
-                raise failure(error, deadline, self._conversations - 1) from None
+                # smtplib's errors are OSErrors. A ValueError means a login challenge that is not base64.
+                # `from None`: their text quotes the recipient.
+                raise service_error(error, deadline, self._conversations - 1) from None
 
     @contextmanager
     def _conversation(self) -> Iterator[None]:
@@ -92,12 +98,12 @@ class SmtpMailer:
             self._secure(client)
             self._log_in(client)
             self._hand_over(client, to_address, message)
-            client.part()
+            client.quit_and_wait()
 
     def _compose(self, mail: Mail) -> bytes:
         if not _ADDRESS.fullmatch(mail.to_address):
             raise Permanent("the learner's e-mail address is none that a mail server takes")
-        # Bodies in 7 bits, because not every server takes 8; UTF-8 headers only where an address needs them.
+        # Not every server takes 8-bit bodies. UTF-8 headers are used only when the address needs them.
         message = EmailMessage(SMTP.clone(cte_type="7bit", utf8=not mail.to_address.isascii()))
         try:
             message["From"] = self._from
@@ -131,7 +137,7 @@ class SmtpMailer:
             return
         if not client.is_private():
             raise Misconfigured(
-                f"{WHO} offers no encryption, and the password is not sent in clear; use smtps://",
+                f"{MAIL_SERVER} offers no encryption, and the password is not sent in clear; use smtps://",
                 setting=URL_SETTING,
             )
         client.login(self._server.user, self._server.password)
@@ -140,31 +146,36 @@ class SmtpMailer:
         options: tuple[str, ...] = ()
         if not to_address.isascii():
             if not client.has_extn("smtputf8"):
-                raise Permanent(f"{WHO} takes ASCII addresses only, and the learner's is none (SMTPUTF8)")
+                raise Permanent(
+                    f"{MAIL_SERVER} takes ASCII addresses only, and the learner's is none (SMTPUTF8)"
+                )
             options = ("SMTPUTF8", "BODY=8BITMIME")
         client.sendmail(self._sender, [to_address], message, options)
 
 
 class _Client(smtplib.SMTP):
-    """smtplib's client over a socket that we have dialled."""
+    """smtplib's client over a socket that `dial` opens."""
 
     def __init__(self, server: "_Server", dial: Callable[[], socket.socket]) -> None:
         self._dial = dial
         super().__init__(server.host, server.port, local_hostname=_own_name())
 
-    def _get_socket(self, *_: object) -> socket.socket:  # where SMTP_SSL steps in, too
+    def _get_socket(self, *_: object) -> socket.socket:  # the hook that smtplib's own SMTP_SSL overrides
         return self._dial()
 
-    def part(self) -> None:
-        """Say goodbye, and wait until the server hangs up: until then it counts this connection."""
+    def quit_and_wait(self) -> None:
+        """Send QUIT and wait until the server closes the connection.
+
+        The server counts the connection against its limit until then, so the next mail could be one too many.
+        """
         with suppress(OSError):
             self.docmd("QUIT")
             assert self.sock is not None
-            self.sock.settimeout(PARTING_S)
+            self.sock.settimeout(QUIT_TIMEOUT_S)
             self.sock.recv(1)
 
     def is_private(self) -> bool:
-        """Whether nobody between here and the server can read along."""
+        """Return whether the connection is encrypted or stays on this machine."""
         if isinstance(self.sock, ssl.SSLSocket):
             return True
         return self.sock is not None and is_this_machine(self.sock.getpeername()[0])
@@ -180,12 +191,15 @@ class _Server:
 
 
 def is_this_machine(address: str) -> bool:
-    """Whether an IP address, with or without a `%scope`, is a loopback one."""
+    """Return whether an IP address, with or without a `%scope`, is a loopback address."""
     return ip_address(address.partition("%")[0]).is_loopback
 
 
 def _connect(server: _Server, deadline: Deadline) -> socket.socket:
-    """Connect to the first address that answers. Each gets its share of the time: a dead one leaves some."""
+    """Connect to the first address of the server that answers.
+
+    Each address gets an equal share of the time that is left, so that a dead one leaves time for the others.
+    """
     addresses = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
     failure: OSError = OSError()
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -203,14 +217,15 @@ def _connect(server: _Server, deadline: Deadline) -> socket.socket:
 
 
 def _share(deadline: Deadline, among: int) -> float:
-    return max(deadline.remaining_s() / among, 0.001)  # a time-out of 0 would mean not to block at all
+    return max(deadline.remaining_s() / among, 0.001)  # a time-out of 0 would make the socket non-blocking
 
 
 @contextmanager
 def _cut_off(connection: socket.socket, deadline: Deadline) -> Iterator[None]:
-    """Shut the connection down at the deadline: a server that drips a byte a second outlives other time-outs.
+    """Shut the connection down at the deadline.
 
-    A second handle on it is kept, because TLS takes the first one over in the middle of the conversation.
+    The socket's own time-out applies to each read, so a server that sends one byte a second never exceeds it.
+    The timer keeps a duplicate of the socket, because TLS replaces the original one during the conversation.
     """
     with connection.dup() as handle:
         timer = threading.Timer(deadline.remaining_s(), _shut_down, [handle])
@@ -224,18 +239,18 @@ def _cut_off(connection: socket.socket, deadline: Deadline) -> Iterator[None]:
 
 
 def _shut_down(handle: socket.socket) -> None:
-    with suppress(OSError):  # the other side was faster
+    with suppress(OSError):  # the other side has already closed it
         handle.shutdown(socket.SHUT_RDWR)
 
 
 def _own_name() -> str:
-    # Not getfqdn(), which may ask a slow name server. The literal is what smtplib falls back to.
+    # getfqdn() may ask a slow name server, so it is not used. smtplib falls back to the same literal.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 
 
 def _parse_url(url: str) -> _Server:
-    # The URL holds a password: no message quotes it, nor the error that does.
+    # The URL holds a password. `from None` drops the original error, which may quote it.
     try:
         return _server(urlsplit(url))
     except ValueError:
@@ -249,9 +264,9 @@ def _server(parts: SplitResult) -> _Server:
     implicit_tls = parts.scheme == "smtps"
     if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
         raise ValueError
-    parts.hostname.encode("idna")  # or it fails at each look-up, with a ValueError as here
+    parts.hostname.encode("idna")  # a bad name raises ValueError here, not at each look-up
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError  # an unencoded / ? or # in the password, most likely
+        raise ValueError  # most likely the password contains an unencoded / ? or #
     port = parts.port or (smtplib.SMTP_SSL_PORT if implicit_tls else smtplib.SMTP_PORT)
     user, password = _credential(parts.username), _credential(parts.password)
     if (user is None) != (password is None):
@@ -267,7 +282,11 @@ def _credential(encoded: str | None) -> str | None:
 
 
 def _parse_from(email_from: str) -> tuple[str, str]:
-    """The bare address and its domain."""
+    """Return the address without the name, and its domain.
+
+    Raises:
+        ConfigurationError: the text is not exactly one ASCII address.
+    """
     addresses = [address for _, address in getaddresses([email_from])]
     match = _ADDRESS.fullmatch(addresses[0])
     if match is None or len(addresses) > 1 or not (addresses[0].isascii() and email_from.isprintable()):

@@ -1,1 +1,5 @@
-"""What the domain decides. Pure: standard library and plain words only; time and chance are arguments."""
+"""The domain's rules, as pure functions (docs/rules.md).
+
+They import the standard library and the project's vocabulary only. They do no I/O and read no clock: times and
+random numbers are arguments.
+"""

@@ -1,4 +1,4 @@
-"""The plain values that the rules work on."""
+"""The values that the rules work on."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from events.vocabulary import Status
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """An exam as far as the rules look at it."""
+    """The fields of an exam that the rules need."""
 
     exam_id: str
     course_id: str
@@ -20,9 +20,11 @@ class Exam:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One learner's live attempt at one exam.
+    """One learner's live attempt at one exam. Its times are aware datetimes.
 
-    `credit_owed` says that a credit status was owed for it at some time; it outlives pruned effects.
+    `credit_owed` is true once any credit status was owed for the attempt. A removal must then remove the credit.
+    The flag is kept on the attempt because the effects themselves may be pruned (docs/rules.md, "Create and
+    remove").
     """
 
     status: Status

@@ -1,4 +1,4 @@
-"""Which sibling exams does a cascade decline? (docs/rules.md, "Cascade")."""
+"""Selects the exams that a cascade declines (docs/rules.md, "Cascade")."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,13 +9,17 @@ from worker.rules.attempts import Attempt, Exam
 def siblings_to_decline(
     course_id: str, content_id: str, exams: Iterable[Exam], attempts: Mapping[str, Attempt]
 ) -> list[Exam]:
-    """The exams whose attempt a cascade declines, by exam id; one without an attempt gets one first.
+    """Return the exams whose attempts a cascade declines, sorted by exam id (docs/rules.md, "Cascade").
+
+    A sibling is another active, proctored exam of the course that is no practice exam and has other content.
+    Siblings with a completed attempt are left alone. A sibling without an attempt is returned as well: the caller
+    creates an attempt there before it declines it.
 
     Parameters:
         course_id: the course of the exam that started the cascade.
-        content_id: its content; exams with the same content are no siblings.
-        exams: exams to choose from.
-        attempts: the same learner's live attempts, by exam id.
+        content_id: the content id of that exam.
+        exams: the exams to choose from.
+        attempts: the learner's live attempts, by exam id.
     """
     siblings = (
         exam

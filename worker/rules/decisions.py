@@ -1,4 +1,4 @@
-"""May an attempt change, and what follows? (docs/rules.md, "Update status" and "Create and remove")."""
+"""Decides whether an attempt may change and what follows (docs/rules.md, "Update status", "Create and remove")."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,10 +12,11 @@ VERDICTS = frozenset({Status.VERIFIED, Status.REJECTED})
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a command, and everything that follows from it.
+    """The outcome of a command on an attempt, and everything that follows from it.
 
-    `status` is the attempt's status afterwards (None when there is no attempt). `credit` is what the credit
-    service must be told. The flags say which effects are owed and which fields change.
+    `status` is the attempt's status afterwards, or None when there is no attempt. `credit` is the word that the
+    credit service must be told, or None when no credit is owed. `cascade` and `email` say which other effects are
+    owed. `set_started_at`, `set_completed_at` and `clear_proctoring` say which fields of the attempt change.
     """
 
     outcome: Outcome
@@ -31,7 +32,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What becomes of a removal: which of its two effects are owed."""
+    """The outcome of a removal, and which of its two effects are owed (docs/rules.md, "Create and remove")."""
 
     outcome: Outcome
     code: OutcomeCode | None = None
@@ -40,7 +41,7 @@ class Removal:
 
 
 def rejected(code: OutcomeCode, status: Status | None = None) -> Decision:
-    """The decision that refuses a command; nothing changes."""
+    """Return the decision that refuses a command. The attempt keeps `status`."""
     return Decision(Outcome.REJECTED, status, code)
 
 
@@ -56,12 +57,12 @@ def decide_update(
     """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 6).
 
     Parameters:
-        exam: the exam, or None when nobody has told us of it.
-        attempt: the learner's live attempt at it, or None.
-        to_status: what is asked for; any string, or None.
+        exam: the exam, or None when it is unknown.
+        attempt: the learner's live attempt at the exam, or None.
+        to_status: the requested status. It may be any string, or None; an unknown one is rejected.
         policy: the policy of the exam's course.
-        cascade_effects: False when the sender wants no siblings declined.
-        if_missing: what the sender wants when there is no attempt.
+        cascade_effects: False when the sender wants no sibling attempts declined.
+        if_missing: whether a missing attempt makes the outcome `rejected` or `ignored`.
     """
     if exam is None:
         return rejected(OutcomeCode.EXAM_NOT_FOUND)
@@ -100,7 +101,7 @@ def _alias(current: Status, asked: Status, policy: Policy) -> Status:
 
 
 def is_illegal(current: Status, target: Status) -> bool:
-    """Whether an attempt may not go from `current` to `target` (docs/rules.md, step 3)."""
+    """Return whether an attempt may not go from `current` to `target` (docs/rules.md, "Update status", step 3)."""
     return current in COMPLETED and (target in INCOMPLETE or target is Status.ERROR)
 
 
@@ -121,7 +122,13 @@ def _apply(attempt: Attempt, target: Status, policy: Policy, cascade_effects: bo
 
 
 def evolve(attempt: Attempt, decision: Decision, now: datetime) -> Attempt:
-    """The attempt after a decision; the same attempt unless the decision is `applied`."""
+    """Return the attempt after a decision. Only a decision that is `applied` changes it.
+
+    Parameters:
+        attempt: the attempt before the decision.
+        decision: the decision of `decide` or `decide_update`.
+        now: an aware datetime, for `started_at` and `completed_at`.
+    """
     if decision.outcome is not Outcome.APPLIED or decision.status is None:
         return attempt
     return replace(
@@ -136,7 +143,15 @@ def evolve(attempt: Attempt, decision: Decision, now: datetime) -> Attempt:
 
 
 def decide_create(exam: Exam | None, learner_known: bool, attempt: Attempt | None) -> Decision:
-    """Decide a create command: one live attempt for each exam and learner."""
+    """Decide a create command (docs/rules.md, "Create and remove").
+
+    A learner has at most one live attempt at an exam, so a second one is rejected.
+
+    Parameters:
+        exam: the exam, or None when it is unknown.
+        learner_known: whether a `learner.upsert` has been handled for this learner.
+        attempt: the learner's live attempt at the exam, or None.
+    """
     if exam is None:
         return rejected(OutcomeCode.EXAM_NOT_FOUND)
     if not learner_known:
@@ -147,7 +162,7 @@ def decide_create(exam: Exam | None, learner_known: bool, attempt: Attempt | Non
 
 
 def new_attempt(exam: Exam, *, taking_as_proctored: bool = False, external_id: str | None = None) -> Attempt:
-    """A fresh attempt: `created`, and a sample attempt if the exam is a practice exam."""
+    """Return a new attempt in status `created`. An attempt at a practice exam is a sample attempt."""
     return Attempt(
         Status.CREATED,
         taking_as_proctored=taking_as_proctored,
@@ -157,12 +172,12 @@ def new_attempt(exam: Exam, *, taking_as_proctored: bool = False, external_id: s
 
 
 def decide_removal(exam: Exam | None, attempt: Attempt | None, *, instructor: bool) -> Removal:
-    """Decide a removal, legal in any status.
+    """Decide a removal, which is legal in every status (docs/rules.md, "Create and remove").
 
     Parameters:
-        exam: the exam, or None when nobody has told us of it.
-        attempt: the live attempt, or None.
-        instructor: whether there is an instructor service that must forget the learner's work.
+        exam: the exam, or None when it is unknown.
+        attempt: the learner's live attempt, or None.
+        instructor: whether the platform has an instructor service, which must then delete the learner's answers.
     """
     if exam is None:
         return Removal(Outcome.REJECTED, OutcomeCode.EXAM_NOT_FOUND)

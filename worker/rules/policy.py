@@ -1,4 +1,4 @@
-"""The settings that a proctoring provider may choose, and their two presets (docs/rules.md, "Policies")."""
+"""The policy settings of a proctoring provider and the two presets (docs/rules.md, "Policies")."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from events.vocabulary import Status
 
 
 class TimeOuts(StrEnum):
-    """When a request for `timed_out` is kept; otherwise it becomes `submitted`."""
+    """When a request for `timed_out` stays `timed_out`. Otherwise it becomes `submitted`."""
 
     ALWAYS = "true"
     NEVER = "false"
@@ -17,10 +17,10 @@ class TimeOuts(StrEnum):
 
 
 class RepeatStatus(StrEnum):
-    """What a request for the status that an attempt already has means."""
+    """How a request for the attempt's current status is treated."""
 
     IGNORE = "ignore"  # outcome `unchanged`, nothing owed
-    REAPPLY = "reapply"  # goes through again, with fresh effects
+    REAPPLY = "reapply"  # outcome `applied`, with effects owed anew
 
 
 CREDIT_OF: Mapping[Status, str] = {
@@ -31,16 +31,16 @@ CREDIT_OF: Mapping[Status, str] = {
     Status.ERROR: "failed",
     Status.NOT_REVIEWED: "failed",
 }
-"""What the credit service is told for each status that needs credit; no other status owes any."""
+"""The word that the credit service is told for each status. A status that is not listed owes no credit."""
 
 MAIL_STATUSES = frozenset({Status.SUBMITTED, Status.VERIFIED, Status.REJECTED})
-"""The statuses that there is a mail for."""
+"""The statuses that have a mail template."""
 
 
 class PolicyError(ValueError):
     """A policy setting is unknown or has a value that is not allowed.
 
-    `key` is the setting, `allowed` says in words what it may be.
+    `key` is the name of the setting. `allowed` says in words which values it may have.
     """
 
     def __init__(self, key: str, allowed: str) -> None:
@@ -51,7 +51,7 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One provider's choices. The defaults are the `provider` preset."""
+    """The policy settings of one provider. The defaults are the `provider` preset."""
 
     allow_timed_out_state: TimeOuts = TimeOuts.FROM_CREATED
     repeat_status: RepeatStatus = RepeatStatus.IGNORE
@@ -68,14 +68,14 @@ PRESETS: Mapping[str, Policy] = {
 
 
 def policy_from(settings: Mapping[str, Any], base: Policy) -> Policy:
-    """Build a policy from settings as they stand in the policy file.
+    """Build a policy from a table of the policies file (docs/rules.md, "Policies").
 
     Parameters:
-        settings: setting → value; `preset` names what the other settings override.
-        base: where settings that are missing come from when no preset is named.
+        settings: setting → value. The key `preset` names the preset that the other settings override.
+        base: the policy that the settings override when no preset is named.
 
     Raises:
-        PolicyError: a setting is unknown or its value is not allowed.
+        PolicyError: a setting is unknown, or its value is not allowed.
     """
     chosen = dict(settings)
     if "preset" in chosen:

@@ -1,20 +1,24 @@
-"""When is a failed try made again? A decision, no I/O: chance and time are arguments."""
+"""Computes the delays of retries and of the circuit breaker (docs/decisions/0008). Pure: no I/O, no clock."""
 
 from dataclasses import dataclass
 
-MAX_DOUBLINGS = 60  # beyond any cap; keeps 2**n a small number however long a service is down
+MAX_DOUBLINGS = 60  # 2**60 exceeds every cap; the limit keeps the power finite however long a service is down
 CIRCUIT_FAILURES = 5
-"""So many calls in a row that a service does not answer open its circuit."""
+"""The number of failed calls in a row that opens a service's circuit."""
 CIRCUIT_CAP_S = 30.0
-"""The longest that a circuit is open when the service does not ask for more: one call is a small price."""
+"""The longest time in seconds between two probes of a failing service, unless the service asks for more.
+
+A probe is a single call, so it can be frequent: the backlog then resumes soon after the service has recovered.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """The retry schedule. All in seconds.
+    """The retry schedule. All values are in seconds.
 
-    `base_s`: the longest first delay. `cap_s`: the longest delay. `retry_for_s`: how long a transient
-    failure is retried, counted from the first try, before the effect is `failed`.
+    `base_s` is the upper limit of the first delay; it doubles with each try. `cap_s` is the upper limit of every
+    delay. `retry_for_s` is how long transient failures are retried, counted from the start of the first try,
+    before the effect becomes `failed`.
     """
 
     base_s: float
@@ -30,16 +34,16 @@ def delay_before_retry(
     chance: float,
     retry_after_s: float | None = None,
 ) -> float | None:
-    """Seconds to wait after a transient failure, or None to give up.
+    """Return the seconds to wait after a transient failure, or None to give up.
 
-    Exponential with full jitter, capped; a service's `Retry-After` is honoured up to the cap.
+    The backoff is exponential with full jitter and a cap. A service's `Retry-After` is honoured up to the cap.
 
     Parameters:
         policy: the schedule.
-        tries: how many tries have failed so far, at least 1; those that a person has forgiven apart.
-        retrying_for_s: seconds since the first of them.
+        tries: the number of failed tries so far, at least 1. A retry by a person starts the count anew.
+        retrying_for_s: seconds since the first of these tries.
         chance: a uniformly random number in [0, 1).
-        retry_after_s: what the service asked for, in seconds.
+        retry_after_s: the wait that the service asked for, in seconds, or None.
     """
     if retrying_for_s >= policy.retry_for_s:
         return None
@@ -48,15 +52,15 @@ def delay_before_retry(
 
 
 def circuit_open_s(policy: RetryPolicy, *, failures: int, retry_after_s: float | None = None) -> float | None:
-    """Seconds for which a failing service is left alone before one call probes it; None: it is not open yet.
+    """Return the seconds until a failing service is probed again, or None while its circuit stays closed.
 
-    Exponential and capped, without chance: one row decides for every process, so there is nothing to spread.
-    A service's `Retry-After` is honoured up to the policy's cap.
+    The backoff is exponential with a cap. It has no jitter, because the circuit is one row that all processes
+    share, so there are no callers to spread. A service's `Retry-After` is honoured up to the policy's cap.
 
     Parameters:
         policy: the retry schedule.
-        failures: how many calls in a row the service did not answer.
-        retry_after_s: what the service asked for, in seconds.
+        failures: the number of calls in a row that the service did not answer.
+        retry_after_s: the wait that the service asked for, in seconds, or None.
     """
     if failures < CIRCUIT_FAILURES:
         return None

@@ -1,7 +1,7 @@
-"""A small LMS and a mail sink in memory, on free ports: for demo and tests, never for real learners."""
+"""A small LMS and a mail sink in memory, on free ports. They serve the demo and the tests, not real learners."""
 
-from invigilator.demo.reference.book import Call, Result
 from invigilator.demo.reference.lms import ReferenceLms
 from invigilator.demo.reference.mail_sink import MailSink, ReceivedMail
+from invigilator.demo.reference.store import Call, Result
 
 __all__ = ["Call", "MailSink", "ReceivedMail", "ReferenceLms", "Result"]

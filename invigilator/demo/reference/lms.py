@@ -1,4 +1,4 @@
-"""The reference LMS: the LMS's side of the contract over HTTP, in memory."""
+"""The reference LMS: an HTTP server in memory that follows the LMS's side of docs/contract.md."""
 
 import json
 import random
@@ -14,28 +14,35 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from invigilator.demo.reference.book import FIELDS, Book, Call, Result, Target, is_well_formed
+from invigilator.demo.reference.store import FIELDS, Call, Result, Store, Target, is_well_formed
 
 STATE = "/credit/state"
 
 
 class ReferenceLms:
-    """An LMS on a free port of 127.0.0.1, in this process, between `start` and `stop` or in a `with`.
+    """An LMS on a free port of 127.0.0.1, in this process.
 
-    `fail_fraction` of the calls, drawn from a seeded generator, is answered 503 before anything changes;
-    each answer takes `latency_s` longer. Both may be changed while it runs.
+    It runs between `start` and `stop`, or in a `with` block. The attributes `fail_fraction` and `latency_s` may
+    be changed while it runs.
     """
 
     def __init__(
         self, *, fail_fraction: float = 0.0, latency_s: float = 0.0, seed: int = 0, token: str | None = None
     ) -> None:
-        """With a `token`, calls without it are answered 401."""
+        """Prepare the server. It does not listen yet.
+
+        Parameters:
+            fail_fraction: the fraction of calls (0 to 1) that are answered 503 before anything changes.
+            latency_s: seconds that each answer is delayed.
+            seed: the seed of the generator that chooses the calls to fail.
+            token: if set, a call without it is answered 401.
+        """
         self.fail_fraction = fail_fraction
         self.latency_s = latency_s
         self._token = token
         self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._chance_lock = threading.Lock()
-        self._book = Book()
+        self._store = Store()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -47,37 +54,37 @@ class ReferenceLms:
 
     @property
     def credit(self) -> Mapping[Target, str]:
-        """The status of each (user, course, namespace, name)."""
-        return dict(self._book.credit)
+        """The credit status by (user, course, namespace, name)."""
+        return dict(self._store.credit)
 
     @property
     def deletions(self) -> list[Mapping[str, str | None]]:
         """The bodies of the resets that were carried out, in order."""
-        return self._book.deletions
+        return self._store.deletions
 
     @property
     def calls(self) -> list[Call]:
-        """Every POST that was understood, in order."""
-        return list(self._book.calls)
+        """Every POST that followed the contract, in order."""
+        return list(self._store.calls)
 
     @property
     def counts(self) -> Counter[Result]:
-        """How many calls came to which end; `counts.total()` is all of them."""
-        return Counter(self._book.counts)
+        """The number of calls by result. `counts.total()` is the number of all calls."""
+        return Counter(self._store.counts)
 
     def name_course(self, course_id: str, name: str) -> None:
-        """From now on the credit state of the course has this name; without one it is answered 404."""
-        self._book.course_names[course_id] = name
+        """Set the course's name in the credit state. Without a name, a GET of the credit state is answered 404."""
+        self._store.course_names[course_id] = name
 
     def start(self) -> None:
-        """Listen."""
+        """Listen on a free port and serve in a thread of its own."""
         self._server = _Server(self)
-        # The interval is how long stop() waits for the loop to look up.
+        # The poll interval in seconds: stop() waits at most that long for the loop.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="reference-lms")
         self._thread.start()
 
     def stop(self) -> None:
-        """Close every connection and wait for the threads. What was remembered can still be read."""
+        """Close every connection and wait for the threads. The properties can still be read, except `url`."""
         if self._server is None or self._thread is None:
             return
         self._server.shutdown()
@@ -96,21 +103,21 @@ class ReferenceLms:
         self.stop()
 
     def answer_get(self, path: str, query: str, token: str | None) -> tuple[HTTPStatus, object]:
-        """The credit state of one learner in one course."""
+        """Answer a GET: the credit state of one learner in one course."""
         problem = self._problem(token)
         if problem is not None:
             return problem
         asked = parse_qs(query)
         if path != STATE or asked.keys() != {"user_id", "course_id"}:
             return self._refuse(HTTPStatus.NOT_FOUND, "ask /credit/state with user_id and course_id")
-        self._book.count(Result.ASKED)
-        name = self._book.course_names.get(asked["course_id"][0])
+        self._store.count(Result.ASKED)
+        name = self._store.course_names.get(asked["course_id"][0])
         if name is None:
             return HTTPStatus.NOT_FOUND, {"error": "no credit state"}
         return HTTPStatus.OK, {"course_name": name}
 
     def answer_post(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[HTTPStatus, object]:
-        """One of the three calls that change something."""
+        """Answer a POST: one of the three calls that change something."""
         problem = self._problem(headers.get("Authorization"))
         if problem is not None:
             return problem
@@ -124,7 +131,7 @@ class ReferenceLms:
             return self._refuse(
                 HTTPStatus.BAD_REQUEST, "the body must have exactly the fields of the contract"
             )
-        self._book.write(path, fields, effect_id, int(sequence))
+        self._store.write(path, fields, effect_id, int(sequence))
         return HTTPStatus.OK, {}
 
     def _problem(self, token: str | None) -> tuple[HTTPStatus, object] | None:
@@ -134,11 +141,11 @@ class ReferenceLms:
             fails = self._chance.random() < self.fail_fraction
         if not fails:
             return None
-        self._book.count(Result.FAILED)
+        self._store.count(Result.FAILED)
         return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "down, as asked"}
 
     def _refuse(self, status: HTTPStatus, why: str) -> tuple[HTTPStatus, object]:
-        self._book.count(Result.REFUSED)
+        self._store.count(Result.REFUSED)
         return status, {"error": why}
 
 
@@ -150,9 +157,9 @@ def _parsed(body: bytes) -> Any:
 
 
 class _Server(ThreadingHTTPServer):
-    """Knows its connections, so that stopping need not wait for clients that keep theirs open."""
+    """Keeps track of its connections, so that it can stop although clients keep theirs open."""
 
-    daemon_threads = False  # so that server_close() waits for them
+    daemon_threads = False  # server_close() waits only for threads that are no daemons
     request_queue_size = 128
 
     def __init__(self, lms: ReferenceLms) -> None:
@@ -176,11 +183,11 @@ class _Server(ThreadingHTTPServer):
         self.stopping.set()
         with self._open_lock:
             for connection in self._open:
-                with suppress(OSError):  # the client was faster
+                with suppress(OSError):  # the client has already closed it
                     connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # a killed worker is what we are here for
+        if not isinstance(sys.exception(), ConnectionError):  # a killed worker breaks its connections
             super().handle_error(request, client_address)
 
 
@@ -208,4 +215,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Say nothing: standard error belongs to whoever started us."""
+        """Log nothing, because standard error belongs to the program that runs the server."""

@@ -1,4 +1,4 @@
-"""The mail sink: an SMTP server that keeps what it takes in memory."""
+"""The mail sink: an SMTP server that keeps accepted mails in memory and delivers none."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ REFUSED = "451 4.3.0 try again later, as asked"
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMail:
-    """One mail as it was handed over. `raw` holds headers and bodies."""
+    """One accepted mail. `raw` holds its headers and bodies."""
 
     message_id: str
     recipient: str
@@ -29,10 +29,14 @@ class ReceivedMail:
 
 
 class MailSink:
-    """A mail server on a free port of 127.0.0.1, in this process, between `start` and `stop`, or in a `with`.
+    """A mail server on a free port of 127.0.0.1, in this process.
 
-    `reject_fraction` of the mails, drawn from a seeded generator, is answered 451 and forgotten; it may be
-    changed while the sink runs.
+    It runs between `start` and `stop`, or in a `with` block.
+
+    Parameters:
+        reject_fraction: the fraction of mails (0 to 1) that are answered 451 and not kept. The attribute may be
+            changed while the sink runs.
+        seed: the seed of the generator that chooses the mails to reject.
     """
 
     def __init__(self, *, reject_fraction: float = 0.0, seed: int = 0) -> None:
@@ -46,30 +50,30 @@ class MailSink:
 
     @property
     def url(self) -> str:
-        """For `INVIGILATOR_SMTP_URL`."""
+        """The URL for `INVIGILATOR_SMTP_URL`."""
         assert self._server is not None, "not started"
         return f"smtp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     @property
     def mails(self) -> list[ReceivedMail]:
-        """What was taken, in order."""
+        """The accepted mails, in order."""
         return list(self._mails)
 
     @property
     def duplicates(self) -> int:
-        """How many of the mails have a Message-ID that another one before had."""
+        """The number of mails whose Message-ID an earlier mail had already."""
         mails = self.mails
         return len(mails) - len({mail.message_id for mail in mails})
 
     def start(self) -> None:
-        """Listen."""
-        # The library logs each recipient.
+        """Listen on a free port and serve in a thread of its own."""
+        # aiosmtpd logs each recipient at INFO, which is personal data.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
         self._loop = LoopThread("mail-sink")
         self._server = self._loop.run(self._listen())
 
     def stop(self) -> None:
-        """Close every connection and wait for the thread. What was taken can still be read."""
+        """Close every connection and wait for the thread. `mails` can still be read."""
         if self._loop is None:
             return
         self._loop.run(self._hang_up())
@@ -86,11 +90,11 @@ class MailSink:
         self.stop()
 
     def conversation(self, loop: asyncio.AbstractEventLoop) -> SMTP:
-        """The server's side of one connection. Tests override this for servers that can do more, or less."""
+        """Return the protocol of a new connection. Tests override this for servers with other extensions."""
         return SMTP(self, hostname="localhost", enable_SMTPUTF8=True, loop=loop)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Take or refuse one mail: what aiosmtpd calls when it has all of it."""
+        """Accept or reject one mail. aiosmtpd calls this once it has received the whole mail."""
         del server, session
         if self._chance.random() < self.reject_fraction:
             self.rejected += 1

@@ -14,10 +14,10 @@ from events.commands import Command
 from events.envelope import render
 from invigilator.demo.expected import expect
 from invigilator.demo.observed import observe
-from invigilator.demo.picture import Picture, differences
-from invigilator.demo.record import OPEN, Record
 from invigilator.demo.reference import MailSink, ReferenceLms
 from invigilator.demo.session import Session, generate
+from invigilator.demo.session_queries import OPEN, SessionQueries
+from invigilator.demo.snapshot import Snapshot, differences
 from tests import engines
 from tests import sample_commands as c
 from tests.unit.demo.sessions import START
@@ -41,17 +41,17 @@ class Played:
     """A session that was played to its end, and where it was."""
 
     session: Session
-    expected: Picture
+    expected: Snapshot
     engine: Engine
     lms: ReferenceLms
     sink: MailSink
 
-    def record(self, connection: Connection) -> Record:
-        return Record(connection, self.session.source, self.session.run, self.session.exam_ids)
+    def queries(self, connection: Connection) -> SessionQueries:
+        return SessionQueries(connection, self.session.source, self.session.run, self.session.exam_ids)
 
-    def found(self, connection: Connection) -> Picture:
-        record = self.record(connection)
-        return observe(self.session, record, self.lms.credit, self.lms.deletions, self.sink.mails)
+    def found(self, connection: Connection) -> Snapshot:
+        queries = self.queries(connection)
+        return observe(self.session, queries, self.lms.credit, self.lms.deletions, self.sink.mails)
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +111,12 @@ def test_what_was_done_is_what_had_to_be_done(played: Played) -> None:
 
 def test_counts(played: Played) -> None:
     with played.engine.connect() as connection:
-        record = played.record(connection)
-        assert record.committed() == len(played.expected.outcomes)
-        assert record.quarantined() == sum(played.expected.quarantine.values())
-        assert sum(record.effects().values()) == sum(played.expected.effects.values())
-        assert sum(record.statuses().values()) == sum(map(len, played.expected.histories.values()))
-        assert record.tries()["retry"] > 0
+        queries = played.queries(connection)
+        assert queries.committed() == len(played.expected.outcomes)
+        assert queries.quarantined() == sum(played.expected.quarantine.values())
+        assert sum(queries.effects().values()) == sum(played.expected.effects.values())
+        assert sum(queries.statuses().values()) == sum(map(len, played.expected.histories.values()))
+        assert queries.tries()["retry"] > 0
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,11 @@ def test_what_is_bent_on_the_other_side_is_found(played: Played) -> None:
     target = next(key for key in credit if key[1] == played.session.course_id)
     mine = next(mail for mail in mails if mail.recipient.endswith("@r1.example.org"))
     with played.engine.connect() as connection:
-        record = played.record(connection)
+        queries = played.queries(connection)
 
         def wrong(**bent: object) -> list[str]:
             arrived = {"credit": credit, "deletions": deletions, "mails": mails, **bent}
-            found = observe(played.session, record, **arrived)  # type: ignore[arg-type]
+            found = observe(played.session, queries, **arrived)  # type: ignore[arg-type]
             return [line.partition(",")[0] for line in differences(played.expected, found)]
 
         assert wrong() == []

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.pool import QueuePool
 
 from db.offers import Offer
-from invigilator.local import announcement, folder
+from invigilator.local import announcement, single_instance
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
 from worker import app as module
@@ -160,7 +160,7 @@ def test_a_worker_on_embedded_engines_says_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a system whose engines are embedded, and a process of it that has their addresses by its environment
-    with folder.hold(tmp_path):
+    with single_instance.hold(tmp_path):
         announcement.announce(tmp_path, engines.Engines(OWN["DATABASE_URL"], OWN["BROKER_URL"]))
         for name, value in {**OWN, "DATA_DIR": str(tmp_path)}.items():
             monkeypatch.setenv(f"INVIGILATOR_{name}", value)

@@ -285,7 +285,7 @@ def test_a_conversation_lasts_until_the_server_has_hung_up() -> None:
 
 
 def test_a_server_that_never_hangs_up_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.lms.smtp.PARTING_S", 0.01)
+    monkeypatch.setattr("worker.lms.smtp.QUIT_TIMEOUT_S", 0.01)
     server = Replies({"QUIT": "221 bye"})
     with scripted(server) as mailer:
         mailer.send(mail(), soon())

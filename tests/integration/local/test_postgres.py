@@ -17,7 +17,7 @@ import pytest
 from psycopg2 import extensions
 from sqlalchemy.engine import make_url
 
-from invigilator.local import disguise, postgres
+from invigilator.local import postgres, unprivileged
 from invigilator.local.server import Server
 from tests import engines
 from worker.errors import ConfigurationError
@@ -171,9 +171,9 @@ def test_root_without_user_namespaces_uses_a_capability(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(tmp_path / "pg").stop()  # with a user namespace: the files are root's
-    monkeypatch.setattr(disguise, "_namespace", lambda user: [])
-    if not disguise._works(
-        disguise._capability(disguise._unprivileged_user()), postgres.binary("initdb"), tmp_path
+    monkeypatch.setattr(unprivileged, "_namespace", lambda user: [])
+    if not unprivileged._works(
+        unprivileged._capability(unprivileged._unprivileged_user()), postgres.binary("initdb"), tmp_path
     ):
         pytest.skip("no setpriv, or no capabilities to hand on")
     before = modes(tmp_path)
@@ -182,7 +182,7 @@ def test_root_without_user_namespaces_uses_a_capability(
 
     assert query(running, "SELECT 1") == (1,)
     assert modes(tmp_path) == before
-    assert (tmp_path / "pg" / "data").owner() == disguise._unprivileged_user().pw_name
+    assert (tmp_path / "pg" / "data").owner() == unprivileged._unprivileged_user().pw_name
 
 
 @needs_root

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 
 from invigilator.local import announcement
 from invigilator.local.liveness import is_alive
-from invigilator.local.parts import KEEPS_ENDING, PAUSES_S
+from invigilator.local.supervision import KEEPS_ENDING, PAUSES_S
 from invigilator.local.up import System, environment
 from tests import engines
 from worker.engines import Engines, find_engines, resolve
@@ -314,7 +314,7 @@ def test_nothing_runs_of_a_part_that_the_guard_does_not_know(tmp_path: Path) -> 
     code = """if True:
         import os, signal, sys
         from pathlib import Path
-        from invigilator.local.children import Child, Output
+        from invigilator.local.procfile import Child, Output
         from invigilator.local.guard import Guard
         class Late(Guard):
             def watch_group(self, pid):

@@ -1,4 +1,4 @@
-"""The command line where nothing is configured and nothing runs."""
+"""Fixtures for the command line without any configuration and without running engines."""
 
 from pathlib import Path
 

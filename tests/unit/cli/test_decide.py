@@ -1,4 +1,4 @@
-"""`invigilator decide`: a line for a line."""
+"""`invigilator decide`: one line of output for each line of input."""
 
 import json
 import subprocess

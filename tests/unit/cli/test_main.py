@@ -199,7 +199,7 @@ def test_streams_may_be_closed(tmp_path: Path, closed: str) -> None:
 
 @contextmanager
 def closed_pipe() -> Iterator[int]:
-    """The end to write into of a pipe that nobody reads."""
+    """Yield the write end of a pipe that has no reader."""
     reading_end, writing_end = os.pipe()
     os.close(reading_end)
     try:
@@ -209,7 +209,7 @@ def closed_pipe() -> Iterator[int]:
 
 
 def ended(folder: Path, *arguments: str, **streams: Any) -> "subprocess.CompletedProcess[bytes]":
-    """A command as a process of its own, where nothing is configured."""
+    """Run a command in a process of its own, without any configuration."""
     command = [*COMMAND, *arguments]
     return subprocess.run(command, **streams, env=ENVIRONMENT, cwd=folder, check=False, text=False)
 

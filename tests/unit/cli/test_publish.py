@@ -1,4 +1,4 @@
-"""`invigilator publish`: what is filled in, and what is refused."""
+"""`invigilator publish`: which members are filled in, and which lines are refused."""
 
 import json
 from datetime import UTC, datetime
@@ -132,7 +132,7 @@ def test_many_wrong_lines_are_counted(cli: CommandLine) -> None:
     ran = cli("publish", "-", stdin=b"?\n" * 25)
     assert ran.status == 1
     assert len(ran.err.splitlines()) == 21
-    assert ran.err.endswith("and 5 lines more\n")
+    assert ran.err.endswith("and 5 more lines\n")
 
 
 def test_a_broker_that_is_away_names_where_to_go_on(

@@ -1,4 +1,4 @@
-"""From a message to a command, or to the quarantine."""
+"""Decoding: a message becomes a command or goes to quarantine."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Looking at a broker before it is used."""
+"""The check of a broker before it is used: Redis servers are asked, RabbitMQ is not."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""The corpus, and whatever Hypothesis thinks of: each message becomes a command or a reason, and nothing runs."""
+"""Hostile messages, from a corpus and from Hypothesis: each becomes a command or an error, and runs no code."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Looking for queues that no shard reads, on a broker that does not let us."""
+"""The search for orphan queues on a broker that forbids it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ class RefusedError(Exception):
 
 
 class Refusing:
-    """A connection on which no queue may be looked at."""
+    """A connection whose user may not inspect any queue."""
 
     connection_errors = ()
     channel_errors = (RefusedError,)

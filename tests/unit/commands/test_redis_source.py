@@ -1,4 +1,4 @@
-"""The source on Redis, over a fake client: what is read, in which order, and what a broken connection becomes."""
+"""The Redis source over a fake client: what is read, in which order, and which error a broken connection raises."""
 
 from collections.abc import Iterator
 

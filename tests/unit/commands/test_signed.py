@@ -1,4 +1,4 @@
-"""Signed messages at the edge: the envelope for a bare LPUSH, and what decoding makes of a signature."""
+"""Signed messages: the envelope for a bare LPUSH, and how decoding treats a signature."""
 
 import json
 from base64 import b64encode

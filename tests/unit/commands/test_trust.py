@@ -1,4 +1,4 @@
-"""The file of command keys: who may ask for what, and which mistakes in it are named, without a key."""
+"""The file of command keys: what each source may do, and errors that name the mistake and quote no key."""
 
 import re
 from pathlib import Path

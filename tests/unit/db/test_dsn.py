@@ -1,4 +1,4 @@
-"""The database's address: what is accepted, what it means, and what is refused before anything connects."""
+"""The database URL: which URLs are accepted, what they mean, and which are refused before a connection is made."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ ADDRESSES = {
 def test_what_psql_understands_means_the_same_here(url: str) -> None:
     expected = {"user": "u", "password": "p", "dbname": "db", **ADDRESSES[url]}
     assert dsn.parse(url) == expected
-    # and checking it changes nothing but the driver
+    # And checking the URL changes only the driver
     assert dsn.parse(dsn.checked(url)) == expected
 
 
@@ -106,6 +106,6 @@ def test_a_service_is_read_with_the_address(monkeypatch: pytest.MonkeyPatch, tmp
     named = "postgresql:///db?service=exams&connect_timeout=4"
     assert dsn.parse(named) == {**expected, "service": "exams"}
     assert dsn.checked(named)
-    # or by the environment
+    # And the environment may set it as well
     monkeypatch.setenv("PGSERVICE", "exams")
     assert dsn.parse("postgresql:///db?connect_timeout=4") == expected

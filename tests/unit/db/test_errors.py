@@ -1,4 +1,4 @@
-"""What an error of the database asks for."""
+"""The classification of database errors."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ DETAIL = "Key (user_id)=(4711) is there"
 
 
 class RefusedError(Exception):
-    """As psycopg2 raises it. `source_file` is where PostgreSQL says that it comes from."""
+    """Build an error as psycopg2 raises it. `source_file` is the source file that PostgreSQL reports."""
 
     def __init__(self, pgcode: str | None, source_file: str | None = None) -> None:
         super().__init__(f"no\nDETAIL: {DETAIL}")
@@ -78,7 +78,7 @@ def test_without_a_state_the_kind_of_error_says_it(error: Exception, failure: Fa
 
 def test_one_line_that_quotes_no_data() -> None:
     assert DETAIL not in brief(refused("23505"))
-    # at a commit there is no statement, and the text may still quote a row
+    # An error at a commit has no statement, but its text may quote a row
     assert DETAIL not in brief(DBAPIError(None, None, RefusedError("23505")))
     assert brief(ValueError("a\nb")) == "a"
     assert brief(ValueError()) == "ValueError"

@@ -1,4 +1,4 @@
-"""Stamps: ids that sort by time and come out the same again."""
+"""Receipts: ids that sort by time and are the same when they are derived again."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice

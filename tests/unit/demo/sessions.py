@@ -1,4 +1,4 @@
-"""Small sessions, written out by hand."""
+"""Small sessions, written by hand."""
 
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ TIMED = exam_id(COURSE, ExamRole.TIMED)
 
 
 def session(*asked: CommandData | Message) -> Session:
-    """A course with its exams and one learner; then what is asked for, numbered from c1."""
+    """Build a session: a course with its exams, one learner, and then the given commands with ids from c1."""
     announced = [
         CourseUpsert(course_id=COURSE),
         *(_exam(role) for role in ExamRole if role is not ExamRole.UNKNOWN),

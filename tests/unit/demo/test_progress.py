@@ -1,11 +1,11 @@
-"""Progress: when it is over, when it is stuck, and how it is shown."""
+"""Progress: when a session has settled, when it stalls, and how it is shown."""
 
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from invigilator.demo.progress import STALLED_AFTER_S, Counts, Patience, StalledError, shown
+from invigilator.demo.progress import STALLED_AFTER_S, Counts, StallDetector, StalledError, show_progress
 
 GOAL = Counts(published=10, committed=8, quarantined=2, effects=5, mails=3)
 DONE = Counts(published=10, committed=8, quarantined=2, effects=5, tries=6, mails=3)
@@ -19,33 +19,31 @@ DONE = Counts(published=10, committed=8, quarantined=2, effects=5, tries=6, mail
         (Counts(published=10, committed=7, quarantined=2), False),
         (Counts(published=10, committed=8, quarantined=1), False),
         (Counts(published=10, committed=8, quarantined=2, unfinished=1), False),
-        (
-            Counts(published=10, committed=8, quarantined=2, effects=4),
-            True,
-        ),  # lost: for the comparison to say
+        # A lost effect also settles. The comparison of the snapshots finds it.
+        (Counts(published=10, committed=8, quarantined=2, effects=4), True),
     ],
 )
 def test_settled(counts: Counts, settled: bool) -> None:
     assert counts.is_settled(GOAL) is settled
 
 
-def test_patience_ends_when_nothing_moves() -> None:
+def test_a_stalled_session_is_an_error() -> None:
     now = [100.0]
-    patience = Patience(GOAL, clock=lambda: now[0])
+    stall_detector = StallDetector(GOAL, clock=lambda: now[0])
     stuck = Counts(published=10, committed=6, quarantined=2, unfinished=4)
-    patience.see(Counts(published=9))
+    stall_detector.check(Counts(published=9))
     now[0] += STALLED_AFTER_S
-    patience.see(stuck)
+    stall_detector.check(stuck)
     now[0] += STALLED_AFTER_S - 1
-    patience.see(stuck)
+    stall_detector.check(stuck)
     now[0] += 1
     with pytest.raises(StalledError, match="2 commands without an outcome, 4 effects not done"):
-        patience.see(stuck)
+        stall_detector.check(stuck)
 
 
 def test_lines_without_a_terminal() -> None:
     out = StringIO()
-    with shown(Console(file=out, width=200), GOAL) as show:
+    with show_progress(Console(file=out, width=200), GOAL) as show:
         show(Counts(published=1))
         show(Counts(published=2))  # too soon for another line
         show(DONE)
@@ -56,7 +54,7 @@ def test_lines_without_a_terminal() -> None:
 
 def test_bars_on_a_terminal() -> None:
     out = StringIO()
-    with shown(Console(file=out, width=200, force_terminal=True), GOAL) as show:
+    with show_progress(Console(file=out, width=200, force_terminal=True), GOAL) as show:
         show(DONE)
     assert "published" in out.getvalue()
     assert "10/10" in out.getvalue()

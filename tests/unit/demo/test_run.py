@@ -1,4 +1,4 @@
-"""What the demo changes in the settings that it finds."""
+"""The settings that the demo changes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The generated session: repeatable, complete, and in an order that can be."""
+"""The generated session: it is repeatable and complete, and its order is possible."""
 
 from collections import Counter, defaultdict
 
@@ -10,8 +10,8 @@ from events.errors import InvalidMessageError
 from events.vocabulary import OutcomeCode, QuarantineCode
 from invigilator.demo.expected import expect
 from invigilator.demo.malformed import Malformed, malformed_messages
-from invigilator.demo.picture import REMOVED
 from invigilator.demo.session import LEARNERS, Session, generate
+from invigilator.demo.snapshot import REMOVED
 from invigilator.demo.stories import STORIES, Actor
 from tests.unit.demo.sessions import START
 from worker.policies import Policies
@@ -90,19 +90,19 @@ def test_some_commands_come_twice_and_some_ids_are_used_again(session: Session) 
 
 @pytest.mark.parametrize("policy", ["provider", "platform"])
 def test_everything_that_can_happen_happens(session: Session, policy: str) -> None:
-    picture = expect(session, Policies(PRESETS[policy]), instructor=True)
-    codes = {outcome.partition(" ")[2] for outcome in picture.outcomes.values()}
+    snapshot = expect(session, Policies(PRESETS[policy]), instructor=True)
+    codes = {outcome.partition(" ")[2] for outcome in snapshot.outcomes.values()}
     assert codes >= set(OutcomeCode) - {OutcomeCode.LATE_TIMEOUT}  # asks for a policy of its own
-    assert ("unchanged" in picture.outcomes.values()) == (policy == "provider")
+    assert ("unchanged" in snapshot.outcomes.values()) == (policy == "provider")
     signing = {QuarantineCode.BAD_SIGNATURE, QuarantineCode.NOT_ALLOWED}  # which the demo runs without
     never = {QuarantineCode.FAILED, QuarantineCode.WRONG_SHARD}  # unless something is wrong
-    assert set(picture.quarantine) == set(QuarantineCode) - never - signing
-    assert set(picture.credit.values()) == {"satisfied", "submitted", "failed"}
-    assert picture.mails
-    assert picture.deletions
-    assert len(picture.effects) == 5
-    assert any(len(lives) == 2 and lives[0][-1] == REMOVED for lives in picture.histories.values())
-    assert picture.unfinished == {}
+    assert set(snapshot.quarantine) == set(QuarantineCode) - never - signing
+    assert set(snapshot.credit.values()) == {"satisfied", "submitted", "failed"}
+    assert snapshot.mails
+    assert snapshot.deletions
+    assert len(snapshot.effects) == 5
+    assert any(len(lives) == 2 and lives[0][-1] == REMOVED for lives in snapshot.histories.values())
+    assert snapshot.unfinished == {}
 
 
 def test_malformed_messages_are_what_they_say_and_can_be_recognised() -> None:

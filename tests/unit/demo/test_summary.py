@@ -1,4 +1,4 @@
-"""The tables say what they were given."""
+"""The summary: its tables show the given numbers."""
 
 from collections import Counter
 from io import StringIO
@@ -25,7 +25,7 @@ def printed(console: Console) -> str:
 
 
 def test_summary(console: Console) -> None:
-    picture = expect(session(*WHO.sit(ExamRole.MIDTERM, "verified")), Policies(), instructor=True)
+    snapshot = expect(session(*WHO.sit(ExamRole.MIDTERM, "verified")), Policies(), instructor=True)
     numbers = Numbers(
         statuses={"verified": 1},
         effects={("set_credit_status", "done"): 1, ("set_credit_status", "superseded"): 1},
@@ -33,7 +33,7 @@ def test_summary(console: Console) -> None:
         calls=Counter({Result.APPLIED: 2, Result.FAILED: 1, Result.LATE: 7}),
         mails=3,
     )
-    show_summary(console, picture, numbers)
+    show_summary(console, snapshot, numbers)
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed(console).splitlines()]
     for row in (
         ["verified", "1"],

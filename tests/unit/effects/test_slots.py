@@ -1,4 +1,4 @@
-"""How many calls a service gets at once: it may be fewer for a while."""
+"""The limit of concurrent calls to a service, which a crowded service lowers for a while."""
 
 from contextlib import ExitStack
 
@@ -15,7 +15,7 @@ CONNECTIONS = 4
 
 
 class Clock:
-    """A monotonic clock that goes on when it is told to."""
+    """A monotonic clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -37,7 +37,7 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def free(slots: Slots, kind: EffectKind = MAIL) -> int:
-    """How many slots there are to be had."""
+    """Count the free slots."""
     with ExitStack() as stack:
         return [stack.enter_context(slots.taken(kind)) for _ in range(CALLS + 1)].count(True)
 

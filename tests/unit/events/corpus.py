@@ -1,4 +1,4 @@
-"""Every attribute and every field of every type with values that are right, wrong, and close to either."""
+"""A corpus of messages: each attribute and each field of each type with valid, invalid and borderline values."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -137,7 +137,7 @@ ATTRIBUTES = (*ANYTHING, *TYPES, *VERSIONS, *TIMES, *MEDIA_TYPES)
 
 
 def messages() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Types, each with a message that would be good but for one attribute, or for one field of its data."""
+    """Yield pairs of a type and a message of it in which one attribute or one field has a value of the corpus."""
     for name in (*Envelope.model_fields, "data", "subject", "specVersion", LONE_SURROGATE):
         for value in ATTRIBUTES:
             yield UPDATE, without_dots(event(UPDATE) | {name: value})

@@ -1,4 +1,4 @@
-"""Messages for tests: examples, one a type, and Hypothesis strategies for all of them."""
+"""Messages for tests: an example of each type, and Hypothesis strategies for all types."""
 
 import json
 from datetime import UTC
@@ -29,29 +29,29 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 
 def event(type_: str = "exam.attempt.update-status.v1", **attributes: Any) -> dict[str, Any]:
-    """A valid event of a type. `attributes` replace its own; one that is `...` is left out."""
+    """Return a valid event of a type. `attributes` replace its own, and an attribute `...` is left out."""
     whole: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/lms/acme", "type": type_}
     whole["data"] = EXAMPLES.get(type_)
     return without_dots(whole | attributes)
 
 
 def event_with(type_: str = "exam.attempt.update-status.v1", **fields: Any) -> dict[str, Any]:
-    """A valid event, but for `fields` of its data."""
+    """Return an event whose data has the given `fields` instead of its own."""
     return event(type_, data=without_dots(EXAMPLES[type_] | fields))
 
 
 def without_dots(members: dict[str, Any]) -> dict[str, Any]:
-    """Those that are to be there: not `...`."""
+    """Return the members that are not `...`."""
     return {name: value for name, value in members.items() if value is not ...}
 
 
 def encode(message: object) -> bytes:
-    """The message as the body that a sender would publish."""
+    """Return the message as a body that a sender would publish."""
     return json.dumps(message).encode()
 
 
 def _text(min_size: int = 0, max_size: int = 255) -> st.SearchStrategy[str]:
-    # What PostgreSQL can store: no lone surrogate (category Cs), no U+0000.
+    # PostgreSQL stores neither lone surrogates (category Cs) nor U+0000.
     characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     return st.text(characters, min_size=min_size, max_size=max_size)
 
@@ -106,7 +106,7 @@ commands: st.SearchStrategy[Command] = st.builds(
     time=st.none() | st.datetimes(timezones=st.just(UTC)),
 )
 
-# With lone surrogates, which JSON's escapes can spell.
+# This text may contain lone surrogates, which JSON can escape.
 any_text = st.text(st.characters())
 
 json_values: st.SearchStrategy[Any] = st.recursive(

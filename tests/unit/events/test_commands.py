@@ -1,4 +1,4 @@
-"""The commands: what their data may be, and when two of them ask for the same."""
+"""The commands: which data is valid, and when two commands are the same."""
 
 import logging
 from dataclasses import replace
@@ -40,7 +40,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("learner.upsert.v1", {"email": "a+b@münchen.example"}),
 ]
 
-# What is wrong, and the field that the detail must name.
+# Pairs of an invalid value and the field that the error must name.
 BAD: list[tuple[str, dict[str, Any], str]] = [
     (UPDATE, {"exam_id": ...}, "exam_id"),
     (UPDATE, {"exam_id": None}, "exam_id"),
@@ -216,7 +216,7 @@ class TestFingerprint:
         assert Command("s", "1", create).fingerprint() != Command("s", "1", remove).fingerprint()
 
     def test_stays_what_the_database_has_stored(self) -> None:
-        # A release that changed this would take every message that is delivered again for `id_reused`.
+        # If a release changed fingerprints, every redelivered message would be taken for a reused id.
         expected = "226fd33c72095496e33bf2d60e76e703f721469bff14ebf2aa65685ff78d812e"
 
         assert self.command.fingerprint().hex() == expected

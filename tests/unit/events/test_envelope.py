@@ -1,4 +1,4 @@
-"""Reading and writing messages: whatever the bytes, a command or an `InvalidMessageError`."""
+"""Parsing and rendering: any bytes give a command or an `InvalidMessageError`."""
 
 import json
 from datetime import UTC, datetime
@@ -65,7 +65,7 @@ def test_an_integer_id_is_its_decimal_string() -> None:
 
 
 class TestSize:
-    """The size is looked at before anything else."""
+    """The size limit, which is checked first."""
 
     def test_the_largest_body_is_read(self) -> None:
         body = encode(event())
@@ -79,7 +79,7 @@ class TestSize:
 
 
 class TestContentType:
-    """A content type that is given must be right."""
+    """The content type, which must be right if there is one."""
 
     @pytest.mark.parametrize(
         "content_type",
@@ -177,7 +177,7 @@ def test_an_attribute_that_is_wrong_is_named(name: str, value: Any) -> None:
 
 
 class TestTime:
-    """A time is an RFC 3339 timestamp."""
+    """Times, which must be RFC 3339 timestamps."""
 
     @pytest.mark.parametrize(
         ("text", "time"),

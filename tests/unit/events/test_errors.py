@@ -1,4 +1,4 @@
-"""The errors of the wire."""
+"""The errors of the package `events`."""
 
 from events.errors import InvalidMessageError, InvigilatorError, PublishError
 from events.vocabulary import QuarantineCode

@@ -1,4 +1,4 @@
-"""The thread that does what may hang: who waits for it gives up in time."""
+"""The thread for work that may hang: its callers give up at their deadlines."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ LONG_S = 60.0
 
 
 class Resources:
-    """Numbered as they are made."""
+    """A resource, numbered in the order of creation."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -44,7 +44,7 @@ def serial(resources: Resources) -> Iterator[SerialExecutor[int]]:
 
 
 class Stuck:
-    """Work that goes on until it is released."""
+    """Work that continues until the test releases it."""
 
     def __init__(self) -> None:
         self.began = threading.Event()
@@ -197,7 +197,7 @@ def test_a_forked_process_begins_anew(serial: SerialExecutor[int]) -> None:
 
 
 class TestAsync:
-    """The same, waited for by tasks."""
+    """The same executor, awaited by asyncio tasks."""
 
     def test_the_loop_goes_on_meanwhile(self, serial: SerialExecutor[int]) -> None:
         # Given work that only the loop can release

@@ -1,4 +1,4 @@
-"""The publisher, over kombu's in-memory transport: what it sends, and what it says when it cannot."""
+"""The publisher over kombu's in-memory transport: the messages that it sends, and its errors."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -73,7 +73,7 @@ def publisher() -> Iterator[Publisher]:
 
 @pytest.fixture
 def rabbitmq_publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
-    """A publisher that believes in RabbitMQ; messages for shard 1 are returned to it, and then confirmed."""
+    """A publisher that takes its broker for RabbitMQ. Messages for shard 1 are returned, then confirmed."""
 
     def put(channel: Any, queue: str, message: object, **_: object) -> None:
         for callback in channel.events["basic_return"] if queue == queue_name(1) else ():
@@ -133,7 +133,7 @@ def test_a_command_of_no_learner_goes_to_every_shard_with_one_id(publisher: Publ
 def test_commands_of_a_learner_keep_their_order(publisher: Publisher) -> None:
     ids = [publisher.create_attempt(exam_id=exam, user_id=42) for exam in range(20)]
 
-    # The in-memory queue is oldest first.
+    # The in-memory transport returns the oldest message first.
     assert [command.id for command in commands_in(shard_of("42", 4))] == ids
 
 
@@ -177,7 +177,7 @@ def test_an_invalid_source_is_refused(publisher: Publisher) -> None:
 
 
 class TestRaw:
-    """Bytes that are published as they are."""
+    """Raw bytes, which are published unchanged."""
 
     def test_any_bytes_arrive(self, publisher: Publisher) -> None:
         body = b"\xff\0 no JSON"
@@ -201,7 +201,7 @@ class TestRaw:
 
 
 class TestSigning:
-    """A signature over the very bytes that are published."""
+    """A signature, which covers the bytes that are published."""
 
     KEY = "k" * 32
     OTHER = "o" * 32
@@ -255,7 +255,7 @@ class TestSigning:
 
 
 class TestFailures:
-    """A broker that does not take a message."""
+    """A broker that refuses a message."""
 
     def test_a_broken_connection_is_tried_again(
         self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
@@ -379,7 +379,7 @@ def test_a_broker_that_says_nothing_of_shards_has_one() -> None:
 
 
 class TestAsync:
-    """The same methods as coroutines."""
+    """The same methods, as coroutines."""
 
     @pytest.mark.parametrize(("method", "fields"), CALLS)
     def test_each_method_publishes_its_command(

@@ -1,4 +1,4 @@
-"""What a server says it is, in either version of its protocol."""
+"""The description that a Redis server gives of itself, in both versions of the protocol."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from events.redis_server import UnsuitableServerError, refuse_unsuitable
 
 
 class Answering:
-    """A client whose server answers in a certain way."""
+    """A client with a fixed answer of the server."""
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
@@ -22,7 +22,7 @@ class Answering:
 
 
 def told(mode: str) -> list[Any]:
-    """What servers say of themselves, as redis-py hands it on."""
+    """The answers of servers, as redis-py returns them."""
     facts = {b"server": b"valkey", b"proto": 3, b"mode": mode.encode(), b"role": b"master"}
     plain = {"server": "valkey", "mode": mode}
     return [facts, [one for pair in facts.items() for one in pair], plain]

@@ -1,4 +1,4 @@
-"""The JSON Schemas: current, and of one mind with the worker."""
+"""The JSON Schemas: they are up to date and accept what the worker accepts."""
 
 import json
 import runpy
@@ -29,7 +29,7 @@ COMMITTED = Path(__file__).parents[3] / schemas.FOLDER
 
 Validator = jsonschema.Draft202012Validator
 SEEN = (None, QuarantineCode.NOT_CLOUDEVENT, QuarantineCode.UNKNOWN_TYPE, QuarantineCode.INVALID_DATA)
-"""What becomes of messages that are JSON, and small."""
+"""The results of parsing a small JSON message: None for a command, or the quarantine code."""
 VALIDATORS = {name: Validator(schemas.schema(model)) for name, model in COMMAND_TYPES.items()}
 
 
@@ -38,7 +38,7 @@ def schema_accepts(type_: str, message: object) -> bool:
 
 
 def worker_accepts(type_: str, body: bytes) -> bool:
-    """Whether it is a command of this type, and asks for a status that there is."""
+    """Return whether the message is a command of this type and its status exists."""
     try:
         command = parse(body)
     except InvalidMessageError:
@@ -54,7 +54,7 @@ def disagreements(type_: str, message: object) -> Iterator[str]:
 
 
 def test_the_committed_schemas_are_current(tmp_path: Path) -> None:
-    """When this fails, run `python -m events.schemas`."""
+    """Run `python -m events.schemas` when this fails."""
     schemas.main([str(tmp_path)])
 
     written = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}

@@ -1,4 +1,4 @@
-"""Which queue a command goes to."""
+"""Sharding: the queue of each command."""
 
 import zlib
 

@@ -1,4 +1,4 @@
-"""Signatures: what fits, and that nothing else does."""
+"""Signatures: the right one is accepted, and every other one is refused."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""What a broker's URL says about TLS."""
+"""The TLS parameters of a broker URL."""
 
 import ssl
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_without_tls_there_are_no_options(url: str) -> None:
 def test_both_check_certificate_and_host_name_by_default() -> None:
     for url in ("rediss://:p%3Fw@mq:6380/1", "sentinels://:p%3Fw@mq:6380/1"):
         assert options(url) == {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    # None: of the host that is connected to
+    # None stands for the name of the host that is connected to
     assert options("amqps://u:pw@mq.example.org//") == {
         "cert_reqs": ssl.CERT_REQUIRED,
         "server_hostname": None,

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.vocabulary import Status
-from worker.lms.mail_text import MAILED_STATUSES, MailText, render
+from worker.lms.mail_templates import MAILED_STATUSES, MailText, render
 
 
 def rendered(status: Status = Status.SUBMITTED, **names: str | None) -> MailText:

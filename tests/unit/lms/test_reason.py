@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.lms.answers import reason
+from worker.lms.http_answers import reason
 
 LONGEST = "x" * 64
 

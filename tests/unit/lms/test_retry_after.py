@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.lms.answers import retry_after_s
+from worker.lms.http_answers import retry_after_s
 
 NOW = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 

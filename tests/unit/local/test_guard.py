@@ -1,4 +1,4 @@
-"""The guard process: what it is told while it is away, and what it ends."""
+"""The guard process: its orders survive its own end, and it ends the watched processes."""
 
 import subprocess
 import time
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from invigilator.local.guard import Guard
-from invigilator.local.parts import Part
+from invigilator.local.supervision import Part
 
 PATIENCE_S = 60
 
 
 @pytest.fixture
 def sleepers() -> "Iterator[list[subprocess.Popen[bytes]]]":
-    """Three processes, each the leader of a group."""
+    """Yield three processes, each the leader of a group."""
     started = [subprocess.Popen(["sleep", "600"], start_new_session=True) for _ in range(3)]
     yield started
     for one in started:

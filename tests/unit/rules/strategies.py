@@ -1,4 +1,4 @@
-"""Attempts, policies and exams for Hypothesis."""
+"""Hypothesis strategies for attempts, policies and exams."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Which siblings a cascade declines."""
+"""The siblings that a cascade declines."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The rules, by property: every pair of statuses under every policy."""
+"""Properties of the rules, for every pair of statuses under every policy."""
 
 import pytest
 from hypothesis import given
@@ -108,7 +108,7 @@ def test_the_same_status_again(status: Status) -> None:
 
 @pytest.mark.parametrize("current", sorted(Status))
 def test_a_protected_verdict_ignores_a_late_time_out(current: Status) -> None:
-    # Judged before the alias: whether the time-out would have become `submitted` does not matter.
+    # This is decided before the alias, so it does not matter whether the time-out becomes `submitted`.
     for time_outs in TimeOuts:
         policy = Policy(allow_timed_out_state=time_outs, protect_verdicts=True)
         decision = decide(Attempt(current), "timed_out", policy)

@@ -1,4 +1,4 @@
-"""The observed cases: what the replaced systems decided, we decide."""
+"""The observed cases: the rules decide as the replaced systems did."""
 
 import json
 from datetime import UTC, datetime

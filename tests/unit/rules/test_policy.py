@@ -1,4 +1,4 @@
-"""Policies: what may be set, and what is refused."""
+"""Policies: the accepted settings and the refused ones."""
 
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def test_a_file_of_policies(tmp_path: Path) -> None:
         '[providers.other]\npreset = "provider"\n'
     )
     policies = load_policies(file)
-    # what a provider does not say comes from the default
+    # And settings that a provider does not have come from the default
     assert policies.of("acme") == policy_from({"allow_timed_out_state": True}, PLATFORM)
     assert policies.of("other") == PROVIDER
     assert policies.of(None) == policies.of("nobody") == PLATFORM

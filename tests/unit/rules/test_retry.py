@@ -1,4 +1,4 @@
-"""The retry schedule."""
+"""The delays of retries and of the circuit breaker."""
 
 import pytest
 from hypothesis import given

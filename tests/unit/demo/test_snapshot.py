@@ -1,4 +1,4 @@
-"""The comparison finds every kind of difference: a good picture is damaged at random, again and again."""
+"""The comparison of snapshots: it finds every random change of a correct snapshot."""
 
 import random
 from collections.abc import Mapping
@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from invigilator.demo.expected import expect
-from invigilator.demo.picture import AttemptView, Picture, differences, outcome_text
 from invigilator.demo.session import generate
+from invigilator.demo.snapshot import AttemptView, Snapshot, differences, outcome_text
 from tests.unit.demo.sessions import START
 from worker.policies import Policies
 
-PARTS = [field.name for field in fields(Picture)]
+PARTS = [field.name for field in fields(Snapshot)]
 
 
 @pytest.fixture(scope="module")
-def good() -> Picture:
-    picture = expect(generate("r1", seed=7, start=START, learners=40), Policies(), instructor=True)
-    return replace(picture, unfinished={"send_status_email failed": 1})  # so that every part has something
+def good() -> Snapshot:
+    snapshot = expect(generate("r1", seed=7, start=START, learners=40), Policies(), instructor=True)
+    return replace(snapshot, unfinished={"send_status_email failed": 1})  # so that every part has something
 
 
 def damaged(value: Any) -> Any:
@@ -34,15 +34,15 @@ def damaged(value: Any) -> Any:
             return value[:-1]
 
 
-def test_equal_pictures_do_not_differ(good: Picture) -> None:
+def test_equal_pictures_do_not_differ(good: Snapshot) -> None:
     copies: dict[str, Any] = {name: dict(getattr(good, name)) for name in PARTS}
-    assert differences(good, Picture(**copies)) == []
+    assert differences(good, Snapshot(**copies)) == []
 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("damage", ["lost", "changed", "extra"])
 @pytest.mark.parametrize("seed", range(5))
-def test_one_difference_is_found_and_named(good: Picture, part: str, damage: str, seed: int) -> None:
+def test_one_difference_is_found_and_named(good: Snapshot, part: str, damage: str, seed: int) -> None:
     chance = random.Random(seed)
     was: Mapping[Any, Any] = getattr(good, part)
     key = chance.choice(sorted(was, key=str))
@@ -62,7 +62,7 @@ def test_one_difference_is_found_and_named(good: Picture, part: str, damage: str
 def test_a_line_says_who_what_and_how() -> None:
     nothing: dict[str, Any] = {name: {} for name in PARTS}
     must, found = {("ada", "midterm"): "satisfied"}, {("ada", "midterm"): "failed"}
-    assert differences(Picture(**{**nothing, "credit": must}), Picture(**{**nothing, "credit": found})) == [
+    assert differences(Snapshot(**{**nothing, "credit": must}), Snapshot(**{**nothing, "credit": found})) == [
         "credit, ada · midterm: expected satisfied, found failed"
     ]
 

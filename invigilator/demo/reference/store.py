@@ -1,4 +1,4 @@
-"""What the reference LMS remembers, and how it uses the two headers. No network here."""
+"""The memory of the reference LMS, and how it uses the two headers of a call. It does no network I/O."""
 
 import threading
 from collections import Counter
@@ -22,19 +22,19 @@ NULLABLE = frozenset({"requested_by"})
 
 
 class Result(StrEnum):
-    """What became of a call."""
+    """The result of a call."""
 
     APPLIED = "applied"
-    DUPLICATE = "duplicate"  # its idempotency key was seen before: answered as the first time
-    LATE = "late"  # a newer one for the same target was seen before: answered as done
+    DUPLICATE = "duplicate"  # the idempotency key was seen before; the answer is the same as the first time
+    LATE = "late"  # a call with a higher sequence number came before for this target; the answer is a success
     ASKED = "asked"  # a GET
-    REFUSED = "refused"  # not as the contract says
+    REFUSED = "refused"  # the call does not follow the contract
     FAILED = "failed"  # answered 503 on purpose, before anything changed
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A POST that was understood, and what became of it."""
+    """A POST that followed the contract, and its result."""
 
     path: str
     body: Mapping[str, str | None]
@@ -43,8 +43,8 @@ class Call:
     result: Result
 
 
-class Book:
-    """Credit by target, resets and course names. Safe to use from many threads."""
+class Store:
+    """Holds credit by target, resets and course names. Many threads may use it at the same time."""
 
     def __init__(self) -> None:
         self.credit: dict[Target, str] = {}
@@ -57,17 +57,24 @@ class Book:
 
     @property
     def deletions(self) -> list[Mapping[str, str | None]]:
-        """The bodies of the resets that were carried out."""
+        """The bodies of the resets that were carried out, in order."""
         with self._lock:
             return [call.body for call in self.calls if call.path == DELETE and call.result is Result.APPLIED]
 
     def count(self, result: Result) -> None:
-        """Count a call that never reaches the book."""
+        """Count a call that does not change the store."""
         with self._lock:
             self.counts[result] += 1
 
     def write(self, path: str, body: Mapping[str, str | None], effect_id: str, sequence: int) -> None:
-        """Take a well-formed call: apply it, unless it came before or comes too late."""
+        """Apply a well-formed call, unless it is a duplicate or a newer call for its target came before.
+
+        Parameters:
+            path: `SET`, `REMOVE` or `DELETE`.
+            body: the fields of the call.
+            effect_id: the idempotency key.
+            sequence: the call's number; a newer call for the same target has a higher one.
+        """
         with self._lock:
             result = self._take(path, body, effect_id, sequence)
             self.counts[result] += 1
@@ -91,7 +98,7 @@ class Book:
 
 
 def is_well_formed(path: str, body: object) -> bool:
-    """Whether `body` has exactly the fields of the call `path`, each a string where it must be one."""
+    """Return whether `body` has exactly the fields of the call `path`, and each has the right type."""
     if not isinstance(body, dict) or body.keys() != FIELDS[path]:
         return False
     return all(isinstance(value, str) or (value is None and name in NULLABLE) for name, value in body.items())

@@ -1,4 +1,4 @@
-"""What an answer of the LMS means: done, worth another try, or refused, and for which reason."""
+"""Interprets the LMS's HTTP answers: done, worth a retry, or refused, and the reason given."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 
-TOKEN_SETTING = "INVIGILATOR_LMS_TOKEN"  # noqa: S105 - its name
+TOKEN_SETTING = "INVIGILATOR_LMS_TOKEN"  # noqa: S105 - the name of the setting, no token
 CREDENTIALS_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED})
 TRANSIENT_STATUSES = frozenset(
     {
@@ -24,35 +24,35 @@ TRANSIENT_STATUSES = frozenset(
 )  # and every 5xx
 
 _REASON = re.compile(r"[A-Za-z0-9._:/#-]{1,64}")
-_NO_REASON = "about:blank"  # what a problem document (RFC 9457) has for a type where it has none
+_NO_REASON = "about:blank"  # the `type` of a problem document (RFC 9457) that gives no type
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it came; of a long body the beginning."""
+    """An HTTP answer. `body` holds only the beginning of a long body."""
 
     status: int
     retry_after: str | None
     body: bytes
 
 
-def raise_unless_done(answer: Answer, call: str, unsaid: Collection[str] = ()) -> None:
-    """Do nothing when the answer says that the call was carried out.
+def raise_unless_done(answer: Answer, call: str, withheld: Collection[str] = ()) -> None:
+    """Return when the answer says that the call was carried out (a 2xx status); raise otherwise.
 
     Parameters:
-        answer: what the LMS said.
+        answer: the LMS's answer.
         call: method and path, for the message.
-        unsaid: what the call carried and no message may repeat.
+        withheld: values of the call, such as a username, that the message must not repeat.
 
     Raises:
         Misconfigured: the LMS does not accept our credentials.
-        Unavailable: another try may help.
-        Refused: it will not.
+        Unavailable: a retry may help.
+        Refused: a retry will not help.
     """
     if 200 <= answer.status <= 299:
         return
     why = reason(answer.body)
-    shown = f" ({why})" if why is not None and why not in unsaid else ""
+    shown = f" ({why})" if why is not None and why not in withheld else ""
     raise _failure(answer, f"LMS answered {answer.status} to {call}{shown}")
 
 
@@ -65,10 +65,10 @@ def _failure(answer: Answer, message: str) -> ServiceError:
 
 
 def reason(body: bytes) -> str | None:
-    """The word with which a JSON body says why a call was refused, or None. Nothing else of it is kept.
+    """Return the word with which a JSON body says why a call was refused, or None.
 
-    That is the first of its members `code`, `error`, `error.code` and `type` that is short and has nothing but
-    letters, digits and some punctuation.
+    The word is the first of the members `code`, `error`, `error.code` and `type` that is a short string of letters,
+    digits and some punctuation. Nothing else of the body is kept, because it may hold personal data.
     """
     usable = (value for value in _reasons(_parsed(body)) if isinstance(value, str))
     return next((value for value in usable if _REASON.fullmatch(value) and value != _NO_REASON), None)
@@ -83,16 +83,16 @@ def _reasons(document: dict[str, Any]) -> Iterator[object]:
 
 
 def course_name(body: bytes) -> str | None:
-    """The name in a credit state, or None."""
+    """Return the course's name in the body of a credit state, or None when it holds none."""
     name = _parsed(body).get("course_name")
     if not isinstance(name, str) or not name.strip():
         return None
-    # JSON can spell half a surrogate pair, which no mail can carry.
+    # JSON can contain a lone surrogate, which a mail cannot encode.
     return name.encode("utf-8", "replace").decode()
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    """The members of a JSON object; none for anything else."""
+    """Return the members of a JSON object, or no members when the body is anything else."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -101,9 +101,11 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from a `Retry-After` header: a number or an HTTP date. None when it is neither.
+    """Return the seconds to wait that a `Retry-After` header asks for, or None when it is absent or invalid.
 
-    `now` is aware. What lies in the past is 0.
+    Parameters:
+        value: the header: a number of seconds or an HTTP date. A time in the past gives 0.
+        now: an aware datetime.
     """
     if value is None:
         return None
@@ -117,6 +119,6 @@ def _seconds_until(http_date: str, now: datetime) -> float:
         date = parsedate_to_datetime(http_date)
     except (ValueError, TypeError, IndexError, OverflowError):
         return math.nan
-    if date.tzinfo is None:  # "-0000": a time in UTC that does not say where it was written
+    if date.tzinfo is None:  # "-0000" means UTC without a statement about the local time zone (RFC 5322)
         date = date.replace(tzinfo=UTC)
     return (date - now).total_seconds()

@@ -1,4 +1,4 @@
-"""A part that ends is started again: after which pauses, and until when. The clock is the test's."""
+"""The supervision of a part: the pauses before restarts, and when it is given up. The test moves the clock."""
 
 import signal
 from dataclasses import dataclass, field
@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
-from invigilator.local import parts
-from invigilator.local.parts import GOOD_RUN_S, KEEPS_ENDING, PAUSES_S, Part, PartEndedError, how
+from invigilator.local import supervision
+from invigilator.local.supervision import (
+    GOOD_RUN_S,
+    KEEPS_ENDING,
+    PAUSES_S,
+    Part,
+    PartEndedError,
+    how_it_ended,
+)
 
 STEP_S = 0.25
 
@@ -24,7 +31,7 @@ class Running:
 
 @dataclass
 class World:
-    """Starts what ends when it is told to, and remembers when it was started."""
+    """Starts processes that end when the test says so, and records the times of the starts."""
 
     now: float = 1000.0
     starts: list[float] = field(default_factory=list)
@@ -45,14 +52,14 @@ class World:
         self.running[-1].process.status = status
 
     def look_for(self, part: "Part[Running]", seconds: float) -> None:
-        """Due again and again, as `up` does."""
+        """Call `check` again and again, as `up` does."""
         until = self.now + seconds
         while self.now < until:
             part.check()
             self.now += STEP_S
 
     def pause_after_end(self, part: "Part[Running]", status: int = 1) -> float:
-        """Let it end, and look until it is started again. Returns after how many seconds."""
+        """End the part and check it until it is started again. Return the seconds that this took."""
         ended, starts = self.now, len(self.starts)
         self.end(status)
         while len(self.starts) == starts:
@@ -64,7 +71,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    monkeypatch.setattr(parts, "time", SimpleNamespace(monotonic=lambda: world.now))
+    monkeypatch.setattr(supervision, "time", SimpleNamespace(monotonic=lambda: world.now))
     return world
 
 
@@ -99,7 +106,7 @@ def test_one_that_keeps_ending_is_given_up(status: int, world: World) -> None:
     with pytest.raises(PartEndedError) as caught:
         part.check()
     assert str(caught.value) == (
-        f"mail ended by itself ({how(status)}) {KEEPS_ENDING} times in a row: the system was stopped"
+        f"mail ended by itself ({how_it_ended(status)}) {KEEPS_ENDING} times in a row: the system was stopped"
     )
     assert part.running is None
     assert all(one.finished for one in world.running)
@@ -152,4 +159,4 @@ def test_what_cannot_be_started_now_is_tried_again(world: World) -> None:
     [(0, "status 0"), (137, "status 137"), (-9, "killed by SIGKILL"), (-40, "killed by signal 40")],
 )
 def test_how_a_process_ended(status: int, words: str) -> None:
-    assert how(status) == words
+    assert how_it_ended(status) == words

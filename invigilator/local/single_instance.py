@@ -1,4 +1,4 @@
-"""The data folder belongs to one running system at a time: the holder of its lock."""
+"""Ensures that one system at a time runs on a data folder, by a lock (`worker.folder_lock` looks at it)."""
 
 import fcntl
 import os
@@ -11,9 +11,9 @@ import psutil
 
 from events.errors import InvigilatorError
 from invigilator.local.liveness import is_alive
-from worker import data_folder
+from worker import folder_lock
 
-PATIENCE_S = 0.5  # somebody may be looking (`is_held`), which takes the lock for a moment
+PATIENCE_S = 0.5  # `folder_lock.is_held` takes the lock for a moment
 GUARD_TIMEOUT_S = 30.0  # the guard of a killed system keeps the lock until it has cleaned up
 
 
@@ -25,17 +25,17 @@ class AlreadyRunningError(InvigilatorError):
 
 @contextmanager
 def hold(data_dir: Path) -> Iterator[int]:
-    """Make the folder if need be, and keep its lock. Yields the lock's file descriptor.
+    """Create the folder if it is missing, and hold its lock during the block. Yields the lock's file descriptor.
 
-    A process that inherits the descriptor keeps the lock too.
+    A process that inherits the descriptor holds the lock as well, until it ends.
 
     Raises:
-        AlreadyRunningError: somebody else has it.
-        ConfigurationError: there can be no such folder.
+        AlreadyRunningError: another system holds the lock.
+        ConfigurationError: the path cannot be a folder, or it belongs to another user.
     """
-    with data_folder.usable(data_dir):
+    with folder_lock.as_configuration_error(data_dir):
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / data_folder.FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(data_dir / folder_lock.LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _acquire(descriptor, data_dir)
         os.ftruncate(descriptor, 0)
@@ -48,7 +48,7 @@ def hold(data_dir: Path) -> Iterator[int]:
 
 def _acquire(descriptor: int, data_dir: Path) -> None:
     began = time.monotonic()
-    while not data_folder.attempt(descriptor, fcntl.LOCK_EX):
+    while not folder_lock.try_lock(descriptor, fcntl.LOCK_EX):
         waited = time.monotonic() - began
         owner = _owner(descriptor)
         if waited > (PATIENCE_S if _runs(owner) else GUARD_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""One session on a system that is up: published, followed until it has settled, counted and compared."""
+"""Drives one session through a running system: publishes it, waits until it has settled, compares the result."""
 
 import logging
 import time
@@ -12,33 +12,38 @@ from events.errors import PublishError
 from events.publisher import Publisher
 from invigilator.demo.malformed import Malformed
 from invigilator.demo.observed import observe, own_mails
-from invigilator.demo.picture import Picture, differences
-from invigilator.demo.progress import Counts, Patience, Show, shown
-from invigilator.demo.record import OPEN, SETTLED, Record
+from invigilator.demo.progress import Counts, Show, StallDetector, show_progress
 from invigilator.demo.reference import MailSink, ReferenceLms
 from invigilator.demo.session import Message, Session
+from invigilator.demo.session_queries import OPEN, SETTLED, SessionQueries
+from invigilator.demo.snapshot import Snapshot, differences
 from invigilator.demo.summary import Numbers, show_reconciliation, show_summary
 from invigilator.local.up import StoppedError, System
 from worker.wiring import broker_url, database_engine
 
 MESSAGES_PER_S = 50.0
-"""How fast the LMS publishes: an exam session is no flood, and its follow-ups should be seen happening."""
-LOOK_EVERY_S = 0.5
+"""The rate at which the LMS publishes: slow enough that a person can watch the follow-ups happen."""
+POLL_S = 0.5
 PUBLISH_FOR_S = 60.0
-"""How long a message that the broker does not take is published again."""
+"""Seconds for which a message is published again when the broker refuses it."""
 
 
 @dataclass(slots=True)
-class Play:
-    """One session, its system and its other side.
+class SessionDriver:
+    """Drives one session through a running system.
 
     Parameters:
-        expected: what must come of the session.
-        stopped: whether somebody wants an end of it.
+        session: the messages to publish.
+        expected: the snapshot that the session must lead to.
+        system: the running system.
+        lms: the LMS that the system calls.
+        sink: the mail server that the system calls.
+        console: shows progress and results.
+        stopped: returns whether a person wants the session to end.
     """
 
     session: Session
-    expected: Picture
+    expected: Snapshot
     system: System
     lms: ReferenceLms
     sink: MailSink
@@ -57,18 +62,18 @@ class Play:
         )
 
     def run(self) -> bool:
-        """Play the session to its end. Returns whether everything has come out as expected.
+        """Play the session to its end. Return whether every result is as expected.
 
         Raises:
             PartEndedError: an engine ended, or a part of the system kept ending.
-            PublishError: the broker does not take what is published.
-            StalledError: nothing has moved for a minute.
-            StoppedError: somebody wanted an end of it.
+            PublishError: the broker refused a message for `PUBLISH_FOR_S` seconds.
+            StalledError: the session made no progress for a minute.
+            StoppedError: `stopped` returned True.
         """
         engine = database_engine(self.system.settings, "demo")
         began = time.monotonic()
         try:
-            with shown(self.console, self.goal) as show:
+            with show_progress(self.console, self.goal) as show:
                 self._follow(engine, show)
             self.console.print(f"settled after {time.monotonic() - began:.0f} s", highlight=False)
             return self._conclude(engine)
@@ -76,25 +81,25 @@ class Play:
             engine.dispose()
 
     def _follow(self, engine: Engine, show: Show) -> None:
-        """Publish at a steady pace, looking up now and then; afterwards only look."""
-        patience = Patience(self.goal)
+        """Publish all messages at a steady rate, then wait until the session has settled."""
+        stall_detector = StallDetector(self.goal)
         with self._publisher() as publisher:
-            began = looked = time.monotonic()
+            began = checked = time.monotonic()
             for message in self.session.messages:
                 self._publish(publisher, message)
                 self.published += 1
                 time.sleep(max(0.0, began + self.published / MESSAGES_PER_S - time.monotonic()))
-                if time.monotonic() >= looked + LOOK_EVERY_S:
-                    looked = time.monotonic()
-                    self._look(engine, show, patience)
-        while not self._look(engine, show, patience).is_settled(self.goal):
-            time.sleep(LOOK_EVERY_S)
+                if time.monotonic() >= checked + POLL_S:
+                    checked = time.monotonic()
+                    self._check_progress(engine, show, stall_detector)
+        while not self._check_progress(engine, show, stall_detector).is_settled(self.goal):
+            time.sleep(POLL_S)
 
-    def _look(self, engine: Engine, show: Show, patience: Patience) -> Counts:
+    def _check_progress(self, engine: Engine, show: Show, stall_detector: StallDetector) -> Counts:
         self._check()
         counts = self._count(engine)
         show(counts)
-        patience.see(counts)
+        stall_detector.check(counts)
         return counts
 
     def _check(self) -> None:
@@ -104,12 +109,16 @@ class Play:
 
     def _publisher(self) -> Publisher:
         settings = self.system.settings
-        # The consumer may not have said yet how many shards there are. It has the number from these settings, too.
+        # The publisher needs the number of shards, and would warn because the consumer may not have announced it in
+        # the broker yet. The consumer takes the number from the same settings, so the warning is switched off.
         logging.getLogger("events.sender").setLevel(logging.ERROR)
         return Publisher(broker_url(settings), source=self.session.source, shards=settings.command_shards)
 
     def _publish(self, publisher: Publisher, message: Message) -> None:
-        """Publish, and again with the same id: on RabbitMQ the queues are there once the consumer is."""
+        """Publish one message, and repeat it with the same id while the broker refuses it.
+
+        On RabbitMQ the consumer creates the queues, which may not have happened yet.
+        """
         give_up = time.monotonic() + PUBLISH_FOR_S
         while True:
             try:
@@ -121,16 +130,16 @@ class Play:
                 if time.monotonic() >= give_up:
                     raise
                 self._check()
-                time.sleep(LOOK_EVERY_S)
+                time.sleep(POLL_S)
             else:
                 return
 
     def _count(self, engine: Engine) -> Counts:
         with engine.connect() as connection:
-            record = self._record(connection)
-            # First what owes effects, then the effects: what is committed in between is not overlooked.
-            committed, quarantined = record.committed(), record.quarantined()
-            effects, tries = record.effects(), record.tries()
+            queries = self._queries(connection)
+            # Count the commands first, then the effects: the effects of a counted command are then never missing.
+            committed, quarantined = queries.committed(), queries.quarantined()
+            effects, tries = queries.effects(), queries.tries()
         return Counts(
             published=self.published,
             committed=committed,
@@ -141,17 +150,17 @@ class Play:
             mails=len(own_mails(self.session, self.sink.mails)),
         )
 
-    def _record(self, connection: Connection) -> Record:
-        return Record(connection, self.session.source, self.session.run, self.session.exam_ids)
+    def _queries(self, connection: Connection) -> SessionQueries:
+        return SessionQueries(connection, self.session.source, self.session.run, self.session.exam_ids)
 
     def _conclude(self, engine: Engine) -> bool:
         with engine.connect() as connection:
-            record = self._record(connection)
-            found = observe(self.session, record, self.lms.credit, self.lms.deletions, self.sink.mails)
+            queries = self._queries(connection)
+            found = observe(self.session, queries, self.lms.credit, self.lms.deletions, self.sink.mails)
             numbers = Numbers(
-                record.statuses(),
-                record.effects(),
-                record.tries(),
+                queries.statuses(),
+                queries.effects(),
+                queries.tries(),
                 self.lms.counts,
                 len(own_mails(self.session, self.sink.mails)),
             )

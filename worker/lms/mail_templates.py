@@ -1,4 +1,4 @@
-"""The words of the mails: one subject, text and HTML template for each status that is mailed."""
+"""Renders the mails to learners from templates: subject, text and HTML for each status that is mailed."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ DEFAULT_COURSE_NAME = "your course"
 
 @dataclass(frozen=True, slots=True)
 class MailText:
-    """What a mail says. The subject is one line."""
+    """The rendered parts of a mail. The subject is a single line."""
 
     subject: str
     text: str
@@ -22,13 +22,13 @@ class MailText:
 
 
 def render(status: Status, *, learner_name: str, exam_name: str, course_name: str | None) -> MailText:
-    """Write the mail to a learner whose attempt has reached `status`.
+    """Render the mail to a learner whose attempt has reached `status`.
 
     Parameters:
         status: one of `MAILED_STATUSES`.
-        learner_name: the full name, or the username when there is none.
-        exam_name: as the LMS calls it.
-        course_name: None when nobody has told it; the mail then says `your course`.
+        learner_name: the full name, or the username when no full name is known.
+        exam_name: the name of the exam in the LMS.
+        course_name: the name of the course, or None when it is unknown. The mail then says `your course`.
 
     Raises:
         ValueError: there is no mail for this status.
@@ -60,11 +60,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        auto_reload=False,  # or each mail would look at its templates' files
+        auto_reload=False,  # otherwise Jinja checks the template files for every mail
     )
 
 
 def _one_line(name: str) -> str:
-    """Without control characters, which end headers, and half surrogate pairs, which no mail can carry."""
+    """Return a name on one line, without control characters and lone surrogates.
+
+    A line break would end a mail header. A lone surrogate cannot be encoded.
+    """
     clean = (" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in name)
     return " ".join("".join(clean).split())

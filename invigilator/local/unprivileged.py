@@ -1,6 +1,6 @@
-"""PostgreSQL refuses to run as root. Run it so that it does not see that it does.
+"""Lets root run PostgreSQL, which refuses root, in a user namespace or as an unprivileged user.
 
-Nothing outside the data folder is created, chmod-ed or chown-ed. See `docs/decisions/0002`.
+Nothing outside the data folder is created, chmod-ed or chown-ed (docs/decisions/0002).
 """
 
 import os
@@ -11,17 +11,22 @@ from pathlib import Path
 
 from worker.errors import ConfigurationError
 
-# Does what PostgreSQL will do: `test -w` would ask about the real user and not see the capability.
+# The probe writes a file, as PostgreSQL will. `test -w` checks the real user id and does not see the capability.
 _PROBE = 'test "$(id -u)" != 0 && : > "$1/probe" && rm "$1/probe" && exec "$0" --version'
 
 
 def command_prefix(binary: Path, folder: Path) -> list[str]:
-    """The words to put before a PostgreSQL command line that works in `folder`, which must exist.
+    """Return the words to put before a PostgreSQL command line so that it runs as an unprivileged user.
 
-    `folder` is given to the user that the command will run as, if that is another one.
+    The list is empty for an ordinary user with a name. For root, and for a user id without a name, the first way
+    that works on this machine is chosen, and the user that PostgreSQL will run as becomes the owner of `folder`.
+
+    Parameters:
+        binary: the program that will run.
+        folder: the folder that the program will work in. It must exist.
 
     Raises:
-        ConfigurationError: this machine allows none of the ways.
+        ConfigurationError: neither way works on this machine.
     """
     if os.geteuid() != 0 and _is_named(os.geteuid()):
         return []
@@ -38,7 +43,7 @@ def command_prefix(binary: Path, folder: Path) -> list[str]:
 
 
 def _is_named(uid: int) -> bool:
-    # PostgreSQL looks its user up, and a container started with a bare number has none.
+    # PostgreSQL looks up the name of its user. A container that was started with a bare user id has no name.
     try:
         pwd.getpwuid(uid)
     except KeyError:
@@ -54,7 +59,7 @@ def _unprivileged_user() -> pwd.struct_passwd:
 
 
 def _namespace(user: pwd.struct_passwd) -> list[str]:
-    """A user namespace in which we are called `user`; outside, and to the files, we are who we were."""
+    """Return the prefix for a user namespace that shows this process as `user`. Files still see the real user."""
     unshare = shutil.which("unshare")
     if unshare is None:
         return []
@@ -62,13 +67,13 @@ def _namespace(user: pwd.struct_passwd) -> list[str]:
 
 
 def _capability(user: pwd.struct_passwd) -> list[str]:
-    """Really become `user`, keeping only root's right to pass through closed folders."""
+    """Return the prefix that switches to `user` and keeps only the capability to pass through closed folders."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         return []
     identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    # The right takes effect with the next program, so that one must be where everybody may go: the shell.
+    # The capability takes effect at the next exec. The next program must therefore be in an open folder: the shell.
     return [setpriv, *identity, *capability, "--", "/bin/sh", "-c", 'exec "$0" "$@"']
 
 
@@ -78,7 +83,7 @@ def _works(prefix: list[str], binary: Path, folder: Path) -> bool:
 
 
 def _give(folder: Path, owner: int) -> None:
-    # Usually already so; not after a move between machines that allow different ways.
+    # The owner differs only after a move between machines on which different ways work.
     if folder.stat().st_uid == owner:
         return
     for path in (folder, *folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""The Procfile's processes: each leads a group of its own, and its lines are printed under its name."""
+"""Reads the Procfile and runs its processes: each leads a group, and its output is printed under its name."""
 
 import os
 import signal
@@ -22,23 +22,25 @@ from invigilator.local.liveness import is_alive
 from worker.errors import ConfigurationError
 from worker.textfiles import NotTextError, read_text
 
-PROCFILE = (
-    Path(__file__).parents[1] / "Procfile"
-)  # a link to the one on top of the checkout; a copy in a wheel
+# In a checkout this is a link to the Procfile at the top. In a wheel it is a copy.
+PROCFILE = Path(__file__).parents[1] / "Procfile"
 OUR_NAME = "up"
 GATE = "read -r _ || exit; exec </dev/null\n"
-"""What the shell does first: it waits for a line, and runs nothing if whoever should send it has gone."""
+"""The beginning of each shell command. The shell waits for a line, and exits if its parent has gone instead.
+
+The parent sends the line after the guard has learnt of the process, so that no process runs unwatched.
+"""
 COLOURS = ("36", "33", "32", "35", "34", "31")
 
 
 def read_procfile(file: Path = PROCFILE) -> dict[str, str]:
-    """The commands of a Procfile by their names.
+    """Return the commands of a Procfile by name.
 
     Raises:
-        ConfigurationError: there is none, or nothing is in it.
+        ConfigurationError: the file is missing, is not UTF-8, or names no process.
     """
     if not file.is_file():
-        raise ConfigurationError(f"{file} is missing: install Invigilator anew")
+        raise ConfigurationError(f"{file} is missing: reinstall Invigilator")
     try:
         commands = dict(parse_procfile(read_text(file)).processes)
     except NotTextError as error:
@@ -49,7 +51,7 @@ def read_procfile(file: Path = PROCFILE) -> dict[str, str]:
 
 
 class Output:
-    """Prints lines of many threads, one at a time, each with the time and the name of who wrote it."""
+    """Prints lines from many threads, each with the time and the name of its process."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._printer = Printer(stream or sys.stdout)
@@ -57,28 +59,30 @@ class Output:
         self._colours: dict[str, str | None] = {OUR_NAME: None}
 
     def expect(self, names: Iterable[str]) -> None:
-        """Make room for these names."""
+        """Choose colours and the column width for these process names."""
         self._colours |= {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
         self._printer.width = max(map(len, self._colours))
 
     def write(self, line: str | bytes, name: str = OUR_NAME) -> None:
-        # When nobody reads any more (`up | head`) the system goes on, silently.
+        # The system continues silently when its reader has gone (`up | head`).
         with self._lock, suppress(BrokenPipeError):
             now = datetime.now().astimezone()
             self._printer.write(Message("line", line, now, name, self._colours.get(name)))
 
 
 class Child:
-    """One running process of the Procfile, started by the constructor.
+    """A running process of the Procfile. The constructor starts it.
 
     Parameters:
-        command: a line for the shell.
+        name: the process's name in the Procfile.
+        command: a command line for the shell.
         environment: the whole environment of the process.
-        folder: where it runs.
-        guard: knows of it before anything of the command has run, until everything of it has ended.
+        folder: the working folder of the process.
+        output: prints the lines of the process.
+        guard: watches the process from before the command begins until its whole group has ended.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the process cannot be started.
     """
 
     def __init__(
@@ -92,7 +96,7 @@ class Child:
     ) -> None:
         self.name = name
         self._guard = guard
-        # honcho's Popen: a shell, a session of its own, both outputs in one pipe.
+        # honcho's Popen runs a shell in a session of its own, with both outputs in one pipe.
         self.process = Popen(GATE + command, env=dict(environment), cwd=folder, stdin=subprocess.PIPE)
         guard.watch_group(self.process.pid)
         with suppress(BrokenPipeError), self.process.stdin as gate:
@@ -106,7 +110,7 @@ class Child:
                 output.write(line, self.name)
 
     def is_alive(self) -> bool:
-        """Whether the process, or anything left of its group, still runs."""
+        """Return whether the process or any other member of its group still runs."""
         return self.process.poll() is None or (self.signal(0) and any(map(is_alive, self._group())))
 
     def _group(self) -> Iterator[psutil.Process]:
@@ -116,23 +120,23 @@ class Child:
                     yield process
 
     def signal(self, number: int) -> bool:
-        """Send a signal to the whole group. Returns False when nobody is left in it."""
+        """Send a signal to the whole group. Return False when the group is empty."""
         try:
             os.killpg(self.process.pid, number)
-        except (ProcessLookupError, PermissionError):  # macOS: a group of zombies only may not be signalled
-            return False
+        except (ProcessLookupError, PermissionError):
+            return False  # macOS forbids signals to a group that has only zombies
         return True
 
     def finish(self) -> None:
-        """Kill what is left and collect the last lines."""
+        """Kill what is left of the group and print its last lines."""
         self.signal(signal.SIGKILL)
         self.process.wait()
         self._guard.forget(self.process.pid)
         self._reader.join(timeout=1)
 
 
-def stop(children: Iterable[Child], grace_s: float, hurry: Callable[[], bool]) -> None:
-    """End all children: ask, wait `grace_s` seconds or until `hurry()`, kill what is left."""
+def stop_children(children: Iterable[Child], grace_s: float, hurry: Callable[[], bool]) -> None:
+    """End all children: send SIGTERM, wait at most `grace_s` seconds or until `hurry()`, then kill the rest."""
     children = list(children)
     deadline = time.monotonic() + grace_s
     for child in children:

@@ -1,4 +1,4 @@
-"""Everything that can be compared: what a session must leave behind, or what it has left."""
+"""The comparable state after a session: built once as it must be, once as it is, and compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """A live attempt, its times only as set or unset."""
+    """The compared fields of a live attempt. Of its times, only whether they are set is compared."""
 
     status: str
     taking_as_proctored: bool
@@ -17,42 +17,46 @@ class AttemptView:
 
 
 REMOVED = "removed"
-"""Ends the history of a removed attempt."""
+"""The last entry in the history of a removed attempt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """What is there, on both sides. Built twice: from the rules alone, and from what the system did."""
+class Snapshot:
+    """The state of the system and of the LMS after a session.
+
+    The demo builds two snapshots: one from the rules alone (`expected`) and one from what the system did
+    (`observed`).
+    """
 
     credit: Mapping[tuple[str, str], str]
-    """The LMS's credit status by (learner, content)."""
+    """The credit status in the LMS by (learner, content)."""
     mails: Mapping[tuple[str, str], int]
-    """How many different mails each (address, subject) has."""
+    """The number of different mails by (address, subject)."""
     deletions: Mapping[tuple[str, str, str | None], int]
-    """How often the instructor service reset (username, content, requested by)."""
+    """The number of resets by the instructor service, by (username, content, requested by)."""
     attempts: Mapping[tuple[str, str], AttemptView]
-    """Live attempts by (learner, exam)."""
+    """The live attempts by (learner, exam)."""
     histories: Mapping[tuple[str, str], tuple[tuple[str, ...], ...]]
-    """The statuses of each attempt at (learner, exam), one after the other."""
+    """The statuses of each attempt in order, by (learner, exam)."""
     outcomes: Mapping[str, str]
-    """What became of each command, by its id: `applied`, `rejected illegal_transition` …"""
+    """The outcome of each command by its id, such as `applied` or `rejected illegal_transition`."""
     quarantine: Mapping[str, int]
-    """How many messages each code has."""
+    """The number of messages in quarantine by code."""
     effects: Mapping[str, int]
-    """How many effects of each kind were owed."""
+    """The number of owed effects by kind."""
     unfinished: Mapping[str, int]
-    """How many effects of each `kind state` are neither done nor superseded."""
+    """The number of effects that are neither done nor superseded, by `kind state`."""
 
 
 def outcome_text(outcome: str | None, code: str | None) -> str:
-    """An outcome and its code as one text."""
+    """Join an outcome and its code to one text."""
     return " ".join(str(word) for word in (outcome or "no outcome", code) if word is not None)
 
 
-def differences(expected: Picture, found: Picture) -> list[str]:
-    """One line for each thing that is not as expected; ids only."""
+def differences(expected: Snapshot, found: Snapshot) -> list[str]:
+    """Return one line for each difference between two snapshots. The lines name ids only."""
     lines = []
-    for field in fields(Picture):
+    for field in fields(Snapshot):
         must, does = getattr(expected, field.name), getattr(found, field.name)
         lines += [
             f"{field.name}, {_text(key)}: expected {_text(must.get(key))}, found {_text(does.get(key))}"

@@ -1,4 +1,4 @@
-"""What the database holds of one session. Every query is limited to the session's own rows."""
+"""Queries for what the database holds of one session. Each query reads the session's own rows only."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -16,20 +16,21 @@ from db.models import (
     Transition,
     Try,
 )
-from invigilator.demo.picture import REMOVED, AttemptView, outcome_text
+from invigilator.demo.snapshot import REMOVED, AttemptView, outcome_text
 
 OPEN = (EffectState.PENDING, EffectState.RUNNING)
 SETTLED = (EffectState.DONE, EffectState.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """Reads what there is of a session.
+class SessionQueries:
+    """Reads the rows of one session.
 
     Parameters:
-        source: of the session's commands.
-        run: what each of its malformed messages holds.
-        exam_ids: its exams.
+        connection: a connection to the system's database.
+        source: the source of the session's commands.
+        run: the session's run id, which each of its malformed messages contains.
+        exam_ids: the ids of the session's exams.
     """
 
     connection: Connection
@@ -38,17 +39,17 @@ class Record:
     exam_ids: Sequence[str]
 
     def committed(self) -> int:
-        """How many commands have an outcome."""
+        """Count the commands that have an outcome."""
         handled = select(func.count()).select_from(HandledCommand).join(InboxEntry)
         return self.connection.scalar(handled.where(InboxEntry.source == self.source)) or 0
 
     def quarantined(self) -> int:
-        """How many messages are in quarantine."""
+        """Count the messages in quarantine."""
         mine = select(func.count()).select_from(QuarantinedMessage).where(self._is_mine())
         return self.connection.scalar(mine) or 0
 
     def outcomes(self) -> dict[str, str]:
-        """The outcome of each command that was seen, by its id."""
+        """Return the outcome of each handled command, by command id."""
         rows = self.connection.execute(
             select(InboxEntry.command_id, HandledCommand.outcome, HandledCommand.code)
             .outerjoin(HandledCommand)
@@ -57,7 +58,7 @@ class Record:
         return {command_id: outcome_text(outcome, code) for command_id, outcome, code in rows}
 
     def quarantine(self) -> Counter[str]:
-        """Messages in quarantine by code."""
+        """Count the messages in quarantine by code."""
         rows = self.connection.execute(
             select(QuarantinedMessage.code, func.count())
             .where(self._is_mine())
@@ -66,10 +67,10 @@ class Record:
         return Counter(dict(rows.all()))
 
     def _is_mine(self) -> ColumnElement[bool]:
-        return QuarantinedMessage.body.bool_op("~~")(f"%{self.run}%".encode())  # LIKE, on bytes
+        return QuarantinedMessage.body.bool_op("~~")(f"%{self.run}%".encode())  # LIKE on bytea
 
     def effects(self) -> Counter[tuple[str, str]]:
-        """Effects by kind and state."""
+        """Count the effects by (kind, state)."""
         rows = self.connection.execute(
             select(Effect.kind, Effect.state, func.count())
             .where(Effect.source == self.source)
@@ -78,7 +79,7 @@ class Record:
         return Counter({(kind, state): count for kind, state, count in rows})
 
     def tries(self) -> Counter[str]:
-        """Tries of effects by result."""
+        """Count the tries of effects by result."""
         rows = self.connection.execute(
             select(func.coalesce(Try.result, "running"), func.count())
             .join(Effect)
@@ -88,7 +89,7 @@ class Record:
         return Counter(dict(rows.all()))
 
     def attempts(self) -> dict[tuple[str, str], AttemptView]:
-        """Live attempts by (learner, exam)."""
+        """Return the live attempts by (learner, exam)."""
         rows = self.connection.execute(
             select(Attempt.__table__).where(Attempt.exam_id.in_(self.exam_ids), Attempt.removed_at.is_(None))
         )
@@ -104,7 +105,7 @@ class Record:
         }
 
     def statuses(self) -> Counter[str]:
-        """All attempts by status; removed ones by that."""
+        """Count all attempts by status. A removed attempt counts as `removed`."""
         rows = self.connection.execute(
             select(Attempt.status, Attempt.removed_at.is_not(None), func.count())
             .where(Attempt.exam_id.in_(self.exam_ids))
@@ -116,7 +117,7 @@ class Record:
         return counts
 
     def histories(self) -> dict[tuple[str, str], tuple[tuple[str, ...], ...]]:
-        """The statuses that each attempt at (learner, exam) went through, oldest attempt first."""
+        """Return the statuses that the attempts at each (learner, exam) went through, oldest attempt first."""
         lives: defaultdict[tuple[str, str], defaultdict[tuple[object, bool], list[str]]] = defaultdict(
             lambda: defaultdict(list)
         )

@@ -1,10 +1,10 @@
-"""The Procfile: what is wrong with it is said in one line."""
+"""The Procfile: each mistake in it gives a one-line error."""
 
 from pathlib import Path
 
 import pytest
 
-from invigilator.local.children import read_procfile
+from invigilator.local.procfile import read_procfile
 from worker.errors import ConfigurationError
 
 

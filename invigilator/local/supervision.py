@@ -1,4 +1,8 @@
-"""What is kept running: a part that ends is started again after a pause, and one that keeps ending is given up."""
+"""Supervises the parts of the running system (docs/decisions/0016).
+
+A part that ends is restarted after a pause, which grows with each end in a row. A part that keeps ending is
+given up, and the whole system stops.
+"""
 
 import signal
 import subprocess
@@ -9,48 +13,51 @@ from typing import Generic, Protocol, TypeVar
 from events.errors import InvigilatorError
 
 PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Before a part is started again: after its first end, its second in a row, and so on; then always the last one."""
+"""Seconds before a restart: after the first end in a row, after the second, and so on. The last value repeats."""
 KEEPS_ENDING = 6
-"""So many ends in a row are no accident. What a person must mend, a setting say, is told within seconds."""
+"""The number of ends in a row after which an indispensable part is given up.
+
+The pauses between six ends add up to 8 seconds, so a person soon learns that, say, a setting must be corrected.
+"""
 GOOD_RUN_S = 60.0
-"""After a run that long, an end is the first one of a row."""
+"""A run of this many seconds resets the count of ends in a row."""
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
 class PartEndedError(InvigilatorError):
-    """A part of the system ended for good, so everything was stopped."""
+    """A part of the system could not be kept running, so the whole system was stopped."""
 
     code = "part_ended"
 
 
 class Running(Protocol):
-    """A process that has been started, and whatever belongs to it."""
+    """A started process and the resources that belong to it."""
 
     process: "subprocess.Popen[bytes]"
 
     def finish(self) -> None:
-        """End and collect what is left of it."""
+        """Release what is left after the process has ended."""
 
 
 R = TypeVar("R", bound=Running)
 
 
 class Part(Generic[R]):
-    """One part of the system. `check` starts it, at first and whenever it has ended.
+    """One supervised part of the system. `check` starts it, and restarts it after each end.
 
     Parameters:
-        name: what people call it.
-        start: starts it; an `OSError` counts as an end.
-        tell: takes a line for people.
-        running: it, if it has been started already.
-        indispensable: whether it is given up when it keeps ending; else it is tried for ever.
+        name: the part's name in messages.
+        start: starts the part. An `OSError` counts as an end.
+        report: receives one line of text for each end.
+        running: the part, if it has been started already.
+        indispensable: True if the system stops when the part keeps ending. False if it is restarted without limit.
     """
 
     def __init__(
         self,
         name: str,
         start: Callable[[], R],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         *,
         running: R | None = None,
         indispensable: bool = True,
@@ -58,16 +65,16 @@ class Part(Generic[R]):
         self.running = running
         self._name = name
         self._start = start
-        self._tell = tell
+        self._report = report
         self._indispensable = indispensable
         self._ends = 0  # in a row
         self._began = self._due = time.monotonic()
 
     def check(self) -> None:
-        """Take note if it has ended, and start it if it is time to. Call this a few times a second.
+        """Start the part if it is due, and notice whether it has ended. Call this a few times a second.
 
         Raises:
-            PartEndedError: it keeps ending; says how, and how often.
+            PartEndedError: an indispensable part keeps ending. The message says how and how often it ended.
         """
         if self.running is None:
             if time.monotonic() >= self._due:
@@ -75,7 +82,7 @@ class Part(Generic[R]):
         elif (status := self.running.process.poll()) is not None:
             self.running.finish()
             self.running = None
-            self._failed(f"ended by itself ({how(status)})")
+            self._failed(f"ended by itself ({how_it_ended(status)})")
 
     def _begin(self) -> None:
         self._began = time.monotonic()
@@ -91,9 +98,9 @@ class Part(Generic[R]):
             raise PartEndedError(f"{self._name} {what} {self._ends} times in a row: the system was stopped")
         pause_s = PAUSES_S[min(self._ends, len(PAUSES_S)) - 1]
         self._due = now + pause_s
-        self._tell(f"{self._name} {what}: it is started again in {pause_s:g} s")
+        self._report(f"{self._name} {what}: it is started again in {pause_s:g} s")
 
 
-def how(status: int) -> str:
-    """How a process ended, in words, by its status as `Popen.returncode` has it."""
+def how_it_ended(status: int) -> str:
+    """Describe in words how a process ended, given its status in the form of `Popen.returncode`."""
     return f"status {status}" if status >= 0 else f"killed by {SIGNALS.get(-status, f'signal {-status}')}"
