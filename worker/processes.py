@@ -11,9 +11,9 @@ from functools import partial
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import migrate, shards
+from db import shards
+from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
-from db.migrate import Schema
 from events.sharding import queue_name
 from worker.app import CeleryDispatcher, check_broker
 from worker.commands.batches import Batches
@@ -137,8 +137,8 @@ def check_schema(engine: Engine) -> None:
         UnfitDatabaseError: it cannot hold every text.
     """
     with engine.begin() as connection:
-        schema = migrate.compare(connection)
-    if schema is not Schema.CURRENT:
+        schema = compare(connection)
+    if schema is not Schema.USABLE:
         raise ConfigurationError(schema)
 
 

@@ -35,7 +35,7 @@ def up() -> None:
 @JSON
 def migrate(as_json: bool) -> None:
     """Bring the database to the current schema."""
-    from db import lookups
+    from db.compatibility import schema_revision
     from db.migrate import upgrade
     from invigilator.cli.database import open_engine
     from worker.engines import resolve
@@ -45,7 +45,7 @@ def migrate(as_json: bool) -> None:
     assert settings.database_url is not None
     upgrade(settings.database_url.get_secret_value())
     with open_engine(settings) as engine, engine.connect() as connection:
-        print_document({"revision": lookups.schema_revision(connection)}, as_json)
+        print_document({"revision": schema_revision(connection)}, as_json)
 
 
 @click.command("consume")

@@ -11,6 +11,7 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+usable_from = "0004"
 
 RESULTS = "'done', 'retry', 'failed', 'lost', 'folded'"
 GO_ON = """
