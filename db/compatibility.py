@@ -1,15 +1,16 @@
 """Whether this release can use a database's schema.
 
-During an upgrade the processes of two releases work on one schema, so each release also uses schemas that are not its
+During an upgrade the processes of two releases work on one schema. So a release also uses schemas that are not its
 own. A database names two revisions, each in a table of its own:
 
 - `schema_version` has the revision of the schema. Alembic keeps it.
-- `alembic_version` has the oldest revision whose release can still use the schema. It is at most the revision of the
-  schema. Release 0.1.0 reads only this table, and works where it finds its own revision.
+- `alembic_version` has the oldest revision whose release can still use the schema. Release 0.1.0 reads only this
+  table, and works where it finds its own revision.
 
 Revisions are numbered with four digits, so they compare as text. "" stands for a database without our tables.
 
-The rules of migrations are in docs/migrations.md, the reasons in docs/decisions/0022-a-schema-names-its-oldest-release.md.
+docs/migrations.md has the rules of migrations, and docs/decisions/0022-old-and-new-releases-on-one-schema.md the
+reasons.
 """
 
 from enum import StrEnum
@@ -25,7 +26,7 @@ SCHEMA_VERSION = "schema_version"
 USABLE_FROM = "alembic_version"
 
 NEEDED = "0006"
-"""The oldest revision that the code of this release works on. The previous release's last revision, or an older one."""
+"""The oldest revision that the code of this release works on. The previous release has it."""
 
 
 class Schema(StrEnum):

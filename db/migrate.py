@@ -20,8 +20,8 @@ POLL_S = 0.1
 def upgrade(database_url: str, revision: str = "head") -> None:
     """Run the migrations up to a revision. Several processes may do this at once; one does the work.
 
-    Each migration is a transaction, so one that fails leaves those before it in place. A schema that a newer release
-    has expanded stays as it is.
+    Each migration is a transaction, so one that fails leaves those before it in place. A schema that a newer
+    release has expanded stays as it is.
 
     Parameters:
         database_url: as for `db.connect.make_engine`.
@@ -96,7 +96,7 @@ def _wait_for_lock(holder: Connection) -> None:
 
 
 def _validate_constraints(engine: Engine) -> None:
-    """Check the rows against constraints that migrations have added as NOT VALID. Others read and write meanwhile."""
+    """Check the rows against constraints that migrations have added as NOT VALID, while others read and write."""
     with engine.begin() as connection:
         # Only in the schema that the migrations have written to.
         added = connection.execute(

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from db import migrate
-from db.compatibility import SCHEMA_VERSION, USABLE_FROM, Schema, compare, schema_revision
+from db.compatibility import SCHEMA_VERSION, USABLE_FROM, Schema, compare
 from db.models import Base
 
 CATALOG = """
