@@ -24,7 +24,7 @@ def use(stack: Stack, release: Release | None) -> None:
 
 def test_each_release_can_use_the_schema_of_the_other(previous: Release) -> None:
     newest = compatibility.scripts().get_revision(compatibility.head())
-    assert compatibility.NEEDED <= previous.head
+    assert previous.head >= compatibility.NEEDED
     assert newest.module.usable_from <= previous.head
 
 
