@@ -44,13 +44,7 @@ class Schema(StrEnum):
 
 
 def compare(connection: Connection) -> Schema:
-    """Say whether this release can use the database's schema, and if not, in which direction it differs.
-
-    Example:
-        >>> with engine.connect() as connection:
-        ...     compare(connection)
-        <Schema.USABLE: ''>
-    """
+    """Say whether this release can use the database's schema, and if not, in which direction it differs."""
     if _stored(connection, USABLE_FROM) > head():
         return Schema.NEWER
     return Schema.USABLE if schema_revision(connection) >= NEEDED else Schema.OLDER

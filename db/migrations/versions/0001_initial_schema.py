@@ -1,4 +1,4 @@
-"""Initial schema."""
+"""Creates the initial schema."""
 
 import sqlalchemy as sa
 from alembic import op

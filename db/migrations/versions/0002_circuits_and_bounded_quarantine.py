@@ -1,4 +1,4 @@
-"""Circuits, a bounded quarantine, and what signed commands can be refused for."""
+"""Adds circuits, a bounded quarantine, and the codes of signed commands that are refused."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Commands that came on a wrong shard go to quarantine."""
+"""Lets commands that came on a wrong shard go to quarantine."""
 
 from alembic import op
 
@@ -15,7 +15,7 @@ CODES = (
 
 
 def upgrade() -> None:
-    # The quarantine is bounded, so that to look through it takes no time.
+    # The quarantine is bounded, so validating the constraint at once takes little time.
     _allow_codes(f"{CODES}, 'wrong_shard'")
 
 

@@ -1,4 +1,4 @@
-"""Since when a service fails, so that a worker that leaves it alone can say so."""
+"""Stores since when a service fails, so that a worker that does not call it can say so."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The code guards the kinds of effects, so that a new kind costs no validation of the whole table."""
+"""Leaves the kinds of effects to the code, so that a new kind needs no validation of the whole table."""
 
 from alembic import op
 
