@@ -1,10 +1,11 @@
 """Alembic's hook: runs the migrations in the database that `db.migrate` names, one transaction for each."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from alembic import context
 from alembic.migration import MigrationContext
+from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection, Engine, event
 
 from db.compatibility import SCHEMA_VERSION, USABLE_FROM, scripts
@@ -37,7 +38,12 @@ def _limit(connection: Connection) -> None:
     connection.exec_driver_sql(LIMITS)
 
 
-def _write_usable_from(*, ctx: MigrationContext, heads: Collection[str], **_: Any) -> None:
+def _write_usable_from(
+    ctx: MigrationContext,
+    step: MigrationInfo,  # noqa: ARG001 - Alembic passes all four by name
+    heads: Collection[str],
+    run_args: Mapping[str, Any],  # noqa: ARG001
+) -> None:
     """Store what the migration says of older releases, in the transaction of the migration."""
     known = scripts()
     usable_from = [known.get_revision(revision).module.usable_from for revision in heads] or ["base"]

@@ -3,7 +3,8 @@
 import pytest
 
 from db import compatibility
-from tests.acceptance.harness import EVERYBODY, PROCFILE, PROGRAMS, Stack
+from invigilator.local.children import PROCFILE
+from tests.acceptance.harness import EVERYBODY, PROGRAMS, Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 from tests.engines import disposed
