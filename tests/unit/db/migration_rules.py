@@ -8,36 +8,45 @@ from types import ModuleType
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-# Each pattern names the table, except for the last ones.
+
+def _alter(action: str) -> str:
+    """A pattern of ALTER TABLE with this action, be it the first of several or not."""
+    return rf"ALTER TABLE (\S+) (?:.*, )?{action}"
+
+
+# These patterns capture the table.
 _ON_A_TABLE = {
-    r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)\S+ ON (\S+)": "builds an index without CONCURRENTLY",
-    r"ALTER TABLE (\S+) ADD (?:CONSTRAINT \S+ )?(?:CHECK|FOREIGN KEY)(?!.*NOT VALID)": (
-        "adds a constraint without NOT VALID"
-    ),
-    r"ALTER TABLE (\S+) ADD (?:CONSTRAINT \S+ )?(?:UNIQUE|PRIMARY KEY|EXCLUDE)(?! USING INDEX)": (
+    r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)(?:\S+ )?ON (\S+)": "builds an index without CONCURRENTLY",
+    _alter(
+        r"ADD (?:CONSTRAINT \S+ )?(?:CHECK|FOREIGN KEY)(?!.*NOT VALID)"
+    ): "adds a constraint without NOT VALID",
+    _alter(r"ADD COLUMN [^,]*(?:REFERENCES|CHECK)"): "adds a constraint without NOT VALID",
+    _alter(r"ADD (?:CONSTRAINT \S+ )?(?:UNIQUE|PRIMARY KEY|EXCLUDE)(?! USING INDEX)"): (
         "adds a key without an index that is built before"
     ),
-    r"ALTER TABLE (\S+) ADD COLUMN (?!.*DEFAULT).*NOT NULL": "adds a column that older releases do not fill",
-    r"ALTER TABLE (\S+) ADD COLUMN .*(?:GENERATED|SERIAL|DEFAULT (?!now\(\))[^ ]*\()": (
+    _alter(r"ADD COLUMN (?!.*DEFAULT).*NOT NULL"): "adds a column that older releases do not fill",
+    _alter(r"ADD COLUMN .*(?:GENERATED|SERIAL|DEFAULT (?!now\(\))[^ ]*\()"): (
         "adds a column with a value that rewrites the table"
     ),
-    r"ALTER TABLE (\S+) VALIDATE CONSTRAINT": "validates a constraint, which `db.migrate` does afterwards",
+    _alter(r"VALIDATE CONSTRAINT"): "validates a constraint, which `db.migrate` does afterwards",
     r"(?:UPDATE|DELETE FROM|INSERT INTO|TRUNCATE(?: TABLE)?) (\S+)": "changes rows",
     r"(?:LOCK(?: TABLE)?|CLUSTER|VACUUM(?: FULL)?|REINDEX TABLE) (\S+)": "locks a table for long",
 }
 _CONTRACTS_A_TABLE = {
-    r"ALTER TABLE (\S+) DROP COLUMN": "drops a column",
-    r"ALTER TABLE (\S+) RENAME": "renames",
-    r"ALTER TABLE (\S+) ALTER COLUMN \S+ (?:SET DATA )?TYPE": "changes a type",
-    r"ALTER TABLE (\S+) ALTER COLUMN \S+ SET NOT NULL": "forbids NULL",
-    r"ALTER TABLE (\S+) ALTER COLUMN \S+ DROP DEFAULT": "drops a default",
-    r"DROP TABLE (?:IF EXISTS )?(\S+)": "drops a table",
+    _alter(r"DROP (?!CONSTRAINT)"): "drops a column",
+    _alter(r"RENAME"): "renames",
+    _alter(r"ALTER (?:COLUMN )?\S+ (?:SET DATA )?TYPE"): "changes a type",
+    _alter(r"ALTER (?:COLUMN )?\S+ SET NOT NULL"): "forbids NULL",
+    _alter(r"ALTER (?:COLUMN )?\S+ DROP DEFAULT"): "drops a default",
+    r"DROP TABLE (\S+)": "drops a table",
 }
+# These do not.
 _ANYWHERE = {
     r"DROP INDEX (?!CONCURRENTLY)": "drops an index without CONCURRENTLY",
     r"SET (?:LOCAL |SESSION )?(?:lock_timeout|statement_timeout)": "sets a time-out, which env.py does",
 }
 _CONTRACTS = {r"DROP SEQUENCE": "drops a sequence"}
+_NOISE = re.compile(r"\b(?:IF NOT EXISTS|IF EXISTS|ONLY) ", re.IGNORECASE)
 
 
 def recorded(migration: ModuleType) -> list[str]:
@@ -58,7 +67,8 @@ def violations(statements: list[str], *, contracts: bool) -> list[str]:
         statements: as PostgreSQL gets them, each on one line.
         contracts: whether the migration takes something away from older releases, and says so.
     """
-    created = set(re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\S+)", "\n".join(statements)))
+    statements = [_NOISE.sub("", statement) for statement in statements]
+    created = set(re.findall(r"CREATE TABLE (\S+)", "\n".join(statements)))
     forbidden_on = _ON_A_TABLE | ({} if contracts else _CONTRACTS_A_TABLE)
     forbidden = _ANYWHERE | ({} if contracts else _CONTRACTS)
     found = [f"{what}: {table}" for what, table in _matches(forbidden_on, statements) if table not in created]

@@ -79,7 +79,9 @@ KEPT = [
 BROKEN = [
     (["CREATE INDEX ix_effects_kind ON effects (kind)"], "without CONCURRENTLY"),
     (["CREATE UNIQUE INDEX uq_effects_kind ON effects (kind) WHERE true"], "without CONCURRENTLY"),
-    (["DROP INDEX ix_effects_kind"], "without CONCURRENTLY"),
+    (["CREATE INDEX IF NOT EXISTS ix_effects_kind ON ONLY effects (kind)"], "without CONCURRENTLY"),
+    (["CREATE INDEX ON effects (kind)"], "without CONCURRENTLY"),
+    (["DROP INDEX IF EXISTS ix_effects_kind"], "without CONCURRENTLY"),
     (
         [
             "ALTER TABLE effects ADD COLUMN reason TEXT",
@@ -92,6 +94,8 @@ BROKEN = [
         ["ALTER TABLE effects ADD CONSTRAINT fk_effects_kind FOREIGN KEY(kind) REFERENCES kinds (kind)"],
         "without NOT VALID",
     ),
+    (["ALTER TABLE effects ADD COLUMN kind TEXT REFERENCES kinds"], "without NOT VALID"),
+    (["ALTER TABLE ONLY effects ADD COLUMN a TEXT, ADD CHECK (kind <> '')"], "without NOT VALID"),
     (["ALTER TABLE effects ADD CONSTRAINT uq_effects_kind UNIQUE (kind)"], "built before"),
     (["ALTER TABLE effects VALIDATE CONSTRAINT ck_effects_kind"], "validates"),
     (["ALTER TABLE effects ADD COLUMN reason TEXT NOT NULL"], "do not fill"),
@@ -105,6 +109,7 @@ BROKEN = [
 ]
 CONTRACTS = [
     ["ALTER TABLE effects DROP COLUMN kind"],
+    ["ALTER TABLE IF EXISTS effects ADD COLUMN reason TEXT, DROP kind"],
     ["ALTER TABLE effects RENAME kind TO type"],
     ["ALTER TABLE effects ALTER COLUMN kind TYPE INTEGER"],
     ["ALTER TABLE effects ALTER COLUMN kind SET NOT NULL"],
