@@ -73,4 +73,4 @@ def _archive(commit: str) -> bytes:
     try:
         return subprocess.run(command, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        unavailable(f"the commit {commit} of the previous release cannot be taken from git: {error}")
+        unavailable(f"git has no commit {commit} (the previous release): fetch the whole history; {error}")
