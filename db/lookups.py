@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from alembic.migration import MigrationContext
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
@@ -274,11 +273,6 @@ def open_circuits(connection: Connection) -> dict[str, datetime]:
 def count_shards(connection: Connection) -> int:
     """The number of shards that the database was set up with; 0 when nothing was consumed yet."""
     return connection.scalar(select(func.count()).select_from(Shard)) or 0
-
-
-def schema_revision(connection: Connection) -> str | None:
-    """The revision of the database's schema; None when it has none."""
-    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _only(statement: Query, wanted: Mapping[InstrumentedAttribute[Any], Any]) -> Query:

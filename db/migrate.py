@@ -1,80 +1,104 @@
-"""Bring a database to the current schema, and tell whether it is."""
+"""Bring a database to the schema of this release. The rules of migrations are in docs/migrations.md."""
 
-from collections.abc import Callable
-from enum import StrEnum
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, func, select, text
 
+from db.compatibility import Schema, alembic_config, compare, head, schema_revision
 from db.connect import make_engine
 from db.errors import UnfitDatabaseError
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-class Schema(StrEnum):
-    """How a database's schema compares with this release's; the value says what to do about it."""
-
-    CURRENT = ""
-    OLDER = "the database does not have the schema of this release: run `invigilator migrate`"
-    NEWER = (
-        "this release does not know the schema of the database: was the database migrated by a newer release? "
-        "Then upgrade Invigilator to that one, or restore a backup that was made before"
-    )
+MIGRATION_LOCK = 4_916_273_301
+"""The key of an advisory lock. Release 0.1.0 has the same key, so that the two never migrate at once."""
+POLL_S = 0.1
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Run the migrations up to `revision`. Several processes may do this at once; one does the work.
+    """Run the migrations up to a revision. Several processes may do this at once; one does the work.
+
+    Each migration is a transaction, so one that fails leaves those before it in place. A schema that a newer
+    release has expanded stays as it is.
+
+    Parameters:
+        database_url: as for `db.connect.make_engine`.
+        revision: where to stop.
 
     Raises:
-        UnfitDatabaseError: its schema is a newer release's, or it cannot hold every text.
+        UnfitDatabaseError: this release cannot use the schema, because it is too new; or the database cannot hold
+            every text.
+        sqlalchemy.exc.DBAPIError: the database is away, or a table stayed locked.
     """
-    _run(database_url, lambda config: command.upgrade(config, revision))
+    with _engine(database_url) as engine:
+        with _migrating(engine) as (current, config):
+            if current <= head():
+                command.upgrade(config, revision)
+        _validate_constraints(engine)
 
 
 def downgrade(database_url: str, revision: str) -> None:
-    """Undo migrations down to `revision` (`base` removes everything)."""
-    _run(database_url, lambda config: command.downgrade(config, revision))
+    """Undo migrations down to a revision; `base` removes everything.
+
+    Parameters:
+        database_url: as for `db.connect.make_engine`.
+        revision: where to stop.
+
+    Raises:
+        UnfitDatabaseError: a newer release has migrated the database; or the database cannot hold every text.
+        sqlalchemy.exc.DBAPIError: the database is away, or a table stayed locked.
+    """
+    with _engine(database_url) as engine:
+        with _migrating(engine) as (current, config):
+            if current > head():
+                raise UnfitDatabaseError(Schema.NEWER)
+            command.downgrade(config, revision)
+        _validate_constraints(engine)
 
 
-def compare(connection: Connection) -> Schema:
-    """How the database's schema compares with that of this release. One that has none is older."""
-    scripts = ScriptDirectory.from_config(_config())
-    stored = set(MigrationContext.configure(connection).get_current_heads())
-    if not stored <= {script.revision for script in scripts.walk_revisions()}:
-        return Schema.NEWER
-    return Schema.CURRENT if stored == set(scripts.get_heads()) else Schema.OLDER
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def _run(database_url: str, step: Callable[[Config], None]) -> None:
+@contextmanager
+def _engine(database_url: str) -> Iterator[Engine]:
     engine = make_engine(database_url, application_name="invigilator migrate")
     try:
-        with engine.begin() as connection:
-            if compare(connection) is Schema.NEWER:
-                raise UnfitDatabaseError(Schema.NEWER)
-            config = _config()
-            config.attributes["connection"] = connection
-            step(config)
-        _validate_constraints(engine)
+        yield engine
     finally:
         engine.dispose()
 
 
+@contextmanager
+def _migrating(engine: Engine) -> Iterator[tuple[str, Config]]:
+    """The revision of the schema, and what Alembic needs to change it, while nobody else migrates the database.
+
+    Raises:
+        UnfitDatabaseError: this release cannot use the schema, because it is too new.
+    """
+    with engine.begin() as holder:
+        _wait_for_lock(holder)
+        if compare(holder) is Schema.NEWER:
+            raise UnfitDatabaseError(Schema.NEWER)
+        config = alembic_config()
+        config.attributes["engine"] = engine
+        current = schema_revision(holder)
+        if current <= head():
+            # Release 0.1.0 does not write the table that Alembic reads here.
+            command.stamp(config, current or "base")
+        yield current, config
+
+
+def _wait_for_lock(holder: Connection) -> None:
+    # A lock of a transaction works behind PgBouncer, too. Polling keeps no statement waiting: CREATE INDEX
+    # CONCURRENTLY waits for the statements of others, so a waiting migrator would stop the one that works.
+    holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    while not holder.execute(select(func.pg_try_advisory_xact_lock(MIGRATION_LOCK))).scalar_one():
+        time.sleep(POLL_S)
+
+
 def _validate_constraints(engine: Engine) -> None:
-    """Check the rows against constraints that migrations have added as NOT VALID, while everybody works on them."""
+    """Check the rows against constraints that migrations have added as NOT VALID, while others read and write."""
     with engine.begin() as connection:
-        # In the schema that the migrations have written to.
+        # Only in the schema that the migrations have written to.
         added = connection.execute(
             text(
                 "SELECT conrelid::regclass::text AS relation, quote_ident(conname) AS name FROM pg_constraint "

@@ -1,4 +1,4 @@
-"""The two processes of our own: `consume` and `relay`. (The effects run in Celery's workers.)"""
+"""The two processes that are not Celery's: `consume` and `relay`. Celery's workers run the effects."""
 
 import logging
 import os
@@ -11,9 +11,9 @@ from functools import partial
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import migrate, shards
+from db import shards
+from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
-from db.migrate import Schema
 from events.sharding import queue_name
 from worker.app import CeleryDispatcher, check_broker
 from worker.commands.batches import Batches
@@ -36,11 +36,16 @@ STATEMENT_TIMEOUT_S = 60
 
 
 def consume(settings: Settings, only: Sequence[int] = ()) -> None:
-    """Consume commands until SIGTERM: take every shard that is free, or of those named, and stand by for the rest.
+    """Consume commands until SIGTERM. Takes every shard that is free, and stands by for the others.
+
+    Parameters:
+        settings: with the addresses of the database and the broker.
+        only: the numbers of the shards to take; none means all.
 
     Raises:
-        ConfigurationError: the settings are wrong, or do not fit the database.
-        BadReleaseError: commands fail that should not.
+        ConfigurationError: the settings are wrong or do not fit the database, or its schema cannot be used.
+        UnfitDatabaseError: the database cannot hold every text.
+        BadReleaseError: several commands in a row failed, so the fault is this release's.
     """
     unknown = sorted(set(only) - set(range(settings.command_shards)))
     if unknown:
@@ -56,10 +61,14 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
 
 
 def relay(settings: Settings) -> None:
-    """Offer due effects to the Celery workers until SIGTERM, and prune every day if that is configured.
+    """Offer due effects to the Celery workers until SIGTERM, and prune every day if the settings say so.
+
+    Parameters:
+        settings: with the addresses of the database and the broker.
 
     Raises:
-        ConfigurationError: the settings are wrong, or do not fit the database.
+        ConfigurationError: the settings are wrong, or the database's schema cannot be used.
+        UnfitDatabaseError: the database cannot hold every text.
     """
     check_broker(settings)
     engine = database_engine(settings, "relay")
@@ -95,10 +104,11 @@ def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: 
 
 
 def session_settings(settings: Settings) -> str:
-    """What keeps an owner that was stopped in the middle of a batch from blocking its successor.
+    """The libpq options of a shard's connection.
 
-    And how its statements are planned: once, whatever the values, and by an index, of which there is one for
-    everything that a batch reads. A plan from when the tables were empty would else read all of them later.
+    The time-outs keep an owner that stands still in the middle of a batch from blocking its successor. The others
+    say how PostgreSQL plans: once for each statement, and by an index. There is an index for everything that a
+    batch reads, but a plan that was made while the tables were empty would read the whole tables later.
     """
     idle_ms = int(settings.shard_lease_s * 1000)
     return (
@@ -109,7 +119,7 @@ def session_settings(settings: Settings) -> str:
 
 
 def _after_checks(check: Callable[[], None], engine: Engine, loop: Callable[[threading.Event], None]) -> Loop:
-    """The loop, once the database is there and fits."""
+    """The loop, which begins when the database is there and has passed the check."""
 
     def run(stopping: threading.Event) -> None:
         try:
@@ -130,24 +140,24 @@ def _after_checks(check: Callable[[], None], engine: Engine, loop: Callable[[thr
 
 
 def check_schema(engine: Engine) -> None:
-    """Make sure that the database has this release's schema.
+    """Make sure that this release can use the database's schema.
 
     Raises:
-        ConfigurationError: it does not; says what to do.
-        UnfitDatabaseError: it cannot hold every text.
+        ConfigurationError: it cannot, because the schema is too old or too new; says which, and what to do.
+        UnfitDatabaseError: the database cannot hold every text.
     """
     with engine.begin() as connection:
-        schema = migrate.compare(connection)
-    if schema is not Schema.CURRENT:
+        schema = compare(connection)
+    if schema is not Schema.USABLE:
         raise ConfigurationError(schema)
 
 
 def check_database(settings: Settings, engine: Engine) -> None:
-    """Make sure that the database has this release's schema and these settings' number of shards.
+    """Make sure that this release can use the database's schema, and that the settings have its number of shards.
 
     Raises:
-        ConfigurationError: it does not; says what to do.
-        UnfitDatabaseError: it cannot hold every text.
+        ConfigurationError: one of the two does not fit; says what to do.
+        UnfitDatabaseError: the database cannot hold every text.
     """
     check_schema(engine)
     with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Removing what has been finished for long: once for a person, or every day beside the relay."""
+"""Removes what was finished long ago: once when a person asks for it, or every day beside the relay."""
 
 import logging
 import threading
@@ -16,18 +16,23 @@ from db.prune import Page, Place, Removed
 logger = logging.getLogger(__name__)
 
 PAGE_PAUSE_S = 0.05
-"""Between two transactions, so that everybody else comes first."""
+"""The pause between two transactions, which lets everybody else come first."""
 FIRST_AFTER_S = 10.0
-"""How long to wait at the start, and while the database is away."""
+"""The wait before the first pruning, and before another try while the database is away."""
 EVERY_S = 24 * 3600.0
 AGAIN_AFTER_S = 600.0
-"""How long to wait after an error of the database, unless it was away."""
+"""The wait after any other error of the database."""
 
 
 def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> Removed:
-    """Remove effects and commands that were finished longer ago than that, until told to stop.
+    """Remove effects and commands that were finished longer ago than that.
 
-    Several may do so at the same time: each row is removed by one of them.
+    Several processes may prune at the same time. Each row is removed by one of them.
+
+    Parameters:
+        engine: of the database.
+        older_than: the age of what is removed.
+        stopping: ends the pruning early when it is set.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away, or a table is locked. What was removed stays removed.
@@ -57,13 +62,13 @@ def _remove(
 
 @dataclass(frozen=True, slots=True)
 class Pruner:
-    """Prunes soon after the start, and then every day."""
+    """Prunes soon after the start, then every day."""
 
     engine: Engine
     older_than: timedelta
 
     def run(self, stopping: threading.Event) -> None:
-        """Prune again and again until told to stop. No error of the database ends it."""
+        """Prune until told to stop. An error of the database does not end this: it is logged, and tried again."""
         wait_s = FIRST_AFTER_S
         while not stopping.wait(wait_s):
             wait_s = self._prune(stopping)

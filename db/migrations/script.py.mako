@@ -8,6 +8,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+usable_from = ""  # the oldest revision whose release can use the schema after this step: docs/migrations.md
 
 
 def upgrade() -> None:

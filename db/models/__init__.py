@@ -1,4 +1,4 @@
-"""The tables, typed. PostgreSQL repeats here the rules that must never break."""
+"""The tables. Their constraints repeat the rules that must never break."""
 
 from db.models.base import Base
 from db.models.effects import Circuit, Effect, EffectState, Try, TryResult

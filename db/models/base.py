@@ -1,4 +1,4 @@
-"""What all tables share: names of constraints, column types, and CHECKs made from enums."""
+"""What all tables share: the names of constraints, the column types, and CHECKs made from enums."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class Base(DeclarativeBase):
-    """Text without a length, times with a zone, and a name for every constraint."""
+    """The base of the tables. Text has no length, times have a zone, and each constraint has a name."""
 
     metadata = MetaData(
         naming_convention={
@@ -32,6 +32,6 @@ class Base(DeclarativeBase):
 
 
 def one_of(column: str, words: Iterable[StrEnum]) -> CheckConstraint:
-    """A named CHECK that a text column holds one of an enum's words (null passes)."""
+    """A CHECK, named as the column, that it holds one of an enum's words or null."""
     allowed = ", ".join(f"'{word.value}'" for word in words)
     return CheckConstraint(f"{column} IN ({allowed})", name=column)

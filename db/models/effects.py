@@ -1,4 +1,4 @@
-"""Effects: what transitions owe, and every try to pay it."""
+"""Effects, which transitions owe; each try to run one; the circuits of the services that they call."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -35,9 +35,7 @@ class TryResult(StrEnum):
     """How a try ended; null while it runs."""
 
     DONE = "done"
-    LOGGED = (
-        "logged"  # there is no service: what would have been asked of it is in the log. Its effect is done
-    )
+    LOGGED = "logged"  # no service is configured: the call is only in the log, and the effect is done
     RETRY = "retry"  # a transient failure; it will be tried again
     FAILED = "failed"  # a permanent failure, or a transient one for too long
     LOST = "lost"  # its worker never reported back before the lease ended
@@ -76,28 +74,28 @@ class Effect(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     sequence: Mapped[int] = mapped_column(Identity(always=True))
-    """Says which of two effects on one target is newer, because whoever inserts holds the learner's lock."""
+    """Of two effects on one target the newer one has the greater number: who inserts holds the learner's lock."""
     kind: Mapped[str]
     """One of `worker.kinds`; also the name of its Celery task after `effects.`."""
     state: Mapped[str]
     attempt_id: Mapped[UUID] = mapped_column(ForeignKey("attempts.id"))
     user_id: Mapped[str]
     target: Mapped[str | None]
-    """What it changes on the other side, where the newest wins; null where each effect is owed."""
+    """What it changes on the other side, where only the newest effect counts; null where each effect counts."""
     payload: Mapped[dict[str, Any]]
     source: Mapped[str]
-    """With `command_id`: the command that it follows from."""
+    """With `command_id`, names the command that it follows from."""
     command_id: Mapped[str]
     tries: Mapped[int] = mapped_column(Integer, server_default="0")
     tries_forgiven: Mapped[int] = mapped_column(Integer, server_default="0")
-    """How many of them a person's retry has set aside: the delay grows with those after it."""
+    """How many tries do not count for the delay, because a person has asked for a retry since."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     offered_until: Mapped[datetime | None]
-    """Until then the relay need not offer it to a worker again."""
+    """The relay does not offer it to a worker again before this time."""
     lease_until: Mapped[datetime | None]
     retrying_since: Mapped[datetime | None]
-    """When the first try since it was owed, or since a person's retry, began."""
+    """When the first try began, or the first one since a person's retry."""
     last_error: Mapped[str | None]
     done_at: Mapped[datetime | None]
     dropped_at: Mapped[datetime | None]
@@ -116,7 +114,7 @@ class Try(Base):
     effect_id: Mapped[UUID] = mapped_column(ForeignKey("effects.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     sequence: Mapped[int | None]
-    """Grows for each target: the database's clock in microseconds, or more. None: an older release began it."""
+    """Grows with each try on a target: the database's clock in microseconds, or more. None before revision 0004."""
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     result: Mapped[str | None]
@@ -124,7 +122,7 @@ class Try(Base):
 
 
 class Circuit(Base):
-    """A service that fails: while its circuit is open nobody calls it. No row: all is well."""
+    """A service that fails. Nobody calls it while its circuit is open. A service without a row works."""
 
     __tablename__ = "circuits"
     __table_args__ = (CheckConstraint("failures >= 0", name="failures"),)
@@ -136,4 +134,4 @@ class Circuit(Base):
     since: Mapped[datetime] = mapped_column(server_default=func.now())
     """When the first of them ended."""
     open_until: Mapped[datetime | None]
-    """Not null: open. When it has passed, one call probes, and moves it on for as long as that may take."""
+    """Not null while the circuit is open. After this time one call probes the service, and sets a later time."""

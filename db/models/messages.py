@@ -1,4 +1,4 @@
-"""Messages in: which commands were seen, what became of each, who reads which shard, and the quarantine."""
+"""Messages that came in: the inbox, the outcomes, the shards and the quarantine."""
 
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,7 @@ from events.vocabulary import Outcome, QuarantineCode
 
 
 class InboxEntry(Base):
-    """A command that was seen: the same (source, id) twice is one command."""
+    """A command that was seen. Two messages with the same (source, id) are one command."""
 
     __tablename__ = "inbox"
     __table_args__ = (
@@ -33,7 +33,7 @@ class InboxEntry(Base):
     command_id: Mapped[str]
     type: Mapped[str]
     fingerprint: Mapped[bytes]
-    """SHA-256 of type and data: tells a duplicate from another command that reuses the id."""
+    """SHA-256 of type and data. It tells a duplicate from another command that reuses the id."""
 
 
 class HandledCommand(Base):
@@ -56,7 +56,7 @@ class HandledCommand(Base):
 
 
 class QuarantinedMessage(Base):
-    """A message that is no valid command, whole, for a person to look at."""
+    """A message that is no valid command, kept whole for a person to look at."""
 
     __tablename__ = "quarantine"
     __table_args__ = (
@@ -77,7 +77,8 @@ class QuarantinedMessage(Base):
 class Shard(Base):
     """A slice of the learners, and the one process that may write for it.
 
-    Whoever raises `epoch` owns the shard; a write guarded by an older epoch changes no row.
+    A process owns the shard once it has raised `epoch`, the fencing token. A write that is guarded by an older
+    epoch changes no row.
     """
 
     __tablename__ = "shards"

@@ -11,7 +11,7 @@ from events.vocabulary import Status
 
 
 class Course(Base):
-    """A course, as the LMS told us of it."""
+    """A course, as the LMS has described it."""
 
     __tablename__ = "courses"
 
@@ -48,7 +48,7 @@ class Learner(Base):
 
 
 class Attempt(Base):
-    """A learner's attempt at an exam; a removed one is kept, with `removed_at` set."""
+    """A learner's attempt at an exam. One that was removed is kept, and has `removed_at`."""
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -76,7 +76,7 @@ class Attempt(Base):
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     credit_owed: Mapped[bool]
-    """Whether a credit status was ever owed; a removal needs to know after effects are pruned."""
+    """Whether a credit status was ever owed. A removal needs this when the effects have been pruned."""
     version: Mapped[int] = mapped_column(Integer)
     """The number of transitions so far."""
     created_at: Mapped[datetime]
@@ -101,7 +101,7 @@ class Transition(Base):
     to_status: Mapped[str]
     at: Mapped[datetime]
     source: Mapped[str]
-    """With `command_id`: the command that caused it, for a cascade the one that started it."""
+    """With `command_id`, names the command that caused it; for a cascade, the one that started the cascade."""
     command_id: Mapped[str]
     effect_id: Mapped[UUID | None]
     """The cascade that it is part of."""

@@ -1,4 +1,4 @@
-"""The command line's way to the database."""
+"""How the command line reaches the database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ LOCK_TIMEOUT = "5s"
 
 @contextmanager
 def open_engine(settings: Settings | None = None, *, writes: bool = True) -> Iterator[Engine]:
-    """An engine on the database that is configured, or on the embedded one that is up.
+    """An engine on the configured database, or on the embedded one that is running.
 
     Parameters:
-        settings: resolved ones; by default they are read from the environment.
-        writes: False for who only reads, which a standby allows, too.
+        settings: after `worker.engines.resolve`; by default they are read from the environment.
+        writes: False for a caller that only reads. A standby is good enough for it.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: no database is configured or running.
     """
     resolved = settings or resolve(load(), broker=False)
     assert resolved.database_url is not None
@@ -35,14 +35,14 @@ def open_engine(settings: Settings | None = None, *, writes: bool = True) -> Ite
 
 @contextmanager
 def reading(settings: Settings | None = None) -> Iterator[Connection]:
-    """A connection that sees one moment of the database, however many queries are made on it."""
+    """A read-only connection. All its queries see the database at one moment."""
     with open_engine(settings, writes=False) as engine, engine.connect() as connection:
         yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that gives up rather than wait long for somebody else's lock."""
+    """A transaction that gives up after a few seconds when somebody else holds a lock."""
     with engine.begin() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         yield connection

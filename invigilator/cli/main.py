@@ -151,7 +151,7 @@ def _explain_database(error: Exception) -> str:
 def _explain_schema() -> str:
     from sqlalchemy.exc import DBAPIError
 
-    from db.migrate import Schema, compare
+    from db.compatibility import Schema, compare
     from invigilator.cli.database import reading
 
     try:

@@ -34,8 +34,8 @@ def up() -> None:
 @click.command("migrate")
 @JSON
 def migrate(as_json: bool) -> None:
-    """Bring the database to the current schema."""
-    from db import lookups
+    """Bring the database to the schema of this release."""
+    from db.compatibility import schema_revision
     from db.migrate import upgrade
     from invigilator.cli.database import open_engine
     from worker.engines import resolve
@@ -45,7 +45,7 @@ def migrate(as_json: bool) -> None:
     assert settings.database_url is not None
     upgrade(settings.database_url.get_secret_value())
     with open_engine(settings) as engine, engine.connect() as connection:
-        print_document({"revision": lookups.schema_revision(connection)}, as_json)
+        print_document({"revision": schema_revision(connection)}, as_json)
 
 
 @click.command("consume")
@@ -95,8 +95,8 @@ def status(as_json: bool) -> None:
     assert settings.broker_url is not None
     with reading(settings) as connection:
         shards = lookups.count_shards(connection) or settings.command_shards
-    # The queue first, then what consumers have in hand, and then a new look at the database: what moves on in
-    # between is counted twice rather than not at all, so nobody takes a system for idle that is not.
+    # Count the queue first, then what consumers have in hand, then what the database has. A command that moves on
+    # in between is counted twice, not missed, so a busy system never looks idle.
     url = settings.broker_url.get_secret_value()
     waiting = queued(url, shards)
     if read_broker_url(url).kind is Kind.AMQP:
@@ -117,9 +117,9 @@ def status(as_json: bool) -> None:
 def _in_hand(settings: "Settings") -> int:
     """How many commands consumers have taken and not acknowledged, as far as the database tells.
 
-    Looks several times, and the most counts: a command that has left the queue is not seen before its transaction
-    begins, and between two batches nothing is seen of what is behind; both take a few milliseconds. What RabbitMQ
-    sends while a batch is written, at most two batches in all, is counted with the next one.
+    The database does not show a command before its transaction begins, or between two batches. Both take a few
+    milliseconds, so this looks several times and takes the greatest number. RabbitMQ may send up to two batches
+    ahead; those are counted when their turn comes.
     """
     from db import shards
     from invigilator.cli.database import reading

@@ -20,7 +20,7 @@ from sqlalchemy import Row, text
 from db.connect import make_engine
 from invigilator.demo.reference import MailSink
 from invigilator.local.guard import Guard
-from invigilator.local.procfile import read_procfile
+from invigilator.local.procfile import PROCFILE, read_procfile
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
 from tests.chaos.points import Crash, released_by
@@ -160,6 +160,7 @@ class Stack:
         self.database_url = database_url
         self.broker_url = broker_url
         self.programs = PROGRAMS
+        self.procfile = PROCFILE
         self.settings = {**SETTINGS, **{name: str(value) for name, value in settings.items()}}
         self.lms = Lms()
         self.mail = MailSink()
@@ -199,7 +200,7 @@ class Stack:
         """Start one of the Procfile's processes; `crash` and `settings` are for this one only."""
         self._numbers[name] += 1
         number = self._numbers[name]
-        return self._launch(f"{name}-{number}", read_procfile()[name], settings, crash)
+        return self._launch(f"{name}-{number}", read_procfile(self.procfile)[name], settings, crash)
 
     def celery(self, *arguments: str) -> Process:
         """Start `celery -A worker.app` with these arguments."""

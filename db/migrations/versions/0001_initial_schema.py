@@ -1,4 +1,4 @@
-"""Initial schema."""
+"""Creates the initial schema."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,7 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+usable_from = "0001"
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""Circuits, a bounded quarantine, and what signed commands can be refused for."""
+"""Adds circuits, a bounded quarantine, and the codes of signed commands that are refused."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,7 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+usable_from = "0002"
 
 CODES = "'not_json', 'not_cloudevent', 'unknown_type', 'invalid_data', 'too_large', 'id_reused', 'failed'"
 

@@ -1,6 +1,7 @@
-"""Live attempts by learner first: what a batch reads is one part of this index whatever the plan knows of the table.
+"""Puts the learner first in the index of live attempts.
 
-With the exam first, a plan that was made while the table was small went through all of it, and was kept.
+A batch then reads one part of the index, whatever the plan. With the exam first, a plan that was made while the table
+was small read all of the index, and was kept when the table had grown.
 """
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+usable_from = "0003"
 
 LIVE = sa.text("removed_at IS NULL")
 

@@ -1,7 +1,6 @@
-"""Each try keeps its number, which follows the clock; and tries that were only logged say so.
+"""Gives each try its number, which follows the clock, and tries that were only logged a result of their own.
 
-The old sequence goes: a worker of the older release would draw numbers from it that are far behind. So it fails
-instead, and a newer one does its work.
+The old sequence is dropped, so that a worker of the older release fails: it would draw numbers that are far behind.
 """
 
 import sqlalchemy as sa
@@ -11,6 +10,7 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+usable_from = "0004"
 
 RESULTS = "'done', 'retry', 'failed', 'lost', 'folded'"
 GO_ON = """
@@ -34,7 +34,7 @@ def downgrade() -> None:
 
 
 def _allow_results(results: str) -> None:
-    # Not validated here, where the table is locked: `db.migrate` does that while everybody works.
+    # `db.migrate` validates it after the migration, which locks the table.
     op.drop_constraint(op.f("ck_tries_result"), "tries", type_="check")
     op.create_check_constraint(
         op.f("ck_tries_result"), "tries", f"result IN ({results})", postgresql_not_valid=True

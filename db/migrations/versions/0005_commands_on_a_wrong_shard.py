@@ -1,4 +1,4 @@
-"""Commands that came on a wrong shard go to quarantine."""
+"""Lets commands that came on a wrong shard go to quarantine."""
 
 from alembic import op
 
@@ -6,6 +6,7 @@ revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+usable_from = "0005"
 
 CODES = (
     "'not_json', 'not_cloudevent', 'unknown_type', 'invalid_data', 'too_large', 'id_reused', 'failed', "
@@ -14,7 +15,7 @@ CODES = (
 
 
 def upgrade() -> None:
-    # The quarantine is bounded, so that to look through it takes no time.
+    # The quarantine is bounded, so validating the constraint at once takes little time.
     _allow_codes(f"{CODES}, 'wrong_shard'")
 
 

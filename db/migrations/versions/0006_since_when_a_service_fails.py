@@ -1,4 +1,4 @@
-"""Since when a service fails, so that a worker that leaves it alone can say so."""
+"""Stores since when a service fails, so that a worker that does not call it can say so."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,7 @@ revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+usable_from = "0006"
 
 
 def upgrade() -> None:

@@ -318,7 +318,8 @@ def test_migrating(cli: CommandLine, empty_database_url: str, monkeypatch: pytes
     before = cli("effects", "list")
     assert before.status == 1
     assert before.err == (
-        "invigilator: the database does not have the schema of this release: run `invigilator migrate`\n"
+        "invigilator: the database does not have the schema of this release: run `invigilator migrate` "
+        "(it has no schema, or one that is older than this release can use)\n"
     )
     # When it is migrated, twice
     ran = cli("migrate", "--json")

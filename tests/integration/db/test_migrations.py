@@ -1,6 +1,10 @@
 """Migrations: they make what the models say, there and back, and never queue behind a lock for long."""
 
+import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +14,11 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from db import migrate
+from db import compatibility, migrate
+from db.compatibility import MIGRATIONS, SCHEMA_VERSION, USABLE_FROM, Schema, compare, schema_revision
 from db.models import Base
 
+POLL_S = 0.02
 CATALOG = """
     SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
     WHERE connamespace = 'public'::regnamespace AND conrelid <> 0
@@ -26,7 +32,12 @@ CATALOG = """
 def catalog(connection: Connection) -> set[tuple[Any, ...]]:
     """Every table, column, index and constraint, as PostgreSQL describes them."""
     rows = connection.execute(text(CATALOG))
-    return {tuple(row) for row in rows if row[1] != "alembic_version"}
+    return {tuple(row) for row in rows if row[1] not in (SCHEMA_VERSION, USABLE_FROM)}
+
+
+def is_ours(name: str | None, kind: str, _: object) -> bool:
+    """Whether Alembic should look at something: at all but a table that only migrations write."""
+    return (kind, name) != ("table", USABLE_FROM)
 
 
 @pytest.fixture
@@ -41,7 +52,8 @@ def test_migrations_and_models_agree(connection: Connection, empty_engine: Engin
     with empty_engine.begin() as other:
         Base.metadata.create_all(other)
     # Then neither Alembic nor PostgreSQL sees a difference, CHECKs and partial indexes included
-    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+    options = {"compare_server_default": True, "version_table": SCHEMA_VERSION, "include_name": is_ours}
+    context = MigrationContext.configure(connection, opts=options)
     assert compare_metadata(context, Base.metadata) == []
     with empty_engine.begin() as other:
         assert catalog(connection) == catalog(other)
@@ -52,12 +64,101 @@ def test_there_and_back(empty_database_url: str, empty_engine: Engine, connectio
     migrate.downgrade(empty_database_url, "base")
     with empty_engine.begin() as emptied:
         assert catalog(emptied) == set()
-        assert migrate.compare(emptied) is migrate.Schema.OLDER
+        assert compare(emptied) is Schema.OLDER
     migrate.upgrade(empty_database_url)
     migrate.upgrade(empty_database_url)
     with empty_engine.begin() as again:
         assert catalog(again) == catalog(connection)
-        assert migrate.compare(again) is migrate.Schema.CURRENT
+        assert compare(again) is Schema.USABLE
+
+
+def test_several_may_migrate_at_once(empty_database_url: str, empty_engine: Engine) -> None:
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(migrate.upgrade, [empty_database_url] * 3))
+    with empty_engine.begin() as connection:
+        assert compare(connection) is Schema.USABLE
+
+
+def test_an_index_is_built_while_others_write_and_migrate(
+    empty_database_url: str, empty_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a migration that builds an index concurrently, and somebody who has written and not committed yet
+    _use_migrations(monkeypatch, tmp_path)
+    _write_migration(tmp_path, "0001", 'op.execute("CREATE TABLE news (id bigint)")')
+    migrate.upgrade(empty_database_url)
+    _write_migration(
+        tmp_path,
+        "0002",
+        "with op.get_context().autocommit_block():",
+        '    op.create_index("ix_news_id", "news", ["id"], postgresql_concurrently=True)',
+    )
+    insert = text("INSERT INTO news VALUES (1)")
+    with empty_engine.connect() as writer, ThreadPoolExecutor() as threads:
+        writer.execute(insert)
+        # When two processes migrate
+        migrating = [threads.submit(migrate.upgrade, empty_database_url) for _ in range(2)]
+        while not _waits_for_writer(empty_engine):
+            assert not any(one.done() for one in migrating)
+            time.sleep(POLL_S)
+        # Then others write meanwhile, and the index is built as soon as the first one has committed
+        with empty_engine.begin() as other:
+            other.execute(insert)
+        writer.commit()
+        for one in migrating:
+            one.result()
+    with empty_engine.begin() as connection:
+        query = text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_news_id'::regclass")
+        assert connection.execute(query).scalar_one()
+        assert schema_revision(connection) == "0002"
+
+
+def test_every_transaction_of_a_migration_gives_up_on_locks_and_nothing_else_does(
+    empty_database_url: str, empty_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "INSERT INTO limits SELECT current_setting('lock_timeout')"
+    _use_migrations(monkeypatch, tmp_path)
+    _write_migration(
+        tmp_path,
+        "0001",
+        'op.execute("CREATE TABLE limits (lock_timeout text)")',
+        f'op.execute("{note}")',
+        "with op.get_context().autocommit_block():",
+        f'    op.execute("{note}")',
+        f'op.execute("{note}")',
+    )
+    migrate.upgrade(empty_database_url)
+    with empty_engine.begin() as connection:
+        limits = connection.execute(text("SELECT lock_timeout FROM limits")).scalars().all()
+    assert limits == ["5s", "0", "5s"]
+
+
+def _use_migrations(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let the migrations be those of a folder, which are yet to be written."""
+    monkeypatch.setattr(compatibility, "MIGRATIONS", folder)
+    (folder / "versions").mkdir()
+    shutil.copy(MIGRATIONS / "env.py", folder)
+
+
+def _write_migration(folder: Path, revision: str, *upgrade: str) -> None:
+    before = max((file.stem for file in (folder / "versions").glob("*.py")), default=None)
+    lines = [
+        "from alembic import op",
+        f"revision = {revision!r}",
+        f"down_revision = {before!r}",
+        "usable_from = '0001'",
+        "def upgrade():",
+        *(f"    {line}" for line in upgrade),
+    ]
+    (folder / "versions" / f"{revision}.py").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _waits_for_writer(engine: Engine) -> bool:
+    waits = text(
+        "SELECT FROM pg_stat_activity "
+        "WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event = 'virtualxid'"
+    )
+    with engine.begin() as connection:
+        return connection.execute(waits).first() is not None
 
 
 def test_a_migration_gives_up_on_a_locked_table(database_url: str) -> None:
@@ -69,7 +170,7 @@ def test_a_migration_gives_up_on_a_locked_table(database_url: str) -> None:
         with pytest.raises(OperationalError, match="lock timeout"):
             migrate.downgrade(database_url, "base")
     with holder.begin() as connection:
-        assert migrate.compare(connection) is migrate.Schema.CURRENT
+        assert compare(connection) is Schema.USABLE
     holder.dispose()
 
 

@@ -1,0 +1,79 @@
+"""Whether this release can use a database's schema.
+
+During an upgrade the processes of two releases work on one schema. So a release also uses schemas that are not its
+own. A database names two revisions, each in a table of its own:
+
+- `schema_version` has the revision of the schema. Alembic keeps it.
+- `alembic_version` has the oldest revision whose release can still use the schema. Release 0.1.0 reads only this
+  table, and works where it finds its own revision.
+
+Revisions are numbered with four digits, so they compare as text. "" stands for a database without our tables.
+
+docs/migrations.md has the rules of migrations, and docs/decisions/0022-old-and-new-releases-on-one-schema.md the
+reasons.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA_VERSION = "schema_version"
+USABLE_FROM = "alembic_version"
+
+NEEDED = "0006"
+"""The oldest revision that the code of this release works on. The previous release has it."""
+
+
+class Schema(StrEnum):
+    """What this release makes of a database's schema; the value says what is wrong and what to do about it."""
+
+    USABLE = ""
+    OLDER = (
+        "the database does not have the schema of this release: run `invigilator migrate` "
+        "(it has no schema, or one that is older than this release can use)"
+    )
+    NEWER = (
+        "this release does not know the schema of the database: was the database migrated by a newer release? "
+        "Then upgrade Invigilator to that one, or restore a backup that was made before"
+    )
+
+
+def compare(connection: Connection) -> Schema:
+    """Say whether this release can use the database's schema, and if not, in which direction it differs."""
+    if _stored(connection, USABLE_FROM) > head():
+        return Schema.NEWER
+    return Schema.USABLE if schema_revision(connection) >= NEEDED else Schema.OLDER
+
+
+def schema_revision(connection: Connection) -> str:
+    """The revision of the database's schema; "" when it has none."""
+    # Release 0.1.0 writes only `alembic_version` when it migrates, and leaves an older `schema_version` behind.
+    return max(_stored(connection, SCHEMA_VERSION), _stored(connection, USABLE_FROM))
+
+
+def head() -> str:
+    """The newest revision that this release knows."""
+    return scripts().get_current_head() or ""
+
+
+def scripts() -> ScriptDirectory:
+    """The migrations of this release."""
+    return ScriptDirectory.from_config(alembic_config())
+
+
+def alembic_config() -> Config:
+    """Where Alembic finds the migrations."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _stored(connection: Connection, table: str) -> str:
+    context = MigrationContext.configure(connection, opts={"version_table": table})
+    return context.get_current_revision() or ""

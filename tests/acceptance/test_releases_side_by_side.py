@@ -1,0 +1,101 @@
+"""During an upgrade the processes of this release and of the previous one work on one database."""
+
+import pytest
+
+from db import compatibility
+from invigilator.local.children import PROCFILE
+from tests.acceptance.harness import EVERYBODY, PROGRAMS, Stack
+from tests.acceptance.load import load
+from tests.acceptance.oracle import assert_nothing_lost_or_doubled
+from tests.engines import disposed
+from tests.release import Release, previous_release
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return previous_release(tmp_path_factory.mktemp("previous"))
+
+
+def use(stack: Stack, release: Release | None) -> None:
+    """Run the programs of another release from now on; None for this one."""
+    stack.programs = release.programs if release else PROGRAMS
+    stack.procfile = release.procfile if release else PROCFILE
+
+
+def revision(stack: Stack) -> str:
+    """That of the database's schema."""
+    with disposed(stack.database_url) as engine, engine.connect() as connection:
+        return compatibility.schema_revision(connection)
+
+
+def test_each_release_can_use_the_schema_of_the_other(previous: Release) -> None:
+    newest = compatibility.scripts().get_revision(compatibility.head())
+    assert previous.head >= compatibility.NEEDED
+    assert newest.module.usable_from <= previous.head
+
+
+def test_this_release_works_on_the_schema_of_the_previous_one(
+    previous: Release, empty_database_url: str, valkey_url: str, calm_database_url: str
+) -> None:
+    with Stack(empty_database_url, valkey_url) as stack:
+        # Given a database that the previous release has made
+        use(stack, previous)
+        stack.cli("migrate")
+        use(stack, None)
+        # When this release works, without migrating
+        stack.client.publish(load(60, seed=31))
+        stack.start("commands")
+        relay = stack.start("relay", PRUNE_OLDER_THAN="90d")
+        stack.start("effects")
+        stack.start("mail")
+        stack.settle()
+        # Then everything happens, and the command line works
+        assert_nothing_lost_or_doubled(stack, calm_database_url)
+        assert '"pending": 0' in stack.cli("status", "--json").stdout
+        stack.wait_until(lambda: "pruned: " in relay.output(), "the relay to prune")
+        assert revision(stack) == previous.head
+
+
+def test_the_previous_release_works_on_this_schema(
+    previous: Release, database_url: str, valkey_url: str, calm_database_url: str
+) -> None:
+    with Stack(database_url, valkey_url) as stack:
+        # Given the schema of this release, which `migrate` of the previous one leaves as it is
+        use(stack, previous)
+        stack.cli("migrate")
+        assert revision(stack) == compatibility.head()
+        # When the previous release works
+        stack.client.publish(load(60, seed=32))
+        stack.start("commands")
+        relay = stack.start("relay", PRUNE_OLDER_THAN="90d")
+        stack.start("effects")
+        stack.start("mail")
+        stack.settle()
+        # Then everything happens, and its command line works
+        assert_nothing_lost_or_doubled(stack, calm_database_url)
+        assert '"pending": 0' in stack.cli("status", "--json").stdout
+        stack.wait_until(lambda: "pruned: " in relay.output(), "the relay to prune")
+
+
+def test_an_upgrade_stops_nothing(
+    previous: Release, empty_database_url: str, valkey_url: str, calm_database_url: str
+) -> None:
+    commands = load(300, seed=33)
+    with Stack(empty_database_url, valkey_url, BATCH_SIZE=5) as stack:
+        # Given the previous release at work
+        use(stack, previous)
+        stack.cli("migrate")
+        stack.client.publish(commands[:-100])
+        olds = [stack.start(name) for name in EVERYBODY]
+        stack.wait_until_handled(20)
+        # When the database is migrated, this release starts, and the previous one ends
+        use(stack, None)
+        stack.cli("migrate")
+        assert revision(stack) == compatibility.head()
+        stack.start_all()
+        for old in olds:
+            assert old.terminate() == 0
+        # Then this release goes on where the previous one has stopped
+        stack.client.publish(commands[-100:])
+        stack.settle()
+        assert_nothing_lost_or_doubled(stack, calm_database_url)
