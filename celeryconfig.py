@@ -2,7 +2,7 @@
 
 from kombu import Exchange, Queue
 
-from worker.kinds import QUEUES
+from worker.kinds import QUEUES, task_name
 
 # JSON only: nothing that is read from a queue is ever executed.
 task_serializer = "json"
@@ -16,7 +16,7 @@ worker_consumer = "worker.celery.strict_consumer:StrictConsumer"
 # its task runs: running it twice, or not at all, costs one query or one poll.
 task_acks_late = False
 task_ignore_result = True
-task_routes = {f"effects.{kind}": {"queue": queue} for kind, queue in QUEUES.items()}
+task_routes = {task_name(kind): {"queue": queue} for kind, queue in QUEUES.items()}
 
 # What a worker without --queues works on: every queue of effects. Declared as Celery declares a queue that it
 # makes up, because RabbitMQ refuses to have one that exists declared in another way.

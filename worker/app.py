@@ -1,4 +1,4 @@
-"""The Celery application (`celery -A worker.app worker …`) and its tasks: shells around `Runner.run`."""
+"""The Celery application (`celery -A worker.app worker …`), and the relay's way to its workers."""
 
 import logging
 import os
@@ -32,10 +32,11 @@ from worker.celery import results, strict_consumer
 from worker.celery.pooling import PoolingConnection
 from worker.commands.sources.depth import check_server
 from worker.effects.action import TryAgainError
+from worker.effects.answers import label
 from worker.effects.runner import Runner
 from worker.engines import resolve
 from worker.errors import ConfigurationError, Transient
-from worker.kinds import QUEUES, EffectKind, Payload, label
+from worker.kinds import QUEUES, EffectKind, task_name
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner, unreached
 
@@ -174,45 +175,22 @@ def warn(**_: Any) -> None:
         logger.warning(line)
 
 
-def _run(effect_id: str, kind: EffectKind) -> str:
-    assert _runner is not None, "the worker has not been started"
-    try:
-        answer = _runner.run(UUID(effect_id), kind)
-    except TryAgainError as error:
-        raise Retry(str(error)) from None  # says so; nothing is sent, because the relay offers it again
-    if not answer.is_done:
-        raise results.NothingToDo(str(answer))
-    return str(answer)
+def _add_task(kind: EffectKind) -> None:
+    @app.task(name=task_name(kind))  # type: ignore[untyped-decorator]
+    def run(effect_id: str) -> str:
+        """Run one effect."""
+        assert _runner is not None, "the worker has not been started"
+        try:
+            answer = _runner.run(UUID(effect_id), kind)
+        except TryAgainError as error:
+            raise Retry(str(error)) from None  # Celery sends nothing again: the relay offers the effect again
+        if not answer.is_done:
+            raise results.NothingToDo(str(answer))
+        return str(answer)
 
 
-@app.task(name="effects.set_credit_status")  # type: ignore[untyped-decorator]
-def set_credit_status(effect_id: str) -> str:
-    """Tell the credit service a status."""
-    return _run(effect_id, EffectKind.SET_CREDIT_STATUS)
-
-
-@app.task(name="effects.remove_credit_status")  # type: ignore[untyped-decorator]
-def remove_credit_status(effect_id: str) -> str:
-    """Tell the credit service to forget a status."""
-    return _run(effect_id, EffectKind.REMOVE_CREDIT_STATUS)
-
-
-@app.task(name="effects.cascade_decline")  # type: ignore[untyped-decorator]
-def cascade_decline(effect_id: str) -> str:
-    """Decline the sibling exams."""
-    return _run(effect_id, EffectKind.CASCADE_DECLINE)
-
-
-@app.task(name="effects.send_status_email")  # type: ignore[untyped-decorator]
-def send_status_email(effect_id: str) -> str:
-    """Send the mail of a status."""
-    return _run(effect_id, EffectKind.SEND_STATUS_EMAIL)
-
-
-@app.task(name="effects.delete_student_attempt")  # type: ignore[untyped-decorator]
-def delete_student_attempt(effect_id: str) -> str:
-    """Reset the learner's work."""
-    return _run(effect_id, EffectKind.DELETE_STUDENT_ATTEMPT)
+for _kind in EffectKind:
+    _add_task(_kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +223,10 @@ class CeleryDispatcher:
             delivery_mode="transient",
             headers={
                 "lang": "py",
-                "task": f"effects.{offer.kind}",
+                "task": task_name(offer.kind),
                 "id": uuid(),
                 # Flower shows this instead of the bare id.
-                "argsrepr": f"{label(offer.kind, Payload(**offer.payload), offer.tries + 1)} · {offer.id}",
+                "argsrepr": f"{label(offer.kind, offer.payload, offer.tries + 1)} · {offer.id}",
             },
         )
 

@@ -12,18 +12,13 @@ from db.ids import Receipt
 from db.inbox import DEFAULT_BOUNDS, Arrival, Bounds, Handled, Key, Unreadable
 from db.models import TryResult
 from db.shards import Renewal
-from events.commands import (
-    AttemptCreate,
-    AttemptRemove,
-    AttemptUpdateStatus,
-    Command,
-    ExamUpsert,
-)
+from events.commands import Command
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
+from worker.commands import command_types
 from worker.commands.fold import Fold
 from worker.commands.unit_of_work import Cause, UnitOfWork
-from worker.kinds import Payload
+from worker.kinds import CascadeDecline
 from worker.policies import Policies
 
 
@@ -62,7 +57,7 @@ class ClaimedCascade:
 
     effect_id: UUID
     number: int
-    payload: Payload
+    payload: CascadeDecline
     cause: Cause
 
 
@@ -143,17 +138,11 @@ class Handler:
             learners: those who are known. They are locked.
         """
         unit_of_work = UnitOfWork(set(learners))
-        data = [command.data for command, _ in commands]
-        about = [one for one in data if isinstance(one, AttemptCreate | AttemptUpdateStatus | AttemptRemove)]
-        if about:
-            unit_of_work.load(
-                connection,
-                {one.user_id for one in about},
-                {one.exam_id for one in about},
-                {one.course_id for one in data if isinstance(one, ExamUpsert)},
-            )
+        needs = command_types.needs_of(command for command, _ in commands)
+        if needs.user_ids:
+            unit_of_work.load(connection, needs.user_ids, needs.exam_ids, needs.course_ids)
         fold = Fold(unit_of_work, self.policies, self.instructor)
-        return unit_of_work, [fold.apply(command, receipt) for command, receipt in commands]
+        return unit_of_work, [command_types.apply(fold, command, receipt) for command, receipt in commands]
 
     def settle_cascades(self, connection: Connection, claimed: Sequence[ClaimedCascade]) -> list[bool]:
         """Carry out cascades that workers have claimed, and mark them done, in the caller's transaction.

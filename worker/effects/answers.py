@@ -1,13 +1,16 @@
 """What a worker answers about an effect: for Flower, for the log, and with the ids that lead to everything else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from db.effects import Claim
 from db.models import EffectState
 from db.standing import Standing
-from worker.kinds import Payload, label, quoted, subject
+from worker.kind_entry import UnreadablePayloadError, quoted
+from worker.kinds import EffectKind
 
 _ENDED = {
     EffectState.DONE: "already done",
@@ -42,7 +45,7 @@ class About:
     @classmethod
     def claimed(cls, claim: Claim) -> "About":
         """About a try that has begun."""
-        shown = label(claim.kind, Payload(**claim.payload), claim.number)
+        shown = label(claim.kind, claim.payload, claim.number)
         return cls(shown, ids(claim.id, claim.source, claim.command_id))
 
     def says(self, what: str) -> str:
@@ -52,6 +55,29 @@ class About:
     def done(self, what: str = "done") -> Answer:
         """The other side has it."""
         return Answer(f"{self.label}: {what}", self.trail, is_done=True)
+
+
+def label(kind: str, stored: Mapping[str, Any], number: int) -> str:
+    """What a person reads in Flower of a try, such as `credit submitted · exam 7 · learner 42 · try 3`.
+
+    Parameters:
+        kind: the kind's name.
+        stored: the payload, as it is stored.
+        number: of the try, from 1.
+    """
+    return f"{subject(kind, stored)} · try {number}"
+
+
+def subject(kind: str, stored: Mapping[str, Any]) -> str:
+    """What an effect is about, such as `credit submitted · exam 7 · learner 42`.
+
+    It is the kind's name alone if this release does not know the kind, or cannot read the payload.
+    """
+    try:
+        entry = EffectKind(kind).entry
+        return entry.subject(entry.read(stored))
+    except (ValueError, UnreadablePayloadError):
+        return kind
 
 
 def ids(effect_id: UUID, source: str, command_id: str) -> str:
@@ -68,7 +94,7 @@ def nothing_to_do(effect_id: UUID, standing: Standing | None, why: str) -> Answe
     """There was nothing to do, and why."""
     if standing is None:
         return Answer(why, f"effect {effect_id}", is_done=False)
-    shown = subject(standing.kind, Payload(**standing.payload))
+    shown = subject(standing.kind, standing.payload)
     trail = f"{shown} · {ids(effect_id, standing.source, standing.command_id)}"
     return Answer(why, trail, is_done=False)
 

@@ -16,15 +16,15 @@ from db import standing
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
-from worker.effects import answers, cascade, circuit, credit, instructor, mail
+from worker.effects import answers, circuit
 from worker.effects.action import Action, Run, Tools, TryAgainError, TryFailedError
+from worker.effects.actions import ACTIONS
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change, Reporter
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.errors import Crowded, Permanent, ServiceError, Transient
-from worker.kinds import QUEUES, EffectKind, Payload
+from worker.kinds import QUEUES, EffectKind
 from worker.lms.connect import Services
-from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import Deadline
 from worker.rules.retry import delay_before_retry
 
@@ -59,13 +59,7 @@ class Runner:
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
         self.claims = Coalescer(self.claim_together, isolate=one_is_to_blame)
-        self.actions: Mapping[str, Action] = {
-            EffectKind.SET_CREDIT_STATUS: credit.set_status,
-            EffectKind.REMOVE_CREDIT_STATUS: credit.remove_status,
-            EffectKind.CASCADE_DECLINE: Coalescer(cascade.decline, isolate=one_is_to_blame),
-            EffectKind.SEND_STATUS_EMAIL: mail.SendStatus(),
-            EffectKind.DELETE_STUDENT_ATTEMPT: instructor.delete_student_attempt,
-        }
+        self.actions: Mapping[str, Action] = {kind: make() for kind, make in ACTIONS.items()}
         self.results = Coalescer(self.record_together, isolate=one_is_to_blame)
         # Until others may have claimed it. A database that has failed over is back long before.
         self._recording = _patient(tools.lease_s, _may_be_recorded_later)
@@ -116,7 +110,8 @@ class Runner:
             return self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
-            recorded = self.actions[claim.kind](Run(claim, Payload(**claim.payload), self.tools, deadline))
+            payload = EffectKind(claim.kind).entry.read(claim.payload)
+            recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline))
         except Permanent as error:
             return self._fail(claim, str(error), error)
         except Transient as error:
@@ -227,14 +222,8 @@ def _is_away(error: BaseException) -> bool:
 
 
 def _only_logged(services: Services) -> frozenset[str]:
-    """The kinds whose calls reach nobody: they are written to the log."""
-    called: Mapping[EffectKind, object] = {
-        EffectKind.SET_CREDIT_STATUS: services.credit,
-        EffectKind.REMOVE_CREDIT_STATUS: services.credit,
-        EffectKind.SEND_STATUS_EMAIL: services.mailer,
-        EffectKind.DELETE_STUDENT_ATTEMPT: services.instructor,
-    }
-    return frozenset(kind for kind, service in called.items() if isinstance(service, (LogLms, LogMailer)))
+    """The kinds whose calls reach nobody: they are only written to the log."""
+    return frozenset(kind for kind in EffectKind if services.only_logs(kind.entry.service))
 
 
 def _reason(effect_id: UUID, error: Exception) -> str:

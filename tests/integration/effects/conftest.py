@@ -46,7 +46,9 @@ class Bench:
 
     @property
     def runner(self) -> Runner:
-        services = Services(self.credit, self.instructor, self.mailer, close=lambda: None)
+        services = Services(
+            credit=self.credit, instructor=self.instructor, mailer=self.mailer, close=lambda: None
+        )
         slots = Slots(self.max_calls, self.max_calls)
         return Runner(Tools(self.engine, services, self.handler, self.retry, LEASE_S, 10, slots))
 
