@@ -1,4 +1,7 @@
-"""The commands that Invigilator understands: what an LMS may ask for."""
+"""The commands that Invigilator understands: what an LMS may ask for.
+
+A command type is a model here, with an entry in `worker.commands.command_types`.
+"""
 
 import hashlib
 import json
@@ -22,7 +25,7 @@ class CommandData(Frozen):
 
     @property
     def learner_id(self) -> str | None:
-        """The learner whose commands are kept in order; None for a command that belongs to no learner."""
+        """The learner whose commands are kept in order. None for a command that belongs to no learner."""
         return None
 
 

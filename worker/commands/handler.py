@@ -1,4 +1,4 @@
-"""The one writer of attempts: a batch of commands, decided and written in one transaction."""
+"""The one writer of attempts: it decides and writes a batch of commands in one transaction."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from worker.policies import Policies
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message that was understood, and kept whole in case that its id turns out to be somebody else's."""
+    """A message that was understood. It is kept whole for quarantine, in case another command has had its id."""
 
     command: Command
     receipt: Receipt
@@ -38,22 +38,22 @@ class Received:
         return self.command.source, self.command.id
 
     def arrival(self) -> Arrival:
-        """What the inbox keeps of it."""
+        """Return what the inbox keeps of it."""
         return Arrival(self.key, self.command.type, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """What a batch did to the quarantine."""
+    """What a batch changed in the quarantine."""
 
     messages: list[Unreadable]
     discarded: int
-    """How many older ones had to make room."""
+    """How many older messages had to make room."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedCascade:
-    """A cascade, the try for which a worker has claimed it, and what its changes are to be put down to."""
+    """A cascade that a worker has claimed, the number of its try, and the cause of the changes that it makes."""
 
     effect_id: UUID
     number: int
@@ -62,14 +62,20 @@ class ClaimedCascade:
 
 
 class ShardLostError(InvigilatorError):
-    """Another process has taken the shard; nothing of this batch was committed."""
+    """Another process has taken the shard. Nothing of this batch was committed."""
 
     code = "shard_lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """What a batch needs to know beside itself."""
+    """Handles batches and claimed cascades.
+
+    Parameters:
+        policies: of each provider.
+        instructor: whether there is an instructor service.
+        bounds: how much the quarantine may hold.
+    """
 
     policies: Policies
     instructor: bool
@@ -82,14 +88,15 @@ class Handler:
         received: Sequence[Received],
         unreadable: Sequence[Unreadable],
     ) -> Quarantined:
-        """Write everything that a batch means, in the caller's transaction, which begins with it.
+        """Write everything that follows from a batch, as the first statements of the caller's transaction.
 
-        This and `settle_cascades` are the only code that changes an attempt.
+        This and `settle_cascades` are the only code that changes an attempt. Duplicates change nothing.
 
-        Duplicates change nothing. Returns what went to quarantine.
+        Returns:
+            what went to quarantine.
 
         Raises:
-            ShardLostError: the tenure is over; nothing was written.
+            ShardLostError: the tenure is over, and nothing was written.
         """
         first: dict[Key, Received] = {}
         for item in received:
@@ -130,12 +137,14 @@ class Handler:
     def decide(
         self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
     ) -> tuple[UnitOfWork, list[Handled]]:
-        """Decide commands in the order given, on what is recorded, in the caller's transaction.
-
-        Returns what is to be written.
+        """Decide commands in their order, on what is recorded, in the caller's transaction.
 
         Parameters:
-            learners: those who are known. They are locked.
+            commands: each with its receipt.
+            learners: those learners of the commands who are known. The caller has locked them.
+
+        Returns:
+            what is to be written, and the outcome of each command.
         """
         unit_of_work = UnitOfWork(set(learners))
         needs = command_types.needs_of(command for command, _ in commands)
@@ -147,8 +156,9 @@ class Handler:
     def settle_cascades(self, connection: Connection, claimed: Sequence[ClaimedCascade]) -> list[bool]:
         """Carry out cascades that workers have claimed, and mark them done, in the caller's transaction.
 
-        Returns for each of them whether it was; False, having changed nothing, when it is no longer this try's:
-        the handler has folded it in.
+        Returns:
+            for each whether it was carried out. False means that the cascade is no longer this try's, because a
+            command has carried it out or another worker has claimed it; nothing was changed.
         """
         user_ids = {one.payload.user_id for one in claimed}
         unit_of_work = UnitOfWork(batch.lock_learners(connection, user_ids))

@@ -1,4 +1,4 @@
-"""One try of an effect: claim it, run it, record what came of it."""
+"""One try of an effect: claim it, run its action, record the result."""
 
 import logging
 import random
@@ -31,19 +31,19 @@ from worker.rules.retry import delay_before_retry
 logger = logging.getLogger(__name__)
 
 RECORD_PAUSE_S = 2.0
-"""Between two attempts to record a result, or to claim an effect, while the database is away, at most."""
+"""The longest pause, in seconds, between two attempts to claim or to record while the database is away."""
 BUSY_S = 1.0
-"""How long an effect is put off that finds every slot of its service taken."""
+"""Seconds for which an effect is put off if every slot of its service is taken."""
 NEVER_REPORTED = "its worker never reported back"
 LOST_TRIES = 3
-"""So many workers that never reported back are no accident."""
+"""Most likely the effect ends its workers if so many in a row have not reported back."""
 
 Note = Callable[[Connection, Claim, RecordedTry], Change | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a try, and what that says about its service."""
+    """The result of a try, and what it does to the circuit of its service."""
 
     claim: Claim
     end: TryEnd
@@ -61,20 +61,26 @@ class Runner:
         self.claims = Coalescer(self.claim_together, isolate=one_is_to_blame)
         self.actions: Mapping[str, Action] = {kind: make() for kind, make in ACTIONS.items()}
         self.results = Coalescer(self.record_together, isolate=one_is_to_blame)
-        # Until others may have claimed it. A database that has failed over is back long before.
+        # Recording is tried for as long as nobody else may claim the effect. A failover takes less.
         self._recording = _patient(tools.lease_s, _may_be_recorded_later)
-        # So what was offered before a failover need not be offered again.
+        # Claiming is tried for a while, too, so that offers made before a failover are still good after it.
         self._claiming = _patient(tools.lease_s / 4, _is_away)
         self._report = Reporter()
         self._only_logged = _only_logged(tools.services)
 
     def run(self, effect_id: UUID, kind: str) -> Answer:
-        """Run an effect of a kind if it is due and free, and its service may be called. Again is harmless.
+        """Run an effect once, if it is due, nobody else has it, and its service may be called.
 
-        Returns what was done, or why there was nothing to do.
+        Calling this again for the same effect is harmless.
+
+        Parameters:
+            kind: what the caller takes the effect for. An effect of another kind is left alone.
+
+        Returns:
+            what was done, or why there was nothing to do.
 
         Raises:
-            TryAgainError: it failed, or the database did, and the effect will be offered again by itself.
+            TryAgainError: the try or the database failed, and the relay will offer the effect again.
             TryFailedError: the effect has failed for good, and that is recorded.
         """
         try:
@@ -101,12 +107,12 @@ class Runner:
         try:
             return self._run(claim, about)
         except DBAPIError as error:
-            # Its result is not recorded: it runs until its lease ends, and is then offered again.
+            # The result is not recorded: the effect stays running until its lease ends, then it is offered again.
             raise TryAgainError(about.says(_reason(claim.id, error))) from None
 
     def _run(self, claim: Claim, about: About) -> Answer:
         if claim.lost_tries >= LOST_TRIES and claim.retrying_for_s >= self.tools.retry.retry_for_s:
-            # Most likely it is what ends its workers.
+            # Most likely the effect ends its workers.
             return self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
@@ -119,14 +125,14 @@ class Runner:
                 self.tools.slots.shrink(claim.kind, error.others)
             return self._try_again(claim, str(error), error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
-            # Most likely the database, or a bug that the next release mends.
+            # Most likely the database failed, or a bug did that the next release mends.
             return self._try_again(claim, _reason(claim.id, error), None)
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
         return about.done(result) if recorded or self.record(end) else self._too_late(claim)
 
     def _too_late(self, claim: Claim) -> Answer:
-        """Somebody else has taken the effect, or finished it: their word counts."""
+        """Answer for a try whose end is not recorded, because another worker has taken or finished the effect."""
         with self.tools.engine.connect() as connection:
             seen = standing.look(connection, claim.id, claim.queue)
         if seen is not None and seen.state == EffectState.DONE:
@@ -139,7 +145,7 @@ class Runner:
         try:
             return self._claiming(self.claims, Wanted(effect_id, kind, QUEUES[kind]))
         except (IntegrityError, store.ProbeTakenError):
-            # Somebody began another effect on this target, or to probe the service, at this very moment.
+            # At this moment another worker began an effect on the same target, or the probe of the service.
             with self.tools.engine.begin() as connection:
                 store.wait(connection, effect_id)
             return None
@@ -182,11 +188,14 @@ class Runner:
         return self.record(Result(claim, end, note))
 
     def record(self, result: Result) -> bool:
-        """Record what came of a try. An unrecorded success is a second call later, so it is worth an effort."""
+        """Record the result of a try. Return False if the try is not the effect's current one any more.
+
+        It is worth several attempts, because a success that is not recorded leads to a second call.
+        """
         recorded = self._recording(self.results, result)
         if not recorded:
-            # Its lease had ended and somebody else has taken it: their word counts. Or the answer of an
-            # earlier commit was lost, and it is recorded.
+            # The lease had ended and another worker has taken the effect, whose result counts. Or an earlier commit
+            # succeeded and only its answer was lost.
             logger.info(
                 "effect %s: try %d came back too late to be recorded", result.claim.id, result.end.number
             )
@@ -227,9 +236,9 @@ def _only_logged(services: Services) -> frozenset[str]:
 
 
 def _reason(effect_id: UUID, error: Exception) -> str:
-    """What to say of an error that is none of the service's. Its text may hold anything, so it is not quoted.
+    """Describe an error that the service did not cause. Its text may hold personal data, so it is not quoted.
 
-    Except where the database is away: then it says why nobody can be served, and nothing of anybody's data.
+    The text of a database that is away is quoted: it says why, and holds no data.
     """
     if _is_away(error):
         return f"the database is away: {brief(error)}"
