@@ -28,6 +28,6 @@ def find_action(kind: str, place: str) -> Callable[[], Action]:
 
 
 ACTIONS: Mapping[str, Callable[[], Action]] = {
-    kind: find_action(kind, kind.entry.action) for kind in EffectKind
+    kind: find_action(kind.value, kind.entry.action) for kind in EffectKind
 }
 """The class of each kind. A kind without one is refused when this module is imported."""

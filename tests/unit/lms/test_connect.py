@@ -54,7 +54,7 @@ def test_services_are_named_so_that_none_takes_the_place_of_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "lonely"), [(["credit", "instructor"], "mailer"), ([*Service, "proctoring"], "proctoring")]
+    ("known", "lonely"), [(["credit", "instructor"], "mailer"), ([*Service, "elsewhere"], "elsewhere")]
 )
 def test_a_service_without_a_field_and_a_field_without_a_service_are_refused(
     known: list[str], lonely: str
