@@ -68,7 +68,7 @@ def statuses(connection: Connection, user_id: str = "42") -> dict[str, str]:
 
 def effects(connection: Connection) -> list[tuple[str, str, str | None, str]]:
     rows = connection.execute(select(Effect.kind, Effect.payload, Effect.state).order_by(Effect.sequence))
-    return [(row.kind, row.payload["exam_id"], row.payload["status"], row.state) for row in rows]
+    return [(row.kind, row.payload["exam_id"], row.payload.get("status"), row.state) for row in rows]
 
 
 def history(connection: Connection, exam_id: str) -> Sequence[Any]:
