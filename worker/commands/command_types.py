@@ -5,7 +5,7 @@ entry is refused when this module is imported, and so is an entry whose model is
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from db.ids import Receipt
@@ -27,19 +27,19 @@ from worker.commands.unit_of_work import Cause
 Data = TypeVar("Data", bound=CommandData)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Needs:
-    """What commands look at, and so what is loaded before they are applied.
+    """What the commands of a batch look at, and so what is loaded before they are applied.
 
     Parameters:
         user_ids: learners whose attempts they look at. A command belongs to one of them, so they are locked.
         exam_ids: exams. All other exams of their courses are loaded, too.
-        course_ids: courses whose exams may be looked at by another command of the batch.
+        course_ids: courses whose exams another command of the batch may look at.
     """
 
-    user_ids: frozenset[str] = frozenset()
-    exam_ids: frozenset[str] = frozenset()
-    course_ids: frozenset[str] = frozenset()
+    user_ids: set[str] = field(default_factory=set)
+    exam_ids: set[str] = field(default_factory=set)
+    course_ids: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,12 @@ class CommandType(Generic[Data]):
     Parameters:
         model: the type of the command's data.
         apply: the method of `Fold` that applies one.
-        needs: what one looks at.
+        add_needs: adds what one looks at to what its batch needs.
     """
 
     model: type[Data]
     apply: Callable[[Fold, Data, Cause], Handled]
-    needs: Callable[[Data], Needs]
+    add_needs: Callable[[Data, Needs], None]
 
 
 def table(
@@ -74,26 +74,27 @@ def table(
     return {entry.model: entry for entry in entries}
 
 
-def _nothing(_: CommandData) -> Needs:
-    return Needs()
+def _nothing(data: CommandData, needs: Needs) -> None:
+    """An upsert looks at nothing: it replaces what is there."""
 
 
-def _other_exams(data: ExamUpsert) -> Needs:
-    return Needs(course_ids=frozenset({data.course_id}))
+def _course(data: ExamUpsert, needs: Needs) -> None:
+    needs.course_ids.add(data.course_id)
 
 
-def _attempt(data: AttemptCreate | AttemptUpdateStatus | AttemptRemove) -> Needs:
-    return Needs(user_ids=frozenset({data.user_id}), exam_ids=frozenset({data.exam_id}))
+def _attempt(data: AttemptCreate | AttemptUpdateStatus | AttemptRemove, needs: Needs) -> None:
+    needs.user_ids.add(data.user_id)
+    needs.exam_ids.add(data.exam_id)
 
 
 _TYPES = table(
     (
-        CommandType(model=CourseUpsert, apply=Fold.upsert_course, needs=_nothing),
-        CommandType(model=ExamUpsert, apply=Fold.upsert_exam, needs=_other_exams),
-        CommandType(model=LearnerUpsert, apply=Fold.upsert_learner, needs=_nothing),
-        CommandType(model=AttemptCreate, apply=Fold.create, needs=_attempt),
-        CommandType(model=AttemptUpdateStatus, apply=Fold.update, needs=_attempt),
-        CommandType(model=AttemptRemove, apply=Fold.remove, needs=_attempt),
+        CommandType(model=CourseUpsert, apply=Fold.upsert_course, add_needs=_nothing),
+        CommandType(model=ExamUpsert, apply=Fold.upsert_exam, add_needs=_course),
+        CommandType(model=LearnerUpsert, apply=Fold.upsert_learner, add_needs=_nothing),
+        CommandType(model=AttemptCreate, apply=Fold.create, add_needs=_attempt),
+        CommandType(model=AttemptUpdateStatus, apply=Fold.update, add_needs=_attempt),
+        CommandType(model=AttemptRemove, apply=Fold.remove, add_needs=_attempt),
     ),
     COMMAND_TYPES.values(),
 )
@@ -111,9 +112,7 @@ def apply(fold: Fold, command: Command, receipt: Receipt) -> Handled:
 
 def needs_of(commands: Iterable[Command]) -> Needs:
     """What the commands of a batch look at, taken together."""
-    each = [_TYPES[type(command.data)].needs(command.data) for command in commands]
-    return Needs(
-        user_ids=frozenset().union(*(one.user_ids for one in each)),
-        exam_ids=frozenset().union(*(one.exam_ids for one in each)),
-        course_ids=frozenset().union(*(one.course_ids for one in each)),
-    )
+    needs = Needs()
+    for command in commands:
+        _TYPES[type(command.data)].add_needs(command.data, needs)
+    return needs

@@ -14,11 +14,11 @@ from events.commands import (
     types_of,
 )
 from tests import sample_commands as c
-from worker.commands.command_types import CommandType, Needs, needs_of, table
+from worker.commands.command_types import CommandType, needs_of, table
 from worker.commands.fold import Fold
 
-COURSE = CommandType(model=CourseUpsert, apply=Fold.upsert_course, needs=lambda _: Needs())
-LEARNER = CommandType(model=LearnerUpsert, apply=Fold.upsert_learner, needs=lambda _: Needs())
+COURSE = CommandType(model=CourseUpsert, apply=Fold.upsert_course, add_needs=lambda data, needs: None)
+LEARNER = CommandType(model=LearnerUpsert, apply=Fold.upsert_learner, add_needs=lambda data, needs: None)
 
 
 def test_a_type_without_an_entry_is_refused() -> None:
@@ -37,9 +37,9 @@ def test_an_entry_for_what_is_no_command_is_refused() -> None:
         table([COURSE, LEARNER], [CourseUpsert])
 
 
-@pytest.mark.parametrize("missing", ["model", "apply", "needs"])
+@pytest.mark.parametrize("missing", ["model", "apply", "add_needs"])
 def test_an_entry_without_a_field_is_refused(missing: str) -> None:
-    whole = {"model": CourseUpsert, "apply": Fold.upsert_course, "needs": lambda _: Needs()}
+    whole = {"model": CourseUpsert, "apply": Fold.upsert_course, "add_needs": lambda data, needs: None}
     with pytest.raises(TypeError, match=f"missing 1 required keyword-only argument: '{missing}'"):
         CommandType(**{name: value for name, value in whole.items() if name != missing})  # type: ignore[arg-type]
 
