@@ -1,6 +1,6 @@
-"""Adapters for `log:`, where no LMS or mail server is configured: each call is logged and succeeds.
+"""Adapters for `log:`, where no LMS or mail server is configured. They log each call, which then succeeds.
 
-Ids only. A log file is no place for a username, an address or a subject line.
+They log ids only, because a log file is no place for a username, an address or a subject line.
 """
 
 # ruff: noqa: ARG002 - the ports name what these adapters must not log
@@ -17,7 +17,7 @@ class OnlyLogged:
 
 
 class LogLms(OnlyLogged):
-    """Credit and instructor service that only log. Course names are not known here."""
+    """Credit and instructor service that only log. They know no course names."""
 
     def set_status(
         self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
@@ -45,7 +45,7 @@ class LogLms(OnlyLogged):
         )
 
     def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
-        """Log the call; None."""
+        """Log the call and return None."""
         logger.info("credit state asked: user %r, course %r", user_id, course_id)
         return None
 
