@@ -140,24 +140,23 @@ def check(entries: Iterable[Entry[Any]]) -> None:
         ValueError: two kinds share a name or a type of payload, or a queue and a service do not belong to each
             other alone. Circuits and limits are kept for each queue, so a queue stands for one service.
     """
-    names: set[str] = set()
-    payloads: set[type] = set()
-    services: dict[str, StrEnum | None] = {}
-    queues: dict[StrEnum, str] = {}
+    seen: list[Entry[Any]] = []
     for one in entries:
-        problems = {
-            "another kind has this name": one.name in names,
-            "another kind has this payload": one.payload in payloads,
-            "its queue is that of another service": services.setdefault(one.queue, one.service)
-            != one.service,
-            "its service has another queue": one.service is not None
-            and queues.setdefault(one.service, one.queue) != one.queue,
-        }
-        for problem, found in problems.items():
-            if found:
-                raise ValueError(f"kind of effect {one.name!r}: {problem}")
-        names.add(one.name)
-        payloads.add(one.payload)
+        for problem in filter(None, (_conflict(one, other) for other in seen)):
+            raise ValueError(f"kind of effect {one.name!r}: {problem}")
+        seen.append(one)
+
+
+def _conflict(one: Entry[Any], other: Entry[Any]) -> str | None:
+    if one.name == other.name:
+        return "another kind has this name"
+    if one.payload is other.payload:
+        return "another kind has this payload"
+    if one.queue == other.queue and one.service != other.service:
+        return "its queue is that of another service"
+    if one.service is not None and one.service == other.service and one.queue != other.queue:
+        return "its service has another queue"
+    return None
 
 
 def quoted(sent: str) -> str:
