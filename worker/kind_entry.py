@@ -27,7 +27,7 @@ class Payload:
     """What an effect needs to run, fixed when it came to be owed. It holds ids only, no names or addresses.
 
     A kind adds what it needs in a subclass. These four fields are there for every kind: labels show the first two,
-    and the releases before 0.2 read all of them.
+    and release 0.1.0 reads all of them.
     """
 
     exam_id: str
