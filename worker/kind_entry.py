@@ -142,8 +142,9 @@ def check(entries: Iterable[Entry[Any]]) -> None:
     """
     seen: list[Entry[Any]] = []
     for one in entries:
-        for problem in filter(None, (_conflict(one, other) for other in seen)):
-            raise ValueError(f"kind of effect {one.name!r}: {problem}")
+        for other in seen:
+            if problem := _conflict(one, other):
+                raise ValueError(f"kind of effect {one.name!r}: {problem}")
         seen.append(one)
 
 
