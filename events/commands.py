@@ -1,4 +1,7 @@
-"""The commands that Invigilator understands: what an LMS may ask for."""
+"""The commands that Invigilator understands: what an LMS may ask for.
+
+A command type is a model here, with an entry in `worker.commands.command_types`.
+"""
 
 import hashlib
 import json
@@ -22,7 +25,7 @@ class CommandData(Frozen):
 
     @property
     def learner_id(self) -> str | None:
-        """The learner whose commands are kept in order; None for a command that belongs to no learner."""
+        """The learner whose commands are kept in order. None for a command that belongs to no learner."""
         return None
 
 
@@ -107,19 +110,36 @@ class AttemptRemove(LearnerData):
     requested_by: Text | None = None
 
 
-COMMAND_TYPES: Mapping[str, type[CommandData]] = MappingProxyType(
-    {
-        model.type: model
-        for model in (
-            CourseUpsert,
-            ExamUpsert,
-            LearnerUpsert,
-            AttemptCreate,
-            AttemptUpdateStatus,
-            AttemptRemove,
-        )
-    }
+def types_of(*models: type[CommandData]) -> Mapping[str, type[CommandData]]:
+    """Return models by their types.
+
+    Parameters:
+        models: the data of commands.
+
+    Raises:
+        TypeError: a model has no type, or that of another, or belongs to a learner and does not say so.
+    """
+    types: dict[str, type[CommandData]] = {}
+    for model in models:
+        name = getattr(model, "type", None)
+        if name is None or name in types:
+            raise TypeError(f"{model.__name__}: needs a `type` of its own")
+        if "user_id" in model.model_fields and not issubclass(model, LearnerData):
+            # Or its commands would be neither sharded nor locked with the others of the learner.
+            raise TypeError(f"{model.__name__}: has a user_id, so it must inherit LearnerData")
+        types[name] = model
+    return MappingProxyType(types)
+
+
+COMMAND_TYPES = types_of(
+    CourseUpsert,
+    ExamUpsert,
+    LearnerUpsert,
+    AttemptCreate,
+    AttemptUpdateStatus,
+    AttemptRemove,
 )
+"""The data of every command, by the name of its type. `worker.commands.command_types` says how each is handled."""
 
 
 @dataclass(frozen=True, slots=True)

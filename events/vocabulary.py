@@ -4,6 +4,7 @@ Standard library only, so that the rules may use them.
 """
 
 from enum import StrEnum
+from typing import Self
 
 
 class Status(StrEnum):
@@ -49,16 +50,44 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # refused, with a code
 
 
-class OutcomeCode(StrEnum):
-    """Why a command was rejected or ignored."""
+class DetailedCode(StrEnum):
+    """A code that comes with its detail, the sentence that is stored beside it.
 
-    ATTEMPT_NOT_FOUND = "attempt_not_found"
-    EXAM_NOT_FOUND = "exam_not_found"
-    LEARNER_NOT_FOUND = "learner_not_found"
-    ATTEMPT_EXISTS = "attempt_exists"
-    ILLEGAL_TRANSITION = "illegal_transition"
-    UNKNOWN_STATUS = "unknown_status"
-    LATE_TIMEOUT = "late_timeout"
+    Raises:
+        TypeError: at the definition of a class in which a code has none.
+    """
+
+    detail: str
+    """In braces stand the names of values that `str.format` fills in."""
+
+    def __new__(cls, value: str, detail: str = "") -> Self:
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.detail = detail
+        return code
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for code in cls:
+            if not code.detail:
+                raise TypeError(f"{cls.__name__}.{code.name}: write its detail beside it")
+
+
+class OutcomeCode(DetailedCode):
+    """Why a command was rejected or ignored.
+
+    Example:
+        >>> OutcomeCode("illegal_transition").detail.format(before="verified", to_status="started")
+        'verified cannot become started'
+    """
+
+    ATTEMPT_NOT_FOUND = "attempt_not_found", "the learner has no live attempt at this exam"
+    EXAM_NOT_FOUND = "exam_not_found", "no such exam; send exam.upsert.v1 first"
+    LEARNER_NOT_FOUND = "learner_not_found", "no such learner; send learner.upsert.v1 first"
+    ATTEMPT_EXISTS = "attempt_exists", "the learner has a live attempt at this exam; remove it first"
+    ILLEGAL_TRANSITION = "illegal_transition", "{before} cannot become {to_status}"
+    UNKNOWN_STATUS = "unknown_status", "to_status is no status"
+    LATE_TIMEOUT = "late_timeout", "a verdict is protected from a late time-out"
 
 
 class QuarantineCode(StrEnum):

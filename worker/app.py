@@ -1,4 +1,4 @@
-"""The Celery application (`celery -A worker.app worker …`) and its tasks: shells around `Runner.run`."""
+"""The Celery application (`celery -A worker.app worker …`), and the relay's way to its workers."""
 
 import logging
 import os
@@ -32,10 +32,11 @@ from worker.celery import results, strict_consumer
 from worker.celery.pooling import PoolingConnection
 from worker.commands.sources.depth import check_server
 from worker.effects.action import TryAgainError
+from worker.effects.answers import label
 from worker.effects.runner import Runner
 from worker.engines import resolve
 from worker.errors import ConfigurationError, Transient
-from worker.kinds import QUEUES, EffectKind, Payload, label
+from worker.kinds import QUEUES, EffectKind, task_name
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner, unreached
 
@@ -44,9 +45,9 @@ logger = logging.getLogger(__name__)
 CELERYCONFIG = Path(__file__).parents[1] / "celeryconfig.py"
 SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
 
-POOLS = (thread.TaskPool, solo.TaskPool)  # what a process is prepared with does not outlive a fork
+POOLS = (thread.TaskPool, solo.TaskPool)  # a pool that forks would lose what `start` prepares
 
-# A server that is frozen, or behind a cut cable, must not hold a process for ever.
+# A server that hangs or that cannot be reached must not block a process for ever.
 _REDIS_OPTIONS = {
     "socket_timeout": SOCKET_TIMEOUT_S,
     "socket_connect_timeout": SOCKET_TIMEOUT_S,
@@ -56,15 +57,16 @@ _REDIS_OPTIONS = {
 }
 _AMQP_OPTIONS = {"read_timeout": SOCKET_TIMEOUT_S, "write_timeout": SOCKET_TIMEOUT_S}
 
-# With one of these, Celery would send tasks to one broker while commands come from another.
+# Each of these would give Celery another broker than that of the commands.
 _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
 
 def check_broker(settings: Settings) -> None:
-    """Make sure that Celery will use the broker of the settings, and can. One that is away passes.
+    """Make sure that Celery uses the broker of the settings, and that this broker is suitable.
 
     Raises:
-        ConfigurationError: it will not, or cannot.
+        ConfigurationError: Celery would use another broker, or this one is not suitable. A broker that is away is
+            no error.
     """
     _refuse_overrides()
     check_server(broker_url(settings))
@@ -107,21 +109,21 @@ def _broker_settings() -> dict[str, Any]:
 
 
 class Amqp(AMQP):  # type: ignore[misc]
-    """See Celery: how it connects."""
+    """Makes Celery connect through `PoolingConnection`."""
 
     Connection = PoolingConnection
 
 
 app = Celery("invigilator", amqp=Amqp, task_cls=results.EffectTask)
-app.config_from_object(runpy.run_path(str(CELERYCONFIG)))  # by name, Celery would prefer the working folder's
-app.add_defaults(_broker_settings)  # a promise: nothing is read before Celery needs it
+app.config_from_object(runpy.run_path(str(CELERYCONFIG)))  # a name would find the working folder's file first
+app.add_defaults(_broker_settings)  # Celery calls it when it needs the broker
 
 _runner: Runner | None = None
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def check_options(options: Mapping[str, Any], **_: Any) -> None:
-    """Stop a worker whose command line cannot work, in one line."""
+    """Refuse a command line that cannot work, in one line."""
     queues = sorted(set(QUEUES.values()))
     named, excluded = options.get("queues") or queues, options.get("exclude_queues") or []
     if unknown := [name for name in (*named, *excluded) if name not in queues]:
@@ -139,12 +141,12 @@ def check_options(options: Mapping[str, Any], **_: Any) -> None:
 def name_uniquely(sender: Any, **_: Any) -> None:
     """Give a worker a node name that no other one has: `effects@host` becomes `effects-1f3a9c02@host`.
 
-    RabbitMQ lets one connection have the control queue of a name. The same line of the Procfile may run many times
-    on a machine, process ids are the same in many containers, and whoever takes the place of a worker that stands
-    still must not wait for its connection to end.
+    RabbitMQ gives the control queue of a name to one connection only. The same line of the Procfile may run many
+    times on a machine, and process ids repeat between containers. A worker that replaces one that hangs must not
+    wait until the old connection ends.
     """
     if sender.logfile:
-        # The file is found by the name that was given.
+        # The name of the log file is made from the name that was given.
         sender.logfile = node_format(sender.logfile, sender.hostname)
     name, _, host = sender.hostname.rpartition("@")
     sender.hostname = f"{name}-{secrets.token_hex(4)}@{host}"
@@ -152,7 +154,7 @@ def name_uniquely(sender: Any, **_: Any) -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def start(**_: Any) -> None:
-    """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes any."""
+    """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes a task."""
     global _runner  # Celery knows one application per process, and so do its tasks
     with _refusing():
         settings = _settings(database=True, broker=True)
@@ -161,7 +163,7 @@ def start(**_: Any) -> None:
     # When the connection breaks, kombu would acknowledge messages in hand, or put them back, over a client that
     # is gone by then, and that ends the worker (seen with kombu 5.7). The rows know what is owed: it does neither.
     redis.Channel.do_restore = False
-    # That a task has come says little beside the line that follows when it has run.
+    # Celery logs a line for each task that arrives. The line for its end says more.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     results.log_reasons()
     strict_consumer.install()
@@ -169,60 +171,37 @@ def start(**_: Any) -> None:
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def warn(**_: Any) -> None:
-    """Say what is only logged, once there is a log to say it in."""
+    """Warn of services that are only logged. Celery has set up its log by now."""
     for line in unreached(_settings(database=True)):
         logger.warning(line)
 
 
-def _run(effect_id: str, kind: EffectKind) -> str:
-    assert _runner is not None, "the worker has not been started"
-    try:
-        answer = _runner.run(UUID(effect_id), kind)
-    except TryAgainError as error:
-        raise Retry(str(error)) from None  # says so; nothing is sent, because the relay offers it again
-    if not answer.is_done:
-        raise results.NothingToDo(str(answer))
-    return str(answer)
+def _add_task(kind: EffectKind) -> None:
+    @app.task(name=task_name(kind))  # type: ignore[untyped-decorator]
+    def run(effect_id: str) -> str:
+        """Run one effect."""
+        assert _runner is not None, "the worker has not been started"
+        try:
+            answer = _runner.run(UUID(effect_id), kind)
+        except TryAgainError as error:
+            raise Retry(str(error)) from None  # Celery sends nothing again: the relay offers the effect again
+        if not answer.is_done:
+            raise results.NothingToDo(str(answer))
+        return str(answer)
 
 
-@app.task(name="effects.set_credit_status")  # type: ignore[untyped-decorator]
-def set_credit_status(effect_id: str) -> str:
-    """Tell the credit service a status."""
-    return _run(effect_id, EffectKind.SET_CREDIT_STATUS)
-
-
-@app.task(name="effects.remove_credit_status")  # type: ignore[untyped-decorator]
-def remove_credit_status(effect_id: str) -> str:
-    """Tell the credit service to forget a status."""
-    return _run(effect_id, EffectKind.REMOVE_CREDIT_STATUS)
-
-
-@app.task(name="effects.cascade_decline")  # type: ignore[untyped-decorator]
-def cascade_decline(effect_id: str) -> str:
-    """Decline the sibling exams."""
-    return _run(effect_id, EffectKind.CASCADE_DECLINE)
-
-
-@app.task(name="effects.send_status_email")  # type: ignore[untyped-decorator]
-def send_status_email(effect_id: str) -> str:
-    """Send the mail of a status."""
-    return _run(effect_id, EffectKind.SEND_STATUS_EMAIL)
-
-
-@app.task(name="effects.delete_student_attempt")  # type: ignore[untyped-decorator]
-def delete_student_attempt(effect_id: str) -> str:
-    """Reset the learner's work."""
-    return _run(effect_id, EffectKind.DELETE_STUDENT_ATTEMPT)
+for _kind in EffectKind:
+    _add_task(_kind)
 
 
 @dataclass(frozen=True, slots=True)
 class CeleryDispatcher:
-    """The relay's way to the workers: one Celery message for each offer."""
+    """Publishes one Celery message for each offer of the relay."""
 
     celery: Celery = app
 
     def dispatch(self, offers: Sequence[Offer]) -> None:
-        """Publish one task for each effect, in order, to queues whose length was asked for before.
+        """Publish one task for each effect, in order. `queue_length` has declared the queues.
 
         Raises:
             Transient: the broker is away.
@@ -234,46 +213,48 @@ class CeleryDispatcher:
                     self._publish(offer, producer)
 
     def _publish(self, offer: Offer, producer: Any) -> None:
-        # Celery's `send_task` makes the same message, for several times the work, with fifteen more headers that
-        # `worker.celery.strict_consumer` drops unread.
+        # Celery's `send_task` takes several times as long, and adds fifteen headers that
+        # `worker.celery.strict_consumer` drops.
         producer.publish(
             strict_consumer.body_of(str(offer.id)),
             routing_key=QUEUES[offer.kind],
             content_type=strict_consumer.CONTENT_TYPE,
             content_encoding=strict_consumer.CONTENT_ENCODING,
-            # The row is what lasts. RabbitMQ need not write this to its disk; if it forgets it, it is sent again.
+            # RabbitMQ need not write the message to its disk. If it is lost, the relay offers the row again.
             delivery_mode="transient",
             headers={
                 "lang": "py",
-                "task": f"effects.{offer.kind}",
+                "task": task_name(offer.kind),
                 "id": uuid(),
                 # Flower shows this instead of the bare id.
-                "argsrepr": f"{label(offer.kind, Payload(**offer.payload), offer.tries + 1)} · {offer.id}",
+                "argsrepr": f"{label(offer.kind, offer.payload, offer.tries + 1)} · {offer.id}",
             },
         )
 
     def queue_length(self, queue: str) -> int:
-        """How many tasks wait in a queue; 0 for one that does not exist yet.
+        """Return how many tasks wait in a queue, which is declared if it does not exist.
 
         Raises:
             Transient: the broker is away.
         """
         with self._channel() as channel:
-            # Not passive: Celery declares a queue once, and what it sends to one deleted since is lost.
+            # The queue is declared each time. Celery does it once, and would lose what it sends after a deletion.
             return int(self.celery.amqp.queues[queue].bind(channel).queue_declare().message_count)
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:
         pool = self.celery.pool
-        connection = pool.acquire()  # blocking would wait for those that were replaced, for ever
+        connection = (
+            pool.acquire()
+        )  # a blocking acquire would wait for ever for connections that were replaced
         try:
-            connection.connect()  # once; a default channel would try again for ever
+            connection.connect()  # one attempt; `default_channel` alone would try for ever
             yield connection.default_channel
         except Exception as error:
-            # A connection that broke does not come back by itself.
+            # A broken connection does not recover by itself.
             pool.replace(connection)
-            # AttributeError: on Redis, kombu 5.7 sometimes goes on with a channel that it has just closed because
-            # the server went away, and then trips over its own None (seen).
+            # AttributeError: when a Redis server goes away, kombu 5.7 sometimes uses a channel that it has closed,
+            # whose connection is None (seen).
             away = (
                 OperationalError,
                 BatchPublishError,
@@ -288,7 +269,7 @@ class CeleryDispatcher:
 
 
 def _prepare_flower() -> None:
-    """Set Flower up where this module is loaded by `celery … flower`; nobody else needs Flower to be installed."""
+    """Set up Flower if `celery … flower` loads this module. Only that command needs Flower to be installed."""
     context = click.get_current_context(silent=True)
     if context is not None and context.invoked_subcommand == "flower":
         with _refusing():

@@ -1,47 +1,84 @@
-"""The five kinds of effect: their queues, what they carry, and how they are shown."""
+"""The kinds of effect: one entry for each, from which everything else about a kind follows.
+
+An effect is a follow-up that a change owes, such as a mail. To add a kind, write the type of its payload and its
+entry here, say in `owed_by` when it is owed, and write its action in `worker/effects`. Tasks, queues, routes,
+labels, circuits, limits of calls and the choices of the command line follow from the entry. An entry that is
+incomplete is refused when this module is imported.
+
+Example:
+    >>> payload = SetCreditStatus(exam_id="7", user_id="42", course_id="phys", content_id="x", status="submitted")
+    >>> kind = kind_of(payload)
+    >>> print(kind, kind.entry.queue, task_name(kind))
+    set_credit_status invigilator.effects.credit effects.set_credit_status
+    >>> kind.entry.target.of(payload)
+    'credit:42/phys/x'
+    >>> kind.entry.subject(payload)
+    'credit submitted · exam 7 · learner 42'
+
+    A payload is stored as JSON. A newer release may have added a field to it, which this one does not know:
+
+    >>> ids = {"exam_id": "7", "user_id": "42", "course_id": "phys", "content_id": "x"}
+    >>> stored = {**ids, "status": "failed", "added_later": 1}
+    >>> kind.entry.read(stored).status
+    'failed'
+"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Self
 from urllib.parse import quote
 
-
-class EffectKind(StrEnum):
-    """What an effect does; also the name of its Celery task after `effects.`."""
-
-    SET_CREDIT_STATUS = "set_credit_status"
-    REMOVE_CREDIT_STATUS = "remove_credit_status"
-    CASCADE_DECLINE = "cascade_decline"
-    SEND_STATUS_EMAIL = "send_status_email"
-    DELETE_STUDENT_ATTEMPT = "delete_student_attempt"
-
-
-QUEUES: Mapping[str, str] = {
-    EffectKind.SET_CREDIT_STATUS: "invigilator.effects.credit",
-    EffectKind.REMOVE_CREDIT_STATUS: "invigilator.effects.credit",
-    EffectKind.CASCADE_DECLINE: "invigilator.effects.cascade",
-    EffectKind.SEND_STATUS_EMAIL: "invigilator.effects.email",
-    EffectKind.DELETE_STUDENT_ATTEMPT: "invigilator.effects.instructor",
-}
-
-SERVICES = frozenset(QUEUES.values()) - {QUEUES[EffectKind.CASCADE_DECLINE]}
-"""The queues whose effects call the other side, each a service with a circuit and a limit of calls."""
+from worker.kind_entry import EachOwed, Entry, LatestWins, Payload, check
+from worker.rules.attempts import Exam
+from worker.rules.decisions import Decision, Removal
 
 MAX_TARGET_CHARS = 600  # an index entry holds 2,700 bytes at most; ids may be 255 characters each
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What an effect needs to run, fixed when it came to be owed. Ids only, no names or addresses."""
+class Service(StrEnum):
+    """Who is called. Each is a field of `worker.lms.connect.Services`, with a circuit and a limit of calls."""
 
-    exam_id: str
-    user_id: str
-    course_id: str
-    content_id: str
-    status: str | None = None
-    """The credit status, or the attempt's status that the mail is about."""
+    CREDIT = "credit"
+    INSTRUCTOR = "instructor"
+    MAILER = "mailer"
+
+
+# --- payloads ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetCreditStatus(Payload):
+    """The learner's credit for the content is to have this status."""
+
+    status: str
+    """satisfied, submitted or failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveCreditStatus(Payload):
+    """The learner is to have no credit for the content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeDecline(Payload):
+    """The siblings of the exam are to be declined for the learner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendStatusEmail(Payload):
+    """The learner is to be told of the attempt's status."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteStudentAttempt(Payload):
+    """The learner's work on the content is to be reset."""
+
     requested_by: str | None = None
+    """Who asked for it, as the command said."""
 
 
 def credit_target(user_id: str, course_id: str, content_id: str) -> str:
@@ -53,23 +90,118 @@ def credit_target(user_id: str, course_id: str, content_id: str) -> str:
     return target
 
 
-def subject(kind: str, payload: Payload) -> str:
-    """What an effect is about, such as `credit submitted · exam 7 · learner 42`."""
-    what = {
-        EffectKind.SET_CREDIT_STATUS: f"credit {payload.status}",
-        EffectKind.REMOVE_CREDIT_STATUS: "credit removed",
-        EffectKind.CASCADE_DECLINE: "cascade decline",
-        EffectKind.SEND_STATUS_EMAIL: f"mail {payload.status}",
-        EffectKind.DELETE_STUDENT_ATTEMPT: "delete student attempt",
-    }[EffectKind(kind)]
-    return f"{what} · exam {quoted(payload.exam_id)} · learner {quoted(payload.user_id)}"
+def _credit_of(payload: Payload) -> str:
+    return credit_target(payload.user_id, payload.course_id, payload.content_id)
 
 
-def label(kind: str, payload: Payload, number: int) -> str:
-    """What a person reads in Flower, such as `credit submitted · exam 7 · learner 42 · try 3`."""
-    return f"{subject(kind, payload)} · try {number}"
+# --- the table -----------------------------------------------------------------------------------------
 
 
-def quoted(sent: str) -> str:
-    """What a sender chose, so that no line of the log and no label can be forged with it."""
-    return sent if sent.isprintable() and not set(sent) & set(" ·'\"") else repr(sent)
+class EffectKind(StrEnum):
+    """What an effect does. `entry` says everything about a kind; its value is its name."""
+
+    entry: Entry[Any]
+
+    SET_CREDIT_STATUS = Entry(
+        name="set_credit_status",
+        queue="invigilator.effects.credit",
+        payload=SetCreditStatus,
+        label=lambda payload: f"credit {payload.status}",
+        service=Service.CREDIT,
+        target=LatestWins(_credit_of),
+        action="worker.effects.credit:SetStatus",
+    )
+    REMOVE_CREDIT_STATUS = Entry(
+        name="remove_credit_status",
+        queue="invigilator.effects.credit",
+        payload=RemoveCreditStatus,
+        label=lambda _: "credit removed",
+        service=Service.CREDIT,
+        target=LatestWins(_credit_of),
+        action="worker.effects.credit:RemoveStatus",
+    )
+    CASCADE_DECLINE = Entry(
+        name="cascade_decline",
+        queue="invigilator.effects.cascade",
+        payload=CascadeDecline,
+        label=lambda _: "cascade decline",
+        service=None,
+        target=EachOwed(),
+        action="worker.effects.cascade:Decline",
+    )
+    SEND_STATUS_EMAIL = Entry(
+        name="send_status_email",
+        queue="invigilator.effects.email",
+        payload=SendStatusEmail,
+        label=lambda payload: f"mail {payload.status}",
+        service=Service.MAILER,
+        target=EachOwed(),
+        action="worker.effects.mail:SendStatus",
+    )
+    DELETE_STUDENT_ATTEMPT = Entry(
+        name="delete_student_attempt",
+        queue="invigilator.effects.instructor",
+        payload=DeleteStudentAttempt,
+        label=lambda _: "delete student attempt",
+        service=Service.INSTRUCTOR,
+        target=EachOwed(),
+        action="worker.effects.instructor:DeleteStudentAttempt",
+    )
+
+    def __new__(cls, entry: Any) -> Self:  # mypy takes a look-up by name for a call of this, too
+        kind = str.__new__(cls, entry.name)
+        kind._value_ = entry.name
+        kind.entry = entry
+        return kind
+
+
+check(kind.entry for kind in EffectKind.__members__.values())
+
+QUEUES: Mapping[str, str] = {kind: kind.entry.queue for kind in EffectKind}
+"""The queue of each kind."""
+
+_KINDS = {kind.entry.payload: kind for kind in EffectKind}
+
+
+def kind_of(payload: Payload) -> EffectKind:
+    """The kind of an effect with such a payload."""
+    return _KINDS[type(payload)]
+
+
+def task_name(kind: str) -> str:
+    """The name of the Celery task of a kind."""
+    return f"effects.{kind}"
+
+
+# --- when an effect is owed ------------------------------------------------------------------------------
+
+
+def owed_by(decision: Decision, exam: Exam, user_id: str) -> Iterator[Payload]:
+    """What an applied decision on a learner's attempt owes, in the order in which it is owed."""
+    about = _about(exam, user_id)
+    if decision.credit is not None:
+        yield SetCreditStatus(**about, status=decision.credit)
+    if decision.cascade:
+        yield CascadeDecline(**about)
+    if decision.email:
+        yield SendStatusEmail(**about, status=str(decision.status))
+
+
+def owed_by_removal(
+    removal: Removal, exam: Exam, user_id: str, requested_by: str | None
+) -> Iterator[Payload]:
+    """What the removal of a learner's attempt owes, in the order in which it is owed."""
+    about = _about(exam, user_id)
+    if removal.remove_credit:
+        yield RemoveCreditStatus(**about)
+    if removal.delete_student_attempt:
+        yield DeleteStudentAttempt(**about, requested_by=requested_by)
+
+
+def _about(exam: Exam, user_id: str) -> dict[str, str]:
+    return {
+        "exam_id": exam.exam_id,
+        "user_id": user_id,
+        "course_id": exam.course_id,
+        "content_id": exam.content_id,
+    }

@@ -1,4 +1,4 @@
-"""Where everything is put together: from settings to objects."""
+"""Puts everything together: from settings to objects."""
 
 import logging
 
@@ -22,13 +22,17 @@ from worker.settings import PREFIX, Settings
 
 logger = logging.getLogger(__name__)
 
-OFFER_POLLS = 5  # an unanswered offer is made again after so many polls, and after two calls' time at least
+OFFER_POLLS = 5
+"""An offer that no worker answers is made again after so many polls."""
 
 
 def database_engine(
     settings: Settings, name: str, *, session_settings: str = "", pre_ping: bool = True
 ) -> Engine:
-    """The engine of a process; `name` is what `pg_stat_activity` shows of it, the rest as for `make_engine`.
+    """Make the engine of a process. The other parameters are those of `make_engine`.
+
+    Parameters:
+        name: `pg_stat_activity` shows it.
 
     Raises:
         ConfigurationError: no database is configured.
@@ -44,7 +48,7 @@ def database_engine(
 
 
 def broker_url(settings: Settings) -> str:
-    """The broker's URL.
+    """Return the broker's URL.
 
     Raises:
         ConfigurationError: no broker is configured.
@@ -55,7 +59,7 @@ def broker_url(settings: Settings) -> str:
 
 
 def handler(settings: Settings) -> Handler:
-    """The one writer of attempts, with the policies of the settings' file."""
+    """Make the one writer of attempts, with the policies of the settings' file."""
     return Handler(
         load_policies(settings.policies_file),
         instructor=settings.instructor == "on",
@@ -64,13 +68,13 @@ def handler(settings: Settings) -> Handler:
 
 
 def runner(settings: Settings) -> Runner:
-    """What runs the effects of one worker process.
+    """Make what runs the effects of one worker process. A database that is away is only warned of.
 
     Raises:
         ConfigurationError: a setting is missing, or the file of policies is wrong.
-        UnfitDatabaseError: the database cannot hold every text. One that is away is no reason not to start.
+        UnfitDatabaseError: the database cannot hold every text.
     """
-    # One line for each request, with the learner's and the course's id, is more than a log wants to hold.
+    # httpx would log a line for each request, with the ids of the learner and the course.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     engine = database_engine(settings, "effects")
     runner = Runner(
@@ -94,7 +98,7 @@ def runner(settings: Settings) -> Runner:
 
 
 def unreached(settings: Settings) -> list[str]:
-    """What nobody will hear of, a line each, where engines of one's own say that this is no trial."""
+    """Warn of each service that is only logged. It takes engines of one's own for a sign that this is no trial."""
     if not has_own_engines(settings):
         return []
     services = (
@@ -109,11 +113,11 @@ def unreached(settings: Settings) -> list[str]:
 
 
 def check_settings(settings: Settings) -> None:
-    """Find out now what the processes would find out when they start.
+    """Check now what the processes would check when they start.
 
     Raises:
-        ConfigurationError: the file of policies, that of command keys, or the address of a service, cannot
-            be used.
+        ConfigurationError: the file of policies, the file of command keys, or the address of a service cannot be
+            used.
     """
     load_policies(settings.policies_file)
     load_trust(settings.command_keys_file)
@@ -121,5 +125,8 @@ def check_settings(settings: Settings) -> None:
 
 
 def offer_ttl_s(settings: Settings) -> float:
-    """Seconds until the relay offers an effect again that no worker has answered."""
+    """Return the seconds after which the relay offers an effect again that no worker has answered.
+
+    It is at least the time of two calls.
+    """
     return max(OFFER_POLLS * settings.poll_s, 2 * settings.call_timeout_s)

@@ -1,4 +1,4 @@
-"""`invigilator decide`: what the rules say, a line for a line, touching nothing."""
+"""`invigilator decide`: answers each line of input with what the rules decide. It changes nothing."""
 
 import json
 import re
@@ -45,7 +45,7 @@ _TIME = re.compile(  # RFC 3339
 
 
 class CaseError(ValueError):
-    """A line is no case; the message says what is wrong with it."""
+    """A line is no case. The message says what is wrong with it."""
 
 
 @click.command("decide")
@@ -57,11 +57,18 @@ def decide() -> None:
     """
     for line in sys.stdin.buffer:
         sys.stdout.write(answer(line) + "\n")
-        sys.stdout.flush()  # whoever asks line by line waits for it
+        sys.stdout.flush()  # a caller may wait for this answer before it sends the next line
 
 
 def answer(line: bytes) -> str:
-    """The answer to one line, as one line of JSON: a decision, or what is wrong with the line."""
+    """Return the answer to one line as one line of JSON: a decision, or what is wrong with the line.
+
+    Example:
+        >>> case = b'{"from_status": "started", "to_status": "verifed", "taking_as_proctored": true, '
+        >>> import json
+        >>> json.loads(answer(case + b'"is_sample_attempt": false}'))["code"]
+        'unknown_status'
+    """
     try:
         case = _read(line)
         decision = decide_change(
@@ -87,7 +94,7 @@ def _read(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise CaseError("not JSON: nested too deeply") from None
     except ValueError as error:
-        # NaN and the like; and Python refuses to read integers of thousands of digits.
+        # NaN and the like, and integers of thousands of digits, which Python refuses to read.
         raise CaseError(f"not JSON: {error}") from None
     if not isinstance(case, dict):
         raise CaseError("must be a JSON object")
@@ -153,7 +160,7 @@ def _policy(settings: Any) -> Policy:
 
 @lru_cache(maxsize=1000)
 def _policy_of(text: str) -> Policy:
-    # Thousands of cases have few policies between them.
+    # Thousands of cases share a few policies.
     try:
         return policy_from(json.loads(text), BASE)
     except PolicyError as error:

@@ -1,4 +1,4 @@
-"""`invigilator effects`: what is owed, and what a person may do about it."""
+"""`invigilator effects`: lists the effects that are owed, and lets a person retry or cancel them."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 COLUMNS = ("id", "kind", "state", "tries", "due_at", "last_error")
-TRANSACTION_ROWS = 1000  # changed at a time, so that nobody waits long for their locks
+TRANSACTION_ROWS = 1000
+"""The most effects that one transaction changes, so that nobody waits long for their locks."""
 
 KIND = click.option("--kind", metavar="K", help="Only of this kind, such as send_status_email.")
 Word = TypeVar("Word", bound=StrEnum)
@@ -121,7 +122,7 @@ def _change(
 
 
 def _choice(option: str, words: Iterable[Word], given: str | None) -> Word | None:
-    # Not left to click: the words live beside the tables, which take long to load.
+    # click would need the words at import, and the modules that define them take long to load.
     if given is None:
         return None
     by_value = {word.value: word for word in words}

@@ -16,7 +16,7 @@ from tests.acceptance.oracle import Record, read_record
 from tests.stateful.world import EMPTY, LEASE_S, World
 from worker.commands.handler import ClaimedCascade, Received
 from worker.commands.unit_of_work import Cause
-from worker.kinds import QUEUES, EffectKind, Payload
+from worker.kinds import QUEUES, EffectKind
 
 
 def check_calm(world: World) -> None:
@@ -58,5 +58,5 @@ def _settle(world: World, connection: Connection, effect_id: UUID) -> None:
     taken = claim(connection, [Wanted(effect_id, kind, QUEUES[kind])], LEASE_S)[effect_id]
     moment = new_receipt()
     cause = Cause(taken.source, taken.command_id, moment.at, moment.ids(), effect_id)
-    cascade = ClaimedCascade(effect_id, taken.number, Payload(**taken.payload), cause)
+    cascade = ClaimedCascade(effect_id, taken.number, kind.entry.read(taken.payload), cause)
     assert world.handler.settle_cascades(connection, [cascade]) == [True]

@@ -98,7 +98,7 @@ class World:
         self.batches = Batches(self.engine, self.handler, LEASE_S)
         tools = Tools(
             engine=self.engine,
-            services=Services(self.lms, self.lms, self.lms, close=lambda: None),
+            services=Services(credit=self.lms, instructor=self.lms, mailer=self.lms, close=lambda: None),
             handler=HeldUpHandler.of(self.handler, self.lms),
             retry=RETRY,
             lease_s=LEASE_S,

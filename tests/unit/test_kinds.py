@@ -1,15 +1,50 @@
-"""Targets: readable, and never the same for two different credits."""
+"""The kinds of effect: targets, payloads across releases, and everything that follows from the table."""
 
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import celeryconfig
+from events.vocabulary import Outcome, Status
 from worker.effects.answers import ids as shown_ids
-from worker.kinds import MAX_TARGET_CHARS, EffectKind, Payload, credit_target, label
+from worker.effects.answers import label, subject
+from worker.kind_entry import Payload, UnreadablePayloadError
+from worker.kinds import (
+    MAX_TARGET_CHARS,
+    QUEUES,
+    EffectKind,
+    credit_target,
+    kind_of,
+    owed_by,
+    owed_by_removal,
+    task_name,
+)
+from worker.rules.attempts import Exam
+from worker.rules.decisions import Decision, Removal
 
 ids = st.text(min_size=1, max_size=255)
+ABOUT = {"exam_id": "7", "user_id": "42", "course_id": "c", "content_id": "x"}
+EXAM = Exam("7", "c", "x", is_proctored=True, is_practice_exam=False, is_active=True)
+KINDS_OF_0_1_0 = (
+    EffectKind.SET_CREDIT_STATUS,
+    EffectKind.REMOVE_CREDIT_STATUS,
+    EffectKind.CASCADE_DECLINE,
+    EffectKind.SEND_STATUS_EMAIL,
+    EffectKind.DELETE_STUDENT_ATTEMPT,
+)
+PROCFILE = Path(celeryconfig.__file__).with_name("Procfile")
+
+
+# --- targets -------------------------------------------------------------------------------------------
 
 
 @given(st.tuples(ids, ids, ids), st.tuples(ids, ids, ids))
@@ -27,9 +62,86 @@ def test_a_target_can_be_read() -> None:
     assert credit_target("a/b", "c", "d") != credit_target("a", "b/c", "d")
 
 
+def test_a_long_target_is_a_digest() -> None:
+    long = credit_target("u" * 255, "c" * 255, "x" * 255)
+    assert len(long) == len("credit:") + 64
+    assert long != credit_target("u" * 255, "c" * 255, "y" * 255)
+
+
+def test_both_kinds_of_credit_share_a_target_and_the_others_have_none() -> None:
+    owed = payloads()
+    targets = {kind: kind.entry.target.of(owed[kind]) for kind in KINDS_OF_0_1_0}
+    assert targets == {
+        EffectKind.SET_CREDIT_STATUS: "credit:42/c/x",
+        EffectKind.REMOVE_CREDIT_STATUS: "credit:42/c/x",
+        EffectKind.CASCADE_DECLINE: None,
+        EffectKind.SEND_STATUS_EMAIL: None,
+        EffectKind.DELETE_STUDENT_ATTEMPT: None,
+    }
+
+
+# --- payloads ------------------------------------------------------------------------------------------
+
+
+def flags(model: type) -> dict[str, Any]:
+    """Every flag of a decision, set."""
+    return {field.name: True for field in fields(model) if field.default is False}
+
+
+def payloads() -> dict[EffectKind, Payload]:
+    """What a decision and a removal owe that owe everything, by kind."""
+    decision = Decision(Outcome.APPLIED, Status.VERIFIED, credit="satisfied", **flags(Decision))
+    removal = Removal(Outcome.APPLIED, **flags(Removal))
+    owed = (*owed_by(decision, EXAM, "42"), *owed_by_removal(removal, EXAM, "42", "ada"))
+    return {kind_of(payload): payload for payload in owed}
+
+
+def test_each_kind_is_owed_by_something_and_nothing_is_owed_by_chance() -> None:
+    assert set(payloads()) == set(EffectKind)
+    assert list(owed_by(Decision(Outcome.APPLIED, Status.STARTED), EXAM, "42")) == []
+    assert list(owed_by_removal(Removal(Outcome.APPLIED), EXAM, "42", "ada")) == []
+
+
+@dataclass(frozen=True)
+class PayloadOf010:
+    """What release 0.1.0 reads and writes, whatever the kind."""
+
+    exam_id: str
+    user_id: str
+    course_id: str
+    content_id: str
+    status: str | None = None
+    requested_by: str | None = None
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_0_1_0)
+def test_release_0_1_0_reads_what_this_one_writes(kind: EffectKind) -> None:
+    written = orjson.loads(orjson.dumps(payloads()[kind]))
+    old = PayloadOf010(**written)
+    assert {name: value for name, value in asdict(old).items() if value is not None} == written
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_0_1_0)
+def test_this_release_reads_what_0_1_0_and_a_newer_one_write(kind: EffectKind) -> None:
+    payload = payloads()[kind]
+    by_0_1_0 = asdict(PayloadOf010(**asdict(payload)))
+    assert kind.entry.read(by_0_1_0) == payload
+    assert kind.entry.read({**by_0_1_0, "added_later": {"a": 1}}) == payload
+
+
+@pytest.mark.parametrize("kind", [EffectKind.SET_CREDIT_STATUS, EffectKind.SEND_STATUS_EMAIL])
+@pytest.mark.parametrize("stored", [ABOUT, {**ABOUT, "status": None}])
+def test_a_payload_without_what_its_kind_needs_is_refused(kind: EffectKind, stored: dict[str, Any]) -> None:
+    with pytest.raises(UnreadablePayloadError, match=r"^the effect's payload has no status$"):
+        kind.entry.read(stored)
+    assert subject(kind, stored) == kind
+
+
+# --- labels --------------------------------------------------------------------------------------------
+
+
 def test_what_a_sender_chose_is_shown_as_it_is() -> None:
-    payload = Payload("course-v1:X+Y", "Ü-42", "c", "x")
-    shown = label(EffectKind.CASCADE_DECLINE, payload, 3)
+    shown = label(EffectKind.CASCADE_DECLINE, {**ABOUT, "exam_id": "course-v1:X+Y", "user_id": "Ü-42"}, 3)
     assert shown == "cascade decline · exam course-v1:X+Y · learner Ü-42 · try 3"
     assert shown_ids(UUID(int=7), "/lms/acme", "5f0c") == f"effect {UUID(int=7)} · command /lms/acme 5f0c"
 
@@ -38,13 +150,35 @@ def test_what_a_sender_chose_is_shown_as_it_is() -> None:
     "forged", ["7 · learner 8", "7\nTask effects.x succeeded", "7\u202e", "'", "7·8", "\x1b[2J"]
 )
 def test_no_id_forges_a_label_or_a_line(forged: str) -> None:
-    shown = label(EffectKind.CASCADE_DECLINE, Payload(forged, "u", "c", "x"), 1)
-    assert shown == f"cascade decline · exam {forged!r} · learner u · try 1"
+    shown = label(EffectKind.CASCADE_DECLINE, {**ABOUT, "exam_id": forged}, 1)
+    assert shown == f"cascade decline · exam {forged!r} · learner 42 · try 1"
     assert shown_ids(UUID(int=7), forged, forged).endswith(f" · command {forged!r} {forged!r}")
     assert shown.isprintable()
 
 
-def test_a_long_target_is_a_digest() -> None:
-    long = credit_target("u" * 255, "c" * 255, "x" * 255)
-    assert len(long) == len("credit:") + 64
-    assert long != credit_target("u" * 255, "c" * 255, "y" * 255)
+def test_a_kind_of_a_newer_release_is_shown_by_its_name() -> None:
+    assert label("from_the_future", ABOUT, 2) == "from_the_future · try 2"
+
+
+# --- what follows from the table -----------------------------------------------------------------------
+
+
+def test_each_kind_has_its_task_its_route_and_its_queue() -> None:
+    assert celeryconfig.task_routes == {task_name(kind): {"queue": kind.entry.queue} for kind in EffectKind}
+    assert {queue.name for queue in celeryconfig.task_queues} == set(QUEUES.values())
+
+
+def workers() -> Iterator[set[str]]:
+    """The queues of each Celery worker in the Procfile."""
+    for line in PROCFILE.read_text().splitlines():
+        words = shlex.split(line)
+        if "worker" not in words:
+            continue
+        options = dict(pairwise(words))
+        served = options["--queues"].split(",") if "--queues" in options else QUEUES.values()
+        excluded = options.get("--exclude-queues", "").split(",")
+        yield set(served) - set(excluded)
+
+
+def test_the_procfile_serves_each_queue_once_and_no_other() -> None:
+    assert sorted(queue for queues in workers() for queue in queues) == sorted(set(QUEUES.values()))

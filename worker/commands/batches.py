@@ -1,4 +1,4 @@
-"""One batch, one transaction: fenced, run again when it collides, taken apart when a command in it fails."""
+"""Commits batches: one fenced transaction each, run again after a collision, split when a command fails."""
 
 import logging
 import random
@@ -21,13 +21,13 @@ from worker.commands.handler import Handler, Received, ShardLostError
 logger = logging.getLogger(__name__)
 
 COLLISIONS = 5
-"""How often a batch that collides with another transaction is run before the tenure ends."""
+"""How often a batch is run that collides with other transactions. After that the tenure of the shard ends."""
 FAILURES_IN_A_ROW = 3
-"""So many commands that fail one after the other are no accident."""
+"""So many commands that fail in a row mean that the release is wrong, not the messages."""
 
 
 class BadReleaseError(InvigilatorError):
-    """Commands fail that should not: the release or the schema is wrong, not the messages."""
+    """Commands fail that should not. The release or the schema is wrong, not the messages."""
 
     code = "bad_release"
 
@@ -43,19 +43,20 @@ class Batches:
     handler: Handler
     lease_s: float
     failures: int = field(default=0, init=False)
-    """Commands that failed one after the other, up to now."""
+    """How many commands have failed in a row."""
     in_hand: int = field(default=0, init=False)
-    """Messages that were taken and not committed: of this batch, and behind it."""
+    """How many messages were taken and are not committed, in this batch and after it."""
 
     def commit(self, fence: Fence, items: Sequence[Item], behind: int = 0) -> None:
-        """Write a batch. Afterwards everything in it is committed, in the record or in quarantine.
+        """Commit a batch: every message in it ends in the record or in quarantine.
 
         Parameters:
+            items: the messages, in the order in which they arrived.
             behind: how many more messages were taken, for later batches.
 
         Raises:
-            ShardLostError: the tenure is over; nothing was committed.
-            sqlalchemy.exc.DBAPIError: the database is away; whether the batch was committed the inbox knows.
+            ShardLostError: the tenure is over, and nothing was committed.
+            sqlalchemy.exc.DBAPIError: the database is away. The batch may be committed; the inbox knows.
             BadReleaseError: too many commands fail.
         """
         self.in_hand = len(items) + behind
@@ -71,7 +72,7 @@ class Batches:
                 self.in_hand -= 1
 
     def renew(self, fence: Fence) -> None:
-        """Keep the shard while there is nothing to do.
+        """Renew the lease of the shard while there is nothing to do.
 
         Raises:
             ShardLostError: the tenure is over.
@@ -87,7 +88,7 @@ class Batches:
             except DBAPIError as error:
                 if classify(error) not in (Failure.RETRY, Failure.CONFLICT):
                     raise
-                time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - so that both do not meet again
+                time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - or both would collide again
         return self._commit_once(fence, items)
 
     def _commit_once(self, fence: Fence, items: Sequence[Item]) -> None:
@@ -122,13 +123,13 @@ class Batches:
             ) from error
         detail = f"failed with {describe(error)}; mend the cause, then replay it"
         failed = Unreadable(QuarantineCode.FAILED, detail, item.headers, item.body, item.receipt.at)
-        # The trace without the error's own text, which may quote data.
+        # The trace is logged without the text of the error, which may quote data.
         logger.error("a command failed (%s):\n%s", describe(error), "".join(format_tb(error.__traceback__)))
         self._commit(fence, [failed])
 
 
 def _ends_tenure(error: Exception) -> bool:
-    """Whether an error is not the messages' fault, and says nothing about them."""
+    """Return whether an error has nothing to do with the messages, so that the tenure ends instead."""
     if isinstance(error, DBAPIError):
         return classify(error) in (Failure.UNAVAILABLE, Failure.RETRY)
     return isinstance(error, ShardLostError)

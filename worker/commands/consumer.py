@@ -1,4 +1,4 @@
-"""The consumer of one shard: take the shard, then read, commit and acknowledge, batch after batch."""
+"""The consumer of one shard: it takes the shard, then reads, commits and acknowledges batch after batch."""
 
 import logging
 import threading
@@ -23,19 +23,27 @@ logger = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
 ANNOUNCE_EVERY_S = 10.0
-"""How often publishers are told how many shards there are: a broker may have been emptied meanwhile."""
+"""Seconds between announcements of the number of shards to publishers. A broker that was wiped has forgotten it."""
 GATHER_S = 0.01
-"""How long commands gather after a batch that took all there were, so that a steady stream shares transactions."""
+"""Seconds for which commands gather after a batch that emptied the queue, so that they share transactions."""
 PAUSE_S = 1.0
-"""How long to wait after an error before the shard is taken again."""
+"""Seconds to wait after an error before the shard is taken again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """Serves one shard, or stands by for it, in one thread.
 
-    Any error of the database or the broker ends the tenure: the batch, the source and the connection are
-    dropped, and everything starts anew. What was not acknowledged is delivered again.
+    Any error of the database or the broker ends the tenure. The batch, the source and the connection are dropped,
+    and everything starts anew. Messages that were not acknowledged are delivered again.
+
+    Parameters:
+        shard: the shard's number, from 0.
+        shards: how many shards there are.
+        owner: who this is, for the database.
+        batch_size: the most messages of one batch.
+        lease_s: seconds for which the shard is taken, or its lease renewed.
+        trust: whose commands are accepted; None accepts everybody's.
     """
 
     shard: int
@@ -47,10 +55,9 @@ class Consumer:
     batch_size: int
     lease_s: float
     trust: Trust | None = None
-    """Whose commands are accepted; without it, everybody's."""
 
     def run(self, stopping: threading.Event) -> None:
-        """Serve the shard until told to stop; the batch in hand is finished.
+        """Serve the shard until told to stop. A batch that has begun is finished.
 
         Raises:
             BadReleaseError: commands fail that should not.
@@ -72,7 +79,7 @@ class Consumer:
         with self.engine.begin() as connection:
             fence = shards.take(connection, self.shard, self.owner, self.lease_s)
             if fence is not None and (stored := shards.count(connection)) != self.shards:
-                # Every command would seem to be on a wrong shard.
+                # Every command would seem to be on the wrong shard.
                 raise ConfigurationError(
                     f"the number of shards was changed from {self.shards} to {stored}: start this process with "
                     f"INVIGILATOR_COMMAND_SHARDS={stored}"
@@ -82,7 +89,7 @@ class Consumer:
     def _serve(self, fence: Fence, stopping: threading.Event) -> None:
         logger.info("shard %d: taken, epoch %d", self.shard, fence.epoch)
         try:
-            # The shard first, then the queue: on RabbitMQ whoever subscribes holds back everybody else.
+            # The shard is taken before the queue, because on RabbitMQ a subscriber holds back all others.
             with self.open_source() as source:
                 self._read(source, fence, stopping)
         except BrokerAwayError:

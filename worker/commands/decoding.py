@@ -1,4 +1,4 @@
-"""From a message to a typed command, once, at the edge; or to the quarantine, with everything that it had."""
+"""Parses a message into a typed command, once, at the edge. What cannot be parsed is kept whole for quarantine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MAX_HEADERS = 20
 MAX_HEADER_CHARS = 255
 MAX_DETAIL_CHARS = 1000
 MAX_KEPT_BYTES = 64 * 1024 * 1024
-"""Of a body in quarantine. PostgreSQL takes statements below 1 GiB, in which a byte is two digits or more."""
+"""The most that quarantine keeps of a body. PostgreSQL takes statements below 1 GiB, and a byte is two digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ class Slice:
     shards: int
 
     def check(self, command: Command) -> None:
-        """Raises `InvalidMessageError` (`wrong_shard`) unless the command belongs here.
+        """Refuse a command of a learner of another shard, because the order of the learner's commands is lost.
 
-        Elsewhere its learner's other commands may be handled before it or after it, whatever their order was.
+        Raises:
+            InvalidMessageError: `wrong_shard`.
         """
         user_id = command.data.learner_id
         if user_id is not None and (right := shard_of(user_id, self.shards)) != self.shard:
@@ -52,11 +53,11 @@ class Slice:
 def decode(
     message: Message, trust: Trust | None = None, accepted: Slice | None = None
 ) -> Received | Unreadable:
-    """Parse a message. Whatever its bytes are, it becomes one of the two.
+    """Parse a message. Any bytes give one of the two, and no error.
 
     Parameters:
-        trust: whose commands are accepted; without it, everybody's.
-        accepted: whose learners' commands are accepted; without it, everybody's.
+        trust: whose commands are accepted; None accepts everybody's.
+        accepted: the learners whose commands are accepted; None accepts all.
     """
     moment = new_receipt()
     headers = storable_headers(message)
@@ -77,7 +78,7 @@ def decode(
 
 def _parse(message: Message) -> Command:
     if message.headers.get("compression"):
-        # The limit on the size would have to hold for what comes out of it, too.
+        # The limit on the size would not hold for what is unpacked.
         raise InvalidMessageError(QuarantineCode.NOT_JSON, "compressed bodies are not accepted")
     return parse(message.body, message.content_type)
 
@@ -90,8 +91,8 @@ def _signature(message: Message) -> str | None:
 
 
 def storable_headers(message: Message) -> dict[str, Any]:
-    """What the message said about itself, as text that PostgreSQL can store, within bounds."""
-    # First what a replay needs.
+    """Return the headers as text that PostgreSQL can store, bounded in number and length."""
+    # What a replay needs comes first.
     needed = {"content-type": message.content_type, SIGNATURE_HEADER: _signature(message)}
     stated: Mapping[str, Any] = {name: value for name, value in needed.items() if value}
     others = [(name, value) for name, value in message.headers.items() if name not in stated]
@@ -110,5 +111,5 @@ def _text(value: object) -> str:
 
 
 def storable(text: str, max_chars: int) -> str:
-    """The beginning of a text, without what PostgreSQL cannot store: NUL, and lone surrogates."""
+    """Return the beginning of a text. NUL and lone surrogates, which PostgreSQL cannot store, are replaced."""
     return text[:max_chars].encode("utf-8", "replace").decode("utf-8").replace("\x00", "�")

@@ -1,4 +1,4 @@
-"""The one writer of attempts: a batch of commands, decided and written in one transaction."""
+"""The one writer of attempts: it decides and writes a batch of commands in one transaction."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,24 +12,19 @@ from db.ids import Receipt
 from db.inbox import DEFAULT_BOUNDS, Arrival, Bounds, Handled, Key, Unreadable
 from db.models import TryResult
 from db.shards import Renewal
-from events.commands import (
-    AttemptCreate,
-    AttemptRemove,
-    AttemptUpdateStatus,
-    Command,
-    ExamUpsert,
-)
+from events.commands import Command
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
+from worker.commands import command_types
 from worker.commands.fold import Fold
 from worker.commands.unit_of_work import Cause, UnitOfWork
-from worker.kinds import Payload
+from worker.kinds import CascadeDecline
 from worker.policies import Policies
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message that was understood, and kept whole in case that its id turns out to be somebody else's."""
+    """A message that was understood. It is kept whole for quarantine, in case another command has had its id."""
 
     command: Command
     receipt: Receipt
@@ -43,38 +38,44 @@ class Received:
         return self.command.source, self.command.id
 
     def arrival(self) -> Arrival:
-        """What the inbox keeps of it."""
+        """Return what the inbox keeps of it."""
         return Arrival(self.key, self.command.type, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """What a batch did to the quarantine."""
+    """What a batch changed in the quarantine."""
 
     messages: list[Unreadable]
     discarded: int
-    """How many older ones had to make room."""
+    """How many older messages had to make room."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedCascade:
-    """A cascade, the try for which a worker has claimed it, and what its changes are to be put down to."""
+    """A cascade that a worker has claimed, the number of its try, and the cause of the changes that it makes."""
 
     effect_id: UUID
     number: int
-    payload: Payload
+    payload: CascadeDecline
     cause: Cause
 
 
 class ShardLostError(InvigilatorError):
-    """Another process has taken the shard; nothing of this batch was committed."""
+    """Another process has taken the shard. Nothing of this batch was committed."""
 
     code = "shard_lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """What a batch needs to know beside itself."""
+    """Handles batches and claimed cascades.
+
+    Parameters:
+        policies: of each provider.
+        instructor: whether there is an instructor service.
+        bounds: how much the quarantine may hold.
+    """
 
     policies: Policies
     instructor: bool
@@ -87,14 +88,15 @@ class Handler:
         received: Sequence[Received],
         unreadable: Sequence[Unreadable],
     ) -> Quarantined:
-        """Write everything that a batch means, in the caller's transaction, which begins with it.
+        """Write everything that follows from a batch, as the first statements of the caller's transaction.
 
-        This and `settle_cascades` are the only code that changes an attempt.
+        This and `settle_cascades` are the only code that changes an attempt. Duplicates change nothing.
 
-        Duplicates change nothing. Returns what went to quarantine.
+        Returns:
+            what went to quarantine.
 
         Raises:
-            ShardLostError: the tenure is over; nothing was written.
+            ShardLostError: the tenure is over, and nothing was written.
         """
         first: dict[Key, Received] = {}
         for item in received:
@@ -135,31 +137,28 @@ class Handler:
     def decide(
         self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
     ) -> tuple[UnitOfWork, list[Handled]]:
-        """Decide commands in the order given, on what is recorded, in the caller's transaction.
-
-        Returns what is to be written.
+        """Decide commands in their order, on what is recorded, in the caller's transaction.
 
         Parameters:
-            learners: those who are known. They are locked.
+            commands: each with its receipt.
+            learners: those learners of the commands who are known. The caller has locked them.
+
+        Returns:
+            what is to be written, and the outcome of each command.
         """
         unit_of_work = UnitOfWork(set(learners))
-        data = [command.data for command, _ in commands]
-        about = [one for one in data if isinstance(one, AttemptCreate | AttemptUpdateStatus | AttemptRemove)]
-        if about:
-            unit_of_work.load(
-                connection,
-                {one.user_id for one in about},
-                {one.exam_id for one in about},
-                {one.course_id for one in data if isinstance(one, ExamUpsert)},
-            )
+        needs = command_types.needs_of(command for command, _ in commands)
+        if needs.user_ids:
+            unit_of_work.load(connection, needs.user_ids, needs.exam_ids, needs.course_ids)
         fold = Fold(unit_of_work, self.policies, self.instructor)
-        return unit_of_work, [fold.apply(command, receipt) for command, receipt in commands]
+        return unit_of_work, [command_types.apply(fold, command, receipt) for command, receipt in commands]
 
     def settle_cascades(self, connection: Connection, claimed: Sequence[ClaimedCascade]) -> list[bool]:
         """Carry out cascades that workers have claimed, and mark them done, in the caller's transaction.
 
-        Returns for each of them whether it was; False, having changed nothing, when it is no longer this try's:
-        the handler has folded it in.
+        Returns:
+            for each whether it was carried out. False means that the cascade is no longer this try's, because a
+            command has carried it out or another worker has claimed it; nothing was changed.
         """
         user_ids = {one.payload.user_id for one in claimed}
         unit_of_work = UnitOfWork(batch.lock_learners(connection, user_ids))

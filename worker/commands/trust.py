@@ -1,4 +1,4 @@
-"""Who may ask for what: the file of command keys (docs/security.md, "Signed commands")."""
+"""The file of command keys: which sources are trusted, and for what (docs/security.md, "Signed commands")."""
 
 import re
 import tomllib
@@ -34,7 +34,11 @@ class Grant:
     to_status: Collection[str] | None
 
     def check(self, data: CommandData) -> None:
-        """Raises `InvalidMessageError` (`not_allowed`) unless the source may ask for this."""
+        """Refuse what the source may not ask for.
+
+        Raises:
+            InvalidMessageError: `not_allowed`.
+        """
         if data.type not in self.types:
             raise _not_allowed(f"type: its source may not use {data.type}", "types")
         if self.to_status is None or not isinstance(data, AttemptUpdateStatus):
@@ -52,6 +56,10 @@ class Trust:
     def check(self, command: Command, body: bytes, signature: str | None) -> None:
         """Make sure that a command comes from its source, and that the source may ask for it.
 
+        Parameters:
+            body: the exact bytes that were signed.
+            signature: as the message states it, or None.
+
         Raises:
             InvalidMessageError: `bad_signature` or `not_allowed`, with a detail that quotes no values.
         """
@@ -65,10 +73,10 @@ class Trust:
         grant.check(command.data)
 
     def signing_key(self, command: Command) -> str:
-        """The key to sign a command with.
+        """Return the key with which to sign a command.
 
         Raises:
-            InvalidMessageError: as `check`, because it would be refused.
+            InvalidMessageError: as for `check`, because the command would be refused.
         """
         grant = self._grant(command)
         grant.check(command.data)
@@ -82,11 +90,11 @@ class Trust:
 
 
 def load_trust(path: Path | None) -> Trust | None:
-    """Read the file of command keys; without one, commands need no signature.
+    """Read the file of command keys. Without a file, commands need no signature.
 
     Raises:
-        ConfigurationError: the file cannot be read, or something in it is wrong; names the file, the source and
-            what is allowed, and never a key.
+        ConfigurationError: the file cannot be read, or something in it is wrong. The message names the file, the
+            source and what is allowed, and never a key.
     """
     if path is None:
         return None
@@ -97,7 +105,7 @@ def load_trust(path: Path | None) -> Trust | None:
 
 
 class _MistakeError(ValueError):
-    """What is wrong in the file, and what is allowed there."""
+    """The message says what is wrong in the file, and what is allowed there."""
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -108,7 +116,7 @@ def _document(path: Path) -> dict[str, Any]:
     except NotTextError as error:
         raise _MistakeError(str(error)) from None
     except tomllib.TOMLDecodeError as error:
-        # Only where: the rest of the text may quote a part of the file.
+        # Only the place is shown, because the rest of the text may quote a key.
         [place] = re.findall(r"\(at .*\)", str(error)) or [""]
         raise _MistakeError(f"is no TOML {place}") from None
 

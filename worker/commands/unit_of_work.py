@@ -24,7 +24,8 @@ from db.models import (
 )
 from events.commands import CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
-from worker.kinds import EffectKind, Payload
+from worker.kind_entry import Payload
+from worker.kinds import CascadeDecline, EffectKind, kind_of
 from worker.rules.attempts import Attempt
 from worker.rules.attempts import Exam as ExamRules
 
@@ -78,7 +79,7 @@ class Cascade:
     """
 
     id: UUID
-    payload: Payload
+    payload: CascadeDecline
     source: str
     command_id: str
     new: dict[str, Any] | None = None
@@ -123,8 +124,9 @@ class UnitOfWork:
         for row in found.attempts:
             record = _record(row)
             self.attempts.setdefault(record.user_id, {})[record.exam_id] = record
-        for cascade_id, payload, source, command_id, running in found.cascades:
-            self._owe(Cascade(UUID(cascade_id), Payload(**payload), source, command_id, running=running))
+        for cascade_id, stored, source, command_id, running in found.cascades:
+            payload = EffectKind.CASCADE_DECLINE.entry.read(stored)
+            self._owe(Cascade(UUID(cascade_id), payload, source, command_id, running=running))
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -186,30 +188,23 @@ class UnitOfWork:
         self._changed[record.id] = record
         del self.attempts[record.user_id][record.exam_id]
 
-    def owe(
-        self,
-        kind: EffectKind,
-        record: AttemptRecord,
-        payload: Payload,
-        cause: Cause,
-        target: str | None = None,
-    ) -> None:
-        """Owe an effect."""
-        effect_id = next(cause.ids)
+    def owe(self, record: AttemptRecord, payload: Payload, cause: Cause) -> None:
+        """Owe an effect, whose kind is that of its payload."""
+        effect_id, kind = next(cause.ids), kind_of(payload)
         row: dict[str, Any] = {
             "id": effect_id,
             "kind": kind,
             "state": EffectState.PENDING,
             "attempt_id": record.id,
             "user_id": payload.user_id,
-            "target": target,
+            "target": kind.entry.target.of(payload),
             "payload": payload,
             "source": cause.source,
             "command_id": cause.command_id,
             "done_at": None,
         }
         self._effects.append(row)
-        if kind is EffectKind.CASCADE_DECLINE:
+        if isinstance(payload, CascadeDecline):
             self._owe(Cascade(effect_id, payload, cause.source, cause.command_id, new=row))
 
     def finish(self, cascade: Cascade, at: datetime) -> None:

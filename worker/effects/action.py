@@ -1,7 +1,8 @@
-"""What an effect runs with, and how its try ends."""
+"""What an action gets, and how a try that failed ends its task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic
 
 from sqlalchemy import Engine
 
@@ -9,27 +10,27 @@ from db.effects import Claim
 from events.errors import InvigilatorError
 from worker.commands.handler import Handler
 from worker.effects.slots import Slots
-from worker.kinds import Payload
+from worker.kind_entry import P
 from worker.lms.connect import Services
 from worker.lms.ports import CallKey, Deadline
 from worker.rules.retry import RetryPolicy
 
 
 class TryFailedError(InvigilatorError):
-    """A try has failed and is recorded; its task raises this so that Flower shows FAILURE and the reason."""
+    """A try has failed, and that is recorded. Its task raises this, so that Flower shows FAILURE and the reason."""
 
     code = "try_failed"
 
 
 class TryAgainError(TryFailedError):
-    """The same, and the effect is still owed: it will be offered again by itself. Flower shows RETRY."""
+    """A try has failed and the effect is still owed: the relay will offer it again. Flower shows RETRY."""
 
     code = "try_again"
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the effects of one process run with."""
+    """What the actions of one process share."""
 
     engine: Engine
     services: Services
@@ -41,22 +42,24 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Generic[P]):
     """One try of one effect."""
 
     claim: Claim
-    payload: Payload
+    payload: P
     tools: Tools
     deadline: Deadline
 
     @property
     def key(self) -> CallKey:
-        """What makes a repeated call recognisable on the other side."""
+        """The idempotency key and the sequence number of the call."""
         return CallKey(self.claim.id, self.claim.sequence)
 
 
-Action = Callable[[Run], bool]
+Action = Callable[[Run[Any]], bool]
 """Carries out a try. Returns whether it has recorded its own success already; if not, the runner will.
+
+An entry of `worker.kinds` names a class without arguments, of which each runner makes one for itself.
 
 Raises `Transient` or `Permanent`; anything else counts as transient.
 """

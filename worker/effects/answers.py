@@ -1,13 +1,16 @@
-"""What a worker answers about an effect: for Flower, for the log, and with the ids that lead to everything else."""
+"""What a worker says about an effect, in Flower and in the log, with the ids that lead to everything else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from db.effects import Claim
 from db.models import EffectState
 from db.standing import Standing
-from worker.kinds import Payload, label, quoted, subject
+from worker.kind_entry import UnreadablePayloadError, quoted
+from worker.kinds import EffectKind
 
 _ENDED = {
     EffectState.DONE: "already done",
@@ -20,13 +23,13 @@ BUSY = "every slot of the service is taken"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a worker came to its end with an effect; `str()` is the whole line."""
+    """What a worker did with an effect. `str()` gives the whole line."""
 
     text: str
     trail: str
     """The ids of the effect and of its command."""
     is_done: bool
-    """Whether the other side has it; else there was nothing to do, and `text` says why."""
+    """Whether the effect was carried out. Otherwise there was nothing to do, and `text` says why."""
 
     def __str__(self) -> str:
         return f"{self.text} · {self.trail}"
@@ -34,47 +37,70 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What each answer about one try says besides what came of it."""
+    """The parts that every line about one try has: which effect it is, and the ids."""
 
     label: str
     trail: str
 
     @classmethod
     def claimed(cls, claim: Claim) -> "About":
-        """About a try that has begun."""
-        shown = label(claim.kind, Payload(**claim.payload), claim.number)
+        """Describe a try that has begun."""
+        shown = label(claim.kind, claim.payload, claim.number)
         return cls(shown, ids(claim.id, claim.source, claim.command_id))
 
     def says(self, what: str) -> str:
-        """A line about it."""
+        """Make a line about the try."""
         return f"{self.label}: {what} · {self.trail}"
 
     def done(self, what: str = "done") -> Answer:
-        """The other side has it."""
+        """Make the answer for a try that was carried out."""
         return Answer(f"{self.label}: {what}", self.trail, is_done=True)
 
 
+def label(kind: str, stored: Mapping[str, Any], number: int) -> str:
+    """What a person reads in Flower of a try, such as `credit submitted · exam 7 · learner 42 · try 3`.
+
+    Parameters:
+        kind: the kind's name.
+        stored: the payload, as it is stored.
+        number: of the try, from 1.
+    """
+    return f"{subject(kind, stored)} · try {number}"
+
+
+def subject(kind: str, stored: Mapping[str, Any]) -> str:
+    """What an effect is about, such as `credit submitted · exam 7 · learner 42`.
+
+    It is the kind's name alone if this release does not know the kind, or cannot read the payload.
+    """
+    try:
+        entry = EffectKind(kind).entry
+        return entry.subject(entry.read(stored))
+    except (ValueError, UnreadablePayloadError):
+        return kind
+
+
 def ids(effect_id: UUID, source: str, command_id: str) -> str:
-    """Which effect, and which command it follows from."""
+    """Name an effect and the command from which it follows."""
     return f"effect {effect_id} · {command(source, command_id)}"
 
 
 def command(source: str, command_id: str) -> str:
-    """Which command."""
+    """Name a command."""
     return f"command {quoted(source)} {quoted(command_id)}"
 
 
 def nothing_to_do(effect_id: UUID, standing: Standing | None, why: str) -> Answer:
-    """There was nothing to do, and why."""
+    """Make the answer for an effect that was left alone."""
     if standing is None:
         return Answer(why, f"effect {effect_id}", is_done=False)
-    shown = subject(standing.kind, Payload(**standing.payload))
+    shown = subject(standing.kind, standing.payload)
     trail = f"{shown} · {ids(effect_id, standing.source, standing.command_id)}"
     return Answer(why, trail, is_done=False)
 
 
 def why_not_claimed(kind: str, standing: Standing | None) -> str:
-    """Why a worker that was asked to run an effect as one of this kind has left it alone."""
+    """Say why a worker that was asked to run an effect of this kind has left it alone."""
     if standing is None:
         return "there is no such effect"
     if standing.kind != kind:
@@ -96,7 +122,7 @@ def _why_not_now(standing: Standing) -> str:
         return f"not due before {_shown(standing.due_at)}"
     if standing.is_blocked:
         return "another has its target, which changes one at a time"
-    return "another has it"  # in hand at this very moment
+    return "another has it"  # another worker is about to claim it
 
 
 def _shown(moment: datetime | None) -> str:

@@ -7,13 +7,26 @@ from db.ids import new_receipt
 from worker.commands.handler import ClaimedCascade
 from worker.commands.unit_of_work import Cause
 from worker.effects.action import Run
+from worker.effects.coalescer import Coalescer, one_is_to_blame
+from worker.kinds import CascadeDecline
+
+CascadeRun = Run[CascadeDecline]
 
 
-def decline(runs: Sequence[Run]) -> list[bool]:
-    """Decline the siblings of the exams that started the cascades: exactly once, no other system has a part.
+class Decline(Coalescer[CascadeRun, bool]):
+    """Declines the siblings of an exam. Cascades that are due at the same time share a transaction."""
 
-    When they wait for one learner's lock for too long, they are run one at a time, and there must be time for that.
-    False for one that is no longer this try's.
+    def __init__(self) -> None:
+        super().__init__(decline, isolate=one_is_to_blame)
+
+
+def decline(runs: Sequence[CascadeRun]) -> list[bool]:
+    """Decline the siblings of the exams that started the cascades. Each happens exactly once.
+
+    A batch that waits too long for one learner's lock is run again one by one, so its statements get only a part of
+    the time of a call.
+
+    Returns for each whether it was done; False if the cascade is no longer this try's.
     """
     tools = runs[0].tools
     with tools.engine.begin() as connection:
@@ -21,7 +34,7 @@ def decline(runs: Sequence[Run]) -> list[bool]:
         return tools.handler.settle_cascades(connection, [_claimed(run) for run in runs])
 
 
-def _claimed(run: Run) -> ClaimedCascade:
+def _claimed(run: CascadeRun) -> ClaimedCascade:
     claim, moment = run.claim, new_receipt()
     cause = Cause(claim.source, claim.command_id, moment.at, moment.ids(), claim.id)
     return ClaimedCascade(claim.id, claim.number, run.payload, cause)

@@ -1,4 +1,4 @@
-"""What the end of a try says about the service, and what that does to its circuit."""
+"""Opens and closes the circuit of a service, by how the calls to it end."""
 
 import logging
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What has become of a circuit."""
+    """A change of a circuit."""
 
     queue: str
     is_open: bool
     is_new: bool
-    """Whether it was the other way before."""
+    """Whether it was in the other state before."""
     wrong: Misconfigured | None = None
-    """What keeps it open, where that is a setting of ours."""
+    """The error, if a wrong setting of ours keeps the circuit open."""
 
 
 def note_answer(connection: Connection, claim: Claim, ended: RecordedTry) -> Change | None:
-    """The service has answered. Costs nothing while all is well."""
+    """Note that the service has answered. That costs no statement while its circuit has no failures."""
     if claim.queue in ended.failing and circuits.close(connection, claim.queue, probe=claim.probe):
         return Change(claim.queue, is_open=False, is_new=True)
     return None
@@ -35,9 +35,13 @@ def note_answer(connection: Connection, claim: Claim, ended: RecordedTry) -> Cha
 def note_error(
     connection: Connection, claim: Claim, ended: RecordedTry, error: ServiceError | None, policy: RetryPolicy
 ) -> Change | None:
-    """The try has failed; `error` is None when that was no error of the service.
+    """Note that a try has failed.
 
-    That the service is in trouble (`ended.failing`) counts for those who end after it in the same transaction.
+    A failure of the service counts at once for the tries that are recorded after it in the same transaction, so
+    its queue joins `ended.failing`.
+
+    Parameters:
+        error: None if the service did not cause the failure.
     """
     if isinstance(error, Unavailable):
         ended.failing.add(claim.queue)
@@ -53,7 +57,7 @@ def _note_failure(
     connection: Connection, claim: Claim, error: Unavailable, policy: RetryPolicy
 ) -> Change | None:
     wrong = error if isinstance(error, Misconfigured) else None
-    # Whoever calls next will be told the same: there is nothing to wait for.
+    # Every call would be refused in the same way, so the first refusal opens the circuit.
     at_least = CIRCUIT_FAILURES if wrong else 1
     failures = circuits.count_failure(connection, claim.queue, probe=claim.probe, at_least=at_least)
     open_s = failures and circuit_open_s(policy, failures=failures, retry_after_s=error.retry_after_s)
@@ -65,16 +69,16 @@ def _note_failure(
 
 
 class Reporter:
-    """Says what becomes of circuits, once it is committed: what is new, and what setting is wrong.
+    """Logs changes of circuits that are committed: new states, and settings that are wrong.
 
-    The latter once in each process, so that one that starts with a setting that is still wrong says so, too.
+    Each process complains about a wrong setting once, so a process that is started with it complains as well.
     """
 
     def __init__(self) -> None:
         self._complained: set[str] = set()
 
     def __call__(self, change: Change) -> None:
-        """Log a change, if that is worth a line."""
+        """Log a change if it is news."""
         if not change.is_open:
             self._complained.discard(change.queue)
             logger.info("the service of %s answers again: its circuit is closed", change.queue)

@@ -1,20 +1,24 @@
 """Instructor: reset the learner's work on an exam whose attempt was removed."""
 
 from db.people import learner_contact
+from worker import kinds
 from worker.effects.action import Run
 
 
-def delete_student_attempt(run: Run) -> bool:
-    """Ask the instructor service to forget the learner's work."""
-    payload = run.payload
-    with run.tools.engine.connect() as connection:
-        learner = learner_contact(connection, payload.user_id)
-    run.tools.services.instructor.delete_student_attempt(
-        learner.username,
-        payload.course_id,
-        payload.content_id,
-        payload.requested_by,
-        run.key,
-        run.deadline,
-    )
-    return False
+class DeleteStudentAttempt:
+    """Asks the instructor service to forget the learner's work."""
+
+    def __call__(self, run: Run[kinds.DeleteStudentAttempt]) -> bool:
+        """Look up the learner's name and call the instructor service."""
+        payload = run.payload
+        with run.tools.engine.connect() as connection:
+            learner = learner_contact(connection, payload.user_id)
+        run.tools.services.instructor.delete_student_attempt(
+            learner.username,
+            payload.course_id,
+            payload.content_id,
+            payload.requested_by,
+            run.key,
+            run.deadline,
+        )
+        return False

@@ -7,33 +7,32 @@ from db.people import Addressee, Attempted, addressees
 from events.vocabulary import Status
 from worker.effects.action import Run
 from worker.effects.coalescer import Coalescer, one_is_to_blame
-from worker.errors import NotCalled, Permanent, ServiceError, Unavailable
-from worker.kinds import QUEUES, EffectKind
+from worker.errors import NotCalled, ServiceError, Unavailable
+from worker.kinds import EffectKind, SendStatusEmail
 from worker.lms import mail_templates
 from worker.lms.ports import Mail
 
 logger = logging.getLogger(__name__)
 
-LMS = QUEUES[EffectKind.SET_CREDIT_STATUS]
-"""The queue, and so the circuit, of the service that knows what courses are called."""
+MailRun = Run[SendStatusEmail]
+
+LMS = EffectKind.SET_CREDIT_STATUS.entry.queue
+"""The queue, and so the circuit, of the service that knows the names of courses."""
 QUESTION_SHARE = 0.5
-"""Of a try's time, at most, goes into asking for the course's name: the rest is for the mail server."""
+"""The share of a try's time that the question for the course's name may take. The rest is for the mail server."""
 
 
 class SendStatus:
-    """Sends the mail of a status."""
+    """Sends the mail of a status. Mails that are due at the same time look up their addressees together."""
 
     def __init__(self) -> None:
-        self._addressee = Coalescer(_addressees, isolate=one_is_to_blame)
+        self.addressee = Coalescer(_addressees, isolate=one_is_to_blame)
 
-    def __call__(self, run: Run) -> bool:
-        """Send it."""
-        payload = run.payload
-        if payload.status is None:
-            raise Permanent("the effect's payload has no status")
-        learner = self._addressee(run)
+    def __call__(self, run: MailRun) -> bool:
+        """Look up the learner, ask for the course's name, and hand the mail to the mail server."""
+        learner = self.addressee(run)
         text = mail_templates.render(
-            Status(payload.status),
+            Status(run.payload.status),
             learner_name=learner.contact.full_name or learner.contact.username,
             exam_name=learner.exam_name,
             course_name=_course_name(run, learner),
@@ -43,7 +42,7 @@ class SendStatus:
         return False
 
 
-def _course_name(run: Run, learner: Addressee) -> str | None:
+def _course_name(run: MailRun, learner: Addressee) -> str | None:
     """The name in the learner's credit state, else the one that we were told; None when there is none.
 
     Raises:
@@ -58,14 +57,14 @@ def _course_name(run: Run, learner: Addressee) -> str | None:
         return learner.course_name
 
 
-def _asked_name(run: Run, may_ask: bool) -> str | None:
+def _asked_name(run: MailRun, may_ask: bool) -> str | None:
     if not may_ask:
         raise Unavailable("the LMS is not asked for the course's name: it does not answer")
     payload, deadline = run.payload, run.deadline.part(QUESTION_SHARE)
     return run.tools.services.credit.course_name(payload.user_id, payload.course_id, deadline)
 
 
-def _addressees(runs: Sequence[Run]) -> list[Addressee]:
+def _addressees(runs: Sequence[MailRun]) -> list[Addressee]:
     attempts = [Attempted(run.payload.user_id, run.payload.exam_id, run.payload.course_id) for run in runs]
     with runs[0].tools.engine.connect() as connection:
         found = addressees(connection, attempts, LMS)

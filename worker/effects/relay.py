@@ -1,4 +1,4 @@
-"""The relay offers due effects to the workers. The rows are the truth; what it publishes only says "look"."""
+"""The outbox relay: it offers due effects to the workers. The rows are the truth, a message only says "look"."""
 
 import logging
 import select
@@ -25,18 +25,18 @@ from worker.kinds import QUEUES
 logger = logging.getLogger(__name__)
 
 MAX_OUTSTANDING = 500
-"""Offers of one kind that no worker has answered yet, and messages in one queue, at most."""
+"""The most offers of one kind that no worker has answered yet, and the most messages in one queue."""
 BUSY_PAUSE_S = 0.05
-"""Seconds until the next look when more may be due than was offered."""
+"""Seconds until the next round if more may be due than was offered."""
 FULL_PAUSE_S = 0.5
-"""The same when there was no room, because workers are slow or away."""
+"""Seconds until the next round if there was no room, because workers are slow or away."""
 GATHER_S = 0.05
-"""Seconds after each look in which notifications gather: one look for many batches. The first is not delayed."""
+"""Seconds after each round in which notifications gather, so that one round serves many batches."""
 STOP_CHECK_S = 1.0
 
 
 class Dispatcher(Protocol):
-    """The way to the workers."""
+    """Publishes tasks to the workers."""
 
     def dispatch(self, offers: Sequence[Offer]) -> None:
         """Publish one task for each effect, in order. Raises `Transient` when the broker is away."""
@@ -77,7 +77,7 @@ class Relay:
             _wait(notifications, pause_s - GATHER_S, stopping)
 
     def offer_once(self) -> float:
-        """Offer what is due as far as there is room. Returns how many seconds to wait before the next look.
+        """Offer what is due, as far as there is room. Returns the seconds to wait before the next round.
 
         Raises:
             Transient: the broker is away; the offers that it did not take will be made again.
@@ -96,8 +96,9 @@ class Relay:
         )
 
     def _rooms(self, kinds: Sequence[str], outstanding: Mapping[str, int]) -> dict[str, int]:
-        """How many of each kind may be offered. Kinds of one queue share its room."""
-        # A queue whose workers are away keeps its messages; offering the same rows again would flood it.
+        """Return how many of each kind may be offered. Kinds of one queue share its room."""
+        # The length of the queue counts, too: it keeps its messages while its workers are away, and the same rows
+        # offered again and again would flood it.
         sharing = Counter(QUEUES[kind] for kind in kinds)
         shares = {queue: self._room_in(queue) // number for queue, number in sharing.items()}
         return {kind: min(MAX_OUTSTANDING - outstanding.get(kind, 0), shares[QUEUES[kind]]) for kind in kinds}
@@ -115,7 +116,7 @@ class Relay:
         return self.poll_s if all(room > 0 for room in rooms.values()) else min(FULL_PAUSE_S, self.poll_s)
 
     def _offer_probe(self, kinds: Sequence[str]) -> None:
-        """Offer one effect of a service that waits for a probe; another with each look, until it has one."""
+        """Offer one effect of a service that may be probed. Each round offers another, until a worker has one."""
         if not kinds or self._room_in(QUEUES[kinds[0]]) <= 0:
             return
         with self.engine.begin() as connection:
@@ -149,7 +150,7 @@ def _listening(engine: Engine) -> Iterator[Any]:
 
 
 def _wait(notifications: Any, seconds: float, stopping: threading.Event) -> None:
-    """Wait for a notification, at most so many seconds, and take all that there are."""
+    """Wait for a notification, at most for so many seconds, and take all that have come."""
     ends_at = time.monotonic() + seconds
     readable: Sequence[Any] = ()
     while not readable and not stopping.is_set() and (left := ends_at - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""One try of an effect: claim it, run it, record what came of it."""
+"""One try of an effect: claim it, run its action, record the result."""
 
 import logging
 import random
@@ -16,34 +16,34 @@ from db import standing
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
-from worker.effects import answers, cascade, circuit, credit, instructor, mail
+from worker.effects import answers, circuit
 from worker.effects.action import Action, Run, Tools, TryAgainError, TryFailedError
+from worker.effects.actions import ACTIONS
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change, Reporter
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.errors import Crowded, Permanent, ServiceError, Transient
-from worker.kinds import QUEUES, EffectKind, Payload
+from worker.kinds import QUEUES, EffectKind
 from worker.lms.connect import Services
-from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import Deadline
 from worker.rules.retry import delay_before_retry
 
 logger = logging.getLogger(__name__)
 
 RECORD_PAUSE_S = 2.0
-"""Between two attempts to record a result, or to claim an effect, while the database is away, at most."""
+"""The longest pause, in seconds, between two attempts to claim or to record while the database is away."""
 BUSY_S = 1.0
-"""How long an effect is put off that finds every slot of its service taken."""
+"""Seconds for which an effect is put off if every slot of its service is taken."""
 NEVER_REPORTED = "its worker never reported back"
 LOST_TRIES = 3
-"""So many workers that never reported back are no accident."""
+"""Most likely the effect ends its workers if so many in a row have not reported back."""
 
 Note = Callable[[Connection, Claim, RecordedTry], Change | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a try, and what that says about its service."""
+    """The result of a try, and what it does to the circuit of its service."""
 
     claim: Claim
     end: TryEnd
@@ -51,40 +51,43 @@ class Result:
 
 
 class Runner:
-    """Runs effects. Safe to share between threads, whose claims and results go together into transactions."""
+    """Runs effects. Safe to share between threads, whose claims and results share transactions.
+
+    The steps of `run` and the coalescers are public, because tests wait on them and crash points name them.
+    """
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
-        self._claims = Coalescer(self._claim_together, isolate=one_is_to_blame)
-        self._actions: Mapping[str, Action] = {
-            EffectKind.SET_CREDIT_STATUS: credit.set_status,
-            EffectKind.REMOVE_CREDIT_STATUS: credit.remove_status,
-            EffectKind.CASCADE_DECLINE: Coalescer(cascade.decline, isolate=one_is_to_blame),
-            EffectKind.SEND_STATUS_EMAIL: mail.SendStatus(),
-            EffectKind.DELETE_STUDENT_ATTEMPT: instructor.delete_student_attempt,
-        }
-        self._results = Coalescer(self._record_together, isolate=one_is_to_blame)
-        # Until others may have claimed it. A database that has failed over is back long before.
+        self.claims = Coalescer(self.claim_together, isolate=one_is_to_blame)
+        self.actions: Mapping[str, Action] = {kind: make() for kind, make in ACTIONS.items()}
+        self.results = Coalescer(self.record_together, isolate=one_is_to_blame)
+        # Recording is tried for as long as nobody else may claim the effect. A failover takes less.
         self._recording = _patient(tools.lease_s, _may_be_recorded_later)
-        # So what was offered before a failover need not be offered again.
+        # Claiming is tried for a while, too, so that offers made before a failover are still good after it.
         self._claiming = _patient(tools.lease_s / 4, _is_away)
         self._report = Reporter()
         self._only_logged = _only_logged(tools.services)
 
     def run(self, effect_id: UUID, kind: str) -> Answer:
-        """Run an effect of a kind if it is due and free, and its service may be called. Again is harmless.
+        """Run an effect once, if it is due, nobody else has it, and its service may be called.
 
-        Returns what was done, or why there was nothing to do.
+        Calling this again for the same effect is harmless.
+
+        Parameters:
+            kind: what the caller takes the effect for. An effect of another kind is left alone.
+
+        Returns:
+            what was done, or why there was nothing to do.
 
         Raises:
-            TryAgainError: it failed, or the database did, and the effect will be offered again by itself.
+            TryAgainError: the try or the database failed, and the relay will offer the effect again.
             TryFailedError: the effect has failed for good, and that is recorded.
         """
         try:
             with self.tools.slots.taken(kind) as free:
-                claim = self._claim(effect_id, kind) if free else None
+                claim = self.claim(effect_id, kind) if free else None
                 if claim is not None:
-                    return self._try(claim)
+                    return self.run_claimed(claim)
             return self._left_alone(effect_id, kind, free)
         except DBAPIError as error:
             raise TryAgainError(f"{_reason(effect_id, error)} · effect {effect_id}") from None
@@ -98,21 +101,23 @@ class Runner:
         why = answers.why_not_claimed(kind, seen) if free else answers.BUSY
         return answers.nothing_to_do(effect_id, seen, why)
 
-    def _try(self, claim: Claim) -> Answer:
+    def run_claimed(self, claim: Claim) -> Answer:
+        """Run one try of a claimed effect and record what came of it. Raises what `run` raises."""
         about = About.claimed(claim)
         try:
             return self._run(claim, about)
         except DBAPIError as error:
-            # Its result is not recorded: it runs until its lease ends, and is then offered again.
+            # The result is not recorded: the effect stays running until its lease ends, then it is offered again.
             raise TryAgainError(about.says(_reason(claim.id, error))) from None
 
     def _run(self, claim: Claim, about: About) -> Answer:
         if claim.lost_tries >= LOST_TRIES and claim.retrying_for_s >= self.tools.retry.retry_for_s:
-            # Most likely it is what ends its workers.
+            # Most likely the effect ends its workers.
             return self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
-            recorded = self._actions[claim.kind](Run(claim, Payload(**claim.payload), self.tools, deadline))
+            payload = EffectKind(claim.kind).entry.read(claim.payload)
+            recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline))
         except Permanent as error:
             return self._fail(claim, str(error), error)
         except Transient as error:
@@ -120,14 +125,14 @@ class Runner:
                 self.tools.slots.shrink(claim.kind, error.others)
             return self._try_again(claim, str(error), error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
-            # Most likely the database, or a bug that the next release mends.
+            # Most likely the database failed, or a bug did that the next release mends.
             return self._try_again(claim, _reason(claim.id, error), None)
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
-        return about.done(result) if recorded or self._record(end) else self._too_late(claim)
+        return about.done(result) if recorded or self.record(end) else self._too_late(claim)
 
     def _too_late(self, claim: Claim) -> Answer:
-        """Somebody else has taken the effect, or finished it: their word counts."""
+        """Answer for a try whose end is not recorded, because another worker has taken or finished the effect."""
         with self.tools.engine.connect() as connection:
             seen = standing.look(connection, claim.id, claim.queue)
         if seen is not None and seen.state == EffectState.DONE:
@@ -135,16 +140,18 @@ class Runner:
         why = f"came back too late: {answers.why_not_claimed(claim.kind, seen)}"
         return answers.nothing_to_do(claim.id, seen, why)
 
-    def _claim(self, effect_id: UUID, kind: str) -> Claim | None:
+    def claim(self, effect_id: UUID, kind: str) -> Claim | None:
+        """Claim an effect, perhaps in one transaction with others. None when it is not due or not free."""
         try:
-            return self._claiming(self._claims, Wanted(effect_id, kind, QUEUES[kind]))
+            return self._claiming(self.claims, Wanted(effect_id, kind, QUEUES[kind]))
         except (IntegrityError, store.ProbeTakenError):
-            # Somebody began another effect on this target, or to probe the service, at this very moment.
+            # At this moment another worker began an effect on the same target, or the probe of the service.
             with self.tools.engine.begin() as connection:
                 store.wait(connection, effect_id)
             return None
 
-    def _claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
+    def claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
+        """Claim effects in one transaction. Returns one claim, or None, for each of them, in their order."""
         distinct = {one.id: one for one in wanted}  # the same offer may be in hand twice
         with self.tools.engine.begin() as connection:
             claims = store.claim(connection, list(distinct.values()), self.tools.lease_s)
@@ -178,20 +185,24 @@ class Runner:
         def note(connection: Connection, claim: Claim, ended: RecordedTry) -> Change | None:
             return circuit.note_error(connection, claim, ended, error, self.tools.retry)
 
-        return self._record(Result(claim, end, note))
+        return self.record(Result(claim, end, note))
 
-    def _record(self, result: Result) -> bool:
-        """Record what came of a try. An unrecorded success is a second call later, so it is worth an effort."""
-        recorded = self._recording(self._results, result)
+    def record(self, result: Result) -> bool:
+        """Record the result of a try. Return False if the try is not the effect's current one any more.
+
+        It is worth several attempts, because a success that is not recorded leads to a second call.
+        """
+        recorded = self._recording(self.results, result)
         if not recorded:
-            # Its lease had ended and somebody else has taken it: their word counts. Or the answer of an
-            # earlier commit was lost, and it is recorded.
+            # The lease had ended and another worker has taken the effect, whose result counts. Or an earlier commit
+            # succeeded and only its answer was lost.
             logger.info(
                 "effect %s: try %d came back too late to be recorded", result.claim.id, result.end.number
             )
         return recorded
 
-    def _record_together(self, results: Sequence[Result]) -> list[bool]:
+    def record_together(self, results: Sequence[Result]) -> list[bool]:
+        """Record results in one transaction. False stands for a result that came too late."""
         with self.tools.engine.begin() as connection:
             ended = store.end_tries(connection, [result.end for result in results])
             changes = [
@@ -220,20 +231,14 @@ def _is_away(error: BaseException) -> bool:
 
 
 def _only_logged(services: Services) -> frozenset[str]:
-    """The kinds whose calls reach nobody: they are written to the log."""
-    called: Mapping[EffectKind, object] = {
-        EffectKind.SET_CREDIT_STATUS: services.credit,
-        EffectKind.REMOVE_CREDIT_STATUS: services.credit,
-        EffectKind.SEND_STATUS_EMAIL: services.mailer,
-        EffectKind.DELETE_STUDENT_ATTEMPT: services.instructor,
-    }
-    return frozenset(kind for kind, service in called.items() if isinstance(service, (LogLms, LogMailer)))
+    """The kinds whose calls reach nobody: they are only written to the log."""
+    return frozenset(kind for kind in EffectKind if services.only_logs(kind.entry.service))
 
 
 def _reason(effect_id: UUID, error: Exception) -> str:
-    """What to say of an error that is none of the service's. Its text may hold anything, so it is not quoted.
+    """Describe an error that the service did not cause. Its text may hold personal data, so it is not quoted.
 
-    Except where the database is away: then it says why nobody can be served, and nothing of anybody's data.
+    The text of a database that is away is quoted: it says why, and holds no data.
     """
     if _is_away(error):
         return f"the database is away: {brief(error)}"

@@ -1,33 +1,42 @@
-"""A limit of concurrent calls for each service, so that a backlog does not stampede it."""
+"""Limits the concurrent calls to each service, so that a backlog does not overrun it."""
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 
-from worker.kinds import QUEUES, SERVICES, EffectKind
+from worker.kinds import QUEUES, EffectKind, Service
 
 PATIENCE_S = 1.0
-"""How long a thread waits for a slot before it lets another kind have its turn."""
+"""Seconds for which a thread waits for a slot before it takes an effect of another kind."""
 GROW_S = 30.0
-"""How long a service that took no more keeps its smaller number of slots; then it gets one more, and so on."""
-EMAIL = QUEUES[EffectKind.SEND_STATUS_EMAIL]
+"""A service that took no more calls at once gets one slot back each time that so many seconds have passed."""
 
 
 class Slots:
-    """So many effects of each service at once in this process. Safe to share between threads."""
+    """The slots for calls in this process, a number for each service. Safe to share between threads."""
 
     def __init__(self, calls: int, connections: int) -> None:
-        """Parameters:
-        calls: how many calls to one service at once.
-        connections: how many conversations with the mail server at once, if that is fewer.
+        """Make as many slots as there may be calls.
+
+        Parameters:
+            calls: the number of calls to one service at once.
+            connections: the number of connections to the mail server at once, if that is smaller.
         """
-        most = dict.fromkeys(SERVICES, calls) | {EMAIL: min(calls, connections)}
-        self._limits = {queue: _Limit(number) for queue, number in most.items()}
+        most: dict[StrEnum, int] = {Service.MAILER: min(calls, connections)}
+        self._limits = {
+            kind.entry.queue: _Limit(most.get(kind.entry.service, calls))
+            for kind in EffectKind
+            if kind.entry.service is not None
+        }
 
     @contextmanager
     def taken(self, kind: str) -> Iterator[bool]:
-        """Whether there is a slot, which is ours meanwhile. Kinds that call nobody always have one."""
+        """Take a slot for the duration of the `with`, and tell whether there was one.
+
+        A kind that calls no service always gets one.
+        """
         limit = self._limits.get(QUEUES[kind])
         if limit is None:
             yield True
@@ -40,7 +49,7 @@ class Slots:
             yield False
 
     def shrink(self, kind: str, number: int) -> None:
-        """Have so many slots for a while, if there are more: the service takes no more calls at once."""
+        """Reduce the slots of a kind's service to a number for a while, because it takes no more calls at once."""
         self._limits[QUEUES[kind]].shrink(number)
 
 

@@ -61,11 +61,11 @@ class HttpLms:
     ) -> None:
         """Set the requirement to `status`: satisfied, submitted or failed."""
         body = {**_requirement_body(requirement), "status": status}
-        self._post("/credit/set-requirement-status", body, key, deadline)
+        self.post("/credit/set-requirement-status", body, key, deadline)
 
     def remove(self, requirement: CreditRequirement, key: CallKey, deadline: Deadline) -> None:
         """Remove the requirement. The LMS also accepts the removal of one that does not exist."""
-        self._post("/credit/remove-requirement-status", _requirement_body(requirement), key, deadline)
+        self.post("/credit/remove-requirement-status", _requirement_body(requirement), key, deadline)
 
     def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
         """Return the course's name, or None when the LMS answers 404 or with no name."""
@@ -92,7 +92,7 @@ class HttpLms:
             "content_id": content_id,
             "requested_by": requested_by,
         }
-        self._post("/instructor/delete-student-attempt", body, key, deadline)
+        self.post("/instructor/delete-student-attempt", body, key, deadline)
 
     def close(self) -> None:
         """Close the connections and end the thread. No call may be running."""
@@ -102,7 +102,19 @@ class HttpLms:
                 self._running.loop.close()
                 self._running = None
 
-    def _post(self, path: str, body: Mapping[str, str | None], key: CallKey, deadline: Deadline) -> None:
+    def post(self, path: str, body: Mapping[str, str | None], key: CallKey, deadline: Deadline) -> None:
+        """Make a call that changes something. The adapter of another service of the LMS makes its calls with this.
+
+        Parameters:
+            path: below the base URL.
+            body: the JSON object of the contract.
+            key: sent in the headers, so that the LMS recognises a repeated or a late call.
+            deadline: of the whole call.
+
+        Raises:
+            Transient: another try may help.
+            Permanent: it will not.
+        """
         headers = {"Idempotency-Key": str(key.effect_id), "Invigilator-Sequence": str(key.sequence)}
         call = _Call("POST", path, json=body, headers=headers)
         # The reset carries a username, and an answer may repeat it.

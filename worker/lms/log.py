@@ -1,6 +1,6 @@
-"""Adapters for `log:`, where no LMS or mail server is configured: each call is logged and succeeds.
+"""Adapters for `log:`, where no LMS or mail server is configured. They log each call, which then succeeds.
 
-Ids only. A log file is no place for a username, an address or a subject line.
+They log ids only, because a log file is no place for a username, an address or a subject line.
 """
 
 # ruff: noqa: ARG002 - the ports name what these adapters must not log
@@ -12,8 +12,12 @@ from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail
 logger = logging.getLogger("worker.lms")
 
 
-class LogLms:
-    """Credit and instructor service that only log. Course names are not known here."""
+class OnlyLogged:
+    """An adapter whose calls reach nobody. The tries of such calls end as `logged`."""
+
+
+class LogLms(OnlyLogged):
+    """Credit and instructor service that only log. They know no course names."""
 
     def set_status(
         self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
@@ -41,7 +45,7 @@ class LogLms:
         )
 
     def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
-        """Log the call; None."""
+        """Log the call and return None."""
         logger.info("credit state asked: user %r, course %r", user_id, course_id)
         return None
 
@@ -58,7 +62,7 @@ class LogLms:
         logger.info("attempt reset: course %r, content %r, effect %s", course_id, content_id, key.effect_id)
 
 
-class LogMailer:
+class LogMailer(OnlyLogged):
     """Mailer that only logs."""
 
     def send(self, mail: Mail, deadline: Deadline) -> None:

@@ -25,7 +25,7 @@ from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 from tests import sample_commands as c
 from worker.commands.handler import ClaimedCascade, Handler, Quarantined
 from worker.commands.unit_of_work import Cause
-from worker.kinds import EffectKind, Payload
+from worker.kinds import EffectKind
 from worker.policies import Policies
 from worker.rules.policy import PRESETS
 
@@ -68,7 +68,7 @@ def statuses(connection: Connection, user_id: str = "42") -> dict[str, str]:
 
 def effects(connection: Connection) -> list[tuple[str, str, str | None, str]]:
     rows = connection.execute(select(Effect.kind, Effect.payload, Effect.state).order_by(Effect.sequence))
-    return [(row.kind, row.payload["exam_id"], row.payload["status"], row.state) for row in rows]
+    return [(row.kind, row.payload["exam_id"], row.payload.get("status"), row.state) for row in rows]
 
 
 def history(connection: Connection, exam_id: str) -> Sequence[Any]:
@@ -282,11 +282,9 @@ def test_cascades_are_settled_together(apply: Apply, connection: Connection) -> 
     wanted = [Wanted(row.id, EffectKind(row.kind), "queue") for row in owed[:2]]
     assert len(claim(connection, wanted, 60)) == 2
     # When both are settled, with one whose try is not the current one
-    moments = [new_receipt() for _ in owed]
+    moments, read = [new_receipt() for _ in owed], EffectKind.CASCADE_DECLINE.entry.read
     claimed = [
-        ClaimedCascade(
-            row.id, 1, Payload(**row.payload), Cause(row.source, row.command_id, m.at, m.ids(), row.id)
-        )
+        ClaimedCascade(row.id, 1, read(row.payload), Cause(row.source, row.command_id, m.at, m.ids(), row.id))
         for row, m in zip(owed, moments, strict=True)
     ]
     assert HANDLER.settle_cascades(connection, claimed) == [True, True, False]

@@ -46,7 +46,9 @@ class Bench:
 
     @property
     def runner(self) -> Runner:
-        services = Services(self.credit, self.instructor, self.mailer, close=lambda: None)
+        services = Services(
+            credit=self.credit, instructor=self.instructor, mailer=self.mailer, close=lambda: None
+        )
         slots = Slots(self.max_calls, self.max_calls)
         return Runner(Tools(self.engine, services, self.handler, self.retry, LEASE_S, 10, slots))
 
@@ -140,12 +142,12 @@ def run_together(runner: Runner, effects: Sequence[tuple[UUID, EffectKind]]) -> 
     """
     kinds = Counter(kind for _, kind in effects)
     cascades, mails = kinds[EffectKind.CASCADE_DECLINE], kinds[EffectKind.SEND_STATUS_EMAIL]
-    actions: Any = runner._actions
+    actions: Any = runner.actions
     steps = (
-        (runner._claims, len(effects)),
+        (runner.claims, len(effects)),
         (actions[EffectKind.CASCADE_DECLINE], cascades),
-        (actions[EffectKind.SEND_STATUS_EMAIL]._addressee, mails),
-        (runner._results, len(effects) - cascades),
+        (actions[EffectKind.SEND_STATUS_EMAIL].addressee, mails),
+        (runner.results, len(effects) - cascades),
     )
     with ExitStack() as stack:
         serves = [(stack.enter_context(gathering(grouped)), number) for grouped, number in steps]

@@ -25,8 +25,9 @@ from worker import engines
 from worker.app import CeleryDispatcher
 from worker.celery.results import NothingToDo
 from worker.effects.action import TryFailedError
+from worker.effects.answers import label
 from worker.errors import Permanent, Transient
-from worker.kinds import QUEUES, EffectKind, Payload, label
+from worker.kinds import QUEUES, EffectKind
 
 TASKS = {f"effects.{kind}" for kind in EffectKind}
 
@@ -320,5 +321,4 @@ PAYLOAD = {"exam_id": "A", "user_id": "42", "course_id": "c", "content_id": "x"}
     ],
 )
 def test_labels(kind: EffectKind, status: str | None, shown: str) -> None:
-    payload = Payload(**PAYLOAD, status=status)
-    assert label(kind, payload, 1) == f"{shown} · exam A · learner 42 · try 1"
+    assert label(kind, {**PAYLOAD, "status": status}, 1) == f"{shown} · exam A · learner 42 · try 1"

@@ -2,7 +2,8 @@ import pytest
 from pydantic import SecretStr
 
 from worker.errors import ConfigurationError
-from worker.lms.connect import connect
+from worker.kinds import Service
+from worker.lms.connect import Services, check_services, connect
 from worker.lms.http import HttpLms
 from worker.lms.log import LogLms, LogMailer
 from worker.lms.smtp import SmtpMailer, is_this_machine
@@ -31,6 +32,8 @@ def test_log_urls_only_log() -> None:
     assert isinstance(services.credit, LogLms)
     assert isinstance(services.instructor, LogLms)
     assert isinstance(services.mailer, LogMailer)
+    assert all(services.only_logs(service) for service in Service)
+    assert not services.only_logs(None)
     services.close()
 
 
@@ -40,7 +43,24 @@ def test_real_urls_share_one_http_client_and_connect_nothing() -> None:
     assert isinstance(services.credit, HttpLms)
     assert services.instructor is services.credit
     assert isinstance(services.mailer, SmtpMailer)
+    assert not any(services.only_logs(service) for service in Service)
     services.close()
+
+
+def test_services_are_named_so_that_none_takes_the_place_of_another() -> None:
+    log, mailer = LogLms(), LogMailer()
+    with pytest.raises(TypeError, match="positional"):
+        Services(log, log, mailer, print)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("known", "lonely"), [(["credit", "instructor"], "mailer"), ([*Service, "elsewhere"], "elsewhere")]
+)
+def test_a_service_without_a_field_and_a_field_without_a_service_are_refused(
+    known: list[str], lonely: str
+) -> None:
+    with pytest.raises(TypeError, match=f"^{lonely} must be both a Service in worker/kinds.py and a field"):
+        check_services(Services, known)
 
 
 @pytest.mark.parametrize(
