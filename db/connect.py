@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
@@ -14,7 +14,6 @@ from db.errors import Failure, UnfitDatabaseError, classify, is_full
 from db.prepared import PREPARES
 
 CONNECT_TIMEOUT_S = 10
-IDLE_S = 5  # in a transaction that holds locks, between two statements
 POOL_SIZE = 8  # connections that are kept; the threads of a process bound how many there may be
 ENCODING = "UTF8"
 
@@ -121,17 +120,15 @@ def _check_encoding(connection: Any, _record: object) -> None:
         )
 
 
-def limit_idleness() -> ColumnElement[str]:
-    """To select beside the first rows that a transaction locks: ends its session when its process stands still.
-
-    A worker that is stopped in a transaction would else keep a shard waiting for its locks, however long.
-    No setting of the session, which PgBouncer in transaction mode would not keep.
-    """
-    return func.set_config("idle_in_transaction_session_timeout", f"{IDLE_S}s", True)
+# For this transaction only: PgBouncer in transaction mode would not keep a setting of the session.
+_LIMIT_STATEMENTS = """
+SELECT
+    set_config('statement_timeout', %(limit)s, true),
+    set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
 
 
 def limit_statements(connection: Connection, seconds: float) -> None:
-    """Let no statement of this transaction take longer than so many seconds, waiting for locks included."""
+    """Let no statement of this transaction take longer than so many seconds, waits for locks included."""
     milliseconds = max(1, int(seconds * 1000))
-    limit = func.set_config("statement_timeout", str(milliseconds), True)
-    connection.execute(select(limit, limit_idleness()))
+    connection.exec_driver_sql(_LIMIT_STATEMENTS, {"limit": f"{milliseconds}ms"})

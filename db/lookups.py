@@ -247,13 +247,18 @@ def count_discarded(connection: Connection) -> int:
 
 
 def count_effects(connection: Connection) -> dict[str, int]:
-    """How many effects are in each state."""
-    # From the index on the state, which is a tenth of the table. Left alone, PostgreSQL reads the table as long as
-    # vacuum has not been there.
-    connection.execute(select(func.set_config("enable_seqscan", "off", True)))
-    counts = connection.execute(select(Effect.state, func.count()).group_by(Effect.state))
-    found = {row[0]: row[1] for row in counts}
-    connection.execute(select(func.set_config("enable_seqscan", "on", True)))
+    """How many effects are in each state.
+
+    Begins and ends a transaction of its own.
+
+    Raises:
+        sqlalchemy.exc.InvalidRequestError: the connection is in a transaction.
+    """
+    with connection.begin():
+        # The index on the state is a tenth of the table. But PostgreSQL prefers the table until vacuum was there.
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        counts = connection.execute(select(Effect.state, func.count().label("number")).group_by(Effect.state))
+        found = {row.state: row.number for row in counts}
     return {state.value: found.get(state, 0) for state in EffectState}
 
 
