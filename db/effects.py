@@ -300,6 +300,7 @@ def _close_lost_tries(connection: Connection, effect_ids: Sequence[UUID]) -> dic
 
 # --- record --------------------------------------------------------------------------------------------
 
+# `_LOCK` explains the CASE: it hides the indexes on the state here.
 _END_TRIES = """
 WITH ended AS (
     UPDATE effects AS effect
@@ -322,7 +323,8 @@ WITH ended AS (
             AS one (id uuid, number int, result text, error text, delay_s float8)
         LIMIT %(number)s
     ) AS after
-    WHERE effect.id = after.id AND effect.state = 'running' AND effect.tries = after.number
+    WHERE effect.id = after.id
+        AND CASE WHEN effect.state = 'running' THEN effect.tries = after.number ELSE false END
     RETURNING effect.id, effect.target, after.number, after.result, after.error
 ), closed AS (
     UPDATE tries AS try
