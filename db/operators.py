@@ -1,10 +1,10 @@
 """What a person may do to effects and to the quarantine. Each change is guarded, in the caller's transaction."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from db.models import EffectState
 from db.wake import notify
@@ -110,6 +110,18 @@ def _refused(
 
 # --- quarantine ------------------------------------------------------------------------------------------
 
+
+@dataclass(frozen=True, slots=True)
+class RawMessage:
+    """A message as it came from the broker, and the shard that took it."""
+
+    shard: int
+    body: bytes
+    content_type: str | None
+    signature: str | None
+    """None when it had none."""
+
+
 _LOCK_MESSAGE = """
 SELECT
     shard,
@@ -124,13 +136,18 @@ FOR UPDATE
 _DISCARD = "DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id"
 
 
-def lock_message(connection: Connection, message_id: int) -> Row[Any] | None:
-    """Lock a message, and return its shard, body, content_type and signature (None when it had none).
+def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
+    """Lock a message of the quarantine and return it. None when there is no such message.
 
-    Returns None when there is no such message. A second transaction that asks for the same message waits.
+    A second transaction that asks for the same message waits.
     """
     values = {"id": message_id, "signature_header": SIGNATURE_HEADER}
-    return connection.exec_driver_sql(_LOCK_MESSAGE, values).one_or_none()
+    row = connection.exec_driver_sql(_LOCK_MESSAGE, values).one_or_none()
+    if row is None:
+        return None
+    return RawMessage(
+        shard=row.shard, body=bytes(row.body), content_type=row.content_type, signature=row.signature
+    )
 
 
 def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
