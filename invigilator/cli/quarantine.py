@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from db.operators import RawMessage
-
     from events.publisher import Publisher
     from worker.settings import Settings
 
