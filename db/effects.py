@@ -166,8 +166,8 @@ WITH seen AS MATERIALIZED (
 SELECT * FROM claimed
 """
 
-# While another effect runs on the target, that is until the lease of the other ends. It is not before the offer of
-# this one expires, even if that lease has ended: another effect is to get an offer first.
+# The effect waits until the lease of the effect that runs on its target ends. But it waits at least until its own
+# offer expires, even if that lease has ended: another effect is to get an offer first.
 _WAIT = """
 UPDATE effects AS effect
 SET offered_until = (
@@ -233,9 +233,8 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
     if left := locked.difference(row.id for row in rows):
         _wait_locked(connection, left)
     begun = [row for row in rows if row.state == EffectState.RUNNING]
-    for row in sorted(
-        begun, key=lambda row: str(row.queue)
-    ):  # every transaction locks circuits in this order
+    # Lock circuits by queue, the order of every other lock on several circuits, to avoid deadlocks.
+    for row in sorted(begun, key=lambda row: str(row.queue)):
         if row.probe and not circuits.begin_probe(connection, row.queue, lease_s):
             raise ProbeTakenError
     if any(row.probe for row in rows if row.state == EffectState.SUPERSEDED):
@@ -263,9 +262,8 @@ def _claim(row: Row[Any], lost_tries: int) -> Claim:
 def wait(connection: Connection, effect_id: UUID) -> None:
     """Make an effect that could not be claimed wait until it can be.
 
-    While another effect runs on its target, that is until the lease of that one ends, or until that one reports
-    back. Otherwise its offer is withdrawn, so that the relay offers it again; while the circuit is open the relay
-    offers nothing.
+    While another effect runs on its target, it waits until the lease of that one ends, or until that one reports
+    back. Otherwise its offer is withdrawn, and the relay offers it again as soon as its circuit is not open.
     """
     if locked := _lock_claimable(connection, [effect_id]):
         _wait_locked(connection, locked)
