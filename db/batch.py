@@ -1,53 +1,22 @@
-"""The hot path of a batch: one statement that begins it, one that reads, one that writes, however many commands.
+"""The hot path of a batch: one statement begins it, one reads and one writes, however many commands there are.
 
-Rows travel as one JSON text for each table, so that a statement's text does not depend on how many there are. A
-statement is put together once in each process: SQLAlchemy takes longer for that than PostgreSQL for a small batch.
+A session of its own prepares these statements: PostgreSQL takes longer to plan a small batch than to run it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 import orjson
-from sqlalchemy import (
-    CTE,
-    Connection,
-    Text,
-    Uuid,
-    any_,
-    bindparam,
-    cast,
-    column,
-    func,
-    literal,
-    make_url,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection
 
 from db import prepared
-from db.clock import CLOCK
 from db.inbox import Arrival, Key
-from db.models import (
-    Attempt,
-    Base,
-    Course,
-    Effect,
-    EffectState,
-    Exam,
-    HandledCommand,
-    Learner,
-    Transition,
-    Try,
-    TryResult,
-)
+from db.models import TryResult
+from db.recordset import Row, in_hex, recordset
 from db.shards import IN_HAND_LOCKS, Renewal
-from db.wake import WAKE
-
-Row = Mapping[str, Any]
 
 # --- begin -------------------------------------------------------------------------------------------------
 
@@ -57,14 +26,18 @@ class Begun:
     """A batch whose transaction is fenced."""
 
     inbox_ids: dict[Key, int]
-    """Of the commands that were never seen."""
+    """The ids in the inbox of the commands that were never seen."""
     learners: set[str]
-    """Those that are known. Their locks are held."""
+    """The learners that are known. They are locked."""
 
 
+# The fence comes first. The lock on its row keeps a later owner out until the batch has committed, and nothing is
+# inserted without it. Then come the inbox and the learners. Each part asks for the part before it, so that
+# PostgreSQL takes the locks in this order.
 _BEGIN = """
 WITH fence AS (
-    UPDATE shards SET lease_until = clock_timestamp() + %(lease_s)s * interval '1 s'
+    UPDATE shards
+    SET lease_until = clock_timestamp() + %(lease_s)s * interval '1 s'
     WHERE shard = %(shard)s AND epoch = %(epoch)s AND owner = %(owner)s
     RETURNING pg_try_advisory_xact_lock_shared(%(in_hand_lock)s, %(in_hand)s)
 ), entered AS (
@@ -75,30 +48,28 @@ WITH fence AS (
     ON CONFLICT DO NOTHING
     RETURNING id, source, command_id
 ), locked AS (
-    SELECT user_id FROM learners
-    WHERE user_id = ANY (%(user_ids)s::text[]) AND EXISTS (SELECT FROM fence)
+    SELECT user_id
+    FROM learners
+    WHERE user_id = ANY (%(user_ids)s::text[])
+        AND EXISTS (SELECT FROM fence)
         AND (SELECT count(*) FROM entered) >= 0
     ORDER BY user_id
     FOR NO KEY UPDATE
 )
-SELECT json_build_array(
-    (SELECT count(*) FROM fence),
-    (SELECT json_agg(json_build_array(source, command_id, id)) FROM entered),
-    (SELECT json_agg(user_id) FROM locked)
-)::text
+SELECT
+    EXISTS (SELECT FROM fence) AS is_fenced,
+    (SELECT json_agg(entered) FROM entered)::text AS entered,
+    (SELECT json_agg(user_id) FROM locked)::text AS learners
 """
-"""The fence first: its row's lock keeps a later owner out until the batch has committed, and without it nothing is
-inserted. Then the inbox, then the learners: each part asks for the one before it, so that PostgreSQL keeps to this
-order of locks."""
 
 
 def begin(
     connection: Connection, renewal: Renewal, arrivals: Sequence[Arrival], user_ids: Collection[str]
 ) -> Begun | None:
-    """Renew the lease, insert the commands that were never seen, and lock learners. None: the tenure is over.
+    """Renew the lease, insert the commands that were never seen, and lock learners.
 
-    The commands come sorted, because two shards insert the same broadcast commands: in different orders they
-    would deadlock. A key that another transaction is inserting is waited for.
+    Returns None when the tenure is over; then nothing was written. A key that another transaction is inserting is
+    waited for.
 
     Parameters:
         renewal: of the shard whose commands they are.
@@ -106,7 +77,7 @@ def begin(
         user_ids: the learners, as for `lock_learners`.
     """
     fence = renewal.fence
-    mine, entered, learners = _answer(
+    row = prepared.execute(
         connection,
         _BEGIN,
         {
@@ -116,40 +87,45 @@ def begin(
             "owner": fence.owner,
             "in_hand_lock": IN_HAND_LOCKS + fence.shard,
             "in_hand": renewal.in_hand,
-            "arrivals": _json(
-                [
-                    {
-                        "source": arrival.key[0],
-                        "command_id": arrival.key[1],
-                        "type": arrival.type,
-                        "fingerprint": rf"\x{arrival.fingerprint.hex()}",
-                    }
-                    for arrival in sorted(arrivals, key=lambda arrival: arrival.key)
-                ]
-            ),
+            "arrivals": recordset([_arrival(one) for one in sorted(arrivals, key=lambda one: one.key)]),
             "user_ids": list(user_ids),
         },
-    )
-    if not mine:
+    ).one()
+    if not row.is_fenced:
         return None
-    inbox_ids = {(source, command_id): inbox_id for source, command_id, inbox_id in entered or ()}
-    return Begun(inbox_ids, set(learners or ()))
+    inbox_ids = {(one["source"], one["command_id"]): one["id"] for one in _rows(row.entered)}
+    return Begun(inbox_ids=inbox_ids, learners=set(_rows(row.learners)))
+
+
+def _arrival(arrival: Arrival) -> Row:
+    source, command_id = arrival.key
+    return {
+        "source": source,
+        "command_id": command_id,
+        "type": arrival.type,
+        "fingerprint": in_hex(arrival.fingerprint),
+    }
+
+
+_LOCK_LEARNERS = """
+SELECT user_id
+FROM learners
+WHERE user_id = ANY (%(user_ids)s::text[])
+ORDER BY user_id
+FOR NO KEY UPDATE
+"""
 
 
 def lock_learners(connection: Connection, user_ids: Collection[str]) -> set[str]:
-    """Lock the learners, in the order of their ids, and return those that are known.
+    """Lock learners in the order of their ids, and return those that are known.
 
-    This one lock covers all of a learner's attempts, also those that do not exist yet, and orders the
-    effects on each target. Foreign keys to the row do not wait for it. Who reads what belongs to a learner does so
-    in a later statement: this one may have waited, and sees what was there before.
+    This one lock covers all attempts of a learner, also those that do not exist yet, and orders the effects on
+    each target. Foreign keys to the row do not wait for it.
+
+    Lock first, then read what belongs to a learner in a second statement: a statement that waits for the lock
+    would use a snapshot from before it.
     """
-    known = (
-        select(Learner.user_id)
-        .where(Learner.user_id.in_(user_ids))
-        .order_by(Learner.user_id)
-        .with_for_update(key_share=True)
-    )
-    return set(connection.scalars(known))
+    return set(connection.exec_driver_sql(_LOCK_LEARNERS, {"user_ids": list(user_ids)}).scalars())
 
 
 # --- read --------------------------------------------------------------------------------------------------
@@ -157,58 +133,66 @@ def lock_learners(connection: Connection, user_ids: Collection[str]) -> set[str]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is recorded, each row a list of values in the order of `_READ`."""
+    """What is recorded. Each row has the columns that `_READ` names."""
 
     learners: set[str]
-    """Those that are known, locked or not."""
-    exams: Sequence[Sequence[Any]]
+    """The learners that are known, locked or not."""
+    exams: Sequence[Row]
     providers: Mapping[str, str | None]
-    """Of the courses that are known."""
-    attempts: Sequence[Sequence[Any]]
-    """Live ones."""
-    cascades: Sequence[Sequence[Any]]
-    """Owed ones, oldest first, locked."""
+    """The providers of the courses that are known, by course."""
+    attempts: Sequence[Row]
+    """The live attempts."""
+    cascades: Sequence[Row]
+    """The cascades that are owed, oldest first. They are locked."""
 
 
-# An array and not IN or a join where a table is looked up: PostgreSQL might read the whole table.
+# Tables are looked up by arrays: for IN or a join PostgreSQL may read the whole table.
 _READ = """
 WITH named AS MATERIALIZED (
     SELECT %(course_ids)s::text[]
         || ARRAY(SELECT course_id FROM exams WHERE exam_id = ANY (%(exam_ids)s::text[])) AS course_ids
 )
-SELECT json_build_array(
-    (SELECT json_agg(user_id) FROM learners WHERE user_id = ANY (%(user_ids)s::text[])),
+SELECT
+    (SELECT json_agg(user_id) FROM learners WHERE user_id = ANY (%(user_ids)s::text[]))::text AS learners,
     (
-        SELECT json_agg(json_build_array(
-            exam_id, course_id, content_id, is_proctored, is_practice_exam, is_active
-        ))
-        FROM exams WHERE course_id = ANY ((SELECT course_ids FROM named)::text[])
-    ),
-    (
-        SELECT json_object_agg(course_id, provider)
-        FROM courses WHERE course_id = ANY ((SELECT course_ids FROM named)::text[])
-    ),
-    (
-        SELECT json_agg(json_build_array(
-            id, exam_id, user_id, status, taking_as_proctored, is_sample_attempt, external_id, started_at,
-            completed_at, credit_owed, version, created_at
-        ))
-        FROM attempts WHERE user_id = ANY (%(user_ids)s::text[]) AND removed_at IS NULL
-    ),
-    (
-        SELECT json_agg(json_build_array(
-            id, payload, source, command_id, CASE WHEN state = 'running' THEN tries END
-        ))
+        SELECT json_agg(exam)
         FROM (
-            SELECT id, payload, source, command_id, state, tries
+            SELECT exam_id, course_id, content_id, is_proctored, is_practice_exam, is_active
+            FROM exams
+            WHERE course_id = ANY ((SELECT course_ids FROM named)::text[])
+        ) AS exam
+    )::text AS exams,
+    (
+        SELECT json_agg(course)
+        FROM (
+            SELECT course_id, provider
+            FROM courses
+            WHERE course_id = ANY ((SELECT course_ids FROM named)::text[])
+        ) AS course
+    )::text AS courses,
+    (
+        SELECT json_agg(attempt)
+        FROM (
+            SELECT
+                id, exam_id, user_id, status, taking_as_proctored, is_sample_attempt, external_id, started_at,
+                completed_at, credit_owed, version, created_at
+            FROM attempts
+            WHERE user_id = ANY (%(user_ids)s::text[]) AND removed_at IS NULL
+        ) AS attempt
+    )::text AS attempts,
+    (
+        SELECT json_agg(cascade)
+        FROM (
+            SELECT
+                id, payload, source, command_id, CASE WHEN state = 'running' THEN tries END AS running_try
             FROM effects
-            WHERE kind = 'cascade_decline' AND state IN ('pending', 'running')
+            WHERE kind = 'cascade_decline'
+                AND state IN ('pending', 'running')
                 AND user_id = ANY (%(user_ids)s::text[])
             ORDER BY sequence
             FOR UPDATE
-        ) AS owed
-    )
-)::text
+        ) AS cascade
+    )::text AS cascades
 """
 
 
@@ -218,119 +202,175 @@ def read(
     exam_ids: Collection[str],
     course_ids: Collection[str],
 ) -> Found:
-    """What the commands of some learners, whose locks are held, may look at.
+    """Read what the commands of some learners may look at. The learners must be locked.
 
     Parameters:
         user_ids: the learners.
-        exam_ids: the exams; all others of their courses are read with them.
+        exam_ids: the exams. All other exams of their courses are read with them.
         course_ids: more courses.
     """
-    learners, exams, providers, attempts, cascades = _answer(
+    row = prepared.execute(
         connection,
         _READ,
         {"user_ids": list(user_ids), "exam_ids": list(exam_ids), "course_ids": list(course_ids)},
+    ).one()
+    return Found(
+        learners=set(_rows(row.learners)),
+        exams=_rows(row.exams),
+        providers={course["course_id"]: course["provider"] for course in _rows(row.courses)},
+        attempts=_rows(row.attempts),
+        cascades=_rows(row.cascades),
     )
-    return Found(set(learners or ()), exams or (), providers or {}, attempts or (), cascades or ())
+
+
+def _rows(text: str | None) -> list[Any]:
+    return [] if text is None else orjson.loads(text)
 
 
 # --- write -------------------------------------------------------------------------------------------------
 
-WRITTEN: Sequence[type[Base]] = (Course, Exam, Learner, Attempt, Transition, Effect, HandledCommand)
-"""The tables that a batch writes."""
 
-_UPSERTED = {Course, Exam, Learner, Attempt}
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The rows that a batch writes to each table, each primary key once, and the cascades that it carries out.
+
+    Rows of one table are written in the order given: the sequence numbers of effects grow in that order, and a
+    removed attempt makes room for the next.
+    """
+
+    courses: Collection[Row] = ()
+    exams: Collection[Row] = ()
+    learners: Collection[Row] = ()
+    attempts: Collection[Row] = ()
+    transitions: Collection[Row] = ()
+    effects: Collection[Row] = ()
+    outcomes: Collection[Row] = ()
+    finished: Collection[UUID] = ()
+    """The ids of the cascades that are carried out, whether or not a worker has claimed them."""
 
 
-def write(
-    connection: Connection,
-    rows: Mapping[type[Base], Collection[Row]],
-    finished: Collection[Any] = (),
-    result: TryResult = TryResult.FOLDED,
-) -> None:
-    """Write a batch, and wake the relays if it owes effects.
+# The parts of the statement, by table. A batch uses the parts for which it has rows, because PostgreSQL would plan
+# the other parts, too.
+_INSERTS = {
+    "courses": """
+write_courses AS (
+    INSERT INTO courses (course_id, name, provider)
+    SELECT * FROM json_to_recordset(%(courses)s) AS course (course_id text, name text, provider text)
+    ON CONFLICT (course_id) DO UPDATE
+    SET name = excluded.name, provider = excluded.provider
+)""",
+    "exams": """
+write_exams AS (
+    INSERT INTO exams (
+        exam_id, course_id, content_id, exam_name, is_proctored, is_practice_exam, is_active, time_limit_mins
+    )
+    SELECT * FROM json_to_recordset(%(exams)s) AS exam (
+        exam_id text, course_id text, content_id text, exam_name text, is_proctored bool, is_practice_exam bool,
+        is_active bool, time_limit_mins int
+    )
+    ON CONFLICT (exam_id) DO UPDATE
+    SET course_id = excluded.course_id,
+        content_id = excluded.content_id,
+        exam_name = excluded.exam_name,
+        is_proctored = excluded.is_proctored,
+        is_practice_exam = excluded.is_practice_exam,
+        is_active = excluded.is_active,
+        time_limit_mins = excluded.time_limit_mins
+)""",
+    "learners": """
+write_learners AS (
+    INSERT INTO learners (user_id, username, email, full_name)
+    SELECT * FROM json_to_recordset(%(learners)s)
+        AS learner (user_id text, username text, email text, full_name text)
+    ON CONFLICT (user_id) DO UPDATE
+    SET username = excluded.username, email = excluded.email, full_name = excluded.full_name
+)""",
+    "attempts": """
+write_attempts AS (
+    INSERT INTO attempts (
+        id, exam_id, user_id, status, taking_as_proctored, is_sample_attempt, external_id, started_at, completed_at,
+        credit_owed, version, created_at, removed_at
+    )
+    SELECT * FROM json_to_recordset(%(attempts)s) AS attempt (
+        id uuid, exam_id text, user_id text, status text, taking_as_proctored bool, is_sample_attempt bool,
+        external_id text, started_at timestamptz, completed_at timestamptz, credit_owed bool, version int,
+        created_at timestamptz, removed_at timestamptz
+    )
+    ON CONFLICT (id) DO UPDATE
+    SET status = excluded.status,
+        taking_as_proctored = excluded.taking_as_proctored,
+        is_sample_attempt = excluded.is_sample_attempt,
+        external_id = excluded.external_id,
+        started_at = excluded.started_at,
+        completed_at = excluded.completed_at,
+        credit_owed = excluded.credit_owed,
+        version = excluded.version,
+        removed_at = excluded.removed_at
+)""",
+    "transitions": """
+write_transitions AS (
+    INSERT INTO transitions (
+        id, attempt_id, version, from_status, to_status, at, source, command_id, effect_id
+    )
+    SELECT * FROM json_to_recordset(%(transitions)s) AS transition (
+        id uuid, attempt_id uuid, version int, from_status text, to_status text, at timestamptz, source text,
+        command_id text, effect_id uuid
+    )
+)""",
+    "effects": """
+write_effects AS (
+    INSERT INTO effects (
+        id, kind, state, attempt_id, user_id, target, payload, source, command_id, done_at
+    )
+    SELECT * FROM json_to_recordset(%(effects)s) AS effect (
+        id uuid, kind text, state text, attempt_id uuid, user_id text, target text, payload jsonb, source text,
+        command_id text, done_at timestamptz
+    )
+)""",
+    "outcomes": """
+write_outcomes AS (
+    INSERT INTO outcomes (inbox_id, outcome, code, detail, handled_at)
+    SELECT * FROM json_to_recordset(%(outcomes)s)
+        AS outcome (inbox_id bigint, outcome text, code text, detail text, handled_at timestamptz)
+)""",
+}
 
-    Foreign keys are checked when all of it is there. In each table rows are written in the order given: the
-    sequence numbers of effects grow in that order, and a removed attempt makes room for the next.
+_FINISH = """
+finish_effects AS (
+    UPDATE effects
+    SET state = 'done', done_at = clock_timestamp(), lease_until = NULL, offered_until = NULL, last_error = NULL
+    WHERE id = ANY (%(finished)s::uuid[])
+), finish_tries AS (
+    UPDATE tries
+    SET result = %(result)s, finished_at = clock_timestamp()
+    WHERE effect_id = ANY (%(finished)s::uuid[]) AND result IS NULL
+)"""
+
+_WAKE_RELAYS = "SELECT pg_notify('invigilator_effects', '')"
+
+
+def write(connection: Connection, changes: Changes, result: TryResult = TryResult.FOLDED) -> None:
+    """Write what a batch changes, and wake the relays if it owes effects. Writes nothing if nothing has changed.
+
+    Foreign keys are checked when all of it is there.
 
     Parameters:
-        rows: by table, each primary key once, all of a table with the same columns.
-        finished: ids of cascades that are carried out, whether or not a worker has them.
-        result: of the tries of these workers.
+        changes: the rows.
+        result: of the tries of the workers that have claimed finished cascades.
     """
-    tables = tuple(table for table in WRITTEN if rows.get(table))
-    if not tables and not finished:
+    rows = {table: some for table in _INSERTS if (some := getattr(changes, table))}
+    if not rows and not changes.finished:
         return
-    statement, constants = _write_statement(
-        tuple((table, tuple(next(iter(rows[table])))) for table in tables), bool(finished)
-    )
-    values = constants | {table.__tablename__: _json(rows[table]) for table in tables}
-    if finished:
-        values |= {"finished": [str(one) for one in finished], "result": result.value}
-    prepared.execute(connection, statement, values)
-
-
-_DIALECT = make_url("postgresql+psycopg2://").get_dialect()()
+    values: dict[str, Any] = {table: recordset(some) for table, some in rows.items()}
+    if changes.finished:
+        values |= {"finished": list(changes.finished), "result": result.value}
+    prepared.execute(connection, _write_statement(tuple(rows), bool(changes.finished)), values)
 
 
 @cache
-def _write_statement(
-    tables: Sequence[tuple[type[Base], Sequence[str]]], finishing: bool
-) -> tuple[str, dict[str, Any]]:
-    """The statement's text, and the values in it that are always the same.
-
-    Parameters:
-        tables: with the names of the columns of their rows.
-        finishing: whether cascades are to be finished, too.
-    """
-    parts = [_insert(table, names) for table, names in tables]
-    if finishing:
-        parts += [_finish_effects(), _finish_tries()]
-    wake = WAKE if any(table is Effect for table, _ in tables) else literal(1)
-    compiled = select(wake).add_cte(*parts).compile(dialect=_DIALECT)
-    return str(compiled), dict(compiled.params)
-
-
-def _insert(table: type[Base], names: Sequence[str]) -> CTE:
-    """Insert the rows of a JSON array, the parameter that has the table's name."""
-    columns = [table.__table__.columns[name] for name in names]
-    given = (
-        func.json_to_recordset(bindparam(table.__tablename__))
-        .table_valued(*(column(one.name, one.type) for one in columns))
-        .render_derived(name="given", with_types=True)
-    )
-    statement = upsert(table).from_select(names, select(given))
-    if table in _UPSERTED:
-        key = [one.name for one in table.__table__.primary_key]
-        changed = {name: statement.excluded[name] for name in names if name not in key}
-        statement = statement.on_conflict_do_update(index_elements=key, set_=changed)
-    return statement.cte(f"write_{table.__tablename__}")
-
-
-def _finish_effects() -> CTE:
-    done = {"state": EffectState.DONE, "done_at": CLOCK, "lease_until": None, "offered_until": None}
-    return (
-        update(Effect).where(Effect.id == _finished()).values(**done, last_error=None).cte("finish_effects")
-    )
-
-
-def _finish_tries() -> CTE:
-    return (
-        update(Try)
-        .where(Try.effect_id == _finished(), Try.result.is_(None))
-        .values(result=bindparam("result"), finished_at=CLOCK)
-        .cte("finish_tries")
-    )
-
-
-def _finished() -> Any:
-    # psycopg2 makes an array of text, which a prepared statement takes for nothing else.
-    return any_(cast(bindparam("finished", type_=ARRAY(Text)), ARRAY(Uuid)))
-
-
-def _json(rows: Collection[Row]) -> str:
-    # The standard library takes ten times as long for ids and times: a fifth of what a command costs.
-    return orjson.dumps(rows).decode()
-
-
-def _answer(connection: Connection, statement: str, values: dict[str, Any]) -> Any:
-    return orjson.loads(prepared.execute(connection, statement, values).scalar_one())
+def _write_statement(tables: Sequence[str], finishes: bool) -> str:
+    parts = [_INSERTS[table] for table in tables]
+    if finishes:
+        parts.append(_FINISH)
+    last = _WAKE_RELAYS if "effects" in tables else "SELECT 1"
+    return " ".join(["WITH", ", ".join(parts), last])

@@ -1,108 +1,96 @@
-"""Circuits: a service that fails in a row is left alone, and then probed with one call, whoever its callers are.
+"""Circuit breakers: when a service fails in a row nobody calls it for a while. Then one call probes it.
 
-Kept here and not in a process, so that every worker knows and nobody forgets. Whoever locks an effect as well
-locks it before the circuit. While a service answers it has no row.
+Circuits are kept in the database, so that every worker knows them and no restart forgets them. While a service
+answers it has no row. A transaction that also locks an effect locks the effect before the circuit.
 """
 
-from sqlalchemy import (
-    Connection,
-    ScalarSelect,
-    delete,
-    false,
-    func,
-    literal,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection
 
-from db.clock import CLOCK, NOW, in_seconds
-from db.models import Circuit
 from db.wake import notify
 
-# --- for the statements on effects: the first two of a circuit that is joined where there is one ------------
+_BEGIN_PROBE = """
+UPDATE circuits
+SET open_until = clock_timestamp() + %(lease_s)s * interval '1 s'
+WHERE queue = %(queue)s AND open_until <= statement_timestamp()
+"""
 
+_END_PROBE = "UPDATE circuits SET open_until = clock_timestamp() WHERE queue = %(queue)s"
 
-IS_OPEN = func.coalesce(Circuit.open_until > NOW, false())
-"""Whether nobody may call the service now."""
-HAS_OPENED = Circuit.open_until.is_not(None)
-"""Whether the circuit is open, or may be probed."""
+_COUNT_FAILURE = """
+INSERT INTO circuits AS circuit (queue, failures)
+VALUES (%(queue)s, %(at_least)s)
+ON CONFLICT (queue) DO UPDATE
+SET failures = greatest(circuit.failures + 1, %(at_least)s)
+WHERE circuit.open_until IS NULL OR %(probe)s
+RETURNING failures
+"""
 
+_OPEN = """
+UPDATE circuits
+SET open_until = clock_timestamp() + %(seconds)s * interval '1 s'
+WHERE queue = %(queue)s
+"""
 
-def failing() -> ScalarSelect[list[str] | None]:
-    """The queues of the services that have failed since their last answer, if there are any."""
-    return select(func.array_agg(Circuit.queue)).scalar_subquery()
+_CLOSE = """
+DELETE FROM circuits
+WHERE queue = %(queue)s AND (open_until IS NULL OR %(probe)s)
+RETURNING open_until
+"""
 
-
-# --- changes ---------------------------------------------------------------------------------------------
+_OPENED = """
+SELECT queue, open_until <= statement_timestamp() AS awaits_probe
+FROM circuits
+WHERE open_until IS NOT NULL
+"""
 
 
 def begin_probe(connection: Connection, queue: str, lease_s: float) -> bool:
-    """Be the one whose call probes the service; nobody else may call it for `lease_s` seconds.
+    """Reserve the one call that probes the service. Nobody else may call it for `lease_s` seconds.
 
-    False when somebody else is, or the circuit has closed.
+    Returns False when another call probes the service, or when the circuit has closed.
     """
-    begun = connection.execute(
-        update(Circuit)
-        .where(Circuit.queue == queue, Circuit.open_until <= NOW)
-        .values(open_until=in_seconds(lease_s))
-    )
+    begun = connection.exec_driver_sql(_BEGIN_PROBE, {"queue": queue, "lease_s": lease_s})
     return begun.rowcount > 0
 
 
 def end_probe(connection: Connection, queue: str) -> None:
-    """A probe has ended without a word from the service: the next one may begin at once."""
-    connection.execute(update(Circuit).where(Circuit.queue == queue).values(open_until=CLOCK))
+    """Allow the next probe at once: this one has ended and says nothing about the service."""
+    connection.exec_driver_sql(_END_PROBE, {"queue": queue})
     notify(connection)
 
 
 def count_failure(connection: Connection, queue: str, *, probe: bool, at_least: int = 1) -> int | None:
-    """Note that the service as a whole did not answer. Returns how often in a row, this time included.
+    """Count a call that the service as a whole did not answer. Returns the failures in a row, this one included.
 
-    None when the circuit is open and this was no probe: a call that began before says nothing new.
+    Returns None when the circuit is open and this was no probe: a call that began earlier says nothing new.
 
     Parameters:
         queue: of the effects that call the service.
         probe: whether this was the one call that an open circuit allows.
-        at_least: what this failure counts for when there were fewer before it.
+        at_least: how many failures there are at least after this one.
     """
-    statement = upsert(Circuit).values(queue=queue, failures=at_least)
-    return connection.scalar(
-        statement.on_conflict_do_update(
-            index_elements=[Circuit.queue],
-            set_={"failures": func.greatest(Circuit.failures + 1, at_least)},
-            where=Circuit.open_until.is_(None) | literal(probe),
-        ).returning(Circuit.failures)
-    )
+    return connection.exec_driver_sql(
+        _COUNT_FAILURE, {"queue": queue, "at_least": at_least, "probe": probe}
+    ).scalar()
 
 
 def open_for(connection: Connection, queue: str, seconds: float) -> None:
-    """Let nobody call the service for so many seconds."""
-    connection.execute(update(Circuit).where(Circuit.queue == queue).values(open_until=in_seconds(seconds)))
+    """Open the circuit: nobody calls the service for so many seconds."""
+    connection.exec_driver_sql(_OPEN, {"queue": queue, "seconds": seconds})
 
 
 def close(connection: Connection, queue: str, *, probe: bool) -> bool:
-    """The service has answered: forget its failures. Returns whether that closed an open circuit.
+    """Forget the failures of a service: it has answered. Returns whether that closed an open circuit.
 
-    As with failures, a call that began before the circuit opened, and was no probe, changes nothing.
+    A call that began before the circuit opened and is no probe changes nothing, as in `count_failure`.
     """
-    answered = (
-        delete(Circuit)
-        .where(Circuit.queue == queue, Circuit.open_until.is_(None) | literal(probe))
-        .returning(Circuit.open_until)
-    )
-    was_open = any(open_until is not None for open_until in connection.scalars(answered))
+    closed = connection.exec_driver_sql(_CLOSE, {"queue": queue, "probe": probe})
+    was_open = any(open_until is not None for open_until in closed.scalars())
     if was_open:
         notify(connection)
     return was_open
 
 
-# --- looking ---------------------------------------------------------------------------------------------
-
-
 def opened(connection: Connection) -> dict[str, bool]:
-    """The queues whose circuit is open, and for each whether it is time for a probe."""
-    rows = connection.execute(
-        select(Circuit.queue, Circuit.open_until <= NOW).where(Circuit.open_until.is_not(None))
-    )
-    return {row[0]: row[1] for row in rows}
+    """The queues whose circuit is open, and whether each may be probed now."""
+    return {row.queue: row.awaits_probe for row in connection.exec_driver_sql(_OPENED)}

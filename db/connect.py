@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
@@ -14,8 +14,7 @@ from db.errors import Failure, UnfitDatabaseError, classify, is_full
 from db.prepared import PREPARES
 
 CONNECT_TIMEOUT_S = 10
-IDLE_S = 5  # in a transaction that holds locks, between two statements
-POOL_SIZE = 8  # connections that are kept; the threads of a process bound how many there may be
+POOL_SIZE = 8  # connections that are kept. There may be as many more as a process has threads
 ENCODING = "UTF8"
 
 _DEFAULTS = {
@@ -24,9 +23,9 @@ _DEFAULTS = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
-    "tcp_user_timeout": "30000",  # ms: what was sent into a cut cable is given up, too
+    "tcp_user_timeout": "30000",  # ms until data that was sent into a cut cable is given up, too
 }
-# A standby would refuse what we write, and may show a relay nothing that is due: the next host is tried.
+# A standby refuses writes, and may not show a relay what is due. libpq tries the next host then.
 _WRITES = {"target_session_attrs": "read-write"}
 _VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
 
@@ -39,22 +38,22 @@ def make_engine(
     pre_ping: bool = True,
     writes: bool = True,
 ) -> Engine:
-    """An engine for one process. Nothing connects yet; every thread that asks gets a connection.
+    """An engine for one process. It connects when a thread first asks for a connection.
 
-    A connection that meets an error that says that the database cannot serve us now is given up, and so is every
-    other one that the engine keeps: they may lead to a server that is no longer the primary.
+    An error that says that the database cannot serve us now ends the connection that met it and every other one
+    that the engine keeps: they may lead to a server that is no longer the primary.
 
     Parameters:
-        database_url: as `db.dsn.parse` takes it. What it says of time-outs, keep-alives and `target_session_attrs`
-            comes before what is set here; `application_name` and `client_encoding` in it are not heard.
+        database_url: as `db.dsn.parse` takes it. Its time-outs, keep-alives and `target_session_attrs` override
+            the defaults here. Its `application_name` and `client_encoding` are ignored.
         application_name: what `pg_stat_activity` shows.
-        session_settings: libpq options such as `-c lock_timeout=5s`, which come after those of the URL (else of
+        session_settings: libpq options such as `-c lock_timeout=5s`, added to those of the URL (else of
             PGOPTIONS). PgBouncer in transaction mode refuses them, so only processes that need a direct connection
             pass any. Their statements may be prepared.
-        pre_ping: ask before each transaction whether the connection is still alive. That costs a round trip, which
-            whoever begins anew at the first error can save.
-        writes: whether a connection is only good to a primary, and to a database that can hold every text
-            (`UnfitDatabaseError` at the first use of one that cannot). Who only reads may read from a standby.
+        pre_ping: whether to ask before each transaction if the connection is alive. That costs a round trip. A
+            process that begins anew at the first error can do without.
+        writes: whether the engine needs a primary, and a database that can hold every text. Its first use raises
+            `UnfitDatabaseError` for one that cannot. False allows a standby.
 
     Raises:
         ValueError: no database URL; see `db.dsn.parse`.
@@ -64,7 +63,7 @@ def make_engine(
         pool_size=POOL_SIZE,
         max_overflow=-1,
         pool_pre_ping=pre_ping,
-        hide_parameters=True,  # they may be names and addresses
+        hide_parameters=True,  # names and addresses may be among them
         execution_options={PREPARES: bool(session_settings)},
         connect_args=_parameters(database_url, application_name, session_settings, writes),
     )
@@ -85,7 +84,7 @@ def _parameters(
     }
     ours = {"application_name": application_name, "client_encoding": ENCODING}
     if session_settings:
-        # Ours alone would replace what is given: a search_path, and so the tables that everybody else uses.
+        # Ours alone would replace the given ones, such as a search_path that says where the tables are.
         options = given.get("options") or os.environ.get("PGOPTIONS", "")
         ours["options"] = f"{options} {session_settings}".strip()
     return defaults | given | ours
@@ -110,7 +109,7 @@ def _warned_of(connection: Connection | None) -> list[int]:
 
 
 def _check_encoding(connection: Any, _record: object) -> None:
-    # The server says it to each new session, unasked; a pooler may not.
+    # The server reports it to each new session. A pooler may not.
     encoding = connection.info.parameter_status("server_encoding") or ENCODING
     if encoding != ENCODING:
         database = connection.info.dbname
@@ -121,17 +120,15 @@ def _check_encoding(connection: Any, _record: object) -> None:
         )
 
 
-def limit_idleness() -> ColumnElement[str]:
-    """To select beside the first rows that a transaction locks: ends its session when its process stands still.
-
-    A worker that is stopped in a transaction would else keep a shard waiting for its locks, however long.
-    No setting of the session, which PgBouncer in transaction mode would not keep.
-    """
-    return func.set_config("idle_in_transaction_session_timeout", f"{IDLE_S}s", True)
+# For this transaction only: PgBouncer in transaction mode would not keep a setting of the session.
+_LIMIT_STATEMENTS = """
+SELECT
+    set_config('statement_timeout', %(limit)s, true),
+    set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
 
 
 def limit_statements(connection: Connection, seconds: float) -> None:
-    """Let no statement of this transaction take longer than so many seconds, waiting for locks included."""
+    """Let no statement of this transaction take longer than so many seconds, waits for locks included."""
     milliseconds = max(1, int(seconds * 1000))
-    limit = func.set_config("statement_timeout", str(milliseconds), True)
-    connection.execute(select(limit, limit_idleness()))
+    connection.exec_driver_sql(_LIMIT_STATEMENTS, {"limit": f"{milliseconds}ms"})

@@ -1,4 +1,4 @@
-"""The database's address. libpq is the one who reads it: what `psql` understands means the same here."""
+"""The database's address. libpq reads it, so every URL means here what it means to `psql`."""
 
 import os
 import re
@@ -21,10 +21,10 @@ NUMBERS = (
 )
 FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile")
 NO_FILE = re.compile("system|.*:.*")
-"""What is no path: the system's authorities, and a key that an engine keeps."""
+"""Values that are no paths: `system` for the system's authorities, `engine:key` for a key of an OpenSSL engine."""
 NOWHERE = "/nonexistent"
 
-# The user and the password end at the first @ that no slash comes before: so libpq looks for them.
+# The user and the password end at the first @ that comes before any slash, as libpq reads them.
 _URL = re.compile(r"(?P<scheme>[^:/@]+)://(?P<login>[^@/]*@)?(?P<place>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL)
 _UNREADABLE = "is no database URL; write postgresql://user:password@host:port/name, special characters as %XX"
 
@@ -37,19 +37,19 @@ class _Parts(NamedTuple):
 
 
 def parse(url: str) -> dict[str, str]:
-    """What libpq is given: its parameters by name, those of the service that the URL or PGSERVICE names included.
+    """The URL as libpq's parameters by name, with those of the service that the URL or PGSERVICE names.
 
     Parameters:
-        url: `postgresql://…` as `psql` takes it: several hosts, a socket's folder as the host, any parameter of
-            libpq. The scheme may name a driver, which is not looked at. In the query `+` is a space, and hosts may
-            also be written as SQLAlchemy has them (`?host=h1:5432&host=h2:5432`).
+        url: `postgresql://…` as `psql` takes it: with several hosts, a socket's folder as the host, and any
+            parameter of libpq. The scheme may name a driver, which is ignored. In the query `+` is a space, and
+            hosts may also be written as in SQLAlchemy (`?host=h1:5432&host=h2:5432`).
 
     Raises:
-        ValueError: it is no such URL; the text quotes nothing that may be secret.
+        ValueError: it is no such URL. The text quotes nothing that may be secret.
     """
     parts = _split(url)
     before_query = f"postgresql://{parts.login}{parts.place}"
-    # First: behind a slash of the password that is not quoted it is a part of the password.
+    # Before the query is read: after an unquoted slash in the password, the port is a part of the password.
     _check_ports(_read(before_query).get("port", ""))
     fields = _query(parts.query)
     for name, value in fields.items():
@@ -60,7 +60,7 @@ def parse(url: str) -> dict[str, str]:
 
 
 def checked(url: str) -> str:
-    """The URL with the driver that we use, once everything in it is found right that can be without connecting.
+    """The URL with the driver that we use, after every check that needs no connection.
 
     Raises:
         ValueError: what is wrong, in one line that quotes nothing that may be secret.
@@ -84,7 +84,7 @@ def _split(url: str) -> _Parts:
     if parts.scheme.partition("+")[0] not in ("postgresql", "postgres"):
         raise ValueError("must start with postgresql://; other databases are not supported")
     if "@" in parts.place or ("@" in parts.query and not parts.login):
-        # Most likely an @ or a slash of the password; libpq would take a part of it for a host.
+        # Most likely the password has an @ or a slash, and libpq would take a part of it for a host.
         raise ValueError(_UNREADABLE)
     return parts
 
@@ -93,7 +93,7 @@ def _read(url: str) -> dict[str, str]:
     try:
         return dict(parse_dsn(url))
     except psycopg2.ProgrammingError:
-        # The original's text may quote a part of the URL, and so the password.
+        # The original error may quote a part of the URL, and so the password.
         raise ValueError(_UNREADABLE) from None
 
 
@@ -125,8 +125,8 @@ def _check_known(name: str, value: str) -> None:
 
 
 def _of_service(name: str | None) -> dict[str, str]:
-    # libpq reads it as well, but what we set ourselves would then come before it. One that it keeps elsewhere is
-    # left to it.
+    # libpq reads the service as well, but our own defaults would override it. A service file elsewhere is left to
+    # libpq.
     if not name:
         return {}
     file = os.environ.get("PGSERVICEFILE") or str(Path.home() / ".pg_service.conf")
@@ -166,13 +166,13 @@ def _check_authorities(parameters: Mapping[str, str]) -> None:
 
 
 def _rehearse(parameters: Mapping[str, str]) -> None:
-    """Have libpq check the parameters: it does so before it connects, here to sockets that are not there."""
+    """Let libpq check the parameters, which it does before it connects. The sockets given to it do not exist."""
     hosts = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST", "")
     gss = parameters.get("gssencmode", "require")
     elsewhere: dict[str, Any] = {
         "host": ",".join(NOWHERE for _ in hosts.split(",")),
-        "hostaddr": "",  # or PGHOSTADDR would count
-        "gssencmode": "disable" if gss == "require" else gss,  # no socket has it
+        "hostaddr": "",  # overrides PGHOSTADDR
+        "gssencmode": "disable" if gss == "require" else gss,  # sockets have no GSS encryption
     }
     try:
         psycopg2.connect(**{**parameters, **elsewhere}).close()

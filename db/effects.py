@@ -1,89 +1,59 @@
 """The life of an effect in the database: claim and record. Each change of state is one guarded UPDATE.
 
-Every time is the database's clock, so that the clocks of the workers do not matter.
+All times are the database's, so that the clocks of the workers do not matter.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    FromClause,
-    Integer,
-    Interval,
-    Row,
-    Select,
-    Text,
-    Update,
-    Uuid,
-    and_,
-    any_,
-    bindparam,
-    case,
-    exists,
-    false,
-    func,
-    insert,
-    or_,
-    outerjoin,
-    select,
-    true,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import aliased
+from sqlalchemy import Connection, Row
 
 from db import circuits
-from db.clock import CLOCK, MICROSECONDS, NOW, in_seconds
-from db.connect import limit_idleness
-from db.models import Circuit, Effect, EffectState, Try, TryResult
-from db.rows import rows_from_arrays
+from db.models import EffectState, TryResult
+from db.recordset import recordset
 from db.wake import notify
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An effect that a worker would run."""
+    """An effect that a worker wants to run."""
 
     id: UUID
     kind: str
     queue: str
-    """Names the circuit of the service that it calls."""
+    """Names the circuit of the service that the effect calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An effect that is this worker's until its lease ends."""
+    """An effect that belongs to this worker until its lease ends."""
 
     id: UUID
     kind: str
     sequence: int
-    """Of this try: greater than that of every try before it on the same target, whoever's."""
+    """A fencing token: greater than that of every earlier try on the same target, whichever worker made it."""
     payload: dict[str, Any]
     source: str
     command_id: str
     number: int
-    """Of this try, from 1."""
+    """Counts the tries of the effect, from 1."""
     unforgiven: int
-    """Tries since a person's retry, or since it was owed, this one included."""
+    """Tries since the effect came to be owed, or since a person retried it. This try is included."""
     retrying_for_s: float
-    """Seconds since the first of them."""
+    """Seconds since the first of those tries."""
     lost_tries: int
-    """Tries whose workers never reported back, if the one before was such a try; else 0."""
+    """How many tries were lost with their workers, if the previous try was. Otherwise 0."""
     queue: str
-    """Names the circuit of the service that it calls."""
+    """Names the circuit of the service that the effect calls."""
     probe: bool
     """Whether this try is the one call that an open circuit allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class TryEnd:
-    """How a try has ended. With `delay_s`, the effect is due again in so many seconds."""
+    """How a try has ended. With `delay_s` the effect is due again after so many seconds."""
 
     effect_id: UUID
     number: int
@@ -93,7 +63,7 @@ class TryEnd:
 
     @property
     def key(self) -> tuple[UUID, int]:
-        """Which try."""
+        """Identifies the try: its effect and its number."""
         return self.effect_id, self.number
 
 
@@ -102,52 +72,173 @@ class RecordedTry:
     """A try whose end is recorded."""
 
     failing: set[str]
-    """The queues of the services that have failed since their last answer. Shared by those that end together."""
+    """The queues of the services that have failed since their last answer. Tries recorded together share this."""
 
 
 class ProbeTakenError(Exception):
-    """The circuit is open, and it is somebody else's call that probes the service."""
+    """The circuit is open, and another worker's call probes the service."""
 
 
 # --- claim ---------------------------------------------------------------------------------------------
 
+# Lock first, then check the target in a second statement: a statement that waits for the lock would use a snapshot
+# from before it.
+#
+# With stale statistics PostgreSQL may scan the partial index of all pending effects. The CASE hides the condition
+# from the planner, so the row is found by id.
+_LOCK = """
+SELECT id, set_config('idle_in_transaction_session_timeout', '5s', true)
+FROM effects
+WHERE id = ANY (%(ids)s::uuid[])
+    AND CASE
+        WHEN state = 'pending' THEN due_at <= statement_timestamp()
+        WHEN state = 'running' THEN lease_until < statement_timestamp()
+        ELSE false
+    END
+FOR UPDATE SKIP LOCKED
+"""
+
+# `seen` is materialised, or PostgreSQL would look at the target once for each column that the UPDATE sets.
+_CLAIM = """
+WITH seen AS MATERIALIZED (
+    SELECT
+        effect.id,
+        wanted.queue,
+        effect.state AS before,
+        circuit.open_until IS NOT NULL AS probe,
+        target.overtaken,
+        target.blocked,
+        target.last_sequence
+    FROM (
+        SELECT * FROM json_to_recordset(%(wanted)s) AS one (id uuid, kind text, queue text)
+        LIMIT %(number)s
+    ) AS wanted
+    JOIN effects AS effect ON effect.id = wanted.id
+    LEFT JOIN circuits AS circuit ON circuit.queue = wanted.queue
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(bool_or(
+                other.target = effect.target AND other.sequence > effect.sequence AND other.state <> 'cancelled'
+            ), false) AS overtaken,
+            coalesce(bool_or(other.state = 'running' AND other.id <> effect.id), false) AS blocked,
+            max(last_try.sequence) AS last_sequence
+        FROM effects AS other
+        LEFT JOIN tries AS last_try ON last_try.effect_id = other.id AND last_try.number = other.tries
+        WHERE other.target = effect.target OR other.id = effect.id
+    ) AS target
+    WHERE effect.kind = wanted.kind
+        AND CASE
+            WHEN effect.state = 'pending' THEN effect.due_at <= statement_timestamp()
+            WHEN effect.state = 'running' THEN effect.lease_until < statement_timestamp()
+            ELSE false
+        END
+        AND coalesce(circuit.open_until <= statement_timestamp(), true)
+), claimed AS (
+    UPDATE effects AS effect
+    SET state = CASE WHEN seen.overtaken THEN 'superseded' ELSE 'running' END,
+        lease_until = CASE WHEN NOT seen.overtaken THEN clock_timestamp() + %(lease_s)s * interval '1 s' END,
+        tries = effect.tries + CASE WHEN seen.overtaken THEN 0 ELSE 1 END,
+        retrying_since = coalesce(effect.retrying_since, clock_timestamp()),
+        dropped_at = CASE WHEN seen.overtaken THEN clock_timestamp() END,
+        offered_until = NULL
+    FROM seen
+    WHERE effect.id = seen.id AND (seen.overtaken OR NOT seen.blocked)
+    RETURNING
+        effect.id,
+        effect.kind,
+        effect.state,
+        effect.payload,
+        effect.source,
+        effect.command_id,
+        effect.tries AS number,
+        effect.tries - effect.tries_forgiven AS unforgiven,
+        extract(epoch FROM statement_timestamp() - effect.retrying_since)::float8 AS retrying_for_s,
+        greatest(
+            (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, seen.last_sequence + 1
+        ) AS sequence,
+        seen.queue,
+        seen.probe,
+        seen.before
+), begun AS (
+    INSERT INTO tries (effect_id, number, sequence, started_at)
+    SELECT id, number, sequence, clock_timestamp() FROM claimed WHERE state = 'running'
+)
+SELECT * FROM claimed
+"""
+
+# The effect waits until the lease of the effect that runs on its target ends. But it waits at least until its own
+# offer expires, even if that lease has ended: another effect is to get an offer first.
+_WAIT = """
+UPDATE effects AS effect
+SET offered_until = (
+    SELECT greatest(other.lease_until, effect.offered_until)
+    FROM effects AS other
+    WHERE other.target = effect.target AND other.state = 'running' AND other.id <> effect.id
+)
+WHERE effect.id = ANY (%(ids)s::uuid[])
+"""
+
+_PUT_OFF = """
+UPDATE effects
+SET offered_until = clock_timestamp() + %(seconds)s * interval '1 s'
+WHERE id = %(id)s
+    AND CASE
+        WHEN state = 'pending' THEN due_at <= statement_timestamp()
+        WHEN state = 'running' THEN lease_until < statement_timestamp()
+        ELSE false
+    END
+RETURNING set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
+
+_CLOSE_LOST_TRIES = """
+UPDATE tries AS try
+SET result = 'lost', finished_at = clock_timestamp(), error = 'its worker did not report back in time'
+FROM effects AS effect
+WHERE effect.id = ANY (%(ids)s::uuid[])
+    AND try.effect_id = effect.id
+    AND try.result IS NULL
+    AND (try.number < effect.tries OR effect.state = 'superseded')
+"""
+
+_COUNT_LOST_TRIES = """
+SELECT effect_id, count(*) AS number
+FROM tries
+WHERE effect_id = ANY (%(ids)s::uuid[]) AND result = 'lost'
+GROUP BY effect_id
+"""
+
 
 def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> dict[UUID, Claim]:
-    """Take due effects for one try each; those with nothing to do are missing.
+    """Claim due effects for one try each. Effects that cannot be claimed are missing in the result.
 
-    An effect with a newer one on its target becomes `superseded` instead. One whose target is being changed
-    by another waits for it, and one whose circuit is open waits for that.
+    An effect with a newer one on its target becomes `superseded`. An effect whose target another one is changing
+    waits for that one, and an effect whose circuit is open waits for the circuit.
 
     Parameters:
         wanted: the effects, each once.
-        lease_s: seconds until another worker may take one, or probe the service.
+        lease_s: seconds until another worker may claim an effect, or probe the service.
 
     Raises:
-        ProbeTakenError: somebody else probes a service; roll back.
-        sqlalchemy.exc.IntegrityError: another worker took an effect on the same target at this very moment.
+        ProbeTakenError: another worker probes the service; roll back.
+        sqlalchemy.exc.IntegrityError: another worker has just claimed an effect on the same target; roll back.
     """
     locked = _lock_claimable(connection, [one.id for one in wanted])
     if not locked:
         return {}
-    chosen = [one for one in wanted if one.id in locked]
-    rows = connection.execute(
-        _claim_statement(),
-        {
-            "wanted_id": [one.id for one in chosen],
-            "wanted_kind": [one.kind for one in chosen],
-            "wanted_queue": [one.queue for one in chosen],
-            "lease": timedelta(seconds=lease_s),
-        },
+    chosen = [{"id": one.id, "kind": one.kind, "queue": one.queue} for one in wanted if one.id in locked]
+    rows = connection.exec_driver_sql(
+        _CLAIM, {"wanted": recordset(chosen), "number": len(chosen), "lease_s": lease_s}
     ).all()
     lost_tries = _close_lost_tries(connection, [row.id for row in rows if row.before == EffectState.RUNNING])
     if left := locked.difference(row.id for row in rows):
         _wait_locked(connection, left)
     begun = [row for row in rows if row.state == EffectState.RUNNING]
-    for row in sorted(begun, key=lambda row: str(row.queue)):  # all lock circuits in one order
+    # Lock circuits by queue, the order of every other lock on several circuits, to avoid deadlocks.
+    for row in sorted(begun, key=lambda row: str(row.queue)):
         if row.probe and not circuits.begin_probe(connection, row.queue, lease_s):
             raise ProbeTakenError
     if any(row.probe for row in rows if row.state == EffectState.SUPERSEDED):
-        notify(connection)  # it was to probe the service, and now the next one may
+        notify(connection)  # it was to probe the service, so the next effect may
     return {row.id: _claim(row, lost_tries.get(row.id, 0)) for row in begun}
 
 
@@ -161,217 +252,121 @@ def _claim(row: Row[Any], lost_tries: int) -> Claim:
         command_id=row.command_id,
         number=row.number,
         unforgiven=row.unforgiven,
-        retrying_for_s=float(row.retrying_for_s),
+        retrying_for_s=row.retrying_for_s,
         lost_tries=lost_tries,
         queue=row.queue,
         probe=row.probe,
     )
 
 
-@cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
-def _claim_statement() -> Select[*tuple[Any, ...]]:
-    wanted = rows_from_arrays("wanted", id=Uuid, kind=Text, queue=Text)
-    target = _target()
-    # Materialised, or PostgreSQL would look once for each column that the UPDATE sets.
-    seen = (
-        select(
-            wanted,
-            Effect.state.label("before"),
-            target.c.overtaken,
-            target.c.blocked,
-            target.c.last_sequence,
-            circuits.HAS_OPENED.label("probe"),
-        )
-        .select_from(
-            wanted.join(Effect, Effect.id == wanted.c.id)
-            .outerjoin(Circuit, Circuit.queue == wanted.c.queue)
-            .join(target, true())
-        )
-        .where(Effect.kind == wanted.c.kind, _claimable(), ~circuits.IS_OPEN)
-        .cte("seen")
-        .prefix_with("MATERIALIZED")
-    )
-    overtaken = seen.c.overtaken
-    claimed = (
-        update(Effect)
-        .where(Effect.id == seen.c.id, or_(overtaken, ~seen.c.blocked))
-        .values(
-            state=case((overtaken, EffectState.SUPERSEDED.value), else_=EffectState.RUNNING.value),
-            lease_until=case((overtaken, None), else_=CLOCK + bindparam("lease", type_=Interval)),
-            tries=Effect.tries + case((overtaken, 0), else_=1),
-            retrying_since=func.coalesce(Effect.retrying_since, CLOCK),
-            dropped_at=case((overtaken, CLOCK), else_=None),
-            offered_until=None,
-        )
-        .returning(
-            Effect.id,
-            Effect.kind,
-            Effect.state,
-            func.greatest(MICROSECONDS, seen.c.last_sequence + 1).label("sequence"),
-            Effect.payload,
-            Effect.source,
-            Effect.command_id,
-            Effect.tries.label("number"),
-            (Effect.tries - Effect.tries_forgiven).label("unforgiven"),
-            func.extract("epoch", NOW - Effect.retrying_since).label("retrying_for_s"),
-            seen.c.queue,
-            seen.c.probe,
-            seen.c.before,
-        )
-        .cte("claimed")
-    )
-    begun = (
-        insert(Try)
-        .from_select(
-            ["effect_id", "number", "sequence", "started_at"],
-            select(claimed.c.id, claimed.c.number, claimed.c.sequence, CLOCK).where(
-                claimed.c.state == EffectState.RUNNING
-            ),
-        )
-        .cte("begun")
-    )
-    return select(claimed).add_cte(begun)
-
-
-def _claimable() -> ColumnElement[bool]:
-    return _unindexed(
-        or_(
-            and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW),
-            and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW),
-        )
-    )
-
-
-def _unindexed(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The same condition, for rows that are found by something else: their ids, or their target.
-
-    PostgreSQL would go through an index of all pending effects where it last counted few, however many there are
-    now, and were since.
-    """
-    return case((condition, true()), else_=false())
-
-
 def wait(connection: Connection, effect_id: UUID) -> None:
-    """Take back the offer of an effect that could not be claimed, so that it is made again when it can be.
+    """Make an effect that could not be claimed wait until it can be.
 
-    While another one runs on its target, that is when the lease of that one ends; it is set free before, when
-    the other reports back. While its circuit is open the relay offers nothing.
+    While another effect runs on its target, it waits until the lease of that one ends, or until that one reports
+    back. Otherwise its offer is withdrawn, and the relay offers it again as soon as its circuit is not open.
     """
     if locked := _lock_claimable(connection, [effect_id]):
         _wait_locked(connection, locked)
 
 
 def _lock_claimable(connection: Connection, effect_ids: Collection[UUID]) -> set[UUID]:
-    """Lock those effects that are due and free, and that nobody else has locked.
+    """Lock those of the effects that may be claimed and that no other transaction has locked.
 
-    The lock first, the look at the target after it, in a statement of its own: one that waits for the lock would
-    see the target as it was before. So nobody is waited for. The offer is made again when it expires, and who
-    ends another effect on the target at this moment sets this one free.
+    Nobody waits for a lock here. An effect that is passed over is offered again when its offer expires, or when
+    the worker that ends another effect on the target frees it.
     """
-    return set(connection.scalars(_lock_statement(), {"effect_ids": list(effect_ids)}))
-
-
-@cache
-def _lock_statement() -> Select[*tuple[Any, ...]]:
-    wanted = any_(bindparam("effect_ids", type_=ARRAY(Uuid)))
-    claimable = select(Effect.id, limit_idleness()).where(Effect.id == wanted, _claimable())
-    return claimable.with_for_update(skip_locked=True)
+    return set(connection.exec_driver_sql(_LOCK, {"ids": list(effect_ids)}).scalars())
 
 
 def _wait_locked(connection: Connection, effect_ids: Collection[UUID]) -> None:
-    other = aliased(Effect)
-    busy_until = (
-        # Not before its own offer expires, even if that lease has ended: first somebody else gets an offer.
-        select(func.greatest(other.lease_until, Effect.offered_until))
-        .where(other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id)
-        .scalar_subquery()
-    )
-    connection.execute(update(Effect).where(Effect.id.in_(effect_ids)).values(offered_until=busy_until))
+    connection.exec_driver_sql(_WAIT, {"ids": list(effect_ids)})
 
 
 def put_off(connection: Connection, effect_id: UUID, seconds: float) -> None:
-    """Do not offer an effect that waits for a free worker again for so many seconds."""
-    connection.execute(
-        update(Effect)
-        .where(Effect.id == effect_id, _claimable())
-        .values(offered_until=in_seconds(seconds))
-        .returning(limit_idleness())
-    )
+    """Offer an effect again no sooner than after so many seconds: no slot of its service is free."""
+    connection.exec_driver_sql(_PUT_OFF, {"id": effect_id, "seconds": seconds})
 
 
-def overtakes(newer: type[Effect]) -> ColumnElement[bool]:
-    """Whether `newer`, an alias of the table, is an effect that takes an effect's place on its target."""
-    return and_(
-        newer.target == Effect.target,
-        newer.sequence > Effect.sequence,
-        newer.state != EffectState.CANCELLED,
-    )
-
-
-def blocked() -> ColumnElement[bool]:
-    """Whether another effect on its target runs."""
-    other = aliased(Effect)
-    return exists().where(
-        other.target == Effect.target, other.state == EffectState.RUNNING, other.id != Effect.id
-    )
-
-
-def _target() -> FromClause:
-    """What the effects on an effect's target, itself included, say about it: one look for all of it."""
-    other = aliased(Effect)
-    its_last_try = and_(Try.effect_id == other.id, Try.number == other.tries)
-    is_running = and_(other.state == EffectState.RUNNING, other.id != Effect.id)
-    return (
-        select(
-            func.coalesce(func.bool_or(overtakes(other)), false()).label("overtaken"),
-            func.coalesce(func.bool_or(is_running), false()).label("blocked"),
-            func.max(Try.sequence).label("last_sequence"),
-        )
-        .select_from(outerjoin(other, Try, its_last_try))
-        .where(or_(other.target == Effect.target, other.id == Effect.id))
-        .lateral("target")
-    )
-
-
-def _close_lost_tries(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Close the tries whose workers have lost these effects. Returns how often each was lost up to now."""
+def _close_lost_tries(connection: Connection, effect_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Close the tries that were lost with their workers. Returns how many each effect has lost so far."""
     if not effect_ids:
         return {}
-    connection.execute(
-        update(Try)
-        .where(
-            Try.effect_id == Effect.id,
-            Effect.id.in_(effect_ids),
-            Try.result.is_(None),
-            or_(Try.number < Effect.tries, Effect.state == EffectState.SUPERSEDED),
-        )
-        .values(result=TryResult.LOST, finished_at=CLOCK, error="its worker did not report back in time")
-    )
-    counts = (
-        select(Try.effect_id, func.count())
-        .where(Try.effect_id.in_(effect_ids), Try.result == TryResult.LOST)
-        .group_by(Try.effect_id)
-    )
-    return {row[0]: row[1] for row in connection.execute(counts)}
+    connection.exec_driver_sql(_CLOSE_LOST_TRIES, {"ids": effect_ids})
+    counts = connection.exec_driver_sql(_COUNT_LOST_TRIES, {"ids": effect_ids})
+    return {row.effect_id: row.number for row in counts}
 
 
 # --- record --------------------------------------------------------------------------------------------
 
+# `_LOCK` explains the CASE: it hides the indexes on the state here.
+_END_TRIES = """
+WITH ended AS (
+    UPDATE effects AS effect
+    SET state = after.state,
+        lease_until = NULL,
+        offered_until = NULL,
+        last_error = after.error,
+        done_at = CASE WHEN after.state = 'done' THEN clock_timestamp() END,
+        due_at = coalesce(clock_timestamp() + after.delay_s * interval '1 s', effect.due_at)
+    FROM (
+        SELECT
+            *,
+            CASE result
+                WHEN 'done' THEN 'done'
+                WHEN 'logged' THEN 'done'
+                WHEN 'retry' THEN 'pending'
+                WHEN 'failed' THEN 'failed'
+            END AS state
+        FROM json_to_recordset(%(ends)s)
+            AS one (id uuid, number int, result text, error text, delay_s float8)
+        LIMIT %(number)s
+    ) AS after
+    WHERE effect.id = after.id
+        AND CASE WHEN effect.state = 'running' THEN effect.tries = after.number ELSE false END
+    RETURNING effect.id, effect.target, after.number, after.result, after.error
+), closed AS (
+    UPDATE tries AS try
+    SET finished_at = clock_timestamp(), result = ended.result, error = ended.error
+    FROM ended
+    WHERE try.effect_id = ended.id AND try.number = ended.number
+)
+SELECT
+    id,
+    number,
+    target,
+    (SELECT array_agg(queue) FROM circuits) AS failing,
+    set_config('idle_in_transaction_session_timeout', '5s', true)
+FROM ended
+"""
+
+_AWAIT_CIRCUIT = """
+UPDATE effects
+SET due_at = greatest(due_at, (SELECT open_until FROM circuits WHERE queue = %(queue)s))
+WHERE id = %(id)s
+"""
+
+# Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. `_LOCK` explains the CASE.
+_FREE_TARGETS = """
+UPDATE effects
+SET offered_until = NULL
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM effects
+    WHERE target = ANY (%(targets)s::text[])
+        AND CASE WHEN state = 'pending' THEN offered_until IS NOT NULL ELSE false END
+    ORDER BY sequence
+    FOR UPDATE
+))
+"""
+
 
 def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID, int], RecordedTry]:
-    """Record how tries have ended. For those that are no longer their effects' current tries nothing changes.
+    """Record how tries have ended. A try that is no longer its effect's current one changes nothing.
 
-    Returns the others, by effect and number.
+    Returns the recorded ones by effect and number.
     """
-    rows = connection.execute(
-        _end_statement(),
-        {
-            "end_id": [end.effect_id for end in ends],
-            "end_number": [end.number for end in ends],
-            "end_result": [end.result.value for end in ends],
-            "end_error": [end.error for end in ends],
-            "end_delay": [None if end.delay_s is None else timedelta(seconds=end.delay_s) for end in ends],
-        },
+    rows = connection.exec_driver_sql(
+        _END_TRIES, {"ends": recordset([_end(end) for end in ends]), "number": len(ends)}
     ).all()
     targets = [row.target for row in rows if row.target is not None]
     if targets:
@@ -380,71 +375,26 @@ def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID
     return {(row.id, row.number): RecordedTry(failing) for row in rows}
 
 
-_STATE_AFTER = {
-    TryResult.DONE: EffectState.DONE,
-    TryResult.LOGGED: EffectState.DONE,
-    TryResult.RETRY: EffectState.PENDING,
-    TryResult.FAILED: EffectState.FAILED,
-}
-
-
-@cache
-def _end_statement() -> Select[*tuple[Any, ...]]:
-    end = rows_from_arrays("end", id=Uuid, number=Integer, result=Text, error=Text, delay=Interval)
-    state = case({result.value: state.value for result, state in _STATE_AFTER.items()}, value=end.c.result)
-    ended = (
-        update(Effect)
-        .where(Effect.id == end.c.id, Effect.state == EffectState.RUNNING, Effect.tries == end.c.number)
-        .values(
-            state=state,
-            lease_until=None,
-            offered_until=None,
-            last_error=end.c.error,
-            done_at=case((state == EffectState.DONE, CLOCK), else_=None),
-            due_at=func.coalesce(CLOCK + end.c.delay, Effect.due_at),
-        )
-        .returning(Effect.id, Effect.target, end.c.number, end.c.result, end.c.error)
-        .cte("ended")
-    )
-    closed = (
-        update(Try)
-        .where(Try.effect_id == ended.c.id, Try.number == ended.c.number)
-        .values(finished_at=CLOCK, result=ended.c.result, error=ended.c.error)
-        .returning(Try.effect_id)
-        .cte("closed")
-    )
-    return select(
-        ended.c.id, ended.c.number, ended.c.target, circuits.failing().label("failing"), limit_idleness()
-    ).add_cte(closed)
+def _end(end: TryEnd) -> dict[str, Any]:
+    return {
+        "id": end.effect_id,
+        "number": end.number,
+        "result": end.result,
+        "error": end.error,
+        "delay_s": end.delay_s,
+    }
 
 
 def await_circuit(connection: Connection, effect_id: UUID, queue: str) -> None:
-    """Make an effect due no sooner than its circuit lets somebody call.
+    """Make an effect due no sooner than its circuit allows a call.
 
-    What has come due meanwhile then goes first, so that an effect that always fails cannot be every probe.
+    What has come due in the meantime then goes first, so that an effect that always fails is not every probe.
     """
-    opens = select(Circuit.open_until).where(Circuit.queue == queue).scalar_subquery()
-    connection.execute(
-        update(Effect).where(Effect.id == effect_id).values(due_at=func.greatest(Effect.due_at, opens))
-    )
+    connection.exec_driver_sql(_AWAIT_CIRCUIT, {"id": effect_id, "queue": queue})
 
 
-def _free_targets(connection: Connection, targets: Collection[str]) -> None:
-    waiting = connection.execute(_free_statement(), {"targets": list(targets)})
-    if waiting.rowcount:
+def _free_targets(connection: Connection, targets: Sequence[str]) -> None:
+    """Let the effects that wait for these targets be offered again."""
+    freed = connection.exec_driver_sql(_FREE_TARGETS, {"targets": targets})
+    if freed.rowcount:
         notify(connection)
-
-
-@cache
-def _free_statement() -> Update:
-    # In the order in which those lock several effects who have not locked any before.
-    waiting = (
-        select(Effect.id)
-        .where(
-            Effect.target == any_(bindparam("targets", type_=ARRAY(Text))),
-            _unindexed(and_(Effect.state == EffectState.PENDING, Effect.offered_until.is_not(None))),
-        )
-        .order_by(Effect.sequence)
-        .with_for_update()
-    )
-    return update(Effect).where(Effect.id.in_(waiting)).values(offered_until=None)

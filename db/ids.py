@@ -1,4 +1,4 @@
-"""Ids that sort by time, and that come out the same when the work that uses them is done again."""
+"""Ids that sort by time, and that are the same when the work that uses them is run again."""
 
 import secrets
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """When something was taken up, and the ids that may follow from it.
+    """The moment at which a piece of work was taken up, and the ids of the rows that follow from it.
 
     A batch that is rolled back and run again makes the same ids, so that retries leave no trace.
     """
@@ -22,12 +22,12 @@ class Receipt:
     first_id: int
 
     def ids(self) -> Iterator[UUID]:
-        """Ids of UUID version 7, always the same ones, up to a million."""
+        """The ids: up to a million UUIDs of version 7. Each call returns the same ones."""
         return (UUID(int=self.first_id + n) for n in range(1 << COUNTER_BITS))
 
 
 def new_receipt(now: datetime | None = None) -> Receipt:
-    """A stamp for this moment (UTC). Its ids are UUIDs of version 7 (RFC 9562)."""
+    """A receipt for this moment, or for `now` (with a time zone). Its ids are UUIDs of version 7 (RFC 9562)."""
     at = now or datetime.now(UTC)
     milliseconds, microseconds = divmod((at - EPOCH) // MICROSECOND, 1000)
     fraction = microseconds * 4096 // 1000  # of the millisecond, in 12 bits

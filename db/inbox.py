@@ -1,32 +1,31 @@
-"""Which commands are new: the inbox, and their outcomes."""
+"""The inbox says which commands are new. The quarantine keeps messages that are no valid commands."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, any_, delete, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, insert
 
-from db.models import InboxEntry, QuarantinedMessage, Shard
+from db.models import QuarantinedMessage
+from db.recordset import recordset
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 
 Key = tuple[str, str]
 """(source, id) of a command."""
 
 TRIMMED_ROWS = 2_000
-"""Discarded from quarantine at a time, at most: more than a batch may add, so that it shrinks to its bounds."""
-
-
+"""The most messages discarded at a time. A batch adds fewer, so the quarantine shrinks to its bounds."""
 MEBIBYTE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of the quarantine; a flood of messages must not fill the disk."""
+    """The bounds of the quarantine: a flood of messages must not fill the disk."""
 
     messages: int = 10_000
     megabytes: int = 1_024
-    """Of bodies, in MiB."""
+    """All bodies together, in MiB."""
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -52,7 +51,7 @@ class Handled:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A message for the quarantine, with everything that there is of it."""
+    """A message for the quarantine, whole."""
 
     code: QuarantineCode
     detail: str
@@ -61,16 +60,56 @@ class Unreadable:
     received_at: datetime
 
 
+_FINGERPRINTS = """
+SELECT source, command_id, fingerprint
+FROM (
+    SELECT * FROM json_to_recordset(%(keys)s) AS one (source text, command_id text) LIMIT %(number)s
+) AS key
+JOIN inbox USING (source, command_id)
+"""
+
+# The newest message stays, however big it is.
+#
+# Nobody waits here, neither for another shard nor for a person who replays a message. What another shard adds or
+# discards at the same time is not seen: the next one to add messages evens it out.
+#
+# An array rather than a join makes PostgreSQL look the rows up. For a join it may read the whole table.
+_TRIM_QUARANTINE = """
+WITH sized AS (
+    SELECT id, row_number() OVER newest_first AS number, sum(size) OVER newest_first AS total
+    FROM quarantine
+    WINDOW newest_first AS (ORDER BY id DESC)
+), discarded AS (
+    DELETE FROM quarantine
+    WHERE id = ANY (ARRAY(
+        SELECT id
+        FROM quarantine
+        WHERE id <= (
+            SELECT max(id)
+            FROM sized
+            WHERE number > 1 AND (number > %(messages)s OR total > %(bytes)s)
+        )
+        ORDER BY id
+        LIMIT %(trimmed_rows)s
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING id
+), counted AS (
+    UPDATE shards
+    SET quarantine_discarded = quarantine_discarded + (SELECT count(*) FROM discarded)
+    WHERE shard = %(shard)s AND EXISTS (SELECT FROM discarded)
+)
+SELECT count(*) FROM discarded
+"""
+
+
 def fingerprints(connection: Connection, keys: Iterable[Key]) -> dict[Key, bytes]:
-    """The fingerprints under which commands were first seen."""
-    wanted = list(keys)
+    """The fingerprints under which commands were first seen, by key. Commands that were never seen are missing."""
+    wanted = [{"source": source, "command_id": command_id} for source, command_id in keys]
     if not wanted:
         return {}
-    entry = tuple_(InboxEntry.source, InboxEntry.command_id)
-    found = connection.execute(
-        select(InboxEntry.source, InboxEntry.command_id, InboxEntry.fingerprint).where(entry.in_(wanted))
-    )
-    return {(source, command_id): fingerprint for source, command_id, fingerprint in found}
+    found = connection.exec_driver_sql(_FINGERPRINTS, {"keys": recordset(wanted), "number": len(wanted)})
+    return {(row.source, row.command_id): bytes(row.fingerprint) for row in found}
 
 
 def write_quarantine(
@@ -78,10 +117,11 @@ def write_quarantine(
 ) -> int:
     """Put messages into quarantine, raw, and discard the oldest ones beyond its bounds.
 
-    Returns how many were discarded; the shard counts them.
+    Returns how many were discarded. The shard counts them.
     """
     if not messages:
         return 0
+    # The one hot set that does not travel as JSON: bodies may be hundreds of MiB, and JSON would copy them.
     connection.execute(
         insert(QuarantinedMessage),
         [
@@ -96,46 +136,10 @@ def write_quarantine(
             for message in messages
         ],
     )
-    return _trim_quarantine(connection, shard, bounds)
-
-
-def _trim_quarantine(connection: Connection, shard: int, bounds: Bounds) -> int:
-    """Discard the oldest messages. The newest one stays, however big it is.
-
-    What another shard adds or discards at the same time is not seen: the next one to add evens it out. Nobody is
-    waited for: not another shard, and not a person who replays a message.
-    """
-    newest_first = QuarantinedMessage.id.desc()
-    sized = select(
-        QuarantinedMessage.id,
-        func.row_number().over(order_by=newest_first).label("number"),
-        func.sum(QuarantinedMessage.size).over(order_by=newest_first).label("total"),
-    ).subquery()
-    newest_beyond = select(func.max(sized.c.id)).where(
-        sized.c.number > 1,
-        or_(sized.c.number > bounds.messages, sized.c.total > bounds.megabytes * MEBIBYTE),
-    )
-    chosen = (
-        select(QuarantinedMessage.id)
-        .where(QuarantinedMessage.id <= newest_beyond.scalar_subquery())
-        .order_by(QuarantinedMessage.id)
-        .limit(TRIMMED_ROWS)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    discarded = (
-        delete(QuarantinedMessage)
-        # An array, so that the rows are looked up: for a join, PostgreSQL may read the whole table.
-        .where(QuarantinedMessage.id == any_(func.array(chosen)))
-        .returning(QuarantinedMessage.id)
-        .cte("discarded")
-    )
-    number = select(func.count()).select_from(discarded).scalar_subquery()
-    counted = (
-        update(Shard)
-        .where(Shard.shard == shard, exists().select_from(discarded))
-        .values(quarantine_discarded=Shard.quarantine_discarded + number)
-        .returning(Shard.shard)
-        .cte("counted")
-    )
-    return connection.scalar(select(number).add_cte(counted)) or 0
+    values = {
+        "messages": bounds.messages,
+        "bytes": bounds.megabytes * MEBIBYTE,
+        "trimmed_rows": TRIMMED_ROWS,
+        "shard": shard,
+    }
+    return int(connection.exec_driver_sql(_TRIM_QUARANTINE, values).scalar_one())

@@ -1,4 +1,4 @@
-"""What a person may ask: read-only queries, for the command line. Long answers are streamed."""
+"""Read-only queries for the command line. Long answers are streamed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -30,7 +30,7 @@ STREAMED_ROWS = 500  # fetched at a time
 
 
 def _superseded_by() -> ColumnElement[UUID | None]:
-    """The effect that took a superseded one's place: the newest on its target when it was looked at."""
+    """The effect that took a superseded one's place: the newest on its target when a worker tried to claim it."""
     newer = aliased(Effect)
     was_cancelled = and_(newer.state == EffectState.CANCELLED, newer.dropped_at <= Effect.dropped_at)
     found = (
@@ -104,8 +104,10 @@ _QUARANTINED = (
 
 
 def attempt_history(connection: Connection, exam_id: str, user_id: str) -> dict[str, Any]:
-    """A learner's live attempt at an exam, else the last removed one; its transitions and effects, oldest
-    first. Without any attempt: None and empty lists.
+    """A learner's live attempt at an exam, else the last removed one, with its history.
+
+    The keys are `attempt`, `transitions` and `effects`, the latter two oldest first. Without any attempt they hold
+    None and empty lists.
     """
     attempt = _first(
         connection,
@@ -136,11 +138,11 @@ def attempts(
     removed: bool = False,
     limit: int | None = None,
 ) -> Iterable[Row]:
-    """Attempts, oldest first; None stands for any.
+    """Attempts, oldest first. None stands for any.
 
     Parameters:
         removed: whether to include those that were removed.
-        limit: how many at most; None for all of them.
+        limit: how many at most. None for all of them.
     """
     statement = select(*_ATTEMPT).order_by(Attempt.id).limit(limit)
     if course_id is not None:
@@ -155,7 +157,7 @@ def attempts(
 
 
 def command(connection: Connection, source: str, command_id: str) -> Row | None:
-    """What became of one command; None when it was never seen."""
+    """What became of one command. None when it was never seen."""
     return _first(
         connection,
         _commands().where(InboxEntry.source == source, InboxEntry.command_id == command_id),
@@ -169,7 +171,7 @@ def commands(
     code: OutcomeCode | None = None,
     limit: int | None = None,
 ) -> Iterable[Row]:
-    """What became of commands, newest first; None stands for any."""
+    """What became of commands, newest first. None stands for any."""
     statement = (
         _commands().order_by(HandledCommand.handled_at.desc(), HandledCommand.inbox_id.desc()).limit(limit)
     )
@@ -185,8 +187,9 @@ def _commands() -> Query:
 
 
 def effect(connection: Connection, effect_id: UUID) -> Row | None:
-    """An effect with its payload, the command that another one that took its place follows from, and every try,
-    oldest first; None when there is no such effect.
+    """An effect with its payload and its tries, oldest first. None when there is no such effect.
+
+    If another effect took its place, `superseded_by_command` is the command that the other one follows from.
     """
     found = _first(connection, select(*_EFFECT, Effect.payload).where(Effect.id == effect_id))
     if found is None:
@@ -207,7 +210,7 @@ def effects(
     kind: str | None = None,
     limit: int | None = None,
 ) -> Iterable[Row]:
-    """Effects, newest first; None stands for any."""
+    """Effects, newest first. None stands for any."""
     statement = select(*_EFFECT).order_by(Effect.created_at.desc(), Effect.sequence.desc()).limit(limit)
     return _stream(connection, _only(statement, {Effect.state: state, Effect.kind: kind}))
 
@@ -222,7 +225,7 @@ def effect_ids(connection: Connection, state: EffectState, kind: str | None) -> 
 
 
 def quarantined(connection: Connection, message_id: int) -> Row | None:
-    """A message in quarantine, with its shard, headers and body; None when there is no such message."""
+    """A message in quarantine, with its shard, headers and body. None when there is no such message."""
     whole = (QuarantinedMessage.shard, QuarantinedMessage.headers, QuarantinedMessage.body)
     return _first(connection, select(*_QUARANTINED, *whole).where(QuarantinedMessage.id == message_id))
 
@@ -232,7 +235,7 @@ def quarantine(connection: Connection, *, limit: int | None = None) -> Iterable[
     return _stream(connection, select(*_QUARANTINED).order_by(QuarantinedMessage.id).limit(limit))
 
 
-# --- the whole -------------------------------------------------------------------------------------------
+# --- the whole system ------------------------------------------------------------------------------------
 
 
 def count_quarantined(connection: Connection) -> int:
@@ -246,32 +249,37 @@ def count_discarded(connection: Connection) -> int:
 
 
 def count_effects(connection: Connection) -> dict[str, int]:
-    """How many effects are in each state."""
-    # From the index on the state, which is a tenth of the table. Left alone, PostgreSQL reads the table as long as
-    # vacuum has not been there.
-    connection.execute(select(func.set_config("enable_seqscan", "off", True)))
-    counts = connection.execute(select(Effect.state, func.count()).group_by(Effect.state))
-    found = {row[0]: row[1] for row in counts}
-    connection.execute(select(func.set_config("enable_seqscan", "on", True)))
+    """How many effects are in each state.
+
+    Begins and ends a transaction of its own.
+
+    Raises:
+        sqlalchemy.exc.InvalidRequestError: the connection is in a transaction.
+    """
+    with connection.begin():
+        # The index on the state is a tenth of the table. But PostgreSQL prefers the table until vacuum was there.
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        counts = connection.execute(select(Effect.state, func.count().label("number")).group_by(Effect.state))
+        found = {row.state: row.number for row in counts}
     return {state.value: found.get(state, 0) for state in EffectState}
 
 
 def oldest_pending_s(connection: Connection) -> float | None:
-    """Seconds since the oldest pending effect came to be owed; None when none is pending."""
+    """Seconds since the oldest pending effect came to be owed. None when none is pending."""
     age = func.extract("epoch", func.clock_timestamp() - func.min(Effect.created_at))
     seconds = connection.scalar(select(age).where(Effect.state == EffectState.PENDING))
     return None if seconds is None else float(seconds)
 
 
 def open_circuits(connection: Connection) -> dict[str, datetime]:
-    """The queues whose service is not called because it does not answer, and until when at least."""
+    """The queues of the services that are not called because they do not answer, and until when at least."""
     statement = select(Circuit.queue, Circuit.open_until).where(Circuit.open_until.is_not(None))
     rows = connection.execute(statement.order_by(Circuit.queue))
-    return {queue: open_until for queue, open_until in rows if open_until is not None}
+    return {row.queue: row.open_until for row in rows}
 
 
 def count_shards(connection: Connection) -> int:
-    """The number of shards that the database was set up with; 0 when nothing was consumed yet."""
+    """The number of shards that the database was set up with. 0 when nothing was consumed yet."""
     return connection.scalar(select(func.count()).select_from(Shard)) or 0
 
 

@@ -1,38 +1,18 @@
-"""Offering effects to workers: which are due, and until when an offer stands."""
+"""The outbox relay's part of an effect: which effects are due, and until when an offer to the workers stands."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Interval,
-    ScalarSelect,
-    Select,
-    and_,
-    bindparam,
-    func,
-    literal,
-    or_,
-    select,
-    union_all,
-    update,
-)
-from sqlalchemy.orm import InstrumentedAttribute
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import Connection, CursorResult
 
-from db.clock import CLOCK, NOW
-from db.connect import limit_idleness
-from db.models import Effect, EffectState
+from db.recordset import recordset
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An effect that a worker should look at."""
+    """An effect that a worker is asked to run."""
 
     id: UUID
     kind: str
@@ -42,159 +22,200 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The kinds of which there is an effect to offer."""
+    """The kinds that have an effect to offer."""
 
     due: Sequence[str]
     lost: Sequence[str]
-    """By their workers: the lease has ended."""
+    """The kinds with an effect whose worker was lost: its lease has ended."""
 
     @property
     def kinds(self) -> list[str]:
-        """Of both."""
+        """The kinds in `due` or `lost`, sorted."""
         return sorted({*self.due, *self.lost})
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # == of columns makes SQL
-class _Reason:
-    """Why an effect is to be offered."""
+# ORDER BY and LIMIT rather than EXISTS, which makes PostgreSQL expect a row soon and read the table for it. All
+# pending rows of the table may be due next week.
+_FIND_DUE = """
+SELECT asked.kind, due.found IS NOT NULL AS is_due, lost.found IS NOT NULL AS is_lost
+FROM unnest(%(kinds)s::text[]) AS asked (kind)
+LEFT JOIN LATERAL (
+    SELECT true AS found
+    FROM effects AS effect
+    WHERE effect.state = 'pending'
+        AND effect.due_at <= statement_timestamp()
+        AND effect.kind = asked.kind
+        AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+    ORDER BY effect.due_at
+    LIMIT 1
+) AS due ON true
+LEFT JOIN LATERAL (
+    SELECT true AS found
+    FROM effects AS effect
+    WHERE effect.state = 'running'
+        AND effect.lease_until < statement_timestamp()
+        AND effect.kind = asked.kind
+        AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+    ORDER BY effect.lease_until
+    LIMIT 1
+) AS lost ON true
+"""
 
-    condition: ColumnElement[bool]
-    age: InstrumentedAttribute[Any]
-    """Since when; the oldest first."""
+_OUTSTANDING = """
+SELECT kind, count(*) AS number
+FROM effects
+WHERE state = 'pending' AND offered_until > statement_timestamp()
+GROUP BY kind
+"""
 
+_OFFER_DUE = """
+UPDATE effects
+SET offered_until = clock_timestamp() + %(ttl_s)s * interval '1 s'
+WHERE id = ANY (ARRAY(
+    SELECT oldest.id
+    FROM json_to_recordset(%(rooms)s) AS room (kind text, size int)
+    CROSS JOIN LATERAL (
+        SELECT effect.id
+        FROM effects AS effect
+        WHERE effect.state = 'pending'
+            AND effect.due_at <= statement_timestamp()
+            AND effect.kind = room.kind
+            AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+        ORDER BY effect.due_at
+        LIMIT room.size
+        FOR UPDATE SKIP LOCKED
+    ) AS oldest
+))
+RETURNING
+    id, kind, payload, tries, sequence, due_at AS since,
+    set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
 
-_DUE = _Reason(and_(Effect.state == EffectState.PENDING, Effect.due_at <= NOW), Effect.due_at)
-_LOST = _Reason(and_(Effect.state == EffectState.RUNNING, Effect.lease_until < NOW), Effect.lease_until)
+_OFFER_LOST = """
+UPDATE effects
+SET offered_until = clock_timestamp() + %(ttl_s)s * interval '1 s'
+WHERE id = ANY (ARRAY(
+    SELECT oldest.id
+    FROM json_to_recordset(%(rooms)s) AS room (kind text, size int)
+    CROSS JOIN LATERAL (
+        SELECT effect.id
+        FROM effects AS effect
+        WHERE effect.state = 'running'
+            AND effect.lease_until < statement_timestamp()
+            AND effect.kind = room.kind
+            AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+        ORDER BY effect.lease_until
+        LIMIT room.size
+        FOR UPDATE SKIP LOCKED
+    ) AS oldest
+))
+RETURNING
+    id, kind, payload, tries, sequence, lease_until AS since,
+    set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
+
+# PostgreSQL allows no FOR UPDATE directly under UNION, so each arm is a subquery.
+_OFFER_OLDEST = """
+UPDATE effects
+SET offered_until = clock_timestamp() + %(ttl_s)s * interval '1 s'
+WHERE id = (
+    SELECT oldest.id
+    FROM unnest(%(kinds)s::text[]) AS asked (kind)
+    CROSS JOIN LATERAL (
+        SELECT * FROM (
+            SELECT effect.id, effect.due_at AS since
+            FROM effects AS effect
+            WHERE effect.state = 'pending'
+                AND effect.due_at <= statement_timestamp()
+                AND effect.kind = asked.kind
+                AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+            ORDER BY effect.due_at
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS due
+        UNION ALL
+        SELECT * FROM (
+            SELECT effect.id, effect.lease_until AS since
+            FROM effects AS effect
+            WHERE effect.state = 'running'
+                AND effect.lease_until < statement_timestamp()
+                AND effect.kind = asked.kind
+                AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+            ORDER BY effect.lease_until
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS lost
+    ) AS oldest
+    ORDER BY oldest.since
+    LIMIT 1
+)
+RETURNING
+    id, kind, payload, tries, sequence, due_at AS since,
+    set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
+
+# Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks.
+_WITHDRAW = """
+UPDATE effects
+SET offered_until = NULL
+WHERE id = ANY (ARRAY(
+    SELECT id FROM effects WHERE id = ANY (%(ids)s::uuid[]) ORDER BY sequence FOR UPDATE
+))
+RETURNING set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
 
 
 def find_due(connection: Connection, kinds: Sequence[str]) -> Due:
-    """See of which kinds an effect is due, or was lost by its worker, and is not offered."""
-    found = connection.execute(_due_statement(tuple(kinds))).one()
-    due, lost = found[: len(kinds)], found[len(kinds) :]
-    return Due(
-        [kind for kind, is_there in zip(kinds, due, strict=True) if is_there],
-        [kind for kind, is_there in zip(kinds, lost, strict=True) if is_there],
-    )
-
-
-@cache  # SQLAlchemy takes longer to put it together than PostgreSQL to run it
-def _due_statement(kinds: tuple[str, ...]) -> Select[*tuple[Any, ...]]:
-    return select(
-        *(_any(_DUE, kind) for kind in kinds),
-        *(_any(_LOST, kind) for kind in kinds),
-    )
-
-
-def _any(reason: _Reason, kind: str) -> ScalarSelect[int]:
-    # ORDER BY and LIMIT for the planner's sake: from EXISTS alone it would expect to find one row soon by
-    # reading the table, whose pending rows may all be due next week.
-    return select(literal(1)).where(_offerable(reason, kind)).order_by(reason.age).limit(1).scalar_subquery()
+    """Find the kinds with an effect that is not offered, and that is due or was lost with its worker."""
+    found = connection.exec_driver_sql(_FIND_DUE, {"kinds": list(kinds)}).all()
+    return Due(due=[row.kind for row in found if row.is_due], lost=[row.kind for row in found if row.is_lost])
 
 
 def outstanding(connection: Connection) -> dict[str, int]:
     """How many offers of each kind no worker has answered yet."""
-    return {row.kind: row.waiting for row in connection.execute(_outstanding_statement())}
+    return {row.kind: row.number for row in connection.exec_driver_sql(_OUTSTANDING)}
 
 
-@cache
-def _outstanding_statement() -> Select[*tuple[Any, ...]]:
-    return (
-        select(Effect.kind, func.count().label("waiting"))
-        .where(Effect.state == EffectState.PENDING, Effect.offered_until > NOW)
-        .group_by(Effect.kind)
-    )
-
-
-def offer(connection: Connection, seen: Due, rooms: Mapping[str, int], ttl_s: float) -> list[Offer]:
-    """Receipt effects as offered: those that a worker lost, then those that are due, oldest first.
+def offer(connection: Connection, found: Due, rooms: Mapping[str, int], ttl_s: float) -> list[Offer]:
+    """Mark effects as offered and return them: first those that were lost, then those that are due, oldest first.
 
     Parameters:
-        seen: what there is.
-        rooms: how many of each kind at most.
+        found: the kinds that have effects to offer.
+        rooms: how many effects of each kind at most.
         ttl_s: seconds until an unanswered offer is made again.
     """
     left = dict(rooms)
-    lost = _stamp(connection, _LOST, _with_room(seen.lost, left), ttl_s)
+    lost = _offer(connection, _OFFER_LOST, found.lost, left, ttl_s)
     for one in lost:
         left[one.kind] -= 1
-    return lost + _stamp(connection, _DUE, _with_room(seen.due, left), ttl_s)
+    return lost + _offer(connection, _OFFER_DUE, found.due, left, ttl_s)
 
 
 def offer_oldest(connection: Connection, kinds: Collection[str], ttl_s: float) -> list[Offer]:
-    """Receipt one effect of these kinds as offered, or none: the one that has been due, or lost, for longest."""
-    found = [
-        (row.age, reason, kind)
-        for kind in kinds
-        for reason in (_DUE, _LOST)
-        if (row := connection.execute(_oldest(reason, kind, 1)).first()) is not None
-    ]
-    oldest = min(found, key=lambda one: one[0], default=None)
-    if oldest is None:
+    """Mark one effect of these kinds as offered and return it: the one that has been due, or lost, for longest.
+
+    Returns an empty list when there is none.
+    """
+    return _offers(connection.exec_driver_sql(_OFFER_OLDEST, {"kinds": list(kinds), "ttl_s": ttl_s}))
+
+
+def _offer(
+    connection: Connection, statement: str, kinds: Sequence[str], rooms: Mapping[str, int], ttl_s: float
+) -> list[Offer]:
+    with_room = [{"kind": kind, "size": rooms[kind]} for kind in kinds if rooms.get(kind, 0) > 0]
+    if not with_room:
         return []
-    _, reason, kind = oldest
-    return _stamp(connection, reason, {kind: 1}, ttl_s)
+    return _offers(connection.exec_driver_sql(statement, {"rooms": recordset(with_room), "ttl_s": ttl_s}))
 
 
-def _with_room(kinds: Sequence[str], rooms: Mapping[str, int]) -> dict[str, int]:
-    return {kind: rooms[kind] for kind in kinds if rooms.get(kind, 0) > 0}
-
-
-def _stamp(connection: Connection, reason: _Reason, rooms: Mapping[str, int], ttl_s: float) -> list[Offer]:
-    if not rooms:
-        return []
-    offered = connection.execute(
-        _stamp_statement(reason, tuple(rooms)),
-        {f"room_{kind}": room for kind, room in rooms.items()} | {"ttl": timedelta(seconds=ttl_s)},
-    ).all()
+def _offers(rows: CursorResult[Any]) -> list[Offer]:
     # RETURNING keeps no order.
     return [
-        Offer(row.id, row.kind, row.payload, row.tries)
-        for row in sorted(offered, key=lambda row: (row.age, row.sequence))
+        Offer(id=row.id, kind=row.kind, payload=row.payload, tries=row.tries)
+        for row in sorted(rows, key=lambda row: (row.since, row.sequence))
     ]
-
-
-@cache
-def _stamp_statement(reason: _Reason, kinds: tuple[str, ...]) -> ReturningUpdate[Any]:
-    chosen = [_oldest(reason, kind, bindparam(f"room_{kind}")).cte(f"oldest_{kind}") for kind in kinds]
-    return (
-        update(Effect)
-        .where(Effect.id.in_(union_all(*(select(oldest.c.id) for oldest in chosen))))
-        .values(offered_until=CLOCK + bindparam("ttl", type_=Interval))
-        .returning(
-            Effect.id,
-            Effect.kind,
-            Effect.payload,
-            Effect.tries,
-            reason.age.label("age"),
-            Effect.sequence,
-            limit_idleness(),
-        )
-    )
-
-
-def _oldest(reason: _Reason, kind: str, limit: Any) -> Select[*tuple[Any, ...]]:
-    return (
-        select(Effect.id, reason.age.label("age"))
-        .where(_offerable(reason, kind))
-        .order_by(reason.age)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-
-
-def _offerable(reason: _Reason, kind: str) -> ColumnElement[bool]:
-    unoffered = or_(Effect.offered_until.is_(None), Effect.offered_until <= NOW)
-    return and_(reason.condition, Effect.kind == kind, unoffered)
 
 
 def withdraw(connection: Connection, effect_ids: Collection[UUID]) -> None:
-    """Take back offers that never reached the broker, so that they are made again at once."""
-    # Locked in one order: a worker that records a result locks two effects of one target, too.
-    mine = (
-        select(Effect.id, limit_idleness())
-        .where(Effect.id.in_(effect_ids))
-        .order_by(Effect.sequence)
-        .with_for_update()
-    )
-    locked = connection.scalars(mine).all()
-    connection.execute(update(Effect).where(Effect.id.in_(locked)).values(offered_until=None))
+    """Withdraw offers that never reached the broker, so that they are made again at once."""
+    connection.exec_driver_sql(_WITHDRAW, {"ids": list(effect_ids)})

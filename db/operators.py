@@ -1,15 +1,12 @@
 """What a person may do to effects and to the quarantine. Each change is guarded, in the caller's transaction."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import Connection
 
-from db.clock import CLOCK, NOW
-from db.effects import overtakes
-from db.models import Effect, EffectState, QuarantinedMessage
+from db.models import EffectState
 from db.wake import notify
 from events.signing import SIGNATURE_HEADER
 
@@ -19,28 +16,59 @@ CANCELLABLE = (EffectState.PENDING, EffectState.FAILED)
 
 # --- effects ---------------------------------------------------------------------------------------------
 
+# Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. The handler locks the cascades
+# that it folds in so, too.
+_LOCK = """
+SELECT id
+FROM effects
+WHERE id = ANY (%(ids)s::uuid[]) AND state = ANY (%(states)s::text[])
+ORDER BY sequence
+FOR UPDATE
+"""
+
+# The effects that a claim would supersede: see `overtaken` in `db.effects`.
+_OVERTAKEN = """
+SELECT DISTINCT ON (effect.id) effect.id, newer.id AS newest
+FROM effects AS effect
+JOIN effects AS newer ON newer.target = effect.target
+    AND newer.sequence > effect.sequence
+    AND newer.state <> 'cancelled'
+WHERE effect.id = ANY (%(ids)s::uuid[])
+ORDER BY effect.id, newer.sequence DESC
+"""
+
+_RETRY = """
+UPDATE effects
+SET state = 'pending',
+    due_at = statement_timestamp(),
+    offered_until = NULL,
+    retrying_since = NULL,
+    dropped_at = NULL,
+    tries_forgiven = tries
+WHERE id = ANY (%(ids)s::uuid[])
+"""
+
+_CANCEL = """
+UPDATE effects
+SET state = 'cancelled', offered_until = NULL, dropped_at = clock_timestamp()
+WHERE id = ANY (%(ids)s::uuid[])
+"""
+
+_STATES = "SELECT id, state FROM effects WHERE id = ANY (%(ids)s::uuid[])"
+
 
 def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Make effects pending and due now; their delays, and the time that they are retried for, start anew.
+    """Make effects pending and due now. Their delays, and the time for which they are retried, start anew.
 
-    Returns the reason for each effect that was refused and left as it is; the others are done.
+    Returns the reason for each effect that was refused and left as it is. The others are done.
     """
     locked = _lock(connection, effect_ids, RETRYABLE)
     overtaken = _overtaken(connection, locked)
-    _change(
-        connection,
-        locked - overtaken.keys(),
-        state=EffectState.PENDING,
-        due_at=NOW,
-        offered_until=None,
-        retrying_since=None,
-        dropped_at=None,
-        tries_forgiven=Effect.tries,
-    )
+    connection.exec_driver_sql(_RETRY, {"ids": list(locked - overtaken.keys())})
     notify(connection)
     reasons = {
-        effect_id: f"overtaken: {newer} is newer, and on the same target the newest wins"
-        for effect_id, newer in overtaken.items()
+        effect_id: f"overtaken: {newest} is newer, and on the same target the newest wins"
+        for effect_id, newest in overtaken.items()
     }
     return reasons | _refused(connection, effect_ids, locked, RETRYABLE)
 
@@ -48,39 +76,20 @@ def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, st
 def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
     """Cancel effects that are pending or failed. Returns what was refused, as `retry` does."""
     locked = _lock(connection, effect_ids, CANCELLABLE)
-    _change(connection, locked, state=EffectState.CANCELLED, offered_until=None, dropped_at=CLOCK)
+    connection.exec_driver_sql(_CANCEL, {"ids": list(locked)})
     return _refused(connection, effect_ids, locked, CANCELLABLE)
 
 
 def _lock(connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]) -> set[UUID]:
-    """Lock those of the effects that are in one of the states.
-
-    In the order in which the handler locks the cascades that it folds in, so that the two cannot deadlock.
-    """
-    return set(
-        connection.scalars(
-            select(Effect.id)
-            .where(Effect.id.in_(effect_ids), Effect.state.in_(states))
-            .order_by(Effect.sequence)
-            .with_for_update()
-        )
-    )
+    """Lock those of the effects that are in one of the states."""
+    values = {"ids": list(effect_ids), "states": [state.value for state in states]}
+    return set(connection.exec_driver_sql(_LOCK, values).scalars())
 
 
 def _overtaken(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, UUID]:
-    """Those of the effects that a claim would supersede, each with the newest effect on its target."""
-    newer = aliased(Effect)
-    rows = connection.execute(
-        select(Effect.id, newer.id)
-        .join(newer, overtakes(newer))
-        .where(Effect.id.in_(effect_ids))
-        .order_by(newer.sequence)
-    )
-    return {row[0]: row[1] for row in rows}
-
-
-def _change(connection: Connection, effect_ids: Collection[UUID], **values: Any) -> None:
-    connection.execute(update(Effect).where(Effect.id.in_(effect_ids)).values(**values))
+    """The effects that have a newer one on their target, each with the newest."""
+    rows = connection.exec_driver_sql(_OVERTAKEN, {"ids": list(effect_ids)})
+    return {row.id: row.newest for row in rows}
 
 
 def _refused(
@@ -90,7 +99,7 @@ def _refused(
     states: Sequence[EffectState],
 ) -> dict[UUID, str]:
     others = [effect_id for effect_id in effect_ids if effect_id not in locked]
-    rows = connection.execute(select(Effect.id, Effect.state).where(Effect.id.in_(others)))
+    rows = connection.exec_driver_sql(_STATES, {"ids": others})
     found = {row.id: row.state for row in rows}
     allowed = " or ".join(states)
     return {
@@ -102,29 +111,45 @@ def _refused(
 # --- quarantine ------------------------------------------------------------------------------------------
 
 
-def lock_message(connection: Connection, message_id: int) -> Row[Any] | None:
-    """Lock a message, and return its shard, body, content_type and signature (None when it had none).
+@dataclass(frozen=True, slots=True)
+class RawMessage:
+    """A message as it came from the broker, and the shard that took it."""
 
-    None when there is no such message. Who asks for the same one at the same time waits.
+    shard: int
+    body: bytes
+    content_type: str | None
+    signature: str | None
+    """None when it had none."""
+
+
+_LOCK_MESSAGE = """
+SELECT
+    shard,
+    body,
+    headers ->> 'content-type' AS content_type,
+    headers ->> %(signature_header)s AS signature
+FROM quarantine
+WHERE id = %(id)s
+FOR UPDATE
+"""
+
+_DISCARD = "DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id"
+
+
+def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
+    """Lock a message of the quarantine and return it. None when there is no such message.
+
+    A second transaction that asks for the same message waits.
     """
-    return connection.execute(
-        select(
-            QuarantinedMessage.shard,
-            QuarantinedMessage.body,
-            QuarantinedMessage.headers["content-type"].astext.label("content_type"),
-            QuarantinedMessage.headers[SIGNATURE_HEADER].astext.label("signature"),
-        )
-        .where(QuarantinedMessage.id == message_id)
-        .with_for_update()
-    ).one_or_none()
+    values = {"id": message_id, "signature_header": SIGNATURE_HEADER}
+    row = connection.exec_driver_sql(_LOCK_MESSAGE, values).one_or_none()
+    if row is None:
+        return None
+    return RawMessage(
+        shard=row.shard, body=bytes(row.body), content_type=row.content_type, signature=row.signature
+    )
 
 
 def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
     """Delete messages from the quarantine. Returns those that were there."""
-    return set(
-        connection.scalars(
-            delete(QuarantinedMessage)
-            .where(QuarantinedMessage.id.in_(message_ids))
-            .returning(QuarantinedMessage.id)
-        )
-    )
+    return set(connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)}).scalars())

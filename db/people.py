@@ -1,41 +1,25 @@
-"""Names and addresses: read where an effect is run, kept nowhere else."""
+"""Names and addresses: read when an effect runs, and kept nowhere else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import Connection, Select, Text, bindparam, exists, select
+from sqlalchemy import Connection
 
-from db import circuits
-from db.models import Circuit, Course, Exam, Learner
-from db.rows import rows_from_arrays
+from db.recordset import recordset
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerContact:
-    """How a learner is known and reached. Hidden from `repr`, and so from logs."""
+    """A learner's name and address. Hidden from `repr`, and so from logs."""
 
     username: str = field(repr=False)
     email: str = field(repr=False)
     full_name: str | None = field(repr=False)
 
 
-def learner_contact(connection: Connection, user_id: str) -> LearnerContact:
-    """The learner of an attempt; attempts have one for certain.
-
-    Raises:
-        sqlalchemy.exc.NoResultFound: no such learner.
-    """
-    row = connection.execute(
-        select(Learner.username, Learner.email, Learner.full_name).where(Learner.user_id == user_id)
-    ).one()
-    return LearnerContact(row.username, row.email, row.full_name)
-
-
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """Names an attempt: whose, at which exam, and in which course that was when the mail came to be owed."""
+    """Names an attempt: its learner, its exam, and the course of the exam when the mail came to be owed."""
 
     user_id: str
     exam_id: str
@@ -49,52 +33,65 @@ class Addressee:
     contact: LearnerContact
     exam_name: str
     course_name: str | None
-    """As the LMS told us; None where it did not."""
+    """As the LMS told us. None where it did not."""
     may_ask: bool
     """Whether the LMS may be asked for more: its circuit is not open."""
+
+
+_LEARNER_CONTACT = "SELECT username, email, full_name FROM learners WHERE user_id = %(user_id)s"
+
+_ADDRESSEES = """
+SELECT
+    attempted.user_id,
+    attempted.exam_id,
+    attempted.course_id,
+    learner.username,
+    learner.email,
+    learner.full_name,
+    exam.exam_name,
+    course.name AS course_name,
+    NOT EXISTS (
+        SELECT FROM circuits WHERE queue = %(lms_queue)s AND open_until > statement_timestamp()
+    ) AS may_ask
+FROM (
+    SELECT * FROM json_to_recordset(%(attempted)s) AS one (user_id text, exam_id text, course_id text)
+    LIMIT %(number)s
+) AS attempted
+JOIN learners AS learner ON learner.user_id = attempted.user_id
+JOIN exams AS exam ON exam.exam_id = attempted.exam_id
+LEFT JOIN courses AS course ON course.course_id = attempted.course_id
+"""
+
+
+def learner_contact(connection: Connection, user_id: str) -> LearnerContact:
+    """How to reach a learner. Every attempt has a learner.
+
+    Raises:
+        sqlalchemy.exc.NoResultFound: there is no such learner.
+    """
+    row = connection.exec_driver_sql(_LEARNER_CONTACT, {"user_id": user_id}).one()
+    return LearnerContact(username=row.username, email=row.email, full_name=row.full_name)
 
 
 def addressees(
     connection: Connection, attempts: Sequence[Attempted], lms_queue: str
 ) -> dict[Attempted, Addressee]:
-    """Whom to write to about attempts, and what is known for it. An attempt has a learner and an exam for certain.
+    """Who is to be written to about attempts, and what is known for the mail.
 
-    `lms_queue` names the circuit of the LMS.
+    Parameters:
+        attempts: recorded ones, so each has a learner and an exam.
+        lms_queue: names the circuit of the LMS.
     """
-    rows = connection.execute(
-        _addressees_statement(),
-        {
-            "attempt_user_id": [attempt.user_id for attempt in attempts],
-            "attempt_exam_id": [attempt.exam_id for attempt in attempts],
-            "attempt_course_id": [attempt.course_id for attempt in attempts],
-            "lms_queue": lms_queue,
-        },
+    attempted = recordset([asdict(attempt) for attempt in attempts])
+    rows = connection.exec_driver_sql(
+        _ADDRESSEES, {"attempted": attempted, "number": len(attempts), "lms_queue": lms_queue}
     )
     return {
-        Attempted(row.user_id, row.exam_id, row.course_id): Addressee(
-            LearnerContact(row.username, row.email, row.full_name),
-            row.exam_name,
-            (row.course_name or "").strip() or None,
-            not row.is_open,
+        Attempted(user_id=row.user_id, exam_id=row.exam_id, course_id=row.course_id): Addressee(
+            contact=LearnerContact(username=row.username, email=row.email, full_name=row.full_name),
+            exam_name=row.exam_name,
+            course_name=(row.course_name or "").strip() or None,
+            may_ask=row.may_ask,
         )
         for row in rows
     }
-
-
-@cache
-def _addressees_statement() -> Select[*tuple[Any, ...]]:
-    attempt = rows_from_arrays("attempt", user_id=Text, exam_id=Text, course_id=Text)
-    is_open = exists().where(Circuit.queue == bindparam("lms_queue"), circuits.IS_OPEN)
-    return (
-        select(
-            attempt,
-            Learner.username,
-            Learner.email,
-            Learner.full_name,
-            Exam.exam_name,
-            Course.name.label("course_name"),
-            is_open.label("is_open"),
-        )
-        .select_from(attempt.outerjoin(Course, Course.course_id == attempt.c.course_id))
-        .where(Learner.user_id == attempt.c.user_id, Exam.exam_id == attempt.c.exam_id)
-    )

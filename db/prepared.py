@@ -1,6 +1,8 @@
-"""Statements that PostgreSQL plans once for each session: for a small batch that takes longer than to run them.
+"""Prepared statements: PostgreSQL plans them once for each session.
 
-Only where a session is one's own: behind PgBouncer in transaction mode the next transaction may be in another's.
+The plan of a small batch takes longer than its execution.
+
+They need a direct connection: behind PgBouncer in transaction mode the next transaction may get another session.
 """
 
 import re
@@ -10,17 +12,18 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult
 
 PREPARES = "invigilator_prepares"
-"""The execution option that says that a connection's session is its own."""
+"""The execution option of connections that are direct."""
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 def execute(connection: Connection, statement: str, values: Mapping[str, Any]) -> CursorResult[Any]:
-    """Run a statement, prepared if the connection may do that.
+    """Run a statement, prepared if the connection is direct.
 
     Parameters:
-        statement: with parameters `%(name)s`, whose types PostgreSQL can tell; one of few.
-        values: of the parameters.
+        statement: SQL text with parameters `%(name)s`, whose types PostgreSQL can infer. Each distinct text stays
+            prepared as long as the session lives, so there must be few.
+        values: of the parameters, by name.
     """
     if connection.get_execution_options().get(PREPARES):
         statement = _prepared(connection, statement)
@@ -28,7 +31,7 @@ def execute(connection: Connection, statement: str, values: Mapping[str, Any]) -
 
 
 def _prepared(connection: Connection, statement: str) -> str:
-    # psycopg2 does not know of prepared statements. The names are the session's, as `info` is.
+    # psycopg2 does not support prepared statements. `info` lives as long as the session, and so do their names.
     known: dict[str, str] = connection.info.setdefault("prepared", {})
     if statement not in known:
         names = list(dict.fromkeys(_PARAMETER.findall(statement)))

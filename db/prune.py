@@ -1,17 +1,15 @@
-"""Removing what has been finished for long, a page at a time: effects with their tries, and commands.
+"""Removes what was finished long ago, a page at a time: effects with their tries, and commands.
 
-Whatever a later decision asks for stays: the record and its history, what is owed or failed, and of each target the
-effects that say which others are overtaken. Nobody is waited for, and nobody waits longer than for one page.
+Whatever a later decision reads stays: the record and its history, effects that are owed or have failed, and of each
+target the effects that say which others are overtaken. Pruning waits for nobody, and nobody waits for more than one
+page.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
-from sqlalchemy.orm import aliased
-
-from db.models import Effect, EffectState, HandledCommand, InboxEntry, Try
+from sqlalchemy import Connection
 
 PAGE_ROWS = 1_000
 LOCK_TIMEOUT = "1s"
@@ -33,81 +31,97 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Place]):
-    """What became of one page, and where the next one begins; None when this was the last."""
+    """What was removed of one page."""
 
     removed: Removed
     end: Place | None
+    """Where the next page begins. None when this was the last."""
+
+
+_LIMIT_WAITS = "SELECT set_config('lock_timeout', %(limit)s, true)"
+
+_PAGE_OF_EFFECTS = """
+SELECT id, sequence, created_at
+FROM effects
+WHERE sequence > %(after)s
+ORDER BY sequence
+LIMIT %(page_rows)s
+"""
+
+# Done and superseded are final. But a person may yet cancel a newer effect that failed, or retry one that was
+# cancelled. So an effect on a target is removed only if a final one overtakes it. The newest final one stays: for
+# every effect that stays, it answers as all of them did.
+_REMOVABLE_EFFECTS = """
+SELECT id
+FROM effects AS effect
+WHERE id = ANY (%(ids)s::uuid[])
+    AND state IN ('done', 'superseded', 'cancelled')
+    AND coalesce(done_at, dropped_at, created_at) < %(before)s
+    AND (
+        target IS NULL
+        OR EXISTS (
+            SELECT FROM effects AS newer
+            WHERE newer.target = effect.target
+                AND newer.sequence > effect.sequence
+                AND newer.state IN ('done', 'superseded')
+        )
+    )
+FOR UPDATE SKIP LOCKED
+"""
+
+_DELETE_TRIES = "DELETE FROM tries WHERE effect_id = ANY (%(ids)s::uuid[])"
+
+_DELETE_EFFECTS = "DELETE FROM effects WHERE id = ANY (%(ids)s::uuid[])"
+
+# A page begins where the last one ended, not at the start: the index keeps removed rows as long as a transaction
+# may see them.
+_PAGE_OF_COMMANDS = """
+SELECT inbox_id, handled_at
+FROM outcomes
+WHERE handled_at < %(before)s AND handled_at >= coalesce(%(after)s, '-infinity'::timestamptz)
+ORDER BY handled_at
+LIMIT %(page_rows)s
+FOR UPDATE SKIP LOCKED
+"""
+
+_DELETE_COMMANDS = "DELETE FROM inbox WHERE id = ANY (%(ids)s::bigint[])"
 
 
 def remove_effects(connection: Connection, before: datetime, after: int | None) -> Page[int]:
     """Remove a page's effects that ended before a moment, with their tries.
 
-    Walks all effects in the order in which they came to be owed, so that what stays is looked at once only.
+    The pages cover all effects in the order in which they came to be owed, so that those that stay are read once.
 
     Parameters:
         before: the moment.
-        after: where the page before this one ended; None for the first.
+        after: where the previous page ended. None for the first.
     """
-    _wait_for_nobody(connection)
-    page = connection.execute(
-        select(Effect.id, Effect.sequence, Effect.created_at)
-        .where(Effect.sequence > (after or 0))
-        .order_by(Effect.sequence)
-        .limit(PAGE_ROWS)
-    ).all()
+    connection.exec_driver_sql(_LIMIT_WAITS, {"limit": LOCK_TIMEOUT})
+    page = connection.exec_driver_sql(_PAGE_OF_EFFECTS, {"after": after or 0, "page_rows": PAGE_ROWS}).all()
     old = [row.id for row in page if row.created_at < before]
     if not old:
-        return Page(Removed(), None)
-    chosen = connection.scalars(
-        select(Effect.id).where(Effect.id.in_(old), _removable(before)).with_for_update(skip_locked=True)
-    ).all()
-    tries = connection.execute(delete(Try).where(Try.effect_id.in_(chosen)))
-    effects = connection.execute(delete(Effect).where(Effect.id.in_(chosen)))
-    return Page(Removed(effects=effects.rowcount, tries=tries.rowcount), page[-1].sequence)
-
-
-def _removable(before: datetime) -> ColumnElement[bool]:
-    # Done and superseded are the end, while a person may yet cancel a newer effect that failed, or retry one that
-    # was cancelled. So an effect on a target goes only if one that is at its end overtakes it, and the newest of
-    # those stays: for every effect that stays, it answers as all of them did.
-    newer = aliased(Effect)
-    overtaken_for_good = exists().where(
-        newer.target == Effect.target,
-        newer.sequence > Effect.sequence,
-        newer.state.in_((EffectState.DONE, EffectState.SUPERSEDED)),
-    )
-    return and_(
-        Effect.state.in_((EffectState.DONE, EffectState.SUPERSEDED, EffectState.CANCELLED)),
-        func.coalesce(Effect.done_at, Effect.dropped_at, Effect.created_at) < before,
-        or_(Effect.target.is_(None), overtaken_for_good),
-    )
+        return Page(removed=Removed(), end=None)
+    removable = connection.exec_driver_sql(_REMOVABLE_EFFECTS, {"ids": old, "before": before})
+    chosen = {"ids": removable.scalars().all()}
+    tries = connection.exec_driver_sql(_DELETE_TRIES, chosen)
+    effects = connection.exec_driver_sql(_DELETE_EFFECTS, chosen)
+    return Page(removed=Removed(effects=effects.rowcount, tries=tries.rowcount), end=page[-1].sequence)
 
 
 def remove_commands(connection: Connection, before: datetime, after: datetime | None) -> Page[datetime]:
     """Remove a page of commands that were handled before a moment, with their outcomes.
 
-    A command that is removed and comes again is a new one.
+    A command that is removed and arrives again is a new one.
 
     Parameters:
         before: the moment.
-        after: where the page before this one ended; None for the first.
+        after: where the previous page ended. None for the first.
     """
-    _wait_for_nobody(connection)
-    # From where the last page ended, not from the start: as long as somebody may still see them, the index keeps
-    # the rows that were removed.
-    oldest = (
-        select(HandledCommand.inbox_id, HandledCommand.handled_at)
-        .where(HandledCommand.handled_at < before)
-        .order_by(HandledCommand.handled_at)
-        .limit(PAGE_ROWS)
-        .with_for_update(skip_locked=True)
-    )
-    page = connection.execute(oldest.where(HandledCommand.handled_at >= after) if after else oldest).all()
+    connection.exec_driver_sql(_LIMIT_WAITS, {"limit": LOCK_TIMEOUT})
+    page = connection.exec_driver_sql(
+        _PAGE_OF_COMMANDS, {"before": before, "after": after, "page_rows": PAGE_ROWS}
+    ).all()
     if not page:
-        return Page(Removed(), None)
-    removed = connection.execute(delete(InboxEntry).where(InboxEntry.id.in_([row.inbox_id for row in page])))
-    return Page(Removed(commands=removed.rowcount), page[-1].handled_at)
-
-
-def _wait_for_nobody(connection: Connection) -> None:
-    connection.execute(select(func.set_config("lock_timeout", LOCK_TIMEOUT, True)))
+        return Page(removed=Removed(), end=None)
+    removed = connection.exec_driver_sql(_DELETE_COMMANDS, {"ids": [row.inbox_id for row in page]})
+    return Page(removed=Removed(commands=removed.rowcount), end=page[-1].handled_at)

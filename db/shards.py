@@ -1,28 +1,58 @@
-"""Ownership of shards, fenced by an epoch. Every time is the database's."""
+"""Ownership of shards: a lease, and an epoch that is the fencing token. All times are the database's."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, Update, func, insert, or_, select, text, update
+from sqlalchemy import Connection
 
-from db.clock import CLOCK, in_seconds
-from db.models import Shard
 from events.sharding import MAX_SHARDS
 
 IN_HAND_LOCKS = 491_627_000
-"""Any number that is ours. Of the advisory locks from here on, one for each shard, the second key is a number of
-messages."""
+"""The first key of shard 0's advisory lock, an arbitrary number. The others follow. The second key is not an id: it
+is the number of messages that a batch has in hand."""
 
-_IN_HAND = text(
-    """SELECT classid::bigint - :first AS shard, max(objid::bigint) AS messages FROM pg_locks
-    WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid::bigint BETWEEN :first AND :last
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    GROUP BY classid"""
+_COUNT = "SELECT count(*) FROM shards"
+
+_ADD = "INSERT INTO shards (shard, epoch) SELECT shard, 0 FROM generate_series(0, %(number)s - 1) AS shard"
+
+# An owner in the middle of a batch holds the row's lock: the shard is not free, and nobody waits for it.
+_TAKE = """
+UPDATE shards
+SET owner = %(owner)s, epoch = epoch + 1, lease_until = clock_timestamp() + %(lease_s)s * interval '1 s'
+WHERE shard = (
+    SELECT shard
+    FROM shards
+    WHERE shard = %(shard)s
+        AND (lease_until IS NULL OR lease_until < clock_timestamp() OR owner = %(owner)s)
+    FOR UPDATE SKIP LOCKED
 )
+RETURNING epoch
+"""
+
+_RENEW = """
+UPDATE shards
+SET lease_until = clock_timestamp() + %(lease_s)s * interval '1 s'
+WHERE shard = %(shard)s AND epoch = %(epoch)s AND owner = %(owner)s
+"""
+
+_RELEASE = """
+UPDATE shards
+SET owner = NULL, lease_until = NULL
+WHERE shard = %(shard)s AND epoch = %(epoch)s AND owner = %(owner)s
+"""
+
+_IN_HAND = """
+SELECT classid::bigint - %(first)s AS shard, max(objid::bigint) AS messages
+FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+    AND classid::bigint BETWEEN %(first)s AND %(last)s
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+GROUP BY classid
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Proof of a tenure: whoever holds the newest epoch of a shard may write for it."""
+    """Proves a tenure: only the holder of a shard's newest epoch may write for it."""
 
     shard: int
     owner: str
@@ -31,12 +61,12 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a batch does first about its shard.
+    """What a batch tells about its shard first.
 
     Parameters:
-        lease_s: seconds until somebody else may take it.
-        in_hand: how many messages were taken and not acknowledged. Until the transaction ends, `in_hand` tells
-            everybody.
+        fence: of the shard.
+        lease_s: seconds until another owner may take the shard.
+        in_hand: how many messages are taken and not acknowledged. `in_hand` shows it until the transaction ends.
     """
 
     fence: Fence
@@ -48,59 +78,42 @@ def ensure_shards(connection: Connection, number: int) -> int:
     """Store the number of shards if none is stored yet, and return what is stored."""
     stored = count(connection)
     if stored == 0:
-        connection.execute(text("LOCK TABLE shards IN SHARE ROW EXCLUSIVE MODE"))
+        connection.exec_driver_sql("LOCK TABLE shards IN SHARE ROW EXCLUSIVE MODE")
         stored = count(connection)  # another process may have decided while this one waited
     if stored == 0:
-        connection.execute(insert(Shard), [{"shard": n, "epoch": 0} for n in range(number)])
+        connection.exec_driver_sql(_ADD, {"number": number})
     return stored or number
 
 
 def count(connection: Connection) -> int:
-    """The number of shards that is stored; 0 when none is yet."""
-    return connection.scalar(select(func.count()).select_from(Shard)) or 0
+    """The number of shards that is stored. 0 when none is yet."""
+    return int(connection.exec_driver_sql(_COUNT).scalar_one())
 
 
 def take(connection: Connection, shard: int, owner: str, lease_s: float) -> Fence | None:
-    """Take a shard and raise its epoch; None while somebody else has it. An owner need not wait for its own lease:
-    it begins anew after each error.
+    """Take a free shard and raise its epoch. Returns None while another owner has it.
 
-    An owner in the middle of a batch holds the row's lock: the shard is not free, and nobody waits for it.
+    An owner does not wait for its own lease to end, because it begins anew after each error.
     """
-    free = (
-        select(Shard.shard)
-        .where(
-            Shard.shard == shard,
-            or_(Shard.lease_until.is_(None), Shard.lease_until < CLOCK, Shard.owner == owner),
-        )
-        .with_for_update(skip_locked=True)
-    )
-    epoch = connection.scalar(
-        update(Shard)
-        .where(Shard.shard.in_(free))
-        .values(owner=owner, epoch=Shard.epoch + 1, lease_until=in_seconds(lease_s))
-        .returning(Shard.epoch)
-    )
-    return None if epoch is None else Fence(shard, owner, epoch)
+    values = {"shard": shard, "owner": owner, "lease_s": lease_s}
+    epoch = connection.exec_driver_sql(_TAKE, values).scalar()
+    return None if epoch is None else Fence(shard=shard, owner=owner, epoch=epoch)
 
 
 def renew(connection: Connection, fence: Fence, lease_s: float) -> bool:
-    """Renew a lease while nothing waits; False when the tenure is over. Every batch does so by itself, first."""
-    renewal = _mine(fence).values(lease_until=in_seconds(lease_s))
-    return connection.execute(renewal).rowcount == 1
+    """Renew a lease while no messages wait. Returns False when the tenure is over.
+
+    A batch renews the lease itself.
+    """
+    return connection.exec_driver_sql(_RENEW, asdict(fence) | {"lease_s": lease_s}).rowcount == 1
 
 
 def in_hand(connection: Connection) -> dict[int, int]:
     """How many messages the batches that are being written have in hand, by shard."""
-    rows = connection.execute(_IN_HAND, {"first": IN_HAND_LOCKS, "last": IN_HAND_LOCKS + MAX_SHARDS - 1})
-    return {row.shard: row.messages for row in rows}
+    bounds = {"first": IN_HAND_LOCKS, "last": IN_HAND_LOCKS + MAX_SHARDS - 1}
+    return {row.shard: row.messages for row in connection.exec_driver_sql(_IN_HAND, bounds)}
 
 
 def release(connection: Connection, fence: Fence) -> None:
     """Give a shard back, so that a standby need not wait for the lease to end."""
-    connection.execute(_mine(fence).values(owner=None, lease_until=None))
-
-
-def _mine(fence: Fence) -> Update:
-    return update(Shard).where(
-        Shard.shard == fence.shard, Shard.epoch == fence.epoch, Shard.owner == fence.owner
-    )
+    connection.exec_driver_sql(_RELEASE, asdict(fence))

@@ -1,17 +1,13 @@
-"""Where an effect stands: asked for a worker that could not claim it, so that it can say why."""
+"""What an effect waits for: read for a worker that could not claim it, so that its task can say why."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection
 
-from db import circuits
-from db.clock import NOW
-from db.effects import blocked
-from db.models import Circuit, Effect, EffectState
+from db.models import EffectState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,42 +22,43 @@ class Standing:
     due_at: datetime
     is_due: bool
     is_taken: bool
-    """Whether a worker has it whose lease has not ended."""
+    """Whether a worker has a lease on it that has not ended."""
     is_blocked: bool
-    """Whether another effect on its target runs."""
+    """Whether another effect runs on its target."""
     circuit_open: bool
     circuit_since: datetime | None
-    """When the service began to fail; None while it does not."""
+    """When the service began to fail. None while it does not."""
     circuit_until: datetime | None
 
 
+_LOOK = """
+SELECT
+    effect.kind,
+    effect.state,
+    effect.payload,
+    effect.source,
+    effect.command_id,
+    effect.due_at,
+    effect.due_at <= statement_timestamp() AS is_due,
+    coalesce(effect.lease_until >= statement_timestamp(), false) AS is_taken,
+    EXISTS (
+        SELECT FROM effects AS other
+        WHERE other.target = effect.target AND other.state = 'running' AND other.id <> effect.id
+    ) AS is_blocked,
+    coalesce(circuit.open_until > statement_timestamp(), false) AS circuit_open,
+    circuit.since AS circuit_since,
+    circuit.open_until AS circuit_until
+FROM effects AS effect
+LEFT JOIN circuits AS circuit ON circuit.queue = %(queue)s
+WHERE effect.id = %(id)s
+"""
+
+
 def look(connection: Connection, effect_id: UUID, queue: str) -> Standing | None:
-    """See where an effect stands; `queue` names the circuit of its service. None when there is no such effect."""
-    row = connection.execute(_statement(), {"effect_id": effect_id, "queue": queue}).first()
-    if row is None:
-        return None
-    values = row._asdict()
-    return Standing(**values | {"state": EffectState(row.state)})
+    """Read what an effect waits for. None when there is no such effect.
 
-
-@cache
-def _statement() -> Select[*tuple[Any, ...]]:
-    return (
-        select(
-            Effect.kind,
-            Effect.state,
-            Effect.payload,
-            Effect.source,
-            Effect.command_id,
-            Effect.due_at,
-            (Effect.due_at <= NOW).label("is_due"),
-            func.coalesce(Effect.lease_until >= NOW, False).label("is_taken"),
-            blocked().label("is_blocked"),
-            circuits.IS_OPEN.label("circuit_open"),
-            Circuit.since.label("circuit_since"),
-            Circuit.open_until.label("circuit_until"),
-        )
-        .select_from(Effect)
-        .outerjoin(Circuit, Circuit.queue == bindparam("queue"))
-        .where(Effect.id == bindparam("effect_id"))
-    )
+    Parameters:
+        queue: names the circuit of the service that the effect calls.
+    """
+    row = connection.exec_driver_sql(_LOOK, {"id": effect_id, "queue": queue}).mappings().first()
+    return None if row is None else Standing(**{**row, "state": EffectState(row["state"])})

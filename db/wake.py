@@ -2,45 +2,50 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection
 
 EFFECTS_CHANNEL = "invigilator_effects"
-"""Where a transaction that owes effects notifies the relay."""
-WAKE = func.pg_notify(EFFECTS_CHANNEL, "")
-"""Selected, it wakes the relays when the transaction commits."""
+"""The channel on which a transaction that owes effects notifies the relays."""
 
-# A session of another user's shows its state and its transaction only to members of pg_read_all_stats.
-_HOLDER = text("""
-    SELECT pid, concat_ws(', ',
-        'application ' || nullif(application_name, ''), 'user ' || usename, 'database ' || datname,
-        state || ' for ' || round(extract(epoch FROM clock_timestamp() - xact_start)) || ' s') AS session
-    FROM pg_stat_activity
-    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-    AND (xact_start IS NOT NULL OR pid = ANY(CAST(:suspects AS integer[])))
-    ORDER BY pid = ANY(CAST(:suspects AS integer[])) DESC, xact_start LIMIT 1
-""")
+_NOTIFY = "SELECT pg_notify('invigilator_effects', '')"
+
+_QUEUE_USAGE = "SELECT pg_notification_queue_usage()"
+
+# The state and the transaction of another user's session are visible to members of pg_read_all_stats only.
+_HOLDER = """
+SELECT pid, concat_ws(', ',
+    'application ' || nullif(application_name, ''), 'user ' || usename, 'database ' || datname,
+    state || ' for ' || round(extract(epoch FROM clock_timestamp() - xact_start)) || ' s') AS session
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+    AND (xact_start IS NOT NULL OR pid = ANY (%(suspects)s::int[]))
+ORDER BY pid = ANY (%(suspects)s::int[]) DESC, xact_start
+LIMIT 1
+"""
+
 FULL = 0.5
-"""From here on PostgreSQL itself warns of its queue."""
+"""The usage from which PostgreSQL itself warns of its queue of notifications."""
 
 
 def notify(connection: Connection) -> None:
     """Wake the relays when this transaction commits."""
-    connection.execute(select(WAKE))
+    connection.exec_driver_sql(_NOTIFY)
 
 
 def who_fills_the_queue(connection: Connection, suspects: Sequence[int]) -> str | None:
-    """What fills PostgreSQL's queue of notifications, in words; None when it is not full.
+    """Says in words which session fills PostgreSQL's queue of notifications. None when the queue is not full.
 
-    A session that listens keeps what comes while it is in a transaction, whatever the channel and the database.
+    A session that listens and stays in a transaction keeps all notifications in the queue, whatever their channel
+    and database.
 
     Parameters:
-        suspects: process ids that PostgreSQL has warned of; else the oldest transaction is suspected.
+        suspects: process ids that PostgreSQL has warned of. Without them the oldest transaction is suspected.
     """
-    # Asking lets PostgreSQL forget what everybody has read. A NOTIFY that fails does not: without asking, the queue
-    # of 18 stays full once it is full (seen).
-    usage = connection.scalar(select(func.pg_notification_queue_usage())) or 0.0
+    # This question lets PostgreSQL drop the notifications that every session has read. A NOTIFY that fails does
+    # not: the queue of PostgreSQL 18 stays full without it (seen).
+    usage = connection.exec_driver_sql(_QUEUE_USAGE).scalar_one()
     if usage < FULL:
         return None
-    row = connection.execute(_HOLDER, {"suspects": list(suspects)}).first()
+    row = connection.exec_driver_sql(_HOLDER, {"suspects": list(suspects)}).first()
     session = f"most likely pid {row.pid} ({row.session})" if row else "which only a superuser can see"
     return f"PostgreSQL's queue of notifications is {usage:.0%} full: end the session that keeps it so, {session}"

@@ -12,8 +12,8 @@ from invigilator.cli.output import Row, print_document, print_done, print_rows, 
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-    from sqlalchemy import Row as MessageRow
 
+    from db.operators import RawMessage
     from events.publisher import Publisher
     from worker.settings import Settings
 
@@ -131,7 +131,7 @@ def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | 
     return None
 
 
-def _right_shard(message: "MessageRow[Any]", shards: int) -> int:
+def _right_shard(message: "RawMessage", shards: int) -> int:
     """Return the shard of the message's learner, or the shard that it arrived on when it names no learner."""
     from events.envelope import parse
     from events.sharding import shard_of
@@ -140,7 +140,7 @@ def _right_shard(message: "MessageRow[Any]", shards: int) -> int:
         user_id = parse(message.body, message.content_type).data.learner_id
         if user_id is not None:
             return shard_of(user_id, shards)
-    return int(message.shard)
+    return message.shard
 
 
 @app.command("discard")

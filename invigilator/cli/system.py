@@ -103,10 +103,11 @@ def status(as_json: bool) -> None:
         waiting += _in_hand(settings)
     unread = [asdict(orphan) for orphan in orphans(url, shards)]
     with reading(settings) as connection:
+        effects = lookups.count_effects(connection)
         document = {
             "commands": {"queued": waiting, "quarantined": lookups.count_quarantined(connection)},
             "quarantine_discarded": lookups.count_discarded(connection),
-            "effects": lookups.count_effects(connection),
+            "effects": effects,
             "oldest_pending_s": lookups.oldest_pending_s(connection),
             "circuits": lookups.open_circuits(connection),
             "orphan_queues": unread,

@@ -3,7 +3,7 @@
 import pytest
 
 from db import compatibility
-from invigilator.local.children import PROCFILE
+from invigilator.local.procfile import PROCFILE
 from tests.acceptance.harness import EVERYBODY, PROGRAMS, Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled

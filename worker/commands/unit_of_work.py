@@ -1,6 +1,6 @@
-"""A batch's working set: what it loaded, what it changed, and how that is written back."""
+"""The unit of work of a batch: what it loaded, what it changed, and how that is written back."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,30 +9,19 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import batch
-from db.batch import Row
-from db.models import Attempt as AttemptTable
-from db.models import (
-    Base,
-    Course,
-    Effect,
-    EffectState,
-    Exam,
-    HandledCommand,
-    Learner,
-    Transition,
-    TryResult,
-)
+from db.batch import Changes
+from db.models import EffectState, TryResult
+from db.recordset import Row
 from events.commands import CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
 from worker.kind_entry import Payload
 from worker.kinds import CascadeDecline, EffectKind, kind_of
-from worker.rules.attempts import Attempt
-from worker.rules.attempts import Exam as ExamRules
+from worker.rules.attempts import Attempt, Exam
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What makes a change: the command, the moment, ids for what follows, and the cascade if it is one."""
+    """What causes a change: the command, the moment, ids for what follows, and the cascade if there is one."""
 
     source: str
     command_id: str
@@ -74,33 +63,33 @@ class AttemptRecord:
 
 @dataclass(slots=True)
 class Cascade:
-    """A cascade that is owed. `new` is its row while it is not in the database yet; `running` is the number of the
-    try of the worker that has it.
-    """
+    """A cascade that is owed."""
 
     id: UUID
     payload: CascadeDecline
     source: str
     command_id: str
     new: dict[str, Any] | None = None
+    """Its row while it is not in the database yet."""
     running: int | None = None
+    """The number of the try of the worker that has claimed it."""
 
 
 @dataclass(slots=True)
 class UnitOfWork:
-    """Everything that a batch may look at, and everything that it will write."""
+    """Everything that a batch may read, and everything that it will write."""
 
     learners: set[str] = field(default_factory=set)
-    exams: dict[str, ExamRules] = field(default_factory=dict)
+    exams: dict[str, Exam] = field(default_factory=dict)
     providers: dict[str, str | None] = field(default_factory=dict)
     attempts: dict[str, dict[str, AttemptRecord]] = field(default_factory=dict)
-    """Live attempts, by user and exam."""
+    """The live attempts, by user and exam."""
     cascades: dict[tuple[str, str], list[Cascade]] = field(default_factory=dict)
-    """Cascades owed, oldest first, by (user, course)."""
+    """The cascades that are owed, oldest first, by (user, course)."""
 
-    _upserts: dict[type[Base], dict[str, CommandData]] = field(
-        default_factory=lambda: {Course: {}, Exam: {}, Learner: {}}
-    )
+    _courses: dict[str, CommandData] = field(default_factory=dict)
+    _exams: dict[str, CommandData] = field(default_factory=dict)
+    _learners: dict[str, CommandData] = field(default_factory=dict)
     _changed: dict[UUID, AttemptRecord] = field(default_factory=dict)
     _transitions: list[dict[str, Any]] = field(default_factory=list)
     _effects: list[dict[str, Any]] = field(default_factory=list)
@@ -113,20 +102,19 @@ class UnitOfWork:
         exam_ids: Collection[str],
         course_ids: Collection[str],
     ) -> None:
-        """Read what belongs to learners who are locked. The lock comes first, the reading after it."""
+        """Read what belongs to learners. They must be locked: lock first, then read in a second statement."""
         found = batch.read(connection, user_ids, exam_ids, course_ids)
         if not found.learners <= self.learners:
-            # Somebody has added one since the locks were taken.
+            # Another shard has added a learner since the locks were taken.
             self.learners = batch.lock_learners(connection, user_ids)
             found = batch.read(connection, user_ids, exam_ids, course_ids)
-        self.exams = {row[0]: ExamRules(*row) for row in found.exams}
+        self.exams = {row["exam_id"]: Exam(**row) for row in found.exams}
         self.providers = dict(found.providers)
         for row in found.attempts:
             record = _record(row)
             self.attempts.setdefault(record.user_id, {})[record.exam_id] = record
-        for cascade_id, stored, source, command_id, running in found.cascades:
-            payload = EffectKind.CASCADE_DECLINE.entry.read(stored)
-            self._owe(Cascade(UUID(cascade_id), payload, source, command_id, running=running))
+        for row in found.cascades:
+            self._owe(_cascade(row))
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -140,56 +128,63 @@ class UnitOfWork:
         return record.attempt if record else None
 
     def attempts_by_exam(self, user_id: str) -> dict[str, Attempt]:
-        """A learner's live attempts."""
+        """A learner's live attempts, by exam."""
         return {exam_id: record.attempt for exam_id, record in self.attempts.get(user_id, {}).items()}
 
     def owed(self) -> list[Cascade]:
-        """Every cascade that is owed; those of one learner in one course oldest first."""
+        """Every cascade that is owed. Those of one learner in one course come oldest first."""
         return [cascade for cascades in self.cascades.values() for cascade in cascades]
 
     # --- changing ------------------------------------------------------------------------------------
 
     def upsert_course(self, data: CourseUpsert) -> None:
-        """A course is as the LMS says."""
-        self._upserts[Course][data.course_id] = data
+        """Record a course as the LMS describes it."""
+        self._courses[data.course_id] = data
         self.providers[data.course_id] = data.provider
 
     def upsert_exam(self, data: ExamUpsert) -> None:
-        """An exam is as the LMS says."""
-        self._upserts[Exam][data.exam_id] = data
-        self.exams[data.exam_id] = ExamRules(
-            data.exam_id,
-            data.course_id,
-            data.content_id,
-            data.is_proctored,
-            data.is_practice_exam,
-            data.is_active,
+        """Record an exam as the LMS describes it."""
+        self._exams[data.exam_id] = data
+        self.exams[data.exam_id] = Exam(
+            exam_id=data.exam_id,
+            course_id=data.course_id,
+            content_id=data.content_id,
+            is_proctored=data.is_proctored,
+            is_practice_exam=data.is_practice_exam,
+            is_active=data.is_active,
         )
 
     def upsert_learner(self, data: LearnerUpsert) -> None:
-        """A learner is as the LMS says."""
-        self._upserts[Learner][data.user_id] = data
+        """Record a learner as the LMS describes them."""
+        self._learners[data.user_id] = data
         self.learners.add(data.user_id)
 
     def create(self, user_id: str, exam_id: str, attempt: Attempt, cause: Cause) -> AttemptRecord:
         """Start an attempt and its history."""
-        record = AttemptRecord(next(cause.ids), exam_id, user_id, attempt, 0, cause.at)
+        record = AttemptRecord(
+            id=next(cause.ids),
+            exam_id=exam_id,
+            user_id=user_id,
+            attempt=attempt,
+            version=0,
+            created_at=cause.at,
+        )
         self.attempts.setdefault(user_id, {})[exam_id] = record
         self._move(record, None, attempt, cause)
         return record
 
     def change(self, record: AttemptRecord, attempt: Attempt, cause: Cause) -> None:
-        """Bring an attempt to what the rules made of it, with a line in its history."""
+        """Record what the rules made of an attempt, with a transition in its history."""
         self._move(record, record.attempt.status, attempt, cause)
 
     def remove(self, record: AttemptRecord, cause: Cause) -> None:
-        """Keep an attempt as removed."""
+        """Mark an attempt as removed. Its row stays."""
         record.removed_at = cause.at
         self._changed[record.id] = record
         del self.attempts[record.user_id][record.exam_id]
 
     def owe(self, record: AttemptRecord, payload: Payload, cause: Cause) -> None:
-        """Owe an effect, whose kind is that of its payload."""
+        """Record that an effect is owed. Its kind is that of its payload."""
         effect_id, kind = next(cause.ids), kind_of(payload)
         row: dict[str, Any] = {
             "id": effect_id,
@@ -205,10 +200,18 @@ class UnitOfWork:
         }
         self._effects.append(row)
         if isinstance(payload, CascadeDecline):
-            self._owe(Cascade(effect_id, payload, cause.source, cause.command_id, new=row))
+            self._owe(
+                Cascade(
+                    id=effect_id,
+                    payload=payload,
+                    source=cause.source,
+                    command_id=cause.command_id,
+                    new=row,
+                )
+            )
 
     def finish(self, cascade: Cascade, at: datetime) -> None:
-        """A cascade has been carried out."""
+        """Mark a cascade as done."""
         if cascade.new is None:
             self._finished.append(cascade.id)
         else:
@@ -250,36 +253,52 @@ class UnitOfWork:
             outcomes: of the commands, as rows of their table.
             result: of the tries of cascades that workers had.
         """
-        rows: dict[type[Base], Collection[Row]] = {
-            table: [dict(upserts[key]) for key in sorted(upserts)] for table, upserts in self._upserts.items()
-        }
-        rows[AttemptTable] = [record.row() for record in self._changed.values()]
-        rows[Transition] = self._transitions
-        rows[Effect] = self._effects
-        rows[HandledCommand] = outcomes
-        batch.write(connection, rows, self._finished, result)
+        changes = Changes(
+            courses=_sorted(self._courses),
+            exams=_sorted(self._exams),
+            learners=_sorted(self._learners),
+            attempts=[record.row() for record in self._changed.values()],
+            transitions=self._transitions,
+            effects=self._effects,
+            outcomes=outcomes,
+            finished=self._finished,
+        )
+        batch.write(connection, changes, result)
 
 
-def _record(row: Sequence[Any]) -> AttemptRecord:
-    (
-        attempt_id,
-        exam_id,
-        user_id,
-        status,
-        proctored,
-        sample,
-        external_id,
-        started,
-        completed,
-        owed,
-        version,
-        at,
-    ) = row
-    attempt = Attempt(
-        Status(status), proctored, sample, external_id, _moment(started), _moment(completed), owed
+def _sorted(upserts: Mapping[str, CommandData]) -> list[Row]:
+    """As rows, in the order of their keys: two shards that write the same rows lock them in one order."""
+    return [dict(upserts[key]) for key in sorted(upserts)]
+
+
+def _record(row: Row) -> AttemptRecord:
+    return AttemptRecord(
+        id=UUID(row["id"]),
+        exam_id=row["exam_id"],
+        user_id=row["user_id"],
+        attempt=Attempt(
+            status=Status(row["status"]),
+            taking_as_proctored=row["taking_as_proctored"],
+            is_sample_attempt=row["is_sample_attempt"],
+            external_id=row["external_id"],
+            started_at=_moment(row["started_at"]),
+            completed_at=_moment(row["completed_at"]),
+            credit_owed=row["credit_owed"],
+        ),
+        version=row["version"],
+        created_at=datetime.fromisoformat(row["created_at"]),
     )
-    return AttemptRecord(UUID(attempt_id), exam_id, user_id, attempt, version, datetime.fromisoformat(at))
 
 
 def _moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
+
+
+def _cascade(row: Row) -> Cascade:
+    return Cascade(
+        id=UUID(row["id"]),
+        payload=EffectKind.CASCADE_DECLINE.entry.read(row["payload"]),
+        source=row["source"],
+        command_id=row["command_id"],
+        running=row["running_try"],
+    )

@@ -299,15 +299,14 @@ class Paths:
 
     def status(self) -> None:
         """What `invigilator status` asks."""
-        with self.engine.begin() as connection:
-            with self.explained.on("status: the rest"):
-                shards.in_hand(connection)
-                lookups.count_shards(connection)
-                lookups.count_quarantined(connection)
-                lookups.count_discarded(connection)
-                lookups.oldest_pending_s(connection)
-            with self.explained.on(COUNTED):
-                lookups.count_effects(connection)
+        with self.engine.begin() as connection, self.explained.on("status: the rest"):
+            shards.in_hand(connection)
+            lookups.count_shards(connection)
+            lookups.count_quarantined(connection)
+            lookups.count_discarded(connection)
+            lookups.oldest_pending_s(connection)
+        with self.engine.connect() as connection, self.explained.on(COUNTED):
+            lookups.count_effects(connection)
 
     def pruning(self) -> None:
         """The first page, one in the middle, and the last."""

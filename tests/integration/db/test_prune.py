@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Engine, bindparam, create_engine, exists, fun
 from sqlalchemy.orm import aliased
 
 from db import effects, operators, prune
-from db.effects import overtakes
 from db.models import Attempt, Base, Effect, HandledCommand, InboxEntry, Transition
 from db.prune import Removed
 from tests import sample_commands as c
@@ -356,7 +355,9 @@ actions = st.lists(st.tuples(st.sampled_from((cancel, retry, claim)), st.integer
 def answers(connection: Connection, kept: list[UUID]) -> list[Any]:
     """Of each effect its state, and whether it is overtaken."""
     newer = aliased(Effect)
-    overtaken = exists().where(overtakes(newer))
+    overtaken = exists().where(
+        newer.target == Effect.target, newer.sequence > Effect.sequence, newer.state != "cancelled"
+    )
     rows = connection.execute(select(Effect.id, Effect.state, overtaken).where(Effect.id.in_(kept)))
     by_id = {row[0]: tuple(row) for row in rows}
     return [by_id[effect_id] for effect_id in kept]

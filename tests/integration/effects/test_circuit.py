@@ -528,7 +528,7 @@ def statements(bench: Bench) -> list[str]:
 
 
 HEALTHY = [
-    "SELECT effects.id",  # the lock
+    "SELECT id",  # the lock
     "WITH seen",  # the claim
     "COMMIT",
     "WITH ended",  # the record

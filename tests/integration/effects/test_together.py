@@ -10,10 +10,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
 
 from db import circuits
 from db import effects as store
 from db.effects import Claim, RecordedTry, TryEnd
+from db.errors import Failure, classify
 from db.models import TryResult
 from tests import sample_commands as c
 from tests.gathering import gathering
@@ -424,7 +426,9 @@ def test_a_text_that_cannot_be_stored_fails_alone(bench: Bench) -> None:
     answers = record_all(bench.runner, [done(good), unstorable, done(other)])
     # Then only that one is not
     assert [answer.exception() for answer in (answers[0], answers[2])] == [None, None]
-    assert isinstance(answers[1].exception(), ValueError)
+    error = answers[1].exception()
+    assert isinstance(error, DBAPIError)
+    assert classify(error) is Failure.DATA
     assert [bench.row(one.id).state for one in (good, bad, other)] == ["done", "running", "done"]
     assert bench.tries(bad.id) == [(1, None, None)]
 
