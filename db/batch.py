@@ -56,10 +56,11 @@ WITH fence AS (
     ORDER BY user_id
     FOR NO KEY UPDATE
 )
-SELECT
-    EXISTS (SELECT FROM fence) AS is_fenced,
-    (SELECT json_agg(entered) FROM entered)::text AS entered,
-    (SELECT json_agg(user_id) FROM locked)::text AS learners
+SELECT json_build_object(
+    'is_fenced', EXISTS (SELECT FROM fence),
+    'entered', (SELECT json_agg(entered) FROM entered),
+    'learners', (SELECT json_agg(user_id) FROM locked)
+)::text
 """
 
 
@@ -77,7 +78,7 @@ def begin(
         user_ids: the learners, as for `lock_learners`.
     """
     fence = renewal.fence
-    row = prepared.execute(
+    answer = _answer(
         connection,
         _BEGIN,
         {
@@ -90,11 +91,11 @@ def begin(
             "arrivals": recordset([_arrival(one) for one in sorted(arrivals, key=lambda one: one.key)]),
             "user_ids": list(user_ids),
         },
-    ).one()
-    if not row.is_fenced:
+    )
+    if not answer["is_fenced"]:
         return None
-    inbox_ids = {(one["source"], one["command_id"]): one["id"] for one in _rows(row.entered)}
-    return Begun(inbox_ids=inbox_ids, learners=set(_rows(row.learners)))
+    inbox_ids = {(one["source"], one["command_id"]): one["id"] for one in answer["entered"] or ()}
+    return Begun(inbox_ids=inbox_ids, learners=set(answer["learners"] or ()))
 
 
 def _arrival(arrival: Arrival) -> Row:
@@ -152,25 +153,22 @@ WITH named AS MATERIALIZED (
     SELECT %(course_ids)s::text[]
         || ARRAY(SELECT course_id FROM exams WHERE exam_id = ANY (%(exam_ids)s::text[])) AS course_ids
 )
-SELECT
-    (SELECT json_agg(user_id) FROM learners WHERE user_id = ANY (%(user_ids)s::text[]))::text AS learners,
-    (
+SELECT json_build_object(
+    'learners', (SELECT json_agg(user_id) FROM learners WHERE user_id = ANY (%(user_ids)s::text[])),
+    'exams', (
         SELECT json_agg(exam)
         FROM (
             SELECT exam_id, course_id, content_id, is_proctored, is_practice_exam, is_active
             FROM exams
             WHERE course_id = ANY ((SELECT course_ids FROM named)::text[])
         ) AS exam
-    )::text AS exams,
-    (
-        SELECT json_agg(course)
-        FROM (
-            SELECT course_id, provider
-            FROM courses
-            WHERE course_id = ANY ((SELECT course_ids FROM named)::text[])
-        ) AS course
-    )::text AS courses,
-    (
+    ),
+    'providers', (
+        SELECT json_object_agg(course_id, provider)
+        FROM courses
+        WHERE course_id = ANY ((SELECT course_ids FROM named)::text[])
+    ),
+    'attempts', (
         SELECT json_agg(attempt)
         FROM (
             SELECT
@@ -179,8 +177,8 @@ SELECT
             FROM attempts
             WHERE user_id = ANY (%(user_ids)s::text[]) AND removed_at IS NULL
         ) AS attempt
-    )::text AS attempts,
-    (
+    ),
+    'cascades', (
         SELECT json_agg(cascade)
         FROM (
             SELECT
@@ -192,7 +190,8 @@ SELECT
             ORDER BY sequence
             FOR UPDATE
         ) AS cascade
-    )::text AS cascades
+    )
+)::text
 """
 
 
@@ -209,22 +208,24 @@ def read(
         exam_ids: the exams. All other exams of their courses are read with them.
         course_ids: more courses.
     """
-    row = prepared.execute(
+    answer = _answer(
         connection,
         _READ,
         {"user_ids": list(user_ids), "exam_ids": list(exam_ids), "course_ids": list(course_ids)},
-    ).one()
+    )
     return Found(
-        learners=set(_rows(row.learners)),
-        exams=_rows(row.exams),
-        providers={course["course_id"]: course["provider"] for course in _rows(row.courses)},
-        attempts=_rows(row.attempts),
-        cascades=_rows(row.cascades),
+        learners=set(answer["learners"] or ()),
+        exams=answer["exams"] or (),
+        providers=answer["providers"] or {},
+        attempts=answer["attempts"] or (),
+        cascades=answer["cascades"] or (),
     )
 
 
-def _rows(text: str | None) -> list[Any]:
-    return [] if text is None else orjson.loads(text)
+def _answer(connection: Connection, statement: str, values: Row) -> dict[str, Any]:
+    """The one JSON object that a statement returns. A set in it is null when it is empty."""
+    answer: dict[str, Any] = orjson.loads(prepared.execute(connection, statement, values).scalar_one())
+    return answer
 
 
 # --- write -------------------------------------------------------------------------------------------------
