@@ -6,12 +6,10 @@ show as STARTED for ever. (Its own `task-rejected` would not do: after `task-sta
 Celery 5.7.)
 """
 
-import logging
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import Task
-from celery.app import trace
 from celery.exceptions import Ignore
 from celery.worker.request import Request
 
@@ -60,14 +58,3 @@ class EffectTask(Task):  # type: ignore[misc]
 def _raised(exc_info: Any) -> Any:
     error = exc_info.exception
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
-
-
-def log_reasons() -> None:
-    """Have Celery log why a task was ignored, as it does for every other end. Doing it again changes nothing."""
-    logging.getLogger(trace.__name__).addFilter(_with_reason)
-
-
-def _with_reason(record: logging.LogRecord) -> bool:
-    if record.msg == trace.LOG_IGNORED.strip():
-        record.msg = f"{record.msg}: %(exc)s"
-    return True

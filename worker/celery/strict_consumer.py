@@ -12,14 +12,11 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID, uuid4
 
 from celery.worker.consumer import Consumer
-from kombu import compression
-from kombu.transport import redis
 
-from worker.commands.sources import lenient_amqp
 from worker.kinds import QUEUES, EffectKind
 
 logger = logging.getLogger(__name__)
@@ -89,15 +86,6 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
             "a message in %s was discarded: %s; the effects are in the database, none is lost", queue, reason
         )
         message.reject_log_error(logger, self.connection_errors)
-
-
-def install() -> None:
-    """Have kombu open messages strictly in this process. Doing it again changes nothing."""
-    redis.loads = read_envelope
-    lenient_amqp.install()
-    for content_type in compression.encoders():
-        encoder, _ = compression.get_encoder(content_type)
-        compression.register(encoder, _refuse, content_type)
 
 
 def reduce_message(message: Any) -> None:
@@ -170,7 +158,3 @@ def _uuid(value: object, otherwise: str) -> str:
         return str(UUID(value))  # type: ignore[arg-type]
     except (ValueError, TypeError, AttributeError):
         raise ValueError(otherwise) from None
-
-
-def _refuse(_: object) -> NoReturn:
-    raise ValueError("compressed messages are not accepted")

@@ -19,9 +19,12 @@ from events.sharding import SHARDS_KEY, queue_name
 from invigilator.local.server import free_port
 from tests.engines import running_valkey
 from tests.rabbit import running_rabbitmq
+from worker import patches
 from worker.commands.sources import BrokerAwayError, Source, open_source
 from worker.commands.sources.depth import queued
 from worker.errors import ConfigurationError
+from worker.patches import Process
+from worker.settings import Settings
 
 LIMIT = 10
 
@@ -260,6 +263,7 @@ def test_a_queue_that_is_somebody_elses_cannot_be_counted(rabbitmq_url: str) -> 
 def test_headers_that_cannot_be_decoded_do_not_hide_the_body(
     rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patches.apply(Process.CONSUME, Settings())
     # Given a message whose header is a time stamp in milliseconds: the year 55840
     broker = Broker(rabbitmq_url, next(_shards))
     with broker.open() as source:
@@ -283,9 +287,10 @@ def test_a_frozen_broker_does_not_hold_the_reader_for_ever() -> None:
         source = open_source(url, queue_name(0), LIMIT)
         server = listener(url)
         server.suspend()
-        # When the reader wants to go, then it can
+        # When the reader closes, then it does not wait until the broker goes on
         try:
             source.close()
+            assert server.status() == psutil.STATUS_STOPPED
         finally:
             server.resume()
 

@@ -11,7 +11,6 @@ from kombu.exceptions import OperationalError
 
 from events.broker_url import BrokerUrl
 from events.connecting import Connection
-from worker.commands.sources import lenient_amqp
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
 
@@ -42,7 +41,6 @@ class RabbitSource:
             BrokerAwayError: no connection.
             ConfigurationError: the queue exists with other arguments.
         """
-        lenient_amqp.install()
         connection = Connection.to(
             broker,
             timeout_s=CONNECT_TIMEOUT_S,

@@ -84,7 +84,7 @@ class RedisSource:
     queue: str
 
     @classmethod
-    def open(cls, broker: BrokerUrl, queue: str) -> Self:
+    def open(cls, broker: BrokerUrl, queue: str, _limit: int) -> Self:
         """Connect.
 
         Raises:
