@@ -92,7 +92,7 @@ def waits_ever_longer(_url: str) -> bool:
     """Whether Flower's pauses between two attempts to reach the broker grow."""
     pauses: list[float] = []
 
-    def sleep(pause_s: float) -> None:
+    def sleep(pause_s: Any) -> None:
         pauses.append(pause_s)
         if len(pauses) == 8:
             raise _StopError
