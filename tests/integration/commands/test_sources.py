@@ -18,10 +18,12 @@ from events.publisher import Publisher
 from events.sharding import SHARDS_KEY, queue_name
 from invigilator.local.server import free_port
 from tests.engines import running_valkey
+from tests.integration.commands.test_consumer import until
 from tests.rabbit import running_rabbitmq
 from worker import patches
 from worker.commands.sources import BrokerAwayError, Source, open_source
-from worker.commands.sources.depth import queued
+from worker.commands.sources.base import Depth
+from worker.commands.sources.depth import depths, queued
 from worker.errors import ConfigurationError
 from worker.patches import Process
 from worker.settings import Settings
@@ -104,6 +106,17 @@ def test_an_empty_queue_gives_nothing(broker: Broker) -> None:
     with broker.open() as source:
         assert source.take(LIMIT, 0.1) == []
         assert source.held() == 0
+
+
+def test_what_waits_is_counted_on_every_broker(broker: Broker) -> None:
+    # Given two messages in one queue, and another queue that does not exist
+    broker.publish(b"1", b"2")
+    queues = [broker.queue, "nowhere"]
+    # RabbitMQ may count before it has put a message into its queue.
+    until(lambda: [depth.messages for depth in depths(broker.url, queues)] == [2, 0])
+    # Then consumers are counted where the broker counts them
+    counted = None if broker.url.startswith("redis") else 0
+    assert depths(broker.url, queues) == [Depth(broker.queue, 2, counted), Depth("nowhere", 0, counted)]
 
 
 def take_all(source: Source, count: int) -> list[bytes]:
