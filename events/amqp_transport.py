@@ -1,7 +1,7 @@
-"""kombu's way to RabbitMQ over TLS, where the certificate must be for the host that is connected to.
+"""kombu's transport for RabbitMQ over TLS. It checks that the certificate is for the host that is connected to.
 
-py-amqp checks a host name when it is given one. kombu 5.7 fills in the first of several hosts, and keeps it when it
-goes on to the next; and it fills in an address in place of `localhost`.
+py-amqp checks a host name only when it is given one. kombu 5.7 gives it the first of several hosts, also when it
+connects to another one, and gives it an address instead of `localhost`.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from kombu.transport import pyamqp
 
 
 class Transport(pyamqp.SSLTransport):  # type: ignore[misc]
-    """See kombu. Like it, fills in a `server_hostname` that is None; without one, nothing is checked."""
+    """Fills in a `server_hostname` that is None. Where there is no `server_hostname`, no host name is checked."""
 
     def establish_connection(self) -> Any:
         """See kombu."""

@@ -1,9 +1,8 @@
-"""Reading a broker's URL, once, for every library that connects to it.
+"""Reads a broker's URL, once, for every library that connects to it.
 
-kombu (and with it Celery and Flower) and redis-py read URLs each in its own way: the same one may name two
-databases. So none of them is given a URL that somebody wrote. What is read here is handed on piece by piece, or
-as a URL that is written anew from the pieces, in a form that all of them read alike. What a library would take
-otherwise than another one, or not at all, is refused.
+kombu (and with it Celery and Flower) and redis-py read URLs differently: the same URL may name two databases. So no
+library gets a URL that a person wrote. This module reads it and hands on the parts, or a URL written from the parts
+in a form that all libraries read alike. A URL that they would read differently, or not at all, is refused.
 """
 
 import re
@@ -27,9 +26,8 @@ NO_CLUSTER = (
 
 MASTER_NAME = "mymaster"
 SENTINEL_TIMEOUT_S = 3.0
-"""Seconds for a Sentinel to connect or answer: it has little to do, and there are others to ask."""
+"""Seconds that a Sentinel has to connect or answer. It has little to do, and there are others to ask."""
 
-_SENTINEL_PARAMETERS = ("master_name", "sentinel_username", "sentinel_password")
 _MAX_VIRTUAL_HOST_BYTES = 255  # AMQP's short string
 _MAX_PORT = 65_535
 
@@ -42,16 +40,32 @@ _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]*))(?::(?P<por
 
 
 class Kind(StrEnum):
-    """What answers at the address."""
+    """What answers at the address. Every table by kind is made with `for_each_kind`."""
 
     REDIS = "redis"
     SENTINEL = "sentinel"
     AMQP = "amqp"
 
 
+def for_each_kind(table: Mapping[Kind, _T]) -> Mapping[Kind, _T]:
+    """Return the table, which must have an entry for each kind. Tables are made when modules are imported.
+
+    Raises:
+        TypeError: an entry is missing.
+    """
+    if missing := [kind for kind in Kind if kind not in table]:
+        raise TypeError(f"a table by kind of broker has no entry for {', '.join(missing)}")
+    return table
+
+
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """Which server the Sentinels are asked for, and who asks."""
+    """Which server the Sentinels are asked for.
+
+    Parameters:
+        master_name: the name under which they know the server.
+        user, password: of the Sentinels themselves; None for nobody.
+    """
 
     master_name: str = MASTER_NAME
     user: str | None = None
@@ -60,15 +74,15 @@ class Sentinels:
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
-    """Where a broker is, and as whom to go there. The passwords are not in its `repr`.
+    """Where a broker is, and who connects to it. Its `repr` shows no password.
 
     Parameters:
         kind: what answers there.
-        hosts: names or addresses, with ports; several for Sentinels and for nodes of RabbitMQ.
+        hosts: names or addresses, with ports. Sentinels and nodes of RabbitMQ may be several.
         user, password: of the broker itself; None for nobody.
         database: a number, on Redis and behind Sentinels.
         virtual_host: on RabbitMQ.
-        tls: None for a connection without.
+        tls: None for a connection without TLS.
         sentinels: None where there are none.
     """
 
@@ -83,27 +97,24 @@ class BrokerUrl:
 
     @property
     def for_kombu(self) -> str:
-        """The URL that kombu, Celery and Flower are given: one for each host, separated by semicolons."""
-        # kombu knows one scheme for Sentinels: about TLS it is told by `ssl` and `sentinel_arguments`.
-        secure = "s" if self.tls is not None and self.kind is not Kind.SENTINEL else ""
-        path = quote(self.virtual_host, safe="") if self.kind is Kind.AMQP else str(self.database)
+        """The URL for kombu, Celery and Flower: one for each host, separated by semicolons."""
+        form = _FORMS[self.kind]
+        scheme = self.kind if self.tls is None else form.kombu_tls_scheme
+        path = form.write_path(self)
         return ";".join(
-            f"{self.kind}{secure}://{self._credentials()}{_bracketed(host)}:{port}/{path}"
-            for host, port in self.hosts
+            f"{scheme}://{self._credentials()}{_bracketed(host)}:{port}/{path}" for host, port in self.hosts
         )
 
     @property
     def ssl(self) -> dict[str, Any]:
-        """kombu's and Celery's options of TLS; empty without."""
-        if self.tls is None:
-            return {}
-        return self.tls.for_amqp() if self.kind is Kind.AMQP else self.tls.for_redis()
+        """kombu's and Celery's options of TLS; empty without TLS."""
+        return {} if self.tls is None else _FORMS[self.kind].tls_options(self.tls)
 
     def sentinel_arguments(self, timeout_s: float) -> dict[str, Any]:
-        """Keywords of redis-py's clients for the Sentinels themselves.
+        """Return keywords of redis-py's clients for the Sentinels themselves.
 
         Parameters:
-            timeout_s: seconds that the server behind them has to connect or answer; they have no more than that.
+            timeout_s: seconds that the server behind them has to connect or answer. They get no more than that.
         """
         assert self.sentinels is not None
         patience_s = min(timeout_s, SENTINEL_TIMEOUT_S)
@@ -118,7 +129,7 @@ class BrokerUrl:
         }
 
     def transport_options(self, timeout_s: float) -> dict[str, Any]:
-        """What kombu must be told beside the URL; `timeout_s` as for `sentinel_arguments`."""
+        """Return what kombu must be told beside the URL; `timeout_s` as for `sentinel_arguments`."""
         if self.sentinels is None:
             return {}
         return {
@@ -142,14 +153,39 @@ class _Scheme:
 
 @dataclass(frozen=True, slots=True)
 class _Url:
-    """One of the URLs that are separated by semicolons. What it does not say is None."""
+    """One of several URLs separated by semicolons. A part that it does not have is None."""
 
     scheme: str
     hosts: tuple[tuple[str, int | None], ...]
     user: str | None
     password: str | None = field(repr=False)
-    place: int | str | None
+    path: dict[str, Any] | None
     parameters: tuple[tuple[str, str], ...] | None = field(repr=False)  # the Sentinels' password among them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """How the URL of one kind of broker is read and written.
+
+    Parameters:
+        read_path: returns fields of `BrokerUrl`; None for a path that says nothing.
+        write_path: returns the path for kombu.
+        kombu_tls_scheme: kombu's scheme with TLS.
+        tls_options: returns kombu's and Celery's options of TLS.
+        default_user: user and password that the broker's libraries fill in.
+        takes_several_hosts: whether there may be several.
+        sentinel_parameters: those that are about the Sentinels.
+        agreed: returns the value of a part, from that of each of several URLs.
+    """
+
+    read_path: Callable[[str], dict[str, Any] | None]
+    write_path: Callable[[BrokerUrl], str]
+    kombu_tls_scheme: str
+    tls_options: Callable[[Tls], dict[str, Any]]
+    agreed: Callable[[str, Iterable[Any]], Any]
+    default_user: str | None = None
+    takes_several_hosts: bool = True
+    sentinel_parameters: tuple[str, ...] = ()
 
 
 _SCHEMES = {
@@ -166,18 +202,22 @@ def read_broker_url(text: str) -> BrokerUrl:
     """Read a broker's URL.
 
     Parameters:
-        text: `redis://[[user]:password@]host[:port][/database]` ·
+        text: one URL, or several separated by semicolons, as kombu has it:
+            `redis://[[user]:password@]host[:port][/database]` ·
             `sentinel://[[user]:password@]host[:port][,host[:port]]…[/database][?master_name=mymaster]`, with the
             user and password of the server behind the Sentinels; their own are the parameters
             `sentinel_username` and `sentinel_password` ·
-            `amqp://[user:password@]host[:port][,host[:port]]…[/virtual host]`. Several hosts may also be several
-            URLs separated by semicolons, as kombu has it. `rediss`, `sentinels` and `amqps` are with TLS and may
-            have the parameters `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_check_hostname=false` and
-            `ssl_cert_reqs=none` (see `Tls`).
+            `amqp://[user:password@]host[:port][,host[:port]]…[/virtual host]`. `rediss`, `sentinels` and `amqps`
+            are with TLS and may have the parameters `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
+            `ssl_check_hostname=false` and `ssl_cert_reqs=none` (see `Tls`).
 
     Raises:
-        ValueError: it cannot be read, or not alike by all; the text names the part and quotes nothing of the URL
-            but names of parameters.
+        ValueError: it cannot be read, or libraries would read it differently. The text names the part and quotes
+            nothing of the URL but names of parameters.
+
+    Example:
+        >>> read_broker_url("amqp://lms:secret@mq1,mq2/exams").hosts
+        (('mq1', 5672), ('mq2', 5672))
     """
     if re.search(r"[\s\x00-\x1f\x7f\ud800-\udfff]", text):
         raise ValueError(
@@ -190,7 +230,7 @@ def read_broker_url(text: str) -> BrokerUrl:
 
 def _split(url: str) -> _Url:
     scheme = _scheme_of(url)
-    # No part but the first may have an @: it would be a password's that is not encoded.
+    # Only the credentials may end with an @. Another one belongs to a password that is not encoded.
     parts = _URL.fullmatch(url)
     credentials = parts["credentials"] if parts else None
     if parts is None or re.search(r"[\[\]]", credentials or ""):
@@ -201,7 +241,7 @@ def _split(url: str) -> _Url:
         tuple(_read_host(host) for host in re.split("[,;]", parts["hosts"])),
         _decoded(user) or None,
         _decoded(password) or None,
-        _PLACES[_SCHEMES[scheme].kind](parts["path"] or ""),
+        _FORMS[_SCHEMES[scheme].kind].read_path(parts["path"] or ""),
         _read_query(parts["query"]) if parts["query"] else None,
     )
 
@@ -225,7 +265,7 @@ def _read_host(text: str) -> tuple[str, int | None]:
         if host["v6"]:
             IPv6Address(host["v6"])
         elif host["name"]:
-            host["name"].encode("idna")  # as connecting will, with an error that no library expects
+            host["name"].encode("idna")  # connecting does the same, and no library expects the error there
     except ValueError:
         raise ValueError("has a host that is neither a name nor an address") from None
     return (host["v6"] or host["name"]).lower(), _port(host["port"])
@@ -239,26 +279,19 @@ def _port(digits: str | None) -> int | None:
     return int(digits)
 
 
-def _database(path: str) -> int | None:
+def _read_database(path: str) -> dict[str, Any] | None:
     if path in ("", "/"):
         return None
     if not re.fullmatch(r"/[0-9]{1,9}", path):
         raise ValueError("must end with the number of a Redis database, or without a path")
-    return int(path[1:])
+    return {"database": int(path[1:])}
 
 
-def _virtual_host(path: str) -> str:
+def _read_virtual_host(path: str) -> dict[str, Any]:
     name = _decoded(path[1:]) or "/"
     if len(name.encode()) > _MAX_VIRTUAL_HOST_BYTES:
         raise ValueError(f"has a virtual host of more than {_MAX_VIRTUAL_HOST_BYTES} bytes")
-    return name
-
-
-_PLACES: Mapping[Kind, Callable[[str], int | str | None]] = {
-    Kind.REDIS: _database,
-    Kind.SENTINEL: _database,
-    Kind.AMQP: _virtual_host,
-}
+    return {"virtual_host": name}
 
 
 def _read_query(query: str) -> tuple[tuple[str, str], ...]:
@@ -275,22 +308,21 @@ def _decoded(text: str, decode: Callable[..., str] = unquote) -> str:
     try:
         return decode(text, errors="strict")
     except ValueError:
-        raise ValueError(UNREADABLE) from None  # the original's text quotes a part
+        raise ValueError(UNREADABLE) from None  # the text of the original error quotes a part of the URL
 
 
 def _merge(urls: Sequence[_Url]) -> _Url:
-    """One URL with the hosts of all, which must agree on everything else."""
+    """Return one URL with the hosts of all. They must agree on everything else."""
     first = urls[0]
     if len(urls) == 1:
         return first
-    # kombu reads no more than the hosts of further Sentinels, so people write no more.
-    agreed: Callable[..., Any] = _agreed_if_said if first.scheme.startswith("sentinel") else _agreed
+    agreed = _FORMS[_SCHEMES[first.scheme].kind].agreed
     return _Url(
         _agreed("schemes", (url.scheme for url in urls)),
         tuple(host for url in urls for host in url.hosts),
         agreed("users", (url.user for url in urls)),
         agreed("passwords", (url.password for url in urls)),
-        agreed("paths", (url.place for url in urls)),
+        agreed("paths", (url.path for url in urls)),
         agreed("parameters", (url.parameters for url in urls)),
     )
 
@@ -303,36 +335,28 @@ def _agreed(what: str, values: Iterable[_T]) -> _T:
 
 
 def _agreed_if_said(what: str, values: Iterable[_T | None]) -> _T | None:
+    # kombu reads only the hosts of further Sentinels, so people write only those.
     said = [value for value in values if value is not None]
     return _agreed(what, said) if said else None
 
 
 def _build(url: _Url) -> BrokerUrl:
     scheme = _SCHEMES[url.scheme]
+    form = _FORMS[scheme.kind]
     tls, sentinels = _read_parameters(scheme, dict(url.parameters or ()))
     hosts = _with_defaults(url.hosts, scheme.port)
-    if scheme.kind is Kind.AMQP:
-        # RabbitMQ's own defaults, which its libraries fill in.
-        return BrokerUrl(
-            scheme.kind,
-            hosts,
-            url.user or "guest",
-            url.password or "guest",
-            virtual_host=str(url.place),
-            tls=tls,
-        )
-    if scheme.kind is Kind.REDIS and len(hosts) > 1:
+    if len(hosts) > 1 and not form.takes_several_hosts:
         raise ValueError(
             "names several servers; name one, or the Sentinels that know which, with sentinel://"
         )
     return BrokerUrl(
         scheme.kind,
         hosts,
-        url.user,
-        url.password,
-        database=int(url.place or 0),
+        url.user or form.default_user,
+        url.password or form.default_user,
         tls=tls,
         sentinels=sentinels,
+        **(url.path or {}),
     )
 
 
@@ -349,14 +373,14 @@ def _read_parameters(scheme: _Scheme, given: Mapping[str, str]) -> tuple[Tls | N
         raise ValueError(
             "has parameters of TLS without TLS; start it with rediss://, sentinels:// or amqps://"
         )
-    with_sentinels = scheme.kind is Kind.SENTINEL
-    known = (*PARAMETERS, *(_SENTINEL_PARAMETERS if with_sentinels else ()))
+    sentinel_parameters = _FORMS[scheme.kind].sentinel_parameters
+    known = (*PARAMETERS, *sentinel_parameters)
     for name in given:
         if name not in known:
             raise ValueError(f"has an unknown parameter {name}; known are {', '.join(known)}")
     return (
         read_tls(ours) if scheme.has_tls else None,
-        _read_sentinels(others) if with_sentinels else None,
+        _read_sentinels(others) if sentinel_parameters else None,
     )
 
 
@@ -370,3 +394,41 @@ def _read_sentinels(parameters: Mapping[str, str]) -> Sentinels:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _write_database(url: BrokerUrl) -> str:
+    return str(url.database)
+
+
+def _write_virtual_host(url: BrokerUrl) -> str:
+    return quote(url.virtual_host, safe="")
+
+
+_FORMS = for_each_kind(
+    {
+        Kind.REDIS: _Form(
+            read_path=_read_database,
+            write_path=_write_database,
+            kombu_tls_scheme="rediss",
+            tls_options=Tls.for_redis,
+            agreed=_agreed,
+            takes_several_hosts=False,
+        ),
+        Kind.SENTINEL: _Form(
+            read_path=_read_database,
+            write_path=_write_database,
+            kombu_tls_scheme="sentinel",  # kombu has no other: `ssl` and `sentinel_arguments` tell it about TLS
+            tls_options=Tls.for_redis,
+            agreed=_agreed_if_said,
+            sentinel_parameters=("master_name", "sentinel_username", "sentinel_password"),
+        ),
+        Kind.AMQP: _Form(
+            read_path=_read_virtual_host,
+            write_path=_write_virtual_host,
+            kombu_tls_scheme="amqps",
+            tls_options=Tls.for_amqp,
+            agreed=_agreed,
+            default_user="guest",
+        ),
+    }
+)

@@ -1,4 +1,4 @@
-"""Connecting to a broker with kombu: one kind of connection for all, Celery and Flower included."""
+"""Connects to a broker with kombu. All use the same kind of connection, Celery and Flower included."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -12,11 +12,9 @@ from events.tls import refused_certificate
 
 
 class Connection(connection.Connection):  # type: ignore[misc]
-    """kombu's, with transports of ours in place of some of its own, on whichever of several hosts it is.
+    """kombu's connection, with some transports of ours, to whichever of several hosts answers."""
 
-    Transports are named, so that who speaks to RabbitMQ loads nothing for Redis.
-    """
-
+    # By name, so that a process that uses RabbitMQ loads nothing for Redis.
     transports: ClassVar[Mapping[str, str]] = {
         "amqps": "events.amqp_transport:Transport",
         "redis": "events.redis_transport:AskingTransport",
@@ -28,12 +26,12 @@ class Connection(connection.Connection):  # type: ignore[misc]
     def to(
         cls, broker: BrokerUrl, *, timeout_s: float, transport_options: Mapping[str, Any], **options: Any
     ) -> Self:
-        """Make a connection, which connects when it is first used.
+        """Make a connection. It connects when it is first used.
 
         Parameters:
-            broker: where to.
-            timeout_s: seconds for each host to connect.
-            transport_options, options: as kombu has them.
+            broker: where to connect to.
+            timeout_s: seconds that each host has to connect.
+            transport_options, options: see kombu.
         """
         return cls(
             broker.for_kombu,
@@ -48,12 +46,24 @@ class Connection(connection.Connection):  # type: ignore[misc]
         return get_transport_cls(self.transports.get(self.transport_cls, self.transport_cls))
 
     def connect(self) -> Any:
-        """See kombu, which would give up after the second host."""
+        """Connect to the first host that answers. See kombu, which would give up after the second host."""
         self.ensure_connection(max_retries=max(1, len(self.alt) - 1), reraise_as_library_errors=False)
         return self.connection
 
+    def collect(self, socket_timeout: float | None = None) -> None:
+        """Drop the connection without a word. See kombu.
+
+        Where nothing was connected yet, kombu would only change the default time-out of all sockets for a moment.
+        """
+        if self._transport is not None:
+            super().collect(socket_timeout)
+
     def info(self) -> dict[str, Any]:
-        """See kombu. Celery's workers tell it to whoever asks, and know of one password that they leave out."""
+        """Describe the connection, without passwords. See kombu.
+
+        Celery's workers tell this to whoever asks. They leave out one password themselves; the Sentinels' and those
+        of further hosts are left out here.
+        """
         told: dict[str, Any] = super().info()
         options = dict(told["transport_options"] or {})
         options.pop("sentinel_kwargs", None)
@@ -61,7 +71,7 @@ class Connection(connection.Connection):  # type: ignore[misc]
 
 
 class OneClientConnection(Connection):
-    """The same, with one client of redis-py for each channel, where kombu makes one for each message."""
+    """The same, with one client of redis-py for each channel. kombu makes one for each message."""
 
     transports: ClassVar[Mapping[str, str]] = {
         **Connection.transports,
@@ -72,7 +82,7 @@ class OneClientConnection(Connection):
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a broker is away, in a few words that quote no secret."""
+    """Return why a broker is away, in a few words that quote no secret."""
     return refused_certificate(error) or _unsuitable(error) or type(error.__cause__ or error).__name__
 
 

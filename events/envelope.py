@@ -1,10 +1,10 @@
-"""Commands as bytes: one CloudEvents 1.0 event in structured JSON mode."""
+"""Reads and writes commands as bytes: one CloudEvents 1.0 event in structured JSON mode."""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError
@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 from events.commands import COMMAND_TYPES, Command, read_data
 from events.errors import InvalidMessageError
 from events.fields import LINE_FEED, Frozen, Id, Key, explain, printable
+from events.times import NO_SUCH_TIME, PATTERN, parse_time, render_time
 from events.vocabulary import QuarantineCode
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -21,35 +22,18 @@ _CONTENT_TYPES = (CONTENT_TYPE, "application/json")
 _CHARSETS = ("utf-8", "utf8")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
-# RFC 3339. The seconds may be 60, in a leap second.
-_TIME = (
-    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
-    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
-)
-_COMMON_YEAR = "([0-9][13579]|[02468][26]|[13579][048])"  # two digits that four does not divide
-_NO_SUCH_TIME = (
-    "^0000",
-    "^.{5}(0[469]|11)-31",
-    "^.{5}02-3",
-    f"^([0-9]{{2}}{_COMMON_YEAR}|{_COMMON_YEAR}00)-02-29",
-    # In UTC a time that no datetime can hold, or close to it.
-    r"^0001-01-01.*\+.*[1-9]",
-    "^9999-12-31.*-.*[1-9]",
-)
 _JSON_MEDIA_TYPE = r"^[\t -:<-~]*[/+][Jj][Ss][Oo][Nn][\t ]*(;[\t -~]*)?$"
-
-_no_such_time = re.compile("|".join(_NO_SUCH_TIME))
 
 
 def _but_for(*patterns: str) -> dict[str, JsonValue]:
-    """For the JSON Schema of a text: what else the parser refuses."""
+    """Return members of a text's JSON Schema that refuse these patterns. The parser refuses them, too."""
     return {"not": {"anyOf": [{"pattern": pattern} for pattern in patterns]}}
 
 
 _Time = Annotated[
     str,
-    StringConstraints(pattern=_TIME),
-    Field(json_schema_extra=_but_for(LINE_FEED, *_NO_SUCH_TIME)),
+    StringConstraints(pattern=PATTERN),
+    Field(json_schema_extra=_but_for(LINE_FEED, *NO_SUCH_TIME)),
 ]
 _MediaType = Annotated[
     str, StringConstraints(pattern=_JSON_MEDIA_TYPE), Field(json_schema_extra=_but_for(LINE_FEED))
@@ -57,7 +41,7 @@ _MediaType = Annotated[
 
 
 class Envelope(Frozen):
-    """The attributes of a CloudEvent that matter here. Extension attributes are allowed and ignored."""
+    """The attributes of a CloudEvent that are read. Extension attributes are allowed and ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -74,11 +58,11 @@ def parse(body: bytes, content_type: str | None = None) -> Command:
 
     Parameters:
         body: the message's body, at most `MAX_BODY_BYTES`.
-        content_type: as the broker names it; None or empty when it does not.
+        content_type: as the broker says; None or empty when it does not say.
 
     Raises:
-        InvalidMessageError: and nothing else, whatever the bytes: `too_large`, `not_json`, `not_cloudevent`,
-            `unknown_type` or `invalid_data`, with a detail that quotes no values.
+        InvalidMessageError: the bytes are no command: `too_large`, `not_json`, `not_cloudevent`, `unknown_type` or
+            `invalid_data`, with a detail that quotes no values. No bytes raise anything else.
     """
     if len(body) > MAX_BODY_BYTES:
         raise InvalidMessageError(
@@ -104,7 +88,7 @@ def render(command: Command) -> bytes:
     """Write a command, so that `parse(render(command)) == command`.
 
     Parameters:
-        command: it is not checked here; `parse` does.
+        command: it is not checked. `parse` checks it.
 
     Raises:
         InvalidMessageError: `not_cloudevent` when the time has no offset.
@@ -124,7 +108,7 @@ def render(command: Command) -> bytes:
 
 
 def _check_content_type(content_type: object) -> None:
-    # A broker hands on what the sender wrote, whatever its type.
+    # The sender chose the type of this value, too.
     stated = content_type if isinstance(content_type, str) else ""
     media_type, *_ = stated.partition(";")
     if media_type.strip().lower() not in _CONTENT_TYPES:
@@ -183,14 +167,14 @@ def _read_envelope(event: dict[str, Any]) -> Envelope:
 def _read_time(text: str | None) -> datetime | None:
     if text is None:
         return None
-    if _no_such_time.search(text):
-        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "time: there is no such time")
-    if text[17:19] == "60":  # no datetime can hold a leap second
-        text = f"{text[:17]}59{text[19:]}"
-    return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, f"time: {error}") from None
 
 
 def _render_time(time: datetime) -> str:
-    if time.utcoffset() is None:
-        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "time: must have an offset from UTC")
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    try:
+        return render_time(time)
+    except ValueError as error:
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, f"time: {error}") from None

@@ -1,4 +1,4 @@
-"""Errors of the wire. `InvigilatorError` is the root of every error of this project."""
+"""The errors of the wire, and `InvigilatorError`, the root of every error of this project."""
 
 from typing import ClassVar
 
@@ -17,8 +17,9 @@ class InvigilatorError(Exception):
 class InvalidMessageError(InvigilatorError):
     """The message is not a valid command.
 
-    `reason` is the quarantine code, `detail` says in one line what to mend. `detail` never quotes values,
-    which may be personal.
+    Parameters:
+        reason: the quarantine code.
+        detail: one line that says what is wrong. It never quotes values, which may be personal.
     """
 
     code = "invalid_message"
@@ -32,7 +33,9 @@ class InvalidMessageError(InvigilatorError):
 class PublishError(InvigilatorError):
     """The broker did not take the command; publish it again with the same id.
 
-    `command_id` is that id; None when the message was no command.
+    Parameters:
+        message: for a person.
+        command_id: that id; None when the message was no command.
     """
 
     code = "publish_failed"
@@ -49,6 +52,6 @@ class ShardsMismatchError(PublishError):
 
 
 class UnsuitableBrokerError(InvigilatorError):
-    """What answered cannot be our broker. The text says why; it goes on after "the broker"."""
+    """The server that answered cannot be our broker. The text says why. It continues a sentence: "the broker …"."""
 
     code = "unsuitable_broker"

@@ -1,8 +1,8 @@
-"""A thread of its own for work that may hang, so that whoever waits for it gives up in time.
+"""Runs work that may hang in a thread of its own, so that a caller that waits for it gives up in time.
 
-A time-out of a socket bounds one step: it does not count a name that is looked up, several addresses that are tried
-one after the other, or a peer that sends a byte now and then. Nor does it count the wait for somebody else's turn.
-So the deadline is the waiting caller's, and the work is left to a thread.
+A time-out of a socket bounds one step only. It does not bound looking up a name, trying several addresses one after
+the other, or a peer that sends a byte now and then; nor the time until other callers' work is done. So the caller
+waits with a deadline, and a thread does the work.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 IDLE_S = 10.0
-"""How long a thread waits for more work before it ends. What it works on stays as it is."""
+"""Seconds that a thread waits for more work before it ends. Its resource stays as it is."""
 
 Resource = TypeVar("Resource")
 
@@ -35,7 +35,7 @@ class _Job(Generic[Resource]):
             return
         try:
             self.work(resource, self.deadline)
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - the caller that waits raises it
             self.future.set_exception(error)
         else:
             self.future.set_result(None)
@@ -43,23 +43,23 @@ class _Job(Generic[Resource]):
 
 @dataclass(slots=True, eq=False)
 class _Worker(Generic[Resource]):
-    """A thread, and the resource that it alone uses."""
+    """A thread's resource, which no other thread uses, and its deadline."""
 
     resource: Resource
     due: float = float("inf")
-    """The deadline of what it is doing; infinite when it does nothing."""
+    """The deadline of its work, by `time.monotonic`; infinite when it has none."""
 
 
 class SerialExecutor(Generic[Resource]):
-    """Does one thing after the other on a resource, in the order in which they were asked for.
+    """Runs work on a resource, one piece after the other, in the order of the calls.
 
-    There is one thread, from when it is needed until it has been idle for a while. When what it does is not done by
-    its deadline, it is left behind with its resource, and another thread with another resource goes on. A forked
-    process has a resource of its own.
+    It has one thread, which starts when there is work and ends after `IDLE_S` without any. A thread whose work is
+    not done by its deadline is abandoned with its resource, and another thread with another resource goes on. A
+    forked process makes a resource of its own.
 
     Parameters:
         make: makes a resource. It must not block.
-        discard: lets go of one that was left behind, when it is free at last.
+        discard: releases an abandoned resource, once its work has ended.
     """
 
     def __init__(self, make: Callable[[], Resource], discard: Callable[[Resource], None]) -> None:
@@ -69,14 +69,14 @@ class SerialExecutor(Generic[Resource]):
         _executors.add(self)
 
     def run(self, work: Callable[[Resource, float], None], timeout_s: float) -> None:
-        """Wait until work is done. What it raises is raised here.
+        """Run work and wait until it is done. An error that it raises is raised here.
 
         Parameters:
-            work: gets the resource and its deadline by `time.monotonic`; it must not raise a `TimeoutError`.
-            timeout_s: how long to wait for it, its turn included.
+            work: gets the resource and its deadline by `time.monotonic`. It must not raise a `TimeoutError`.
+            timeout_s: seconds to wait, its turn included.
 
         Raises:
-            TimeoutError: it is not done. If it has not begun, it never will.
+            TimeoutError: it is not done in time. If it has not begun, it never will.
         """
         future = self._submit(work, timeout_s)
         try:
@@ -86,7 +86,7 @@ class SerialExecutor(Generic[Resource]):
             raise
 
     async def run_async(self, work: Callable[[Resource, float], None], timeout_s: float) -> None:
-        """As `run`, without blocking the event loop. If it is cancelled, work that has not begun never will."""
+        """Do as `run`, without blocking the event loop. Work that is cancelled before it began never will."""
         future = self._submit(work, timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
@@ -96,7 +96,7 @@ class SerialExecutor(Generic[Resource]):
             raise
 
     def rest(self) -> None:
-        """Let the thread end as soon as there is nothing to do. More work starts another."""
+        """Let the thread end as soon as there is nothing to do. More work starts another thread."""
         self._queue.put(None)
 
     def _begin(self) -> None:
@@ -134,7 +134,7 @@ class SerialExecutor(Generic[Resource]):
             pass
 
     def _serve_next(self, worker: _Worker[Resource]) -> bool:
-        """Do what is next. Returns whether this thread is to go on."""
+        """Run the next job. Return whether this thread goes on."""
         job = self._next()
         if job is None:
             return False
@@ -148,7 +148,7 @@ class SerialExecutor(Generic[Resource]):
         return False
 
     def _next(self) -> "_Job[Resource] | None":
-        """Wait for what is next; None when there is nothing for a while, and the thread is to end."""
+        """Return the next job; None when the thread ends, because there was none for a while."""
         while True:
             with suppress(Empty):
                 if (job := self._queue.get(timeout=IDLE_S)) is not None:
@@ -163,7 +163,7 @@ _executors: "weakref.WeakSet[SerialExecutor[Any]]" = weakref.WeakSet()
 
 
 def _begin_anew() -> None:
-    # In a forked process there is neither the thread nor, perhaps, anybody to release the lock.
+    # A forked process does not have the thread, and maybe not the one that would release the lock.
     for executor in _executors:
         executor._begin()
 

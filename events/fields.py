@@ -1,4 +1,4 @@
-"""The kinds of values that a message may hold, and how to say what is wrong with one without quoting it."""
+"""The types of the values in a message, and errors that say what is wrong with one without quoting it."""
 
 import re
 from typing import Annotated
@@ -18,8 +18,8 @@ MAX_TEXT = 1000  # characters
 MAX_EMAIL = 254  # characters, the longest address that SMTP can carry
 MAX_INTEGER = 2_147_483_647  # PostgreSQL's integer
 
-# The patterns below are those of the JSON Schemas, too. So they mean the same to every engine: characters stand for
-# themselves, because escapes beyond U+00FF differ, and so does what is white space.
+# The patterns below are those of the JSON Schemas, too, so they must mean the same to every engine. Engines differ
+# in escapes beyond U+00FF and in what white space is: characters stand for themselves.
 
 # PostgreSQL's text can hold neither U+0000 nor lone surrogates.
 STORABLE = "^[\x01-\ud7ff\ue000-\U0010ffff]*$"
@@ -32,9 +32,9 @@ _ADDRESS = (
 EMAIL = f"^{_ADDRESS}@{_ADDRESS}$"
 
 LINE_FEED = r"\n"
-"""Refused by a JSON Schema beside a pattern that ends with `$`: to Python that also matches before the last one."""
+"""JSON Schemas refuse it beside a pattern that ends with `$`. Python's `$` also matches before a last one."""
 
-_MAX_PROBLEMS = 5  # named in one detail; the rest are counted
+_MAX_PROBLEMS = 5  # in one detail; the rest are only counted
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 _WORDING = {
@@ -46,13 +46,13 @@ _WORDING = {
 
 
 class Frozen(BaseModel):
-    """A checked, unchangeable part of a message. Nothing is converted silently; errors quote no input."""
+    """A part of a message, checked and immutable. It converts nothing silently; its errors quote no input."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _decimal(value: object) -> object:
-    # The exact type: True is an int to Python, but not an id.
+    # The exact type, because Python takes True for an int.
     return str(value) if type(value) is int else value
 
 
@@ -83,17 +83,17 @@ Email = Annotated[
     StringConstraints(max_length=MAX_EMAIL, pattern=EMAIL),
     Field(json_schema_extra={"not": {"pattern": LINE_FEED}}),
 ]
-"""What looks like an e-mail address and is safe in a mail's header."""
+"""A string with the form of an e-mail address that is safe in the header of a mail."""
 
 Minutes = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 """A whole number of minutes."""
 
 
 def explain(error: ValidationError) -> str:
-    """Say in one line which fields are wrong and what is expected, never what was given.
+    """Return one line that says which fields are wrong and what is expected. It quotes no value.
 
     Parameters:
-        error: what pydantic found.
+        error: pydantic's.
     """
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     lines = [
@@ -106,12 +106,12 @@ def explain(error: ValidationError) -> str:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    # No field holds others, so the location is one name; or none, when the name itself cannot be read.
+    # No field holds others, so the location is one name. It is empty when the name itself cannot be read.
     return printable(location[0]) if location else "a field's name"
 
 
 def printable(name: object) -> str:
-    """Return a name that a sender chose if it is one that may be logged; it might be an address, or anything.
+    """Return a name if it may be logged, else a description. The sender chose it: it may be an address.
 
     Parameters:
         name: a key of a JSON object.

@@ -1,18 +1,22 @@
-"""The commands that an LMS publishes, a method for each."""
+"""The commands that an LMS publishes: one method for each."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 from events.commands import (
     AttemptCreate,
     AttemptRemove,
     AttemptUpdateStatus,
+    Command,
     CommandData,
     CourseUpsert,
     ExamUpsert,
     LearnerUpsert,
+    read_data,
 )
 from events.vocabulary import IfMissing, Status
 
@@ -20,8 +24,45 @@ Answer = TypeVar("Answer")
 """What a method returns: the command's id, or a coroutine that does."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewCommand:
+    """The arguments of one call of a method, not checked yet."""
+
+    model: type[CommandData]
+    fields: Mapping[str, Any]
+    command_id: str | None
+    time: datetime | None
+
+    def made_by(self, source: str) -> Command:
+        """Return the command. What is missing is filled in: a new id, and the time now.
+
+        Raises:
+            InvalidMessageError: `invalid_data`, when a field is wrong.
+        """
+        return Command(
+            source=source,
+            id=str(uuid4()) if self.command_id is None else self.command_id,
+            data=read_data(self.model, self.fields),
+            time=datetime.now(UTC) if self.time is None else self.time,
+        )
+
+
 class CommandMethods(ABC, Generic[Answer]):
-    """A method for each command."""
+    """One method for each command. All take the command's fields, and return and raise the same.
+
+    The parameters are the fields of the command's data in the contract, under *Commands in*, and two more:
+
+    Parameters:
+        command_id: the command's id; a new one when left out.
+        time: when it happened, with an offset from UTC; now when left out.
+
+    Returns:
+        the command's id. Of an `AsyncPublisher`, a coroutine that returns it.
+
+    Raises:
+        InvalidMessageError: an argument is wrong. Nothing was sent.
+        PublishError: the broker did not take the command.
+    """
 
     def upsert_course(
         self,
@@ -32,21 +73,9 @@ class CommandMethods(ABC, Generic[Answer]):
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
-        """Publish a course's details. For the parameters from here on see the contract, under *Commands in*.
-
-        Parameters:
-            command_id: the command's id; a new one when left out.
-            time: when it happened, with an offset; now when left out.
-
-        Returns:
-            the command's id; of an `AsyncPublisher`, a coroutine that returns it.
-
-        Raises:
-            InvalidMessageError: an argument is wrong; nothing was sent.
-            PublishError: the broker did not take it.
-        """
+        """Publish a course's details. See `CommandMethods`."""
         fields = {"course_id": course_id, "name": name, "provider": provider}
-        return self._ask(CourseUpsert, fields, command_id, time)
+        return self._publish_new(NewCommand(CourseUpsert, fields, command_id, time))
 
     def upsert_exam(
         self,
@@ -62,7 +91,7 @@ class CommandMethods(ABC, Generic[Answer]):
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
-        """Publish an exam's details. Returns and raises as `upsert_course`."""
+        """Publish an exam's details. See `CommandMethods`."""
         fields = {
             "exam_id": exam_id,
             "course_id": course_id,
@@ -73,7 +102,7 @@ class CommandMethods(ABC, Generic[Answer]):
             "is_active": is_active,
             "time_limit_mins": time_limit_mins,
         }
-        return self._ask(ExamUpsert, fields, command_id, time)
+        return self._publish_new(NewCommand(ExamUpsert, fields, command_id, time))
 
     def upsert_learner(
         self,
@@ -85,9 +114,9 @@ class CommandMethods(ABC, Generic[Answer]):
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
-        """Publish a learner's details. Returns and raises as `upsert_course`."""
+        """Publish a learner's details. See `CommandMethods`."""
         fields = {"user_id": user_id, "username": username, "email": email, "full_name": full_name}
-        return self._ask(LearnerUpsert, fields, command_id, time)
+        return self._publish_new(NewCommand(LearnerUpsert, fields, command_id, time))
 
     def create_attempt(
         self,
@@ -99,14 +128,14 @@ class CommandMethods(ABC, Generic[Answer]):
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
-        """Ask for an attempt of a learner at an exam. Returns and raises as `upsert_course`."""
+        """Ask for an attempt of a learner at an exam. See `CommandMethods`."""
         fields = {
             "exam_id": exam_id,
             "user_id": user_id,
             "taking_as_proctored": taking_as_proctored,
             "external_id": external_id,
         }
-        return self._ask(AttemptCreate, fields, command_id, time)
+        return self._publish_new(NewCommand(AttemptCreate, fields, command_id, time))
 
     def update_status(
         self,
@@ -119,7 +148,7 @@ class CommandMethods(ABC, Generic[Answer]):
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
-        """Ask for another status of a learner's attempt. Returns and raises as `upsert_course`."""
+        """Ask for another status of a learner's attempt. See `CommandMethods`."""
         fields = {
             "exam_id": exam_id,
             "user_id": user_id,
@@ -127,7 +156,7 @@ class CommandMethods(ABC, Generic[Answer]):
             "cascade_effects": cascade_effects,
             "if_missing": if_missing,
         }
-        return self._ask(AttemptUpdateStatus, fields, command_id, time)
+        return self._publish_new(NewCommand(AttemptUpdateStatus, fields, command_id, time))
 
     def remove_attempt(
         self,
@@ -138,16 +167,10 @@ class CommandMethods(ABC, Generic[Answer]):
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
-        """Ask for the removal of a learner's attempt. Returns and raises as `upsert_course`."""
+        """Ask for the removal of a learner's attempt. See `CommandMethods`."""
         fields = {"exam_id": exam_id, "user_id": user_id, "requested_by": requested_by}
-        return self._ask(AttemptRemove, fields, command_id, time)
+        return self._publish_new(NewCommand(AttemptRemove, fields, command_id, time))
 
     @abstractmethod
-    def _ask(
-        self,
-        model: type[CommandData],
-        fields: Mapping[str, Any],
-        command_id: str | None,
-        time: datetime | None,
-    ) -> Answer:
-        """Publish a command with these fields."""
+    def _publish_new(self, new: NewCommand) -> Answer:
+        """Publish a command, and return its id."""

@@ -1,35 +1,69 @@
-"""The publisher that an LMS imports: commands in, onto the queue that Invigilator reads."""
+"""The publisher that an LMS imports. It puts commands into the queues that Invigilator reads."""
 
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
-from events.broker_url import BrokerUrl, Kind, read_broker_url
-from events.commands import Command, CommandData, read_data
+from events.broker_url import BrokerUrl, Kind, for_each_kind, read_broker_url
+from events.commands import Command
 from events.connecting import Connection, OneClientConnection
 from events.envelope import CONTENT_TYPE, parse, render
 from events.executor import SerialExecutor
-from events.methods import Answer, CommandMethods
+from events.methods import Answer, CommandMethods, NewCommand
 from events.sender import Parcel, Sender, ShardCount, not_taken
 from events.sharding import shards_of
 from events.signing import MIN_KEY_CHARS, SIGNATURE_HEADER, sign
 
-_IN_MEMORY = "memory://"  # for tests
+_IN_MEMORY = "memory://"
+"""kombu's broker inside the process, for tests and examples."""
 
-# The broker forgets a publisher that has gone away without a word. Nothing serves the heartbeat between two
-# publishes, so it closes the connection of an idle one too; the next publish opens another.
+# With a heartbeat the broker forgets a publisher that has gone away without a word. Nothing serves the heartbeat
+# between two publishes, so the broker also closes the connection of an idle publisher. The next publish opens
+# another.
 _HEARTBEAT_S = 60
 
 _RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How one kind of broker is published to.
+
+    Parameters:
+        mandatory: whether the broker says when a queue does not exist.
+        tells_shards: whether the broker can be asked how many shards there are.
+        transport_options: returns kombu's, from the number of seconds that a call may take.
+    """
+
+    mandatory: bool
+    tells_shards: bool
+    transport_options: Callable[[float], dict[str, Any]]
+
+
+# The retries are transport options, too: without them, kombu tries to make its first connection for ever.
+
+
+def _redis_options(timeout_s: float) -> dict[str, Any]:
+    return {**_RETRIES, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+
+
+def _amqp_options(timeout_s: float) -> dict[str, Any]:
+    # The time-outs also bound closing, which waits for the broker's answer.
+    return {**_RETRIES, "confirm_publish": True, "read_timeout": timeout_s, "write_timeout": timeout_s}
+
+
+_REDIS = _Manner(mandatory=False, tells_shards=True, transport_options=_redis_options)
+_RABBITMQ = _Manner(mandatory=True, tells_shards=False, transport_options=_amqp_options)
+_MANNERS = for_each_kind({Kind.REDIS: _REDIS, Kind.SENTINEL: _REDIS, Kind.AMQP: _RABBITMQ})
+_MEMORY = _Manner(mandatory=False, tells_shards=False, transport_options=lambda _: {**_RETRIES})
+
+
 class _Base(CommandMethods[Answer]):
-    """What both publishers are made of: they differ in how they wait."""
+    """What both publishers have in common. They differ in how they wait."""
 
     def __init__(
         self,
@@ -51,42 +85,33 @@ class _Base(CommandMethods[Answer]):
         self._signing_key = signing_key
         self._timeout_s = timeout_s
         broker = _read(broker_url)
-        mandatory = broker is not None and broker.kind is Kind.AMQP
+        manner = _MEMORY if broker is None else _MANNERS[broker.kind]
         shard_count = self._shard_count = ShardCount(shards)
         given_up = count()
 
         def make_sender() -> Sender:
-            connection = _connection(broker, timeout_s, reuse_redis_client)
+            connection = _connection(broker, manner, timeout_s, reuse_redis_client)
             for _ in range(next(given_up)):
-                connection.maybe_switch_next()  # of several brokers, not the one that has just been given up
+                connection.maybe_switch_next()  # of several hosts, not the one that was given up last
             return Sender(
-                connection, shards=shard_count, mandatory=mandatory, retries=_RETRIES, timeout_s=timeout_s
+                connection,
+                shards=shard_count,
+                mandatory=manner.mandatory,
+                asks_shards=manner.tells_shards,
+                retries=_RETRIES,
+                timeout_s=timeout_s,
             )
 
         self._executor = SerialExecutor(make_sender, Sender.disconnect)
 
     @property
     def shards(self) -> int:
-        """How many shards it publishes to, as it was told or as the broker has said last."""
+        """How many shards it publishes to: as it was told, or as the broker said last."""
         return self._shard_count.number
-
-    def _new(
-        self,
-        model: type[CommandData],
-        fields: Mapping[str, Any],
-        command_id: str | None,
-        time: datetime | None,
-    ) -> Command:
-        return Command(
-            source=self.source,
-            id=str(uuid4()) if command_id is None else command_id,
-            data=read_data(model, fields),
-            time=datetime.now(UTC) if time is None else time,
-        )
 
     def _parcel(self, command: Command, signing_key: str | None) -> Parcel:
         body = render(command)
-        parsed = parse(body)  # what Invigilator would not understand is not sent
+        parsed = parse(body)  # a command that Invigilator would not understand is not sent
         headers = _signature(body, signing_key or self._signing_key)
         return Parcel(body, CONTENT_TYPE, headers, parsed.id, partial(shards_of, parsed.data))
 
@@ -96,38 +121,40 @@ class _Base(CommandMethods[Answer]):
 
 
 class Publisher(_Base[str]):
-    """Publishes commands to Invigilator. Threads may share one; what they publish goes out one after the other.
+    """Publishes commands to Invigilator. Threads may share one: it sends their commands one after the other.
 
-    It connects at the first publish, in a thread of its own, and stays connected. A forked process gets a
-    connection of its own.
+    It connects at the first publish, in a thread of its own, and stays connected. A forked process makes another
+    connection.
 
     After a `PublishError` nobody knows whether the command has arrived. Publish it again with the same id:
     Invigilator takes the two for one command.
 
     Parameters:
         broker_url: `redis://`, `rediss://`, `sentinel://`, `sentinels://`, `amqp://` or `amqps://`, as in
-            `INVIGILATOR_BROKER_URL`. With an `s` the connection is encrypted and the broker's certificate checked.
-            Sentinels, and nodes of RabbitMQ, may be several; see `events.broker_url.read_broker_url`.
-        source: who publishes, 1 to 255 characters, for example `/lms/acme`. It and an id name one command.
-        shards: how many Invigilator has. None: on Redis as many as the broker says, where `consume` writes it, and
-            else 1. On RabbitMQ, give what `INVIGILATOR_COMMAND_SHARDS` says. On Redis, another number than the
-            broker's is refused at the publish (`ShardsMismatchError`). The broker is asked at the first publish and
-            every 10 seconds. Where it does not say, what is given counts, with one warning in the log.
-        timeout_s: seconds within which each call returns or raises, whatever the broker does. They count from the
-            beginning of the call, and its turn among other threads, connecting, trying again and the broker's
-            confirmation are all within them.
+            `INVIGILATOR_BROKER_URL`, or `memory://` for a broker inside the process, for tests. With an `s` the
+            connection is encrypted and the broker's certificate checked. Sentinels, and nodes of RabbitMQ, may be
+            several; see `events.broker_url.read_broker_url`.
+        source: who publishes, 1 to 255 characters, for example `/lms/acme`. A source and an id name one command.
+        shards: how many shards Invigilator has. On RabbitMQ, give the number in `INVIGILATOR_COMMAND_SHARDS`; None
+            is 1 there. On Redis, None is the number that `consume` wrote into the broker, or 1 where there is none,
+            and another number than the broker's is refused at the publish (`ShardsMismatchError`). The broker is
+            asked at the first publish and every 10 seconds. Where it does not say, the given number counts, with
+            one warning in the log.
+        timeout_s: seconds within which each call returns or raises, whatever the broker does. They begin with the
+            call, and include its turn among other threads, connecting, trying again and the broker's confirmation.
         signing_key: a key of `source`, as in the file of `INVIGILATOR_COMMAND_KEYS_FILE`, at least 32
             characters; every message is signed with it. None: nothing is signed.
-        reuse_redis_client: on Redis, use one client where kombu makes one for each message, which takes half of a
-            publish. It needs a detail of kombu (`events.redis_transport`): False leaves kombu as it is, should a
-            newer one not have it any more.
+        reuse_redis_client: on Redis, whether to use one client for all messages. kombu makes one for each, which
+            takes half of the time of a publish. This overrides a private method of kombu
+            (`events.redis_transport`): False leaves kombu as it is, for a release that changes that method.
 
     Raises:
-        ValueError: the URL, the number of shards or the key cannot be right.
+        ValueError: the URL, the number of shards, the time-out or the key cannot be right.
 
     Example:
-        >>> with Publisher("redis://localhost", source="/lms/acme") as publisher:
-        ...     publisher.update_status(exam_id="7", user_id="42", to_status="submitted")
+        >>> with Publisher("memory://", source="/lms/acme") as publisher:
+        ...     publisher.update_status(exam_id="7", user_id="42", to_status="submitted", command_id="5f0c")
+        '5f0c'
     """
 
     def __enter__(self) -> Self:
@@ -164,13 +191,13 @@ class Publisher(_Base[str]):
         content_type: str = CONTENT_TYPE,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Publish bytes as they are, valid or not: for replaying, or testing, what is in quarantine.
+        """Publish bytes as they are, valid or not. This is for tests, and for messages from quarantine.
 
         Parameters:
             body: any bytes.
             shard: which queue, counted from 0.
             content_type: as the broker will name it.
-            headers: the message's; a signature among them stays, instead of this publisher's.
+            headers: the message's headers. A signature among them replaces this publisher's.
 
         Raises:
             ValueError: there is no such shard.
@@ -178,14 +205,8 @@ class Publisher(_Base[str]):
         """
         self._send(self._raw(body, shard, content_type, headers))
 
-    def _ask(
-        self,
-        model: type[CommandData],
-        fields: Mapping[str, Any],
-        command_id: str | None,
-        time: datetime | None,
-    ) -> str:
-        command = self._new(model, fields, command_id, time)
+    def _publish_new(self, new: NewCommand) -> str:
+        command = new.made_by(self.source)
         self.publish(command)
         return command.id
 
@@ -195,15 +216,21 @@ class Publisher(_Base[str]):
 
 
 class AsyncPublisher(_Base[Coroutine[Any, Any, str]]):
-    """`Publisher` for asyncio: the same parameters and the same methods, each a coroutine. None blocks the loop.
+    """`Publisher` for asyncio. It has the same parameters and the same methods, each a coroutine.
 
-    Tasks may share one, whose thread sends their commands one after the other, in the order of the calls. A call
-    that is cancelled before its turn sends nothing; later, as after a `PublishError`, nobody knows.
+    No method blocks the event loop. Tasks may share a publisher: its thread sends their commands one after the
+    other, in the order of the calls. A call that is cancelled before its turn sends nothing. After a later
+    cancellation nobody knows whether the command has arrived, as after a `PublishError`.
 
     Example:
-        >>> async def submitted() -> None:
-        ...     async with AsyncPublisher("redis://localhost", source="/lms/acme") as publisher:
-        ...         await publisher.update_status(exam_id="7", user_id="42", to_status="submitted")
+        >>> import asyncio
+        >>> async def submit() -> str:
+        ...     async with AsyncPublisher("memory://", source="/lms/acme") as publisher:
+        ...         return await publisher.update_status(
+        ...             exam_id="7", user_id="42", to_status="submitted", command_id="5f0c"
+        ...         )
+        >>> asyncio.run(submit())
+        '5f0c'
     """
 
     async def __aenter__(self) -> Self:
@@ -234,14 +261,8 @@ class AsyncPublisher(_Base[Coroutine[Any, Any, str]]):
         """As `Publisher.publish_raw`."""
         await self._send(self._raw(body, shard, content_type, headers))
 
-    async def _ask(
-        self,
-        model: type[CommandData],
-        fields: Mapping[str, Any],
-        command_id: str | None,
-        time: datetime | None,
-    ) -> str:
-        command = self._new(model, fields, command_id, time)
+    async def _publish_new(self, new: NewCommand) -> str:
+        command = new.made_by(self.source)
         await self.publish(command)
         return command.id
 
@@ -276,16 +297,12 @@ def _signature(body: bytes, key: str | None) -> dict[str, str]:
     return {} if key is None else {SIGNATURE_HEADER: sign(body, key)}
 
 
-def _connection(broker: BrokerUrl | None, timeout_s: float, reuse_redis_client: bool) -> Any:
+def _connection(broker: BrokerUrl | None, manner: _Manner, timeout_s: float, reuse_redis_client: bool) -> Any:
+    options = manner.transport_options(timeout_s)
     if broker is None:
-        return Connection(_IN_MEMORY, transport_options=_RETRIES)
+        return Connection(_IN_MEMORY, transport_options=options)
     kind = OneClientConnection if reuse_redis_client else Connection
-    return kind.to(
-        broker,
-        timeout_s=timeout_s,
-        heartbeat=_HEARTBEAT_S,
-        transport_options=_transport_options(broker.kind, timeout_s),
-    )
+    return kind.to(broker, timeout_s=timeout_s, heartbeat=_HEARTBEAT_S, transport_options=options)
 
 
 def _read(broker_url: str) -> BrokerUrl | None:
@@ -295,16 +312,3 @@ def _read(broker_url: str) -> BrokerUrl | None:
         return read_broker_url(broker_url)
     except ValueError as error:
         raise ValueError(f"broker_url {error}") from None
-
-
-def _transport_options(kind: Kind, timeout_s: float) -> dict[str, Any]:
-    # The retries stand here too: without them, kombu tries to make its first connection for ever.
-    if kind is Kind.AMQP:
-        # The time-outs bound closing, too, which waits for the broker's answer.
-        return {
-            **_RETRIES,
-            "confirm_publish": True,
-            "read_timeout": timeout_s,
-            "write_timeout": timeout_s,
-        }
-    return {**_RETRIES, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}

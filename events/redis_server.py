@@ -1,4 +1,4 @@
-"""What kind of Redis server has answered."""
+"""Finds out whether a Redis server can be our broker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from events.errors import UnsuitableBrokerError
 
 
 class UnsuitableServerError(UnsuitableBrokerError, RedisConnectionError):
-    """The same for redis-py and kombu, which take it for a server that is away."""
+    """`UnsuitableBrokerError` for redis-py and kombu, which take it for a server that is away."""
 
 
 _UNSUITABLE = {
@@ -24,10 +24,11 @@ _UNSUITABLE = {
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Say in a few words what is wrong where redis-py says too much, or not enough.
+    """Turn two errors of redis-py into clear ones.
 
     Raises:
         UnsuitableServerError: the server has no database of the URL's number.
+        MasterNotFoundError: no Sentinel knows the server. redis-py's own text lists options of every connection.
     """
     try:
         yield
@@ -37,27 +38,27 @@ def explained() -> Iterator[None]:
                 "has no database of that number; see `databases` in its settings"
             ) from error
         raise
-    except MasterNotFoundError:  # its text lists every option of every connection
+    except MasterNotFoundError:
         raise MasterNotFoundError(
             "no Sentinel that answers, and lets us in, knows a running server of that name"
         ) from None
 
 
 def refuse_unsuitable(client: Any) -> None:
-    """Ask a server what it is.
+    """Ask a server whether it can be our broker.
 
     Parameters:
-        client: one of redis-py.
+        client: redis-py's.
 
     Raises:
         UnsuitableServerError: a node of a Redis Cluster, or a Sentinel, or no such database.
         RedisError: it did not answer.
     """
     try:
-        # Whoever may connect may ask this, whatever its rights. Without arguments it changes nothing.
+        # Every user that may connect may ask this. Without arguments it changes nothing.
         with explained():
             answer = client.execute_command("HELLO")
-    except ResponseError:  # older than Redis 6
+    except ResponseError:  # a server older than Redis 6
         return
     reason = _UNSUITABLE.get(_mode(answer))
     if reason is not None:

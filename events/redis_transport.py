@@ -1,12 +1,13 @@
-"""kombu's ways to Redis: they refuse servers that cannot be our broker, and may keep one client for each channel.
+"""kombu's transports for Redis, with three differences. Nothing in kombu is replaced: `events.connecting` has them.
 
-kombu builds a client for every message, which costs more than sending it: its table of four hundred answers is
-filled anew each time. Nothing of kombu is replaced: whoever names one of these transports has it
-(`events.connecting`), and nobody else in the process.
+- They refuse a server that cannot be our broker.
+- They neither put messages back nor change a setting of the process when a connection breaks or is dropped.
+- Two of them keep one client for each channel. kombu makes a client for every message, which costs more than to
+  send it: redis-py fills a table of four hundred answers for each client.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kombu.transport import redis
@@ -14,14 +15,23 @@ from kombu.transport import redis
 from events.redis_server import explained, refuse_unsuitable
 
 
-class _OneClient:
-    """Of a channel. A client holds no connection of its own: each command borrows one from the channel's pool."""
+class _KeepingNothing:
+    """Mixed into a channel. It does not put messages back that were not acknowledged.
+
+    After a connection broke, kombu 5.7 would do it over a client that is gone, and that ends a worker (decision 7).
+    """
+
+    do_restore = False
+
+
+class _OneClient(_KeepingNothing):
+    """Mixed into a channel. Its client holds no connection: each command borrows one from the channel's pool."""
 
     _one_client: Any = None
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """See kombu: the given client, or the channel's."""
+        """Yield the given client, or the channel's. See kombu."""
         channel: Any = self
         # After a fork, and after the channel was closed, it has another pool.
         if self._one_client is None or self._one_client.connection_pool is not channel.pool:
@@ -29,11 +39,15 @@ class _OneClient:
         yield client or self._one_client
 
 
-class _Asking:
-    """Of a transport: it asks each server what it is."""
+class _Ours:
+    """Mixed into a transport."""
 
     def create_channel(self, connection: Any) -> Any:
-        """See kombu. Raises `UnsuitableServerError`, which counts as a server that is away."""
+        """Make a channel, on a server that can be our broker. See kombu.
+
+        Raises:
+            UnsuitableServerError: the server cannot be our broker. kombu takes it for one that is away.
+        """
         with explained():
             channel = super().create_channel(connection)  # type: ignore[misc]
         try:
@@ -42,6 +56,21 @@ class _Asking:
             channel.close()
             raise
         return channel
+
+    def _collect(self, connection: Any) -> None:
+        # kombu calls this when it drops a connection. Without it, kombu 5.7 would change the default time-out of
+        # every socket that the process makes meanwhile.
+        transport: Any = self
+        with suppress(*transport.connection_errors, OSError, AttributeError):  # those that kombu suppresses
+            transport.close_connection(connection)
+
+
+class AskingChannel(_KeepingNothing, redis.Channel):  # type: ignore[misc]
+    """See kombu."""
+
+
+class AskingSentinelChannel(_KeepingNothing, redis.SentinelChannel):  # type: ignore[misc]
+    """See kombu."""
 
 
 class Channel(_OneClient, redis.Channel):  # type: ignore[misc]
@@ -52,21 +81,25 @@ class SentinelChannel(_OneClient, redis.SentinelChannel):  # type: ignore[misc]
     """See kombu."""
 
 
-class AskingTransport(_Asking, redis.Transport):  # type: ignore[misc]
+class AskingTransport(_Ours, redis.Transport):  # type: ignore[misc]
     """See kombu."""
 
+    Channel = AskingChannel
 
-class AskingSentinelTransport(_Asking, redis.SentinelTransport):  # type: ignore[misc]
+
+class AskingSentinelTransport(_Ours, redis.SentinelTransport):  # type: ignore[misc]
     """See kombu."""
+
+    Channel = AskingSentinelChannel
 
 
 class Transport(AskingTransport):
-    """See kombu; with one client for each channel."""
+    """With one client for each channel. See kombu."""
 
     Channel = Channel
 
 
 class SentinelTransport(AskingSentinelTransport):
-    """See kombu; with one client for each channel."""
+    """With one client for each channel. See kombu."""
 
     Channel = SentinelChannel

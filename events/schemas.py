@@ -1,6 +1,6 @@
-"""JSON Schemas of the commands, for those who publish without our Publisher.
+"""Writes JSON Schemas of the commands, for those who publish without our Publisher.
 
-They are as strict as the parser, and name the statuses besides: what fits is neither quarantined as
+They are as strict as the parser, and also name the statuses. A message that fits is neither quarantined as
 `not_cloudevent`, `unknown_type` or `invalid_data`, nor rejected as `unknown_status`.
 
 `python -m events.schemas [FOLDER]` writes one file for each type, into docs/schemas when no folder is named.
@@ -17,8 +17,8 @@ from events.envelope import Envelope
 
 FOLDER = Path("docs/schemas")
 
-# To JSON Schema since draft 6, 7.0 is an integer; to draft 4 it is none, nor is it to our parser. A schema may hold
-# a resource in another dialect, if that has an id of its own.
+# JSON Schema since draft 6 takes 7.0 for an integer; draft 4 does not, and neither does our parser. A schema may
+# hold a part in another dialect, if that part has an id of its own.
 _INTEGER = {
     "$id": "urn:invigilator:integer",
     "$schema": "http://json-schema.org/draft-04/schema#",
@@ -28,7 +28,7 @@ _INTEGER = {
 
 
 def schema(model: type[CommandData]) -> dict[str, Any]:
-    """Return the JSON Schema of a whole message: the CloudEvent and the data in it.
+    """Return the JSON Schema of a whole message: the CloudEvent with its data.
 
     Parameters:
         model: the data's model, from `COMMAND_TYPES`.
@@ -64,7 +64,7 @@ def write(folder: Path) -> None:
     """Write every schema as `<type>.json`.
 
     Parameters:
-        folder: made when it is not there.
+        folder: it is made when it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in COMMAND_TYPES.items():

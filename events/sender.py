@@ -1,4 +1,4 @@
-"""The way to the broker: one connection of kombu's, used by one thread."""
+"""Sends messages to the broker over one connection of kombu's, which one thread uses."""
 
 import logging
 import time
@@ -15,31 +15,36 @@ from events.sharding import MAX_SHARDS, SHARDS_KEY, queue_name
 logger = logging.getLogger(__name__)
 
 ASK_EVERY_S = 10.0
-"""How often the broker is asked how many shards there are, besides when there is another connection."""
+"""Seconds between two questions how many shards there are. After a new connection the broker is asked at once."""
 ASK_AGAIN_S = 1.0
-"""The same, as long as it does not say."""
-
+"""Seconds until the next question when the broker did not say."""
 
 CONNECTING_SHARE = 0.05
-"""Of its time that must be left for a message when a connection is to be made for it. With less, a broker that does
-not answer would be connected to once more for each of those who wait, just before they give up."""
+"""The share of its time that a message must have left for a connection to be made. Otherwise each caller that waits
+would connect once more, just before it gives up, to a broker that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A message, and where it goes."""
+    """A message, and where it goes.
+
+    Parameters:
+        body: the exact bytes.
+        content_type: of the body.
+        headers: of the message.
+        command_id: for errors; None when the message is no command.
+        route: gets the number of shards and returns those that the message goes to. It may raise a `ValueError`.
+    """
 
     body: bytes
     content_type: str
     headers: Mapping[str, str]
     command_id: str | None
-    """None when it is no command."""
     route: Callable[[int], Sequence[int]]
-    """Gets the number of shards and returns those that it goes to. It may raise a `ValueError`."""
 
 
 class ShardCount:
-    """How many shards there are: what the publisher was told, held against what the broker says.
+    """How many shards there are. Compares what the publisher was told with what the broker says.
 
     Parameters:
         told: None when the publisher was not told.
@@ -50,24 +55,25 @@ class ShardCount:
         self._ask_at = 0.0
         self._has_warned = False
         self.number = told or 1
-        """What counts. The last answer stays when the broker has been emptied."""
+        """The number that counts. The broker's last answer stays when the broker was emptied."""
 
     def is_stale(self) -> bool:
-        """Whether it is time to ask the broker."""
+        """Return whether it is time to ask the broker."""
         return time.monotonic() >= self._ask_at
 
     def forget(self) -> None:
-        """Have the broker asked before the next message."""
+        """Make it time to ask the broker."""
         self._ask_at = 0.0
 
     def hear(self, answer: object, command_id: str | None) -> None:
-        """Take what stands in the broker under `SHARDS_KEY`; None when nothing can be read there.
+        """Take the broker's answer.
 
         Parameters:
-            command_id: of what is about to be sent, for the error.
+            answer: what stands under `SHARDS_KEY`; None when nothing can be read there.
+            command_id: the id of the command that is about to be sent, for the error.
 
         Raises:
-            ShardsMismatchError: it is not what the publisher was told.
+            ShardsMismatchError: it is not the number that the publisher was told.
         """
         said = _number(answer)
         if said is None:
@@ -102,14 +108,15 @@ def _number(answer: object) -> int | None:
 
 
 class Sender:
-    """Sends messages over one connection, which it opens when there is something to send.
+    """Sends messages over one connection, which it opens for the first message.
 
     Parameters:
-        connection: kombu's; it is not shared with anybody.
+        connection: kombu's. Nobody else uses it.
         shards: shared with the senders before and after this one.
-        mandatory: whether the broker says when there is no such queue.
-        retries: how often and after which pauses a broken connection is tried again, in kombu's words.
-        timeout_s: how long a message has, and one step of closing may take.
+        mandatory: whether the broker says when a queue does not exist.
+        asks_shards: whether the broker is asked how many shards there are. It must be a Redis.
+        retries: how often and after which pauses a broken connection is tried again, as kombu's options.
+        timeout_s: seconds that a message has.
     """
 
     def __init__(
@@ -118,12 +125,14 @@ class Sender:
         *,
         shards: ShardCount,
         mandatory: bool,
+        asks_shards: bool,
         retries: Mapping[str, float],
         timeout_s: float,
     ) -> None:
         self._connection = connection
         self._shards = shards
         self._mandatory = mandatory
+        self._asks_shards = asks_shards
         self._retries = retries
         self._timeout_s = timeout_s
         self._connecting_s = timeout_s * CONNECTING_SHARE
@@ -131,14 +140,15 @@ class Sender:
         self._producer: Any = None
 
     def send(self, parcel: Parcel, deadline: float) -> None:
-        """Send a message, and again when the connection breaks, as long as there is time.
+        """Send a message. Send it again when the connection breaks and there is time left.
 
         Parameters:
-            deadline: by `time.monotonic`; nothing is begun after it.
+            parcel: the message.
+            deadline: by `time.monotonic`. Nothing is begun after it.
 
         Raises:
             ValueError: there is no such shard.
-            PublishError: the broker did not take it.
+            PublishError: the broker did not take the message.
         """
 
         def stop_when_late(error: Exception, pause_s: float) -> None:
@@ -163,19 +173,19 @@ class Sender:
         self._connection.release()
 
     def disconnect(self) -> None:
-        """Drop the connection without a word, and whatever is still under way on it."""
-        # A confirmation that is still under way must not be taken for the next message's.
+        """Drop the connection without a word, with everything that is still under way on it."""
+        # Otherwise a confirmation that is still under way would be taken for the next message's.
         self._producer = None
         self._connection.collect(socket_timeout=self._timeout_s)
 
     def revive(self, _channel: object) -> None:
-        """For kombu: there is another connection."""
+        """Forget the old connection. kombu calls this when it has made another one."""
         self._producer = None
 
     def _send(self, parcel: Parcel, deadline: float, retries: Mapping[str, Any]) -> None:
         if self._producer is None:
             _leave_time(deadline, self._connecting_s)
-            # Without this, kombu tries to make its first connection as often as it does for everybody.
+            # Without this call, kombu makes its first connection with its own number of tries.
             self._connection.ensure_connection(**retries)
             self._producer = self._connection.Producer(on_return=self._on_return if self._mandatory else None)
             self._shards.forget()
@@ -190,11 +200,11 @@ class Sender:
 
     def _count(self, command_id: str | None) -> int:
         channel = self._producer.channel
-        if self._connection.transport.driver_type == "redis" and self._shards.is_stale():
+        if self._asks_shards and self._shards.is_stale():
             try:
                 with channel.conn_or_acquire() as client:
                     answer = client.get(SHARDS_KEY)
-            except channel.ResponseError:  # no right to read it, or no string
+            except channel.ResponseError:  # we may not read it, or it is no string
                 answer = None
             self._shards.hear(answer, command_id)
         return self._shards.number
@@ -216,13 +226,13 @@ class Sender:
         )
 
     def _on_return(self, _error: Exception, _exchange: str, routing_key: str, _message: object) -> None:
-        # RabbitMQ returns what it cannot route, and confirms it all the same, right after. Raising here would
-        # leave that confirmation unread, to be taken for the next message's. So only note it.
+        # RabbitMQ returns a message that it cannot route, and confirms it all the same, right after. An error
+        # raised here would leave that confirmation unread, and it would be taken for the next message's.
         self._returned.append(routing_key)
 
 
 def _leave_time(deadline: float, least_s: float) -> float:
-    """How many seconds there are left. Raises `OperationalError` when there are no more than the least."""
+    """Return how many seconds are left. Raises `OperationalError` when that is not more than the least."""
     left_s = deadline - time.monotonic()
     if left_s <= least_s:
         raise OperationalError from TimeoutError()
@@ -230,7 +240,7 @@ def _leave_time(deadline: float, least_s: float) -> float:
 
 
 def not_taken(error: BaseException, command_id: str | None) -> PublishError:
-    """What is raised when the broker did not take a message, because of an error."""
+    """Return the error to raise when the broker did not take a message, because of another error."""
     return PublishError(
         f"the broker did not take the message ({reason_of(error)}); "
         "check that it is up and that the URL is right, then publish again with the same id",

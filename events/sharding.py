@@ -1,4 +1,4 @@
-"""Which queue a command goes to: the commands of one learner share a queue, and so keep their order."""
+"""Chooses the queue of a command. All commands of one learner go to the same queue, so they keep their order."""
 
 import zlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from events.commands import CommandData
 MAX_SHARDS = 1024
 
 SHARDS_KEY = "invigilator.commands.shards"
-"""On Redis, where `consume` writes how many shards there are: a string, a decimal number."""
+"""The key on Redis under which `consume` writes how many shards there are: a string, a decimal number."""
 
 
 def queue_name(shard: int) -> str:
@@ -31,7 +31,7 @@ def shard_of(user_id: str, shards: int) -> int:
 
 
 def shards_of(data: CommandData, shards: int) -> Sequence[int]:
-    """Return the shards that a command goes to: its learner's, or all of them when it belongs to no learner.
+    """Return the shards that a command goes to: its learner's, or all when it belongs to no learner.
 
     Parameters:
         data: what the command asks for.

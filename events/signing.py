@@ -11,19 +11,19 @@ def sign(body: bytes, key: str) -> str:
     """Return the signature of a body: 64 lowercase hexadecimal digits.
 
     Parameters:
-        body: what is published, to the byte.
+        body: the exact bytes that are published.
         key: the shared secret; its UTF-8 bytes count.
     """
     return hmac.digest(key.encode("utf-8"), body, "sha256").hex()
 
 
 def is_signed(body: bytes, signature: str, keys: Iterable[str]) -> bool:
-    """Return whether a signature is that of a body by one of the keys. How long it takes tells nothing of them.
+    """Return whether one of the keys made a signature of a body. How long it takes tells nothing about the keys.
 
     Parameters:
-        body: what arrived, to the byte.
-        signature: whatever its sender wrote there.
-        keys: all that are live; each is tried, whichever fits.
+        body: the exact bytes that arrived.
+        signature: the text that the sender sent as signature.
+        keys: all valid keys. Each is tried, also after one that fits.
     """
     given = signature.encode("utf-8", "replace")  # compare_digest refuses text that is not ASCII
     fits = [hmac.compare_digest(sign(body, key).encode("ascii"), given) for key in keys]

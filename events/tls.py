@@ -1,7 +1,7 @@
-"""TLS to a broker: its certificate is checked, host name included, unless the URL says otherwise.
+"""TLS to a broker. Its certificate is checked, host name included, unless the URL says otherwise.
 
-The libraries' own reading of a URL is not safe: kombu checks no certificate behind `rediss://`, and py-amqp no
-host name behind `amqps://`, unless they are told to.
+The libraries' own reading of a URL is not safe. kombu checks no certificate with `rediss://`, and py-amqp checks no
+host name with `amqps://`, unless they are told to.
 """
 
 import ssl
@@ -12,7 +12,7 @@ from typing import Any
 
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 PARAMETERS = ("ssl_cert_reqs", "ssl_check_hostname", *FILES)
-"""Of a broker's URL, with TLS."""
+"""The parameters of a broker's URL with TLS."""
 
 _REQUIREMENTS = {
     "required": ssl.CERT_REQUIRED,
@@ -25,12 +25,12 @@ _SWITCH = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a broker's certificate is checked, and what it is shown of ours.
+    """How a broker's certificate is checked, and which certificate of ours the broker gets.
 
     Parameters:
         ssl_cert_reqs: `ssl.CERT_REQUIRED` or `ssl.CERT_NONE`.
         ssl_check_hostname: whether the certificate must be for the host that is connected to.
-        ssl_ca_certs: a file of authorities; by default the system's store, or what `SSL_CERT_FILE` names.
+        ssl_ca_certs: a file of authorities; by default the system's store, or the file that `SSL_CERT_FILE` names.
         ssl_certfile, ssl_keyfile: files of our own certificate, for a broker that asks.
     """
 
@@ -41,13 +41,13 @@ class Tls:
     ssl_keyfile: str | None = None
 
     def for_redis(self) -> dict[str, Any]:
-        """Keywords of a client of redis-py, which are also the `ssl` of kombu's transports for Redis."""
+        """Return keywords of a client of redis-py. They are also the `ssl` of kombu's transports for Redis."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def for_amqp(self) -> dict[str, Any]:
-        """kombu's `ssl` for RabbitMQ. Where the host name is to be checked it has a `server_hostname`.
+        """Return kombu's `ssl` for RabbitMQ. To have the host name checked, it has a `server_hostname`.
 
-        That is None, because it depends on the host: `events.amqp_transport` fills it in.
+        That is None, because there may be several hosts. `events.amqp_transport` fills in the right one.
         """
         theirs = {name.removeprefix("ssl_"): value for name, value in self.for_redis().items()}
         return theirs | {"server_hostname": None} if theirs.pop("check_hostname") else theirs
@@ -66,7 +66,7 @@ def read_tls(parameters: Mapping[str, str]) -> Tls:
 
 
 def refused_certificate(error: BaseException | None) -> str | None:
-    """What was wrong with the other side's certificate, when that is what an error, or its cause, is about."""
+    """Return what is wrong with the other side's certificate; None when that is not what an error is about."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"its certificate is refused: {error.verify_message}"

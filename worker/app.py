@@ -20,16 +20,15 @@ from celery.signals import celeryd_after_setup, celeryd_init, worker_init
 from celery.utils.nodenames import node_format
 from kombu import Producer
 from kombu.exceptions import BatchPublishError, OperationalError
-from kombu.transport import redis
 from kombu.utils.uuid import uuid
 
 from db.offers import Offer
-from events.broker_url import Kind, read_broker_url
 from events.connecting import reason_of
 from events.errors import InvigilatorError
-from worker import extras
+from worker import extras, patches
 from worker.celery import results, strict_consumer
 from worker.celery.pooling import PoolingConnection
+from worker.commands.sources import brokers
 from worker.commands.sources.depth import check_server
 from worker.effects.action import TryAgainError
 from worker.effects.answers import label
@@ -37,25 +36,14 @@ from worker.effects.runner import Runner
 from worker.engines import resolve
 from worker.errors import ConfigurationError, Transient
 from worker.kinds import QUEUES, EffectKind, task_name
+from worker.patches import Process
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner, unreached
 
 logger = logging.getLogger(__name__)
 
 CELERYCONFIG = Path(__file__).parents[1] / "celeryconfig.py"
-SOCKET_TIMEOUT_S = 15.0  # beyond the second for which a worker's own reads block
-
 POOLS = (thread.TaskPool, solo.TaskPool)  # a pool that forks would lose what `start` prepares
-
-# A server that hangs or that cannot be reached must not block a process for ever.
-_REDIS_OPTIONS = {
-    "socket_timeout": SOCKET_TIMEOUT_S,
-    "socket_connect_timeout": SOCKET_TIMEOUT_S,
-    "socket_keepalive": True,
-    "ack_emulation": False,  # see `start`
-    "priority_steps": [0],  # one list for each queue to wait for, not four
-}
-_AMQP_OPTIONS = {"read_timeout": SOCKET_TIMEOUT_S, "write_timeout": SOCKET_TIMEOUT_S}
 
 # Each of these would give Celery another broker than that of the commands.
 _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
@@ -99,12 +87,14 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _broker_settings() -> dict[str, Any]:
-    broker = read_broker_url(broker_url(_settings(broker=True)))
-    options = _AMQP_OPTIONS if broker.kind is Kind.AMQP else _REDIS_OPTIONS
+    url, broker = brokers.read(broker_url(_settings(broker=True)))
     return {
-        "broker_url": broker.for_kombu,
-        "broker_use_ssl": broker.ssl,
-        "broker_transport_options": {**options, **broker.transport_options(SOCKET_TIMEOUT_S)},
+        "broker_url": url.for_kombu,
+        "broker_use_ssl": url.ssl,
+        "broker_transport_options": {
+            **broker.celery_options,
+            **url.transport_options(brokers.CELERY_TIMEOUT_S),
+        },
     }
 
 
@@ -160,19 +150,16 @@ def start(**_: Any) -> None:
         settings = _settings(database=True, broker=True)
         check_broker(settings)
         _runner = runner(settings)
-    # When the connection breaks, kombu would acknowledge messages in hand, or put them back, over a client that
-    # is gone by then, and that ends the worker (seen with kombu 5.7). The rows know what is owed: it does neither.
-    redis.Channel.do_restore = False
+    patches.apply(Process.WORKER, settings)
     # Celery logs a line for each task that arrives. The line for its end says more.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
-    results.log_reasons()
-    strict_consumer.install()
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def warn(**_: Any) -> None:
-    """Warn of services that are only logged. Celery has set up its log by now."""
-    for line in unreached(_settings(database=True)):
+    """Warn of services that are only logged and of patches that are left out. Celery has set up its log by now."""
+    settings = _settings(database=True)
+    for line in (*unreached(settings), *patches.switched_off(Process.WORKER, settings)):
         logger.warning(line)
 
 
@@ -276,9 +263,12 @@ def _prepare_flower() -> None:
             extras.need(extras.FLOWER, "`celery flower`")
             settings = _settings(broker=True)
             check_broker(settings)
+            patches.apply(Process.FLOWER, settings)
+        for line in patches.switched_off(Process.FLOWER, settings):
+            logger.warning(line)
         from worker.celery import flower
 
-        flower.install(settings)
+        flower.configure(settings)
 
 
 _prepare_flower()

@@ -15,6 +15,7 @@ from db import shards
 from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
 from events.sharding import queue_name
+from worker import patches
 from worker.app import CeleryDispatcher, check_broker
 from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer
@@ -23,6 +24,7 @@ from worker.commands.sources import Source, open_source
 from worker.commands.trust import Trust, load_trust
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
+from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
 from worker.threads import Loop, run_until_stopped
@@ -52,6 +54,9 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
         raise ConfigurationError(
             f"there is no shard {unknown[0]}; shards are 0 to {settings.command_shards - 1}"
         )
+    patches.apply(Process.CONSUME, settings)
+    for line in patches.switched_off(Process.CONSUME, settings):
+        logger.warning(line)
     write = handler(settings)
     trust = load_trust(settings.command_keys_file)
     if trust is not None:

@@ -1,16 +1,17 @@
-"""Every setting, typed, from the environment (prefix `INVIGILATOR_`) and a `.env` file.
+"""Reads the settings, typed, from the environment (prefix `INVIGILATOR_`) and a `.env` file.
 
-Nothing here reads the environment at import: call `load()`.
+Only `load()` reads the environment; importing this module does not.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from db import dsn
 from events.broker_url import read_broker_url
@@ -23,7 +24,7 @@ from worker.misspelt import meant
 
 PREFIX = "INVIGILATOR_"
 ENV_FILE = "INVIGILATOR_ENV_FILE"
-"""Names the file that settings are read from besides the environment; `.env` by default, empty for none."""
+"""Names the file that settings are read from besides the environment: `.env` by default, none when it is empty."""
 
 DEFAULT_ENV_FILE = ".env"
 
@@ -34,8 +35,12 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _names(value: object) -> object:
+    return {name.strip() for name in value.split(",")} - {""} if isinstance(value, str) else value
+
+
 class Settings(BaseSettings):
-    """The settings of one process; the README describes each. Secrets print as `**********`."""
+    """The settings of one process. The README describes each. Secrets are printed as `**********`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
 
@@ -66,6 +71,7 @@ class Settings(BaseSettings):
     quarantine_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     quarantine_max_mb: Annotated[int, Field(ge=1, le=1_048_576)] = 1_024
     prune_older_than: Annotated[timedelta | None, BeforeValidator(_duration)] = None
+    without_patches: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
 
     @field_validator("database_url")
     @classmethod
@@ -78,9 +84,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            read_broker_url(
-                value.get_secret_value()
-            )  # what is wrong is named now, not at the first connection
+            read_broker_url(value.get_secret_value())  # raises now, not at the first connection
         return value
 
     @field_validator("lms_url")
@@ -93,15 +97,19 @@ class Settings(BaseSettings):
     @field_validator("smtp_url")
     @classmethod
     def _known_smtp(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value() != "log:" and not value.get_secret_value().startswith(
-            ("smtp://", "smtps://")
-        ):
+        url = value.get_secret_value()
+        if url == "log:":
+            return value
+        if not url.startswith(("smtp://", "smtps://")):
             raise ValueError("must be log: or start with smtp:// or smtps://")
+        authority = re.split("[/?#]", url.partition("://")[2])[0]
+        if not re.match("[^:]", authority.rpartition("@")[2]):
+            raise ValueError("must name a host after smtp:// or smtps://")
         return value
 
     @model_validator(mode="after")
     def _deadline_within_lease(self) -> "Settings":
-        # A try that outlives its lease may run beside its successor; half leaves room for the record.
+        # A try that outlives its lease may run beside its successor. Half leaves time to record the result.
         if self.call_timeout_s >= self.lease_s / 2:
             raise ValueError(
                 f"{PREFIX}CALL_TIMEOUT_S ({self.call_timeout_s:g}) must be below half of "
@@ -116,8 +124,8 @@ def load() -> Settings:
     """Read the settings from the environment, and from the file for what the environment does not say.
 
     Raises:
-        ConfigurationError: one line that names each wrong variable and what is allowed, or each one that is
-            no setting and looks like a misspelt one; or the line of the file that cannot be read.
+        ConfigurationError: a variable is wrong, or its name looks like a misspelt setting, or the file cannot be
+            read. The text is one line. It names each wrong variable and what is allowed, or the line of the file.
     """
     environment = {name.upper(): value for name, value in os.environ.items()}
     file = _env_file(environment)
@@ -159,7 +167,7 @@ def _judge_names(variables: Mapping[str, str]) -> None:
 
 
 def _explain(error: ValidationError) -> list[str]:
-    # The input is left out: it may be a secret.
+    # Without the input, which may be a secret.
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         message = problem["msg"].removeprefix("Value error, ")

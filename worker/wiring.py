@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from db.connect import make_engine
 from db.errors import brief
 from db.inbox import Bounds
+from worker import patches
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust
 from worker.effects.action import Tools
@@ -117,8 +118,9 @@ def check_settings(settings: Settings) -> None:
 
     Raises:
         ConfigurationError: the file of policies, the file of command keys, or the address of a service cannot be
-            used.
+            used, or a patch to leave out does not exist.
     """
+    patches.check(settings)
     load_policies(settings.policies_file)
     load_trust(settings.command_keys_file)
     connect(settings).close()

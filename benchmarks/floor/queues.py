@@ -1,11 +1,14 @@
 """Queues written by hand: the least code that keeps a message until it has been handled."""
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import amqp
 from kombu import Connection
 from redis import Redis
+
+from events.broker_url import Kind, for_each_kind, read_broker_url
 
 QUEUE, TAKEN = "floor", "floor.taken"
 
@@ -65,6 +68,11 @@ class InRabbitMQ:
         self._channel.basic_ack(self._taken.pop().delivery_tag)
 
 
+HANDMADE: Mapping[Kind, Callable[[str], Handmade]] = for_each_kind(
+    {Kind.REDIS: InRedis, Kind.SENTINEL: InRedis, Kind.AMQP: InRabbitMQ}
+)
+
+
 def connect(url: str) -> Handmade:
-    """To the broker with this URL."""
-    return InRedis(url) if url.startswith("redis") else InRabbitMQ(url)
+    """Connect to the broker with this URL."""
+    return HANDMADE[read_broker_url(url).kind](url)

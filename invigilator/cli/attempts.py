@@ -60,4 +60,4 @@ def list_(
             removed=removed,
             limit=rows_wanted(limit, as_json),
         )
-        print_rows(rows, COLUMNS, as_json, "attempts")
+        print_rows(rows, COLUMNS, as_json, "attempts", limit=limit)

@@ -42,4 +42,4 @@ def list_(outcome: Outcome | None, code: OutcomeCode | None, limit: int | None, 
 
     with reading() as connection:
         rows = lookups.commands(connection, outcome=outcome, code=code, limit=rows_wanted(limit, as_json))
-        print_rows(rows, COLUMNS, as_json, "commands")
+        print_rows(rows, COLUMNS, as_json, "commands", limit=limit)

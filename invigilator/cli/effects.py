@@ -46,7 +46,7 @@ def list_(state: str | None, kind: str | None, limit: int | None, as_json: bool)
         rows = lookups.effects(
             connection, state=wanted_state, kind=wanted_kind, limit=rows_wanted(limit, as_json)
         )
-        print_rows(rows, COLUMNS, as_json, "effects")
+        print_rows(rows, COLUMNS, as_json, "effects", limit=limit)
 
 
 @app.command("show")

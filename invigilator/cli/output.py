@@ -1,4 +1,4 @@
-"""How commands print: JSON for programs, tables for people, one line for an error."""
+"""How the commands print: JSON for programs, tables for people, one line for an error."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ Row = Mapping[str, Any]
 
 
 def to_json(value: Any) -> str:
-    """A value as one line of JSON, plain ASCII; times are ISO 8601 in UTC with a Z."""
+    """Return a value as one line of JSON in ASCII. Times are ISO 8601 in UTC with a Z."""
     return json.dumps(value, default=_plain)
 
 
@@ -36,32 +37,36 @@ def _plain(value: Any) -> Any:
 
 
 def rows_wanted(limit: int | None, as_json: bool) -> int | None:
-    """How many rows to ask the database for; None for all."""
-    return TABLE_ROWS if limit is None and not as_json else limit
+    """Return how many rows to ask the database for; None for all."""
+    # By default, one more than a table shows, to know whether there are more.
+    return TABLE_ROWS + 1 if limit is None and not as_json else limit
 
 
-def print_rows(rows: Iterable[Row], columns: Sequence[str], as_json: bool, what: str) -> None:
+def print_rows(
+    rows: Iterable[Row], columns: Sequence[str], as_json: bool, what: str, *, limit: int | None = None
+) -> None:
     """Print rows as they come: as JSON lines, or as a table of some of their columns.
 
     Parameters:
-        rows: read one after another, while those before are printed.
+        rows: as many as `rows_wanted`. Each is read when those before it are printed.
         columns: those of the table.
         as_json: whether JSON lines are wanted.
-        what: the rows are, in the plural; for a person, when there are none.
+        what: what the rows are, in the plural. It is printed when there are none.
+        limit: how many rows the user asked for. Without it, a table has at most `TABLE_ROWS`.
     """
     if as_json:
         for row in rows:
             say(to_json(row))
         return
-    shown = _print_table(rows, columns)
-    if not shown:
+    remaining = iter(rows)
+    if not _print_table(remaining if limit is not None else islice(remaining, TABLE_ROWS), columns):
         say(f"no {what}")
-    if shown == TABLE_ROWS:
+    if next(remaining, None) is not None:
         warn(f"{TABLE_ROWS} rows are shown; for more use --limit or --json")
 
 
 def print_document(document: Row, as_json: bool) -> None:
-    """Print one document: as one line of JSON; or field by field, with a table for each list of rows."""
+    """Print one document: as one line of JSON, or field by field, with a table for each list of rows."""
     if as_json:
         say(to_json(document))
         return
@@ -78,10 +83,10 @@ def print_document(document: Row, as_json: bool) -> None:
 
 
 def print_done(verb: str, count: int, refused: Mapping[Any, str], as_json: bool) -> None:
-    """Print how many things were done, and each that was refused with the reason.
+    """Print how many things were done, and for each that was refused the reason.
 
     Raises:
-        click.exceptions.Exit: with status 1, when something was refused.
+        click.exceptions.Exit: something was refused; the status is 1.
     """
     reasons = [{"id": refused_id, "reason": reason} for refused_id, reason in refused.items()]
     for refused_id, reason in refused.items():
@@ -92,10 +97,13 @@ def print_done(verb: str, count: int, refused: Mapping[Any, str], as_json: bool)
 
 @contextmanager
 def failing(failed: bool) -> Iterator[None]:
-    """If so, end with status 1, whether or not anybody reads what is printed in here.
+    """End with status 1 after this block, also when standard output is closed.
+
+    Parameters:
+        failed: whether to do so.
 
     Raises:
-        click.exceptions.Exit: with that status.
+        click.exceptions.Exit: the status is 1.
     """
     try:
         yield
@@ -110,13 +118,13 @@ def say(line: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print one line on standard error, if anybody reads it."""
+    """Print one line on standard error. Does nothing when that is closed."""
     with suppress(OSError):
         sys.stderr.write(f"invigilator: {one_line(text)}\n")
 
 
 def one_line(text: object) -> str:
-    """Text on one line and without control characters: what a sender wrote must not drive a terminal."""
+    """Return text on one line without control characters: a sender's text must not control a terminal."""
     words = " ".join(str(text).split())
     if words.isprintable():
         return words

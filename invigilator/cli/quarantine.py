@@ -42,7 +42,7 @@ def list_(limit: int | None, as_json: bool) -> None:
 
     with reading() as connection:
         rows = lookups.quarantine(connection, limit=rows_wanted(limit, as_json))
-        print_rows(rows, COLUMNS, as_json, "messages in quarantine")
+        print_rows(rows, COLUMNS, as_json, "messages in quarantine", limit=limit)
 
 
 @app.command("show")

@@ -84,8 +84,8 @@ def relay() -> None:
 def status(as_json: bool) -> None:
     """Count what is queued, in quarantine and owed."""
     from db import lookups
-    from events.broker_url import Kind, read_broker_url
     from invigilator.cli.database import reading
+    from worker.commands.sources import brokers
     from worker.commands.sources.depth import queued
     from worker.commands.sources.orphans import orphans
     from worker.engines import resolve
@@ -99,7 +99,8 @@ def status(as_json: bool) -> None:
     # in between is counted twice, not missed, so a busy system never looks idle.
     url = settings.broker_url.get_secret_value()
     waiting = queued(url, shards)
-    if read_broker_url(url).kind is Kind.AMQP:
+    _, broker = brokers.read(url)
+    if not broker.counts_unacknowledged:
         waiting += _in_hand(settings)
     unread = [asdict(orphan) for orphan in orphans(url, shards)]
     with reading(settings) as connection:

@@ -1,4 +1,4 @@
-"""Rows for a person, printed as they come: a line for each where that fits, else a block. Values stay whole."""
+"""Prints rows for a person as they come: a line for each where that fits, else a block. Values stay whole."""
 
 import shutil
 import sys
@@ -8,10 +8,10 @@ from itertools import chain, islice
 from wcwidth import clip, ljust, width
 
 MEASURED_ROWS = 500
-"""A column is as wide as its widest value in so many rows; no more are read before the first is printed."""
+"""A column is as wide as its widest value in this many first rows. No more are read before the first is printed."""
 FREE_TEXT = ("last_error", "error", "detail")
-"""The only columns that are ever cut, at the end of a line: their texts may be long, and nobody copies them."""
-SHORTEST_TEXT = 40  # characters: where less would be left of it, each row is a block
+"""The only columns that are cut, when they are the last: their texts may be long, and nobody copies them."""
+SHORTEST_TEXT = 40  # characters; where less room is left for a free text, each row is a block
 GAP = "  "
 
 Cells = Sequence[str]
@@ -19,14 +19,17 @@ Layout = Callable[[Cells], str]
 
 
 def print_table(rows: Iterable[Cells], columns: Sequence[str], indent: str = "") -> int:
-    """Print rows with their columns' names. Returns how many there were; of none, nothing is printed.
+    """Print rows under the names of their columns. Print nothing when there are none.
 
     Where standard output is no terminal, each row is one line, however long.
 
     Parameters:
-        rows: each with a text for each column, without line breaks.
+        rows: each has a text for each column, without line breaks.
         columns: their names.
-        indent: before each line.
+        indent: stands before each line.
+
+    Returns:
+        how many rows there were.
     """
     remaining = iter(rows)
     first = list(islice(remaining, MEASURED_ROWS))
@@ -48,7 +51,7 @@ def _screen_width() -> int:
 
 
 def _lines(first: Sequence[Cells], columns: Sequence[str], screen: int) -> Layout | None:
-    """A line for each row; None where that does not fit."""
+    """Return the layout with a line for each row; None where that does not fit."""
     *widths, last = (max(map(width, column)) for column in zip(columns, *first, strict=True))
     room = screen - sum(size + len(GAP) for size in widths)
     is_text = columns[-1] in FREE_TEXT
@@ -68,7 +71,7 @@ def _cut(text: str, room: int) -> str:
 
 
 def _blocks(columns: Sequence[str], indent: str) -> Layout:
-    """A block for each row, with an empty line after it."""
+    """Return the layout with a block for each row and an empty line after it."""
     widest = max(map(len, columns))
 
     def block(row: Cells) -> str:

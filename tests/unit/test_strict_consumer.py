@@ -10,12 +10,9 @@ from celery import Celery
 from celery.worker.consumer import Consumer
 from hypothesis import given
 from hypothesis import strategies as st
-from kombu import compression
-from kombu.transport import redis
 from kombu.transport.virtual.base import Channel, Message
 
 from tests.unit.events.messages import json_values
-from worker.celery import strict_consumer
 from worker.celery.strict_consumer import StrictConsumer, read_envelope, reduce_message
 
 EFFECT = "0192d8a0-0000-7000-8000-000000000001"
@@ -134,16 +131,6 @@ def test_kombus_own_envelope_is_opened_as_ever() -> None:
     envelope = read_envelope(json.dumps(raw))
     assert envelope["properties"].pop("delivery_tag") != raw["properties"].pop("delivery_tag")  # type: ignore[attr-defined]
     assert envelope == raw
-
-
-def test_nothing_is_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compression, "_decoders", dict(compression._decoders))
-    monkeypatch.setattr(redis, "loads", redis.loads)
-    strict_consumer.install()
-    assert redis.loads is read_envelope
-    packed, content_type = compression.compress(b"x", "gzip")
-    with pytest.raises(ValueError, match="not accepted"):
-        compression.decompress(packed, content_type)
 
 
 def test_what_flower_is_told_of_many_tasks_is_one_message() -> None:

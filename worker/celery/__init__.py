@@ -1,1 +1,1 @@
-"""What is ours of Celery and Flower: what a worker takes, how a task ends, what the dashboard shows."""
+"""Our subclasses of Celery's and Flower's classes: what a worker accepts, how a task ends, what Flower shows."""

@@ -1,9 +1,7 @@
-"""How Flower is set up for us, where `celery -A worker.app flower` runs: what it shows, and that it only shows.
+"""Sets Flower up for `celery -A worker.app flower`. It shows our queues and tasks, and changes nothing.
 
-Our settings become options of Flower's, which the command line and Flower's own variables may still change. Two of
-Flower's classes are replaced by heirs (seen with Flower 2.2), because it has no hook for them: its list of queues
-has those only that some worker consumes from, its pause between two attempts to reach the broker doubles for ever,
-and it waits at its end for threads that wait for the broker.
+Our settings become options of Flower's, which the command line and Flower's own variables may still change. Flower
+has no hook for two classes of ours: `worker.patches` puts them in the place of its own, and says why.
 """
 
 import asyncio
@@ -16,20 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import flower.app
-import flower.command
-from celery import Celery
 from celery.events import EventReceiver
 from flower.api import BaseApiHandler
 from flower.api.tasks import GetQueueLengths
 from flower.events import Events
 from flower.options import options
 from flower.views.broker import BrokerView
+from kombu.exceptions import OperationalError
 from tornado.web import HTTPError
 
 from events.connecting import reason_of
 from events.sharding import queue_name
-from worker.commands.sources.depth import NOT_FOUND
-from worker.commands.sources.redis import PRIORITY_SUFFIXES
+from worker.commands.sources.base import Depth
+from worker.commands.sources.depth import depths
 from worker.kinds import QUEUES
 from worker.settings import Settings
 
@@ -37,35 +34,34 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_S = 2.0
 FORGET_WORKERS_S = 600
-"""Every start of a worker is a new name; the old ones are not listed for longer than this."""
+"""Seconds for which Flower lists a worker that has gone. Each start of a worker has a new name."""
 COLUMNS = "args,state,result,received,started,runtime,worker,uuid"
 READ_ONLY = (
     "Flower is read only here. The relay makes effects run; for one that is failed: use effects retry "
     "(`invigilator effects retry ID`)"
 )
-Lengths = list[dict[str, Any]]
 
 
-def install(settings: Settings) -> None:
-    """Set Flower up in this process, before its command reads its options.
+def configure(settings: Settings) -> None:
+    """Set Flower's options in this process, before its command reads them.
 
     Parameters:
-        settings: `flower_port`, `flower_broker_api` and `flower_unauthenticated_api` are passed on, and the number
-            of shards says which queues of commands there are.
+        settings: `flower_port`, `flower_broker_api` and `flower_unauthenticated_api` are passed on. The broker's
+            URL and the number of shards say which queues the dashboard counts, and where.
     """
     options.read_only = True
     options.tasks_columns = COLUMNS
     options.purge_offline_workers = FORGET_WORKERS_S
     if not os.environ.get("FLOWER_PORT", "").isdigit():
-        os.environ.pop("FLOWER_PORT", None)  # Kubernetes sets such a one beside a service called flower
+        os.environ.pop("FLOWER_PORT", None)  # Kubernetes sets it to a URL beside a service called flower
     os.environ.update(variables(settings))
     Dashboard.queues = queues(settings.command_shards)
-    flower.app.Events = PatientEvents
-    flower.command.Flower = Dashboard
+    assert settings.broker_url is not None
+    Dashboard.broker_url = settings.broker_url.get_secret_value()
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """The environment variables in which Flower looks for what our settings say."""
+    """Return the environment variables of Flower that say what our settings say."""
     said: dict[str, str] = {}
     if settings.flower_port is not None:
         said["FLOWER_PORT"] = str(settings.flower_port)
@@ -77,29 +73,42 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def queues(shards: int) -> list[str]:
-    """Every queue of ours: the commands' of each shard, and the effects'."""
+    """Return the names of all our queues: one for the commands of each shard, and those of the effects."""
     return [*(queue_name(shard) for shard in range(shards)), *sorted(set(QUEUES.values()))]
 
 
 class PatientEvents(Events):  # type: ignore[misc]
-    """Listens to the workers, and comes back soon after the broker does."""
+    """Receives the workers' events. When that ends, it begins again after a short pause."""
 
     def run(self) -> None:
-        """See `threading.Thread`."""
+        """Receive events for ever. See `threading.Thread`."""
         while True:
             try:
-                with self.capp.connection_for_read() as connection:
-                    connection.connect()  # once; a channel would try again by itself, with growing pauses
-                    receiver = EventReceiver(connection, handlers={"*": self.on_event}, app=self.capp)
-                    receiver.capture(limit=None, timeout=None, wakeup=True)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the dashboard goes on
-                logger.warning("the broker is away: %s; trying again in %g s", reason_of(error), RECONNECT_S)
+                self._receive()
+            except Exception as error:  # noqa: BLE001 - the dashboard goes on after any error
+                logger.warning("%s; trying again in %g s", _explained(error, self.capp), RECONNECT_S)
             time.sleep(RECONNECT_S)
+
+    def _receive(self) -> None:
+        with self.capp.connection_for_read() as connection:
+            connection.connect()  # tries once; a channel would try again by itself, with growing pauses
+            receiver = EventReceiver(connection, handlers={"*": self.on_event}, app=self.capp)
+            receiver.capture(limit=None, timeout=None, wakeup=True)
+
+
+def _explained(error: Exception, celery: Any) -> str:
+    connection = celery.connection_for_read()
+    if isinstance(
+        error, (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+    ):
+        return f"the broker is away: {reason_of(error)}"
+    return f"events cannot be received: {type(error).__name__}"
 
 
 class Dashboard(flower.app.Flower):  # type: ignore[misc]
-    """Flower, with all of our queues, and an end that comes at once."""
+    """Flower with all our queues. It sends no task, and ends at once."""
 
+    broker_url: str
     queues: Sequence[str] = ()
 
     def __init__(self, **arguments: Any) -> None:
@@ -111,10 +120,9 @@ class Dashboard(flower.app.Flower):  # type: ignore[misc]
         self.add_handlers(".*", [(prefix + path, handler) for path, handler in ours])
 
     def start(self) -> None:
-        """See Flower: runs until a signal ends it.
+        """Run until a signal ends it. See Flower.
 
-        It would then wait for threads that wait for a broker which may be away: with nothing of its own to lose, it
-        does not.
+        Flower would then wait for its threads, which may wait for a broker that is away. They have nothing to lose.
         """
         with suppress(KeyboardInterrupt, SystemExit):
             super().start()
@@ -124,39 +132,24 @@ class Dashboard(flower.app.Flower):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Depths:
-    """Asks the broker itself how long queues are, on whichever broker, as Flower's own classes are asked."""
+class QueueDepths:
+    """Counts messages as `invigilator status` does. It stands in for Flower's own classes, one for each broker."""
 
-    celery: Celery
+    broker_url: str
 
-    async def queues(self, names: Sequence[str]) -> Lengths:
-        """What Flower shows of each queue; one that does not exist yet is empty."""
-        return await asyncio.get_running_loop().run_in_executor(None, self.look, names)
+    async def queues(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what Flower shows of each queue. See Flower."""
+        found = await asyncio.get_running_loop().run_in_executor(None, depths, self.broker_url, names)
+        return [_shown(depth) for depth in found]
 
-    def look(self, names: Sequence[str]) -> Lengths:
-        """The same, for a thread that may wait."""
-        with self.celery.connection_for_read() as connection:
-            connection.connect()  # once
-            return [self._look(connection, name) for name in names]
 
-    def _look(self, connection: Any, name: str) -> dict[str, Any]:
-        if connection.transport.driver_type == "redis":
-            client = connection.default_channel.client
-            messages = sum(client.llen(name + suffix) for suffix in PRIORITY_SUFFIXES)
-            return {"name": name, "messages": messages, "messages_ready": messages}
-        with connection.channel() as channel:
-            try:
-                found = channel.queue_declare(name, passive=True)
-            except connection.channel_errors as error:
-                if getattr(error, "reply_code", None) != NOT_FOUND:
-                    raise
-                return {"name": name, "messages": 0, "messages_ready": 0, "consumers": 0}
-        messages, consumers = found.message_count, found.consumer_count
-        return {"name": name, "messages": messages, "messages_ready": messages, "consumers": consumers}
+def _shown(depth: Depth) -> dict[str, Any]:
+    shown = {"name": depth.queue, "messages": depth.messages, "messages_ready": depth.messages}
+    return shown if depth.consumers is None else {**shown, "consumers": depth.consumers}
 
 
 class _AllQueues:
-    """What Flower's handlers ask: for every queue of ours, whoever works on it."""
+    """Mixed into Flower's handlers: they show all our queues, also those that no worker consumes from."""
 
     application: Dashboard
 
@@ -164,10 +157,10 @@ class _AllQueues:
         return list(self.application.queues)
 
     def get_broker(self) -> Any:
-        # The management of RabbitMQ, where there is one to ask.
+        # Flower's own class asks RabbitMQ's management API, which knows more, where there is one.
         if options.broker_api and self.application.transport == "amqp":
             return super().get_broker()  # type: ignore[misc]
-        return Depths(self.application.capp)
+        return QueueDepths(self.application.broker_url)
 
 
 class OurBrokerView(_AllQueues, BrokerView):  # type: ignore[misc]
@@ -175,12 +168,12 @@ class OurBrokerView(_AllQueues, BrokerView):  # type: ignore[misc]
 
 
 class OurQueueLengths(_AllQueues, GetQueueLengths):  # type: ignore[misc]
-    """The same for programs."""
+    """The queues for programs."""
 
 
 class ReadOnly(BaseApiHandler):  # type: ignore[misc]
-    """In place of what would send a task."""
+    """Takes the place of the handlers that send tasks."""
 
     def post(self) -> None:
-        """Refuse, and say what to use."""
+        """Refuse, and say what to use instead."""
         raise HTTPError(403, READ_ONLY)

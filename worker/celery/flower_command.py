@@ -1,6 +1,6 @@
-"""`celery flower` where Flower may be missing: Flower's own command, or one that says which extra it needs.
+"""The command `celery flower`: Flower's own, or where Flower is missing, one that says which extra it needs.
 
-Celery finds it by the entry point in pyproject.toml. Without it Celery would say that there is no such command.
+Celery finds it by the entry point in pyproject.toml. Without it, Celery would say that there is no such command.
 """
 
 import click
@@ -11,7 +11,7 @@ from worker import extras
 
 @click.command("flower", context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def _refuse(arguments: tuple[str, ...]) -> None:  # noqa: ARG001 - whatever Flower would have understood
+def _refuse(arguments: tuple[str, ...]) -> None:  # noqa: ARG001 - they are Flower's
     try:
         extras.need(extras.FLOWER, "`celery flower`")
     except InvigilatorError as error:

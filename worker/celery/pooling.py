@@ -1,4 +1,4 @@
-"""Celery's pool of connections, with connections of ours in it."""
+"""Celery's connection and its pool, as subclasses of our connection. `AMQP.Connection` names the connection."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ class ConnectionPool(connection.ConnectionPool):  # type: ignore[misc]
     """See kombu."""
 
     def new(self) -> PooledConnection:
-        """See kombu 5.7, which makes its own kind of connection here, in the same way."""
+        """Make a connection. kombu 5.7 makes one of its own class here, in the same way."""
         return PooledConnection(self, **dict(self.connection._info(resolve=False)))
 
 
 class PoolingConnection(Connection):
-    """What Celery connects with."""
+    """The connection that Celery uses."""
 
     def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802 - kombu's name
         """See kombu."""

@@ -1,17 +1,15 @@
-"""How a task ends, as Celery logs it and Flower shows it: the reason and the ids, whatever came of it.
+"""Makes Celery log and Flower show how a task ended, with the reason and the ids.
 
-A try that will be made again is RETRY, one that failed for good FAILURE, an offer that found nothing to do IGNORED,
-and SUCCESS says that the other side has it. Celery sends no event for a task that is ignored, which Flower would
-show as STARTED for ever. (Its own `task-rejected` would not do: after `task-started` it does not count, seen with
-Celery 5.7.)
+A task is SUCCESS when the other side has the effect, RETRY when the try will be made again, FAILURE when it
+failed for good, and IGNORED when the offer found nothing to do. Celery sends no event for an ignored task, and
+Flower would show it as STARTED for ever; so we send one. Celery's `task-rejected` does not work here, because
+Celery 5.7 ignores it after `task-started`.
 """
 
-import logging
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import Task
-from celery.app import trace
 from celery.exceptions import Ignore
 from celery.worker.request import Request
 
@@ -22,28 +20,28 @@ MAX_RESULT_CHARS = 4096
 
 
 class NothingToDo(Ignore):  # type: ignore[misc]
-    """There was nothing to do; the message says why. Celery logs the repr."""
+    """There was nothing to do. The message says why. Celery logs the `repr`."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 class EffectRequest(Request):  # type: ignore[misc]
-    """One message that a worker has taken. `EffectTask.Request` names it, which Celery documents."""
+    """One message that a worker has taken. Celery documents that `Task.Request` names its class."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """See Celery: what is called when a task was ignored, rejected, is to be retried, or has failed."""
+        """Send events of a task that was ignored, rejected, is to be retried, or has failed. See Celery."""
         error = _raised(exc_info)
         if isinstance(error, NothingToDo):
             self.send_event(IGNORED_EVENT, result=str(error))
         if isinstance(error, TryFailedError):
-            # Without the traceback, which would say nothing.
+            # Without the traceback, which says nothing useful.
             self.send_event("task-failed", exception=str(error), result=str(error))
             send_failed_event = False
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def on_retry(self, exc_info: Any) -> None:
-        """See Celery: what is called when a task is to be retried. It would tell Flower a traceback."""
+        """Send the event of a task that is to be retried. See Celery, which would send a traceback."""
         reason = str(_raised(exc_info))
         self.send_event("task-retried", exception=reason, result=reason)
 
@@ -60,14 +58,3 @@ class EffectTask(Task):  # type: ignore[misc]
 def _raised(exc_info: Any) -> Any:
     error = exc_info.exception
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
-
-
-def log_reasons() -> None:
-    """Have Celery log why a task was ignored, as it does for every other end. Doing it again changes nothing."""
-    logging.getLogger(trace.__name__).addFilter(_with_reason)
-
-
-def _with_reason(record: logging.LogRecord) -> bool:
-    if record.msg == trace.LOG_IGNORED.strip():
-        record.msg = f"{record.msg}: %(exc)s"
-    return True

@@ -1,10 +1,9 @@
-"""What a Celery worker takes from its queues: messages as our relay sends them, and nothing else.
+"""Lets a Celery worker accept only messages as our relay sends them.
 
 A message says "look at this effect", and no more. Celery would do more with one: hold it in memory until a time
-far ahead, send other messages afterwards, run tasks of its own that run any other, decompress it, and print one
-that it does not understand into the log, a learner's name with it. Some malformed ones end the worker (seen with
-Celery 5.7 and kombu 5.7). So whatever arrives is first reduced to a task's name, its id, one effect's id and a
-label, or refused.
+far ahead, send other messages afterwards, run its own tasks that run any other, decompress it, and print one that
+it does not understand into the log, with a learner's name. Some malformed messages end the worker (seen with Celery
+5.7 and kombu 5.7). So every message is reduced to a task's name, its id, one effect's id and a label, or refused.
 """
 
 import base64
@@ -12,30 +11,27 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID, uuid4
 
 from celery.worker.consumer import Consumer
-from kombu import compression
-from kombu.transport import redis
 
-from worker.commands.sources import lenient_amqp
 from worker.kinds import QUEUES, EffectKind
 
 logger = logging.getLogger(__name__)
 
-TASKS = [f"effects.{kind}" for kind in EffectKind]  # no set: what is looked up in it may be anything
+TASKS = [f"effects.{kind}" for kind in EffectKind]  # a list, because a message may name something unhashable
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 MAX_BODY_BYTES = 4096  # ours have some 50
 MAX_LABEL_CHARS = 1000
-EVENTS_PERIOD_S = 0.5  # of what Flower is told
+EVENTS_PERIOD_S = 0.5  # between two messages to Flower
 
 
 class StrictConsumer(Consumer):  # type: ignore[misc]
-    """Celery's consumer behind a gate; `worker_consumer` in celeryconfig.py names it."""
+    """Celery's consumer. `worker_consumer` in celeryconfig.py names it."""
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """See Celery: what is called with each message."""
+        """Return the function that handles each message. See Celery."""
         handle = super().create_task_handler(*arguments, **options)
 
         def on_message(message: Any) -> None:
@@ -49,40 +45,39 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         return on_message
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """See Celery: what is called whenever its loop begins, on a new connection."""
+        """Prepare the event loop of a new connection. See Celery."""
         super().register_with_event_loop(hub)
-        # Never sent by a task's thread, which would read from the socket that the loop reads.
+        # Without a limit, a task's thread never sends: it would read from the socket that the loop reads.
         self.event_dispatcher.buffer_limit = math.inf
         hub.call_repeatedly(EVENTS_PERIOD_S, self.send_buffered_events)
 
     def on_send_event_buffered(self) -> None:
-        """See Celery: what is called with each event of a task. It would send a message for nearly each."""
+        """Do nothing for an event of a task. See Celery, which would send a message for nearly each event."""
 
     def send_buffered_events(self) -> None:
-        """Tell Flower what the tasks did since the last time, in one message."""
+        """Send Flower the tasks' events since the last time, in one message."""
         if self.event_dispatcher:
             self.event_dispatcher.flush()
 
     def stop(self) -> None:
-        """See Celery: what is called when the worker ends."""
+        """Stop when the worker ends. See Celery."""
         self.send_buffered_events()
         super().stop()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """See Celery: what is called with a message that kombu could not open."""
+        """Refuse a message that kombu could not open. See Celery."""
         self.refuse(message, f"cannot be opened: {type(exc).__name__}")
 
     def add_task_queue(self, queue: str, *arguments: Any, **options: Any) -> None:
-        """See Celery: what is called when somebody tells the worker to consume from one more queue."""
+        """Consume from one more queue, by remote control. See Celery."""
         if queue in QUEUES.values():
             super().add_task_queue(queue, *arguments, **options)
         else:
-            logger.warning(
-                "told to consume from a queue that is none of effects: refused"
-            )  # it may be the commands'
+            # It may be a queue of commands.
+            logger.warning("told to consume from a queue that is none of effects: refused")
 
     def refuse(self, message: Any, reason: str) -> None:
-        """Give a message back as rejected, and say so in one line that quotes nothing of it."""
+        """Reject a message, and log it in one line that quotes nothing of it."""
         stated = (message.delivery_info or {}).get("routing_key")
         queue = stated if stated in QUEUES.values() else "an effects queue"
         logger.warning(
@@ -91,20 +86,11 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         message.reject_log_error(logger, self.connection_errors)
 
 
-def install() -> None:
-    """Have kombu open messages strictly in this process. Doing it again changes nothing."""
-    redis.loads = read_envelope
-    lenient_amqp.install()
-    for content_type in compression.encoders():
-        encoder, _ = compression.get_encoder(content_type)
-        compression.register(encoder, _refuse, content_type)
-
-
 def reduce_message(message: Any) -> None:
-    """Leave of a task's message what ours have, rewritten.
+    """Rewrite a task's message so that it has only the parts that our relay sends.
 
     Raises:
-        ValueError: it is none of ours; says why, and quotes nothing.
+        ValueError: our relay cannot have sent it. The text says why, and quotes nothing.
     """
     headers = message.headers
     if not isinstance(headers, dict) or headers.get("task") not in TASKS:
@@ -125,22 +111,22 @@ def reduce_message(message: Any) -> None:
 
 
 def body_of(effect_id: str) -> bytes:
-    """The body of a task's message: Celery's arguments, keywords and embedded options."""
+    """Return the body of a task's message: Celery's arguments, keywords and embedded options."""
     return json.dumps([[effect_id], {}, {}]).encode()
 
 
 def read_envelope(raw: str) -> Any:
-    """Read kombu's envelope on Redis; what is none becomes one that says nothing, to be refused.
+    """Read kombu's envelope on Redis. Anything else becomes an empty envelope, which `reduce_message` refuses.
 
-    kombu would raise, which ends the worker, and the message is gone from the list by then.
+    kombu would raise. That ends the worker, and the message has left the list by then.
     """
     try:
-        envelope = json.loads(raw)  # kombu's own would make other types of what a message names
+        envelope = json.loads(raw)  # kombu's own reader makes objects of types that a message names
         _check_body(envelope["body"], envelope["properties"].get("body_encoding"))
-        {**envelope["headers"], **envelope["properties"]["delivery_info"]}  # that both are mappings
+        {**envelope["headers"], **envelope["properties"]["delivery_info"]}  # raises unless both are mappings
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         envelope = {"body": "", "headers": {}, "properties": {"delivery_info": {}}}
-    envelope["properties"]["delivery_tag"] = str(uuid4())  # two messages may state the same
+    envelope["properties"]["delivery_tag"] = str(uuid4())  # a sender may use the same one twice
     return envelope
 
 
@@ -170,7 +156,3 @@ def _uuid(value: object, otherwise: str) -> str:
         return str(UUID(value))  # type: ignore[arg-type]
     except (ValueError, TypeError, AttributeError):
         raise ValueError(otherwise) from None
-
-
-def _refuse(_: object) -> NoReturn:
-    raise ValueError("compressed messages are not accepted")

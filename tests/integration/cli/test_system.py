@@ -24,8 +24,9 @@ from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
 from worker.commands.sources import BrokerAwayError, open_source
+from worker.commands.sources.base import Orphan
 from worker.commands.sources.depth import queued
-from worker.commands.sources.orphans import Orphan, orphans
+from worker.commands.sources.orphans import orphans
 from worker.commands.sources.rabbitmq import RabbitSource
 from worker.errors import ConfigurationError
 from worker.policies import Policies

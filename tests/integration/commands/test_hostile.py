@@ -22,13 +22,16 @@ from tests import sample_commands as c
 from tests.hostile import CORPUS
 from tests.roundtrips import counted
 from tests.unit.events import messages
+from worker import patches
 from worker.commands import decoding
 from worker.commands.batches import Batches
 from worker.commands.decoding import decode
 from worker.commands.handler import Handler
 from worker.commands.sources import Message, Source, base, open_source, redis
 from worker.commands.sources.redis import Place, open_envelope
+from worker.patches import Process
 from worker.policies import Policies
+from worker.settings import Settings
 
 LIMIT = 10
 SHARD = 61
@@ -39,6 +42,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(params=["valkey", "rabbitmq"])
 def broker_url(request: pytest.FixtureRequest) -> str:
+    patches.apply(Process.CONSUME, Settings())
     url: str = request.getfixturevalue(f"{request.param}_url")
     with open_source(url, QUEUE, LIMIT):  # declares the queue on RabbitMQ
         pass

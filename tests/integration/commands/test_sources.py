@@ -18,10 +18,15 @@ from events.publisher import Publisher
 from events.sharding import SHARDS_KEY, queue_name
 from invigilator.local.server import free_port
 from tests.engines import running_valkey
+from tests.integration.commands.test_consumer import until
 from tests.rabbit import running_rabbitmq
+from worker import patches
 from worker.commands.sources import BrokerAwayError, Source, open_source
-from worker.commands.sources.depth import queued
+from worker.commands.sources.base import Depth
+from worker.commands.sources.depth import depths, queued
 from worker.errors import ConfigurationError
+from worker.patches import Process
+from worker.settings import Settings
 
 LIMIT = 10
 
@@ -101,6 +106,17 @@ def test_an_empty_queue_gives_nothing(broker: Broker) -> None:
     with broker.open() as source:
         assert source.take(LIMIT, 0.1) == []
         assert source.held() == 0
+
+
+def test_what_waits_is_counted_on_every_broker(broker: Broker) -> None:
+    # Given two messages in one queue, and another queue that does not exist
+    broker.publish(b"1", b"2")
+    queues = [broker.queue, "nowhere"]
+    # RabbitMQ may count before it has put a message into its queue.
+    until(lambda: [depth.messages for depth in depths(broker.url, queues)] == [2, 0])
+    # Then consumers are counted where the broker counts them
+    counted = None if broker.url.startswith("redis") else 0
+    assert depths(broker.url, queues) == [Depth(broker.queue, 2, counted), Depth("nowhere", 0, counted)]
 
 
 def take_all(source: Source, count: int) -> list[bytes]:
@@ -260,6 +276,7 @@ def test_a_queue_that_is_somebody_elses_cannot_be_counted(rabbitmq_url: str) -> 
 def test_headers_that_cannot_be_decoded_do_not_hide_the_body(
     rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patches.apply(Process.CONSUME, Settings())
     # Given a message whose header is a time stamp in milliseconds: the year 55840
     broker = Broker(rabbitmq_url, next(_shards))
     with broker.open() as source:
@@ -283,9 +300,10 @@ def test_a_frozen_broker_does_not_hold_the_reader_for_ever() -> None:
         source = open_source(url, queue_name(0), LIMIT)
         server = listener(url)
         server.suspend()
-        # When the reader wants to go, then it can
+        # When the reader closes, then it does not wait until the broker goes on
         try:
             source.close()
+            assert server.status() == psutil.STATUS_STOPPED
         finally:
             server.resume()
 

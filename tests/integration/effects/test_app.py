@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.pool import QueuePool
 
 from db.offers import Offer
+from events.broker_url import Kind
 from invigilator.local import announcement, single_instance
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
@@ -24,6 +25,7 @@ from worker import app as module
 from worker import engines
 from worker.app import CeleryDispatcher
 from worker.celery.results import NothingToDo
+from worker.commands.sources.brokers import BROKERS
 from worker.effects.action import TryFailedError
 from worker.effects.answers import label
 from worker.errors import Permanent, Transient
@@ -38,7 +40,7 @@ def celery(valkey_url: str) -> Iterator[object]:
     app = Celery("test", set_as_current=False)
     app.config_from_object("celeryconfig")
     app.conf.broker_url = valkey_url
-    app.conf.broker_transport_options = dict(module._REDIS_OPTIONS)
+    app.conf.broker_transport_options = dict(BROKERS[Kind.REDIS].celery_options)
     yield app
     app.close()
 

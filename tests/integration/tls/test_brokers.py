@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from events import publisher as publisher_module
+from events.broker_url import Kind
 from events.errors import PublishError
 from events.publisher import Publisher
 from events.sharding import queue_name
@@ -18,6 +19,7 @@ from tests.tls import HOST, PATIENCE_S, Authority, Proxy
 from tests.waysin import LIMIT, OFFER, QUEUE, celery_on, every_way_in
 from worker import app as module
 from worker.commands.sources import BrokerAwayError, open_source
+from worker.commands.sources.brokers import BROKERS
 from worker.commands.sources.depth import queued
 from worker.errors import ConfigurationError, Transient
 from worker.settings import load
@@ -187,12 +189,12 @@ def test_a_frozen_rabbitmq_holds_nobody(
     tls_rabbitmq: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a connection that is in use
-    monkeypatch.setattr(module, "_AMQP_OPTIONS", dict.fromkeys(module._AMQP_OPTIONS, 1))
     with (
         ThreadPoolExecutor() as threads,
         Proxy(port_of(tls_rabbitmq[0])) as proxy,
         celery_on(f"amqp://guest:guest@127.0.0.1:{proxy.port}//", monkeypatch) as app,
     ):
+        app.conf.broker_transport_options |= dict.fromkeys(BROKERS[Kind.AMQP].celery_options, 1)
         dispatcher = module.CeleryDispatcher(app)
         dispatcher.queue_length(QUEUE)
         # When nobody answers any more

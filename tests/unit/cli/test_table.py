@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from invigilator.cli.output import print_rows
+from invigilator.cli.output import TABLE_ROWS, print_rows, rows_wanted
 from invigilator.cli.table import MEASURED_ROWS, print_table
 
 COLUMNS = ("id", "state", "last_error")
@@ -83,6 +83,25 @@ def test_of_nothing_a_person_is_told(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == "no effects\n"
 
 
+@pytest.mark.parametrize(
+    ("stored", "limit", "shown", "hinted"),
+    [
+        (TABLE_ROWS, None, TABLE_ROWS, False),
+        (TABLE_ROWS + 1, None, TABLE_ROWS, True),
+        (TABLE_ROWS + 1, TABLE_ROWS, TABLE_ROWS, False),
+        (TABLE_ROWS + 1, TABLE_ROWS + 1, TABLE_ROWS + 1, False),
+    ],
+)
+def test_only_rows_that_the_default_leaves_out_are_hinted_at(
+    stored: int, limit: int | None, shown: int, hinted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [dict.fromkeys(COLUMNS, "x")] * stored
+    print_rows(rows[: rows_wanted(limit, as_json=False)], COLUMNS, False, "effects", limit=limit)
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1 + shown
+    assert ("for more use --limit" in printed.err) is hinted
+
+
 class ClosedPipe(io.StringIO):
     """Standard output of somebody who has gone."""
 
@@ -103,6 +122,6 @@ def test_rows_are_printed_while_others_are_read(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "stdout", ClosedPipe())
     # When they are printed
     with pytest.raises(BrokenPipeError):
-        print_rows(rows(), COLUMNS, as_json, "effects")
+        print_rows(rows(), COLUMNS, as_json, "effects", limit=100 * MEASURED_ROWS)
     # Then that is noticed at the first, when no more than a page was read
     assert len(read) == (1 if as_json else MEASURED_ROWS)

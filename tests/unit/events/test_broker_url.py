@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from kombu.transport import redis as kombu_redis
 
-from events.broker_url import BrokerUrl, read_broker_url
+from events.broker_url import BrokerUrl, Kind, for_each_kind, read_broker_url
 from events.connecting import Connection
 from worker.commands.sources.redis import make_client
 from worker.errors import ConfigurationError
@@ -266,3 +266,10 @@ def test_whatever_it_is_it_is_read_or_refused(rest: str) -> None:
         again = read_broker_url(broker.for_kombu.replace("sentinel://", scheme) + options)
         assert (again.hosts, again.user, again.password) == (broker.hosts, broker.user, broker.password)
         assert (again.database, again.virtual_host) == (broker.database, broker.virtual_host)
+
+
+def test_a_kind_that_a_table_lacks_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"no entry for sentinel, amqp$"):
+        for_each_kind({Kind.REDIS: 1})
+    table = dict.fromkeys(Kind, 1)
+    assert for_each_kind(table) is table

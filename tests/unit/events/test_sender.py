@@ -23,7 +23,12 @@ def _empty_queues() -> Iterator[None]:
 
 def sender(shards: ShardCount) -> Sender:
     return Sender(
-        Connection("memory://"), shards=shards, mandatory=False, retries={"max_retries": 3}, timeout_s=1
+        Connection("memory://"),
+        shards=shards,
+        mandatory=False,
+        asks_shards=False,
+        retries={"max_retries": 3},
+        timeout_s=1,
     )
 
 
@@ -40,7 +45,12 @@ def test_nothing_is_begun_after_the_deadline() -> None:
 def test_a_connection_is_not_made_when_there_is_hardly_any_time() -> None:
     # Given messages whose time is almost over
     hurried = Sender(
-        Connection("memory://"), shards=ShardCount(2), mandatory=False, retries={}, timeout_s=1_000_000
+        Connection("memory://"),
+        shards=ShardCount(2),
+        mandatory=False,
+        asks_shards=False,
+        retries={},
+        timeout_s=1_000_000,
     )
     # Then nobody is connected to for them
     with pytest.raises(PublishError, match=r"\(TimeoutError\)"):

@@ -95,8 +95,6 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_quoted(token: str) 
 @pytest.mark.parametrize(
     "smtp_url",
     [
-        "smtp://",
-        "smtp://:25",
         "smtp://user@mail.invalid",
         "smtp://:s3cret@mail.invalid",
         "smtp://user:s3cr%C3%A9t@mail.invalid",

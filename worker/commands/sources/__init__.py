@@ -1,6 +1,6 @@
-"""Where commands come from: Redis or RabbitMQ, behind one small Protocol."""
+"""Where commands come from: queues on Redis or RabbitMQ, behind one Protocol. `brokers` has an entry for each."""
 
 from worker.commands.sources.base import BrokerAwayError, Message, Source
-from worker.commands.sources.opening import open_source
+from worker.commands.sources.brokers import open_source
 
 __all__ = ["BrokerAwayError", "Message", "Source", "open_source"]

@@ -1,10 +1,20 @@
-"""The Protocol of a source, and the choice between the two."""
+"""What every broker offers: a source of commands, and counts of what waits in its queues."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
+from events.connecting import reason_of
 from events.errors import InvigilatorError
+
+INSPECTION_TIMEOUT_S = 10.0
+"""Seconds that a broker has to connect or answer when its queues are counted."""
+
+MAX_TAKE_BYTES = 8 * 1024 * 1024
+"""How many bytes the messages of one `take` have together; a bigger message is taken alone."""
+
+UNNUMBERED = "invigilator.commands"
+"""The name of a queue of commands whose number was forgotten. The names of all queues of commands begin with it."""
 
 
 class BrokerAwayError(InvigilatorError):
@@ -13,8 +23,39 @@ class BrokerAwayError(InvigilatorError):
     code = "broker_away"
 
 
-MAX_TAKE_BYTES = 8 * 1024 * 1024
-"""Of the messages that are taken at once; a bigger one is taken alone."""
+def away(error: Exception) -> BrokerAwayError:
+    """Return the error to raise when an error of a library says that the broker cannot be asked."""
+    return BrokerAwayError(
+        f"the broker is away ({reason_of(error)}): check that it is up and that INVIGILATOR_BROKER_URL is right"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits in a queue.
+
+    Parameters:
+        queue: its name.
+        messages: how many there are.
+        consumers: how many consume from it; None where the broker does not tell.
+    """
+
+    queue: str
+    messages: int
+    consumers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A queue of commands that nobody reads.
+
+    Parameters:
+        queue: its name.
+        length: how many messages wait there. On RabbitMQ there may be a queue without any.
+    """
+
+    queue: str
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +75,10 @@ class Source(Protocol):
     """The commands of one shard, oldest first. Every method raises `BrokerAwayError`."""
 
     def take(self, limit: int, wait_s: float) -> Sequence[Message]:
-        """What waits, at most `limit` messages; when nothing does, wait up to `wait_s` seconds for the first.
+        """Return at most `limit` messages that wait. When none waits, wait up to `wait_s` seconds for the first.
 
-        Together they have at most `MAX_TAKE_BYTES`, unless it is one message.
-
-        Until it is acknowledged, a message is the broker's: whatever happens here, it is delivered again.
+        Together they have at most `MAX_TAKE_BYTES`, unless it is one message. The broker keeps a message until it
+        is acknowledged, and delivers it again if this process ends before.
         """
         ...
 
@@ -51,7 +91,7 @@ class Source(Protocol):
         ...
 
     def held(self) -> int:
-        """How many messages it has fetched that `take` has not returned yet."""
+        """Return how many messages were fetched that `take` has not returned yet."""
         ...
 
     def ack(self, batch: Sequence[Message]) -> None:
@@ -59,7 +99,7 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -1,4 +1,4 @@
-"""Commands on RabbitMQ: a quorum queue with a single active consumer, through kombu."""
+"""Takes commands from RabbitMQ, through kombu: from a quorum queue with a single active consumer."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,6 @@ from kombu.exceptions import OperationalError
 
 from events.broker_url import BrokerUrl
 from events.connecting import Connection
-from worker.commands.sources import lenient_amqp
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
 
@@ -24,10 +23,10 @@ PRECONDITION_FAILED = 406
 
 @dataclass(slots=True)
 class RabbitSource:
-    """One shard's queue. Makes one connection, used by one thread.
+    """The queue of one shard, over one connection, which one thread uses.
 
-    RabbitMQ keeps order only while one consumer holds messages: with the single active consumer a successor
-    gets nothing before its predecessor's connection has ended.
+    RabbitMQ keeps the order only while one consumer holds messages. With a single active consumer, a successor gets
+    nothing before its predecessor's connection has ended.
     """
 
     connection: Any
@@ -42,12 +41,11 @@ class RabbitSource:
             BrokerAwayError: no connection.
             ConfigurationError: the queue exists with other arguments.
         """
-        lenient_amqp.install()
         connection = Connection.to(
             broker,
             timeout_s=CONNECT_TIMEOUT_S,
             heartbeat=HEARTBEAT_S,
-            # Without them, closing a connection waits for ever for a broker that is frozen.
+            # Without these, closing a connection waits for ever for a broker that is frozen.
             transport_options={"read_timeout": ANSWER_TIMEOUT_S, "write_timeout": ANSWER_TIMEOUT_S},
         )
         with _broker(connection):
@@ -64,13 +62,13 @@ class RabbitSource:
         """See `Source`."""
         with _broker(self.connection):
             self.connection.heartbeat_check()
-            # Everything that has arrived, so that `held` knows of it; the prefetch bounds it.
+            # Reads everything that has arrived, so that `held` counts it. The prefetch bounds it.
             while self._drain(0 if self.buffer else wait_s):
                 pass
         return self._from_buffer(limit)
 
     def announce(self, shards: int) -> None:
-        """See `Source`. There is no place: whoever publishes to a queue that does not exist is told so."""
+        """See `Source`. RabbitMQ has no place for it: it refuses messages for a queue that does not exist."""
 
     def held(self) -> int:
         """See `Source`."""
@@ -104,8 +102,8 @@ class RabbitSource:
             raise
         # Twice the batch: the next one travels while this one is written.
         self.channel.basic_qos(0, 2 * limit, False)
-        # Not kombu's Consumer: it decompresses a body before anybody has looked at its size, and fails on a
-        # compression that it does not know.
+        # Not kombu's Consumer: that decompresses a body before its size can be checked, and fails on a compression
+        # that it does not know.
         self.channel.basic_consume(queue, callback=self._on_message)
 
     def _from_buffer(self, limit: int) -> list[Message]:

@@ -1,7 +1,7 @@
-"""Commands on Redis or Valkey: read without taking, and pop what was committed.
+"""Takes commands from Redis or Valkey: reads them without removing them, and pops them after the commit.
 
-kombu's own consumer pops a message before it records that it has it, and loses it when killed in between.
-Here a message stays at the tail of its list until its batch is committed. The list's head is the newest.
+kombu's own consumer pops a message before it records that it has it, and loses it when it is killed in between.
+Here a message stays at the tail of its list until its batch is committed. The head of the list is the newest.
 """
 
 import base64
@@ -30,18 +30,18 @@ from worker.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-"""kombu keeps a list for each priority; the first has the highest, and is where messages without one go."""
+"""kombu keeps a list for each priority. The first is the highest, and the one of messages without a priority."""
 
 MAX_ENVELOPE_BYTES = MAX_TAKE_BYTES
-"""What is larger is not looked into: no command in it can be small enough."""
+"""A larger envelope is not opened: no command in it can be small enough."""
 
 SIGNED_MEMBERS = {"payload", "signature"}
-"""A signed command where there are no headers: `LPUSH` of a base64 body and its signature."""
+"""The members of a signed command by `LPUSH`, where there are no headers: a base64 body and its signature."""
 
 SOCKET_TIMEOUT_S = 15.0
-MAX_WAIT_S = 1.0  # also how soon a message in a list of another priority is seen
+MAX_WAIT_S = 1.0  # a message in the list of another priority is seen after this time
 
-# Reads the tails of the lists within two limits, of messages and of bytes: LRANGE knows only the first.
+# Reads the tails of the lists within two limits, of messages and of bytes. LRANGE knows only the first limit.
 READ_TAILS = """
 local messages, bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local tails, taken = {}, 0
@@ -59,7 +59,7 @@ end
 return tails
 """
 
-# Pops messages as long as the tail is, byte for byte, what was committed. Whoever is late pops nothing.
+# Pops messages as long as the tail is, byte for byte, what was committed. A late owner pops nothing.
 POP_COMMITTED = """
 for _, message in ipairs(ARGV) do
     if redis.call('LINDEX', KEYS[1], -1) ~= message then break end
@@ -70,7 +70,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message stands: its list, and its bytes there."""
+    """The place of a message: its list, and its bytes there."""
 
     list_name: str
     raw: bytes
@@ -78,13 +78,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class RedisSource:
-    """One shard's lists. Makes one connection, used by one thread."""
+    """The lists of one shard, over one connection, which one thread uses."""
 
     client: Redis
     queue: str
 
     @classmethod
-    def open(cls, broker: BrokerUrl, queue: str) -> Self:
+    def open(cls, broker: BrokerUrl, queue: str, _limit: int) -> Self:
         """Connect.
 
         Raises:
@@ -94,8 +94,8 @@ class RedisSource:
         client = make_client(broker, SOCKET_TIMEOUT_S)
         with _broker():
             refuse_unsuitable(client)
-            # Changes nothing, but a server that only reads (a replica) refuses it: a batch from there would be
-            # committed, and never acknowledged.
+            # This changes nothing, but a read-only server (a replica) refuses it. A batch from there would be
+            # committed and never acknowledged.
             client.ltrim(queue, 0, -1)
         return cls(client, queue)
 
@@ -114,7 +114,7 @@ class RedisSource:
             try:
                 self.client.set(SHARDS_KEY, shards)
             except (OutOfMemoryError, NoPermissionError) as error:
-                # Commands are consumed all the same, and publishers go by what they were told.
+                # Commands are consumed all the same. Publishers use the number that they were given.
                 logger.warning("%s cannot be written: %s", SHARDS_KEY, type(error).__name__)
 
     def held(self) -> int:
@@ -142,10 +142,10 @@ class RedisSource:
 
     def _wait(self, seconds: Any) -> None:  # Redis takes fractions, redis-py's annotation does not
         try:
-            # Moves the oldest message to where it is: blocks until there is one, and changes nothing.
+            # Moves the oldest message to where it is. This blocks until there is one, and changes nothing.
             self.client.blmove(self.queue, self.queue, seconds, "RIGHT", "RIGHT")
         except OutOfMemoryError:
-            # A server whose memory is full refuses even that. It refuses publishers, too: nothing is missed.
+            # A server whose memory is full refuses even this. It also refuses publishers, so nothing is missed.
             time.sleep(seconds)
 
     def _peek(self, limit: int) -> list[Message]:
@@ -157,7 +157,7 @@ class RedisSource:
 
 
 class _Pool(SentinelConnectionPool):
-    """Lets go of the Sentinels, too, when its client is closed."""
+    """Closes the connections to the Sentinels, too, when its client is closed."""
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """See redis-py."""
@@ -167,9 +167,9 @@ class _Pool(SentinelConnectionPool):
 
 
 def make_client(broker: BrokerUrl, timeout_s: float) -> Redis:
-    """A client that gives up on a server after `timeout_s` seconds, and does not try again by itself.
+    """Return a client that gives up on a server after `timeout_s` seconds and does not try again by itself.
 
-    Behind Sentinels, it asks them for the server whenever it connects.
+    With Sentinels, it asks them for the server each time it connects.
     """
     arguments: dict[str, Any] = {
         "db": broker.database,
@@ -194,7 +194,7 @@ def make_client(broker: BrokerUrl, timeout_s: float) -> Redis:
 
 
 def open_envelope(place: Place) -> Message:
-    """The message in kombu's envelope or a signed one, or the bare bytes when there is none around them."""
+    """Return the message in kombu's envelope, or a signed one. Without an envelope, the bytes are the message."""
     raw = place.raw
     if len(raw) > MAX_ENVELOPE_BYTES:
         return Message(raw, place)
