@@ -134,7 +134,7 @@ def test_every_name_in_the_glossary_is_in_its_file() -> None:
 # --- the states of an effect -------------------------------------------------------------------------------
 
 SVG = "{http://www.w3.org/2000/svg}"
-DRAWING = ElementTree.parse(ROOT / "docs/effect-states.svg").getroot()  # noqa: S314 - it is ours
+DRAWING = ElementTree.parse(ROOT / "docs/effect-states.svg").getroot()
 
 
 def test_the_drawing_has_every_state() -> None:
