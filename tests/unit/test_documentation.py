@@ -1,6 +1,7 @@
 """What the documents say can be checked: links, paths, names, commands, and the drawing of the states."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -108,6 +109,18 @@ def test_every_make_target_is_there(document: Path) -> None:
 @pytest.mark.parametrize("document", TOLD, ids=name_of)
 def test_every_command_is_there(document: Path) -> None:
     assert set(COMMAND.findall(code_in(document))) <= set(invigilator.commands)
+
+
+# --- the layers ---------------------------------------------------------------------------------------------
+
+
+def test_the_layers_of_the_worker_are_those_of_the_linter() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["worker"]]
+    rows = re.findall(
+        r"^\| (`\w+`(?: · `\w+`)*) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    )
+    assert [row.replace("`", "").replace(" · ", " : ") for row in rows] == layers
 
 
 # --- the glossary ------------------------------------------------------------------------------------------
