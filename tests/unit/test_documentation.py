@@ -155,15 +155,30 @@ def test_the_drawing_has_every_state() -> None:
     assert drawn == set(EffectState)
 
 
+def changes() -> set[tuple[str, str, str]]:
+    """The table of the architecture: from which state to which, and who does it."""
+    return set(
+        re.findall(
+            r"^\| (\w+) → (\w+) \| .* \| (consume|worker|person) \|",
+            (ROOT / "docs/architecture.md").read_text(),
+            re.MULTILINE,
+        )
+    )
+
+
 def test_the_drawing_has_the_arrows_of_the_table() -> None:
     drawn = {
         (*path.get("id", "").split("-")[:2], path.get("class"))
         for path in DRAWING.iter(f"{SVG}path")
         if path.get("id")
     }
-    table = re.findall(
-        r"^\| (\w+) → (\w+) \| .* \| (consume|worker|person) \|",
-        (ROOT / "docs/architecture.md").read_text(),
-        re.MULTILINE,
-    )
-    assert drawn == set(table)
+    assert drawn == changes()
+
+
+@pytest.mark.parametrize("state", EffectState)
+def test_the_table_says_what_the_states_say(state: EffectState) -> None:
+    """Beside each state stands what comes next."""
+    source = (ROOT / "db/models/effects.py").read_text()
+    comment = re.findall(rf'^    {state.name} = "{state}"  # (.*)$', source, re.MULTILINE)[0]
+    told = set(re.findall(r"\w+", comment.partition("Next:")[2])) & set(EffectState)
+    assert told == {after for before, after, _ in changes() if before == state != after}
