@@ -13,7 +13,15 @@ from worker.textfiles import NotTextError, read_text
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The policy of each provider; an unknown or missing provider has the default one."""
+    """The policy of each provider; an unknown or missing provider has the default one.
+
+    Example:
+        >>> policies = Policies(providers={"acme": Policy(protect_verdicts=True)})
+        >>> policies.of("acme").protect_verdicts
+        True
+        >>> policies.of("unheard of") == policies.of(None) == policies.default
+        True
+    """
 
     default: Policy = PRESETS["provider"]
     providers: Mapping[str, Policy] = field(default_factory=dict)
@@ -26,9 +34,23 @@ class Policies:
 def load_policies(path: Path | None) -> Policies:
     """Read the file of policies; without one, everybody has the `provider` preset.
 
+    Parameters:
+        path: a TOML file (docs/rules.md, "Policies"), or None.
+
     Raises:
         ConfigurationError: the file cannot be read, or a setting is wrong; names the file, the key and what
             is allowed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "policies.toml")
+        ...     _ = file.write_text('[providers.acme]\\ncascade_on = ["declined"]\\n')
+        ...     policies = load_policies(file)
+        >>> sorted(map(str, policies.of("acme").cascade_on))
+        ['declined']
+        >>> sorted(map(str, policies.default.cascade_on))
+        ['declined', 'rejected']
     """
     if path is None:
         return Policies()

@@ -23,7 +23,7 @@ from db.models.base import Base, one_of
 class EffectState(StrEnum):
     """Where an effect stands."""
 
-    PENDING = "pending"  # owed; looked at when due. Next: running, superseded, cancelled
+    PENDING = "pending"  # owed, and run when due. Next: running, superseded, cancelled; folded cascade: done
     RUNNING = "running"  # a worker has it until its lease ends. Next: done, pending, failed, superseded
     DONE = "done"  # the other side has it. The end
     FAILED = "failed"  # refused, or tried for too long. Next: pending or cancelled, by a person

@@ -1,5 +1,7 @@
 """What an effect asks of the other side, as Protocols. Adapters are in `http`, `smtp` and `log`.
 
+An adapter inherits nothing: it has the methods of its port. tests/integration/lms/test_contract.py runs over each.
+
 Every method raises `Transient` when another try may help and `Permanent` when it will not. Their messages
 carry no personal data and no secrets: they end up in the database and in Flower.
 """
@@ -27,7 +29,16 @@ class CallKey:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The end of one try: of the whole call, not of each read. Make one with `Deadline.after`."""
+    """The end of one try: of the whole call, not of each read. Make one with `Deadline.after`.
+
+    Example:
+        >>> deadline = Deadline.after(10)
+        >>> 0 < deadline.remaining_s() <= 10
+        True
+        >>> Deadline.after(0).check("POST /credit")
+        Traceback (most recent call last):
+        worker.errors.Unavailable: POST /credit took longer than 0 s
+    """
 
     seconds: float
     ends_at: float  # time.monotonic()
@@ -81,7 +92,35 @@ class Mail:
 
 
 class CreditService(Protocol):
-    """Keeps what each learner has earned. Setting is state: the newest wins."""
+    """Keeps what each learner has earned. Setting is state: the newest wins.
+
+    Example:
+        An adapter that keeps the credit in memory, and drops a call that is older than the last one.
+
+        >>> class InMemory:
+        ...     def __init__(self) -> None:
+        ...         self.statuses: dict[CreditRequirement, tuple[int, str | None]] = {}
+        ...
+        ...     def set_status(self, requirement, status, key, deadline) -> None:
+        ...         deadline.check("the credit service")
+        ...         self._put(requirement, status, key)
+        ...
+        ...     def remove(self, requirement, key, deadline) -> None:
+        ...         self._put(requirement, None, key)
+        ...
+        ...     def course_name(self, user_id, course_id, deadline) -> str | None:
+        ...         return None
+        ...
+        ...     def _put(self, requirement, status, key) -> None:
+        ...         if key.sequence > self.statuses.get(requirement, (0, None))[0]:
+        ...             self.statuses[requirement] = key.sequence, status
+        >>> credit: CreditService = InMemory()
+        >>> requirement = CreditRequirement(user_id="42", course_id="phys", name="block-7")
+        >>> credit.set_status(requirement, "satisfied", CallKey(UUID(int=2), 20), Deadline.after(10))
+        >>> credit.set_status(requirement, "submitted", CallKey(UUID(int=1), 10), Deadline.after(10))
+        >>> credit.statuses[requirement]
+        (20, 'satisfied')
+    """
 
     def set_status(
         self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
@@ -99,7 +138,22 @@ class CreditService(Protocol):
 
 
 class InstructorService(Protocol):
-    """Keeps the learner's answers."""
+    """Keeps the learner's answers.
+
+    Example:
+        >>> from worker import errors
+        >>> class Refusing:
+        ...     def delete_student_attempt(
+        ...         self, username, course_id, content_id, requested_by, key, deadline
+        ...     ) -> None:
+        ...         raise errors.Refused(f"no such content: {content_id}")  # ids only: the text is stored
+        >>> instructor: InstructorService = Refusing()
+        >>> instructor.delete_student_attempt(
+        ...     "ada", "phys", "block-7", None, CallKey(UUID(int=1), 1), Deadline.after(10)
+        ... )
+        Traceback (most recent call last):
+        worker.errors.Refused: no such content: block-7
+    """
 
     def delete_student_attempt(
         self,
@@ -115,7 +169,18 @@ class InstructorService(Protocol):
 
 
 class Mailer(Protocol):
-    """Sends mail."""
+    """Sends mail.
+
+    Example:
+        >>> class Outbox(list):
+        ...     def send(self, mail, deadline) -> None:
+        ...         self.append((f"<{mail.effect_id}@exams.example>", mail.subject))
+        >>> mailer: Mailer = Outbox()
+        >>> mail = Mail(UUID(int=7), "ada@example.org", "Mechanics: submitted", "…", "<p>…</p>")
+        >>> mailer.send(mail, Deadline.after(10))
+        >>> mailer
+        [('<00000000-0000-0000-0000-000000000007@exams.example>', 'Mechanics: submitted')]
+    """
 
     def send(self, mail: Mail, deadline: Deadline) -> None:
         """Hand one mail to a mail server that has then taken responsibility for it."""

@@ -75,7 +75,28 @@ def decide_update(
 def decide(
     attempt: Attempt, to_status: str | None, policy: Policy, *, cascade_effects: bool = True
 ) -> Decision:
-    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 6)."""
+    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 6).
+
+    Parameters:
+        attempt: the attempt as it is now.
+        to_status: what is asked for; any string, or None.
+        policy: the policy of the exam's course.
+        cascade_effects: False when the sender wants no siblings declined.
+
+    Example:
+        >>> started = Attempt(Status.STARTED, taking_as_proctored=True)
+        >>> decision = decide(started, "submitted", Policy())
+        >>> print(decision.outcome, decision.status, decision.credit, decision.email)
+        applied submitted submitted True
+
+        A completed attempt does not go back, and a request for the status that it has changes nothing:
+
+        >>> submitted = Attempt(Status.SUBMITTED)
+        >>> print(decide(submitted, "started", Policy()).code)
+        illegal_transition
+        >>> print(decide(submitted, "submitted", Policy()).outcome)
+        unchanged
+    """
     current = attempt.status
     if to_status not in _STATUSES:
         return rejected(OutcomeCode.UNKNOWN_STATUS, current)

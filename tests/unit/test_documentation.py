@@ -1,0 +1,184 @@
+"""What the documents say can be checked: links, paths, names, commands, and the drawing of the states."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from db.models import EffectState
+from invigilator.cli.main import invigilator
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("benchmarks", "db", "docs", "events", "invigilator", "tests", "worker")
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/decisions").glob("*.md")),
+]
+HISTORY = ("CHANGELOG.md",)  # tells of names that are gone
+TOLD = [file for file in DOCUMENTS if file.name not in HISTORY]
+SOURCES = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+
+LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(ROOMS)})/[\w./-]*\w\.(?:py|md|svg|json|jsonl|toml|txt)\b")
+DOTTED = re.compile(r"`((?:db|events|worker)(?:\.\w+)+)`")
+TARGET = re.compile(r"\bmake ([a-z]+(?:-[a-z]+)*)\b")
+COMMAND = re.compile(r"(?:^\$ |^|`|bin/)invigilator ([a-z]+)\b", re.MULTILINE)
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def code_in(document: Path) -> str:
+    return "\n".join(CODE.findall(document.read_text()))
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(document: Path) -> Iterator[str]:
+    for target in LINK.findall(document.read_text()):
+        path, _, anchor = target.partition("#")
+        if "://" in path:
+            continue
+        file = document.parent / path if path else document
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            yield target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    assert list(broken_links(document)) == []
+
+
+@pytest.mark.parametrize("document", TOLD, ids=name_of)
+def test_every_path_in_a_document_exists(document: Path) -> None:
+    assert [path for path in PATH.findall(document.read_text()) if not (ROOT / path).exists()] == []
+
+
+def test_every_path_in_the_code_exists() -> None:
+    missing = {
+        (name_of(file), path)
+        for file in SOURCES
+        for path in PATH.findall(file.read_text())
+        if not (ROOT / path).exists() and "tests/install" not in name_of(file)
+    }
+    assert missing == set()
+
+
+def is_there(dotted: str) -> bool:
+    """Whether a dotted name is a module or package, or a word in one."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:length])
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if file.exists():
+            return all(re.search(rf"\b{name}\b", file.read_text()) for name in parts[length:])
+    return False
+
+
+@pytest.mark.parametrize("document", TOLD, ids=name_of)
+def test_every_dotted_name_in_a_document_is_there(document: Path) -> None:
+    assert [name for name in DOTTED.findall(document.read_text()) if not is_there(name)] == []
+
+
+def test_every_dotted_name_in_the_code_is_there() -> None:
+    missing = {
+        (name_of(file), name)
+        for file in SOURCES
+        for name in DOTTED.findall(file.read_text())
+        if not is_there(name)
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize("document", TOLD, ids=name_of)
+def test_every_make_target_is_there(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(TARGET.findall(code_in(document))) <= targets
+
+
+@pytest.mark.parametrize("document", TOLD, ids=name_of)
+def test_every_command_is_there(document: Path) -> None:
+    assert set(COMMAND.findall(code_in(document))) <= set(invigilator.commands)
+
+
+# --- the layers ---------------------------------------------------------------------------------------------
+
+
+def test_the_layers_of_the_worker_are_those_of_the_linter() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["worker"]]
+    rows = re.findall(
+        r"^\| (`\w+`(?: · `\w+`)*) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    )
+    assert [row.replace("`", "").replace(" · ", " : ") for row in rows] == layers
+
+
+# --- the glossary ------------------------------------------------------------------------------------------
+
+
+def places() -> Iterator[tuple[str, str]]:
+    """Each name in the glossary's last column, with its file."""
+    glossary = ROOT / "docs/glossary.md"
+    for row in re.findall(r"^\| \*\*.*\|$", glossary.read_text(), re.MULTILINE):
+        file = None
+        for link, name in re.findall(r"\]\((\S+)\)|`([\w.]+)`", row.split("|")[-2]):
+            if link:
+                file = glossary.parent / link
+            elif file is not None:
+                yield name_of(file.resolve()), name
+
+
+def test_every_name_in_the_glossary_is_in_its_file() -> None:
+    found = list(places())
+    assert found
+    assert [(file, name) for file, name in found if name not in (ROOT / file).read_text()] == []
+
+
+# --- the states of an effect -------------------------------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+DRAWING = ElementTree.parse(ROOT / "docs/effect-states.svg").getroot()
+
+
+def test_the_drawing_has_every_state() -> None:
+    drawn = {text.text for text in DRAWING.iter(f"{SVG}text") if text.get("class") == "name"}
+    assert drawn == set(EffectState)
+
+
+def changes() -> set[tuple[str, str, str]]:
+    """The table of the architecture: from which state to which, and who does it."""
+    return set(
+        re.findall(
+            r"^\| (\w+) → (\w+) \| .* \| (consume|worker|person) \|",
+            (ROOT / "docs/architecture.md").read_text(),
+            re.MULTILINE,
+        )
+    )
+
+
+def test_the_drawing_has_the_arrows_of_the_table() -> None:
+    drawn = {
+        (*path.get("id", "").split("-")[:2], path.get("class"))
+        for path in DRAWING.iter(f"{SVG}path")
+        if path.get("id")
+    }
+    assert drawn == changes()
+
+
+@pytest.mark.parametrize("state", EffectState)
+def test_the_table_says_what_the_states_say(state: EffectState) -> None:
+    """Beside each state stands what comes next."""
+    source = (ROOT / "db/models/effects.py").read_text()
+    comment = re.findall(rf'^    {state.name} = "{state}"  # (.*)$', source, re.MULTILINE)[0]
+    told = set(re.findall(r"\w+", comment.partition("Next:")[2])) & set(EffectState)
+    assert told == {after for before, after, _ in changes() if before == state != after}
