@@ -1,52 +1,35 @@
-"""Letting threads meet in one group of a `Coalescer`, without leaving that to chance."""
+"""Lets threads meet in one batch of a `Coalescer`, without leaving that to chance."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from worker.effects.coalescer import Coalescer
 
 
-class CountedCondition(threading.Condition):
-    """Counts the threads that have begun to wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits = threading.Semaphore(0)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """They hold the lock, so whoever is counted is asleep before anybody can wake it."""
-        self.waits.release()
-        return super().wait(timeout)
+def counted_waits(coalescer: Coalescer[Any, Any]) -> threading.Semaphore:
+    """A semaphore that is released for each caller that begins to wait, from now on."""
+    waits = threading.Semaphore(0)
+    coalescer.on_wait = waits.release
+    return waits
 
 
 @contextmanager
-def gathering(grouped: Coalescer[Any, Any]) -> Iterator[Callable[[int], None]]:
-    """Nobody is served in here until the function that this yields has seen so many ask: then all are, together.
+def gathering(coalescer: Coalescer[Any, Any]) -> Iterator[Callable[[int], None]]:
+    """Nobody is served in here until the function that this yields has seen so many ask: then all are, together."""
+    waits, complete = counted_waits(coalescer), threading.Event()
 
-    `grouped` must be new.
-    """
-    work, busy, go_on = grouped._work, threading.Event(), threading.Event()
-    grouped._changed = changed = CountedCondition()
-
-    def hold(_: Sequence[Any]) -> Sequence[None]:
-        busy.set()
-        go_on.wait()
-        grouped._work = work
-        return [None]
+    def hold() -> None:
+        complete.wait()
 
     def serve(number: int) -> None:
-        for _ in range(number):
-            changed.waits.acquire()
-        go_on.set()
+        for _ in range(number - 1):  # all but the leader
+            waits.acquire()
+        complete.set()
 
-    grouped._work = hold
-    holder = threading.Thread(target=grouped, args=(None,))
-    holder.start()
-    busy.wait()
+    coalescer.on_lead = hold
     try:
         yield serve
     finally:
-        go_on.set()
-        holder.join()
+        complete.set()

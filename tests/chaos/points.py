@@ -94,18 +94,20 @@ POINTS = {
     ),
     "before_claim_commit": Point("db.effects", "claim", "after", "an effect is claimed, not committed"),
     "before_call": Point(
-        "worker.effects.runner", "Runner._claim", "after", "an effect is claimed, nothing of it is sent"
+        "worker.effects.runner", "Runner.claim", "after", "an effect is claimed, nothing of it is sent"
     ),
     "before_record": Point(
-        "worker.effects.runner", "Runner._record", "before", "the call is answered, that is not recorded"
+        "worker.effects.runner", "Runner.record", "before", "the call is answered, that is not recorded"
     ),
     "each_record": Point(
         "worker.effects.runner",
-        "Runner._record_together",
+        "Runner.record_together",
         "before",
         "a transaction that records results is about to begin",
     ),
-    "after_record": Point("worker.effects.runner", "Runner._try", "after", "what came of it is recorded"),
+    "after_record": Point(
+        "worker.effects.runner", "Runner.run_claimed", "after", "what came of it is recorded"
+    ),
     "before_cascade": Point(
         "worker.effects.cascade", "decline", "before", "a cascade is claimed, its transaction not begun"
     ),

@@ -1,4 +1,4 @@
-"""Doing together what several threads ask for at the same time: one transaction for all of them."""
+"""Coalesces calls that several threads make at the same time: one transaction serves all of them."""
 
 import threading
 import time
@@ -14,16 +14,34 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GATHER_S = 0.05
-"""What an effect waits for others before each of its transactions, at most, besides what is under way."""
+"""Seconds between the beginnings of two batches, at least. Callers that arrive in between share the second one."""
 CROWD = 8
-"""So many do not wait for more: half of the threads of a worker."""
+"""So many waiting callers are served at once, without waiting for `GATHER_S`. Half of the threads of a worker."""
+
+
+def _nothing() -> None:
+    """Stand in for a hook that nobody has set."""
 
 
 class Coalescer(Generic[Item, Result]):
-    """Whoever asks while nobody is at work, and nobody was for a moment, does it at once, for itself alone; those
-    who ask meanwhile are served together, by the first of them. Who comes alone waits for nobody; a crowd shares.
+    """Coalesces concurrent calls.
 
-    Safe to share between threads.
+    An idle caller runs immediately and alone; callers that arrive while work is running wait and are served as one
+    batch. One of them, the leader, does the work in its own thread. Safe to share between threads.
+
+    Two hooks let a test wait for a moment instead of sleeping. They do nothing unless they are set.
+
+    Attributes:
+        on_wait: called when a caller is about to wait. It runs under the lock, so the caller is asleep before
+            anybody can wake it.
+        on_lead: called by a leader before it collects its batch. While it runs, other callers can join the batch.
+
+    Example:
+        >>> def lengths(words: Sequence[str]) -> list[int]:
+        ...     return [len(word) for word in words]
+        >>> length = Coalescer(lengths, isolate=lambda error: True)
+        >>> length("exam")
+        4
     """
 
     def __init__(
@@ -33,13 +51,17 @@ class Coalescer(Generic[Item, Result]):
         gather_s: float = GATHER_S,
         crowd: int = CROWD,
     ) -> None:
-        """Parameters:
-        work: does it for several items, all or nothing, and returns a result for each.
-        isolate: whether the items should be done one at a time after an error, because one of them may be to
-            blame; otherwise each of them has failed with it.
-        gather_s: seconds from the beginning of one piece of work to that of the next, at least;
-        crowd: unless so many wait for it.
+        """Make a coalescer that is idle.
+
+        Parameters:
+            work: serves a batch, all or nothing, and returns one result for each item, in their order.
+            isolate: whether a batch that failed with this error is tried again item by item, because one item may
+                have caused it. Otherwise every caller of the batch gets the error.
+            gather_s: seconds between the beginnings of two batches, at least.
+            crowd: number of waiting callers that are served before `gather_s` is over.
         """
+        self.on_wait: Callable[[], None] = _nothing
+        self.on_lead: Callable[[], None] = _nothing
         self._work = work
         self._isolate = isolate
         self._gather_s = gather_s
@@ -51,7 +73,7 @@ class Coalescer(Generic[Item, Result]):
         self._changed = threading.Condition()
 
     def __call__(self, item: Item) -> Result:
-        """Do it for one item, perhaps with others.
+        """Return the result for one item, which may be served in a batch with others.
 
         Raises:
             BaseException: what `work` raised.
@@ -62,11 +84,13 @@ class Coalescer(Generic[Item, Result]):
             if len(self._waiting) >= self._crowd:
                 self._crowded.set()
             while self._busy and not future.done():
+                self.on_wait()
                 self._changed.wait()
             if future.done():
                 return future.result()
             self._busy = True
         try:
+            self.on_lead()
             self._serve(self._gather())
         finally:
             with self._changed:
@@ -79,41 +103,42 @@ class Coalescer(Generic[Item, Result]):
         self._next_at = time.monotonic() + self._gather_s
         with self._changed:
             self._crowded.clear()
-            group, self._waiting = self._waiting, []
-        return group
+            batch, self._waiting = self._waiting, []
+        return batch
 
-    def _serve(self, group: Sequence[tuple[Item, Future[Result]]]) -> None:
+    def _serve(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
         try:
-            results = list(zip(group, self._work([item for item, _ in group]), strict=True))
+            results = list(zip(batch, self._work([item for item, _ in batch]), strict=True))
         except BaseException as error:  # noqa: BLE001 - it is raised again in each thread
-            if len(group) > 1 and self._isolate(error):
-                self._serve_isolated(group)
+            if len(batch) > 1 and self._isolate(error):
+                self._serve_isolated(batch)
             else:
-                self._fail(group, error)
+                self._fail(batch, error)
         else:
             for (_, future), result in results:
                 future.set_result(result)
             self._wake()
 
-    def _serve_isolated(self, group: Sequence[tuple[Item, Future[Result]]]) -> None:
-        for number, one in enumerate(group, 1):
+    def _serve_isolated(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
+        for number, one in enumerate(batch, 1):
             self._serve([one])
             error = one[1].exception()
             if error is not None and not self._isolate(error):
-                return self._fail(group[number:], error)
+                return self._fail(batch[number:], error)
         return None
 
-    def _fail(self, group: Sequence[tuple[Item, Future[Result]]], error: BaseException) -> None:
-        for _, future in group:
+    def _fail(self, batch: Sequence[tuple[Item, Future[Result]]], error: BaseException) -> None:
+        for _, future in batch:
             future.set_exception(error)
         self._wake()
 
     def _wake(self) -> None:
-        # At once, and not when the whole group is served: what a thread has claimed has a lease that runs.
+        # Each caller goes on as soon as it is served. A claim's lease already runs, so it must not wait for the
+        # rest of its batch.
         with self._changed:
             self._changed.notify_all()
 
 
 def one_is_to_blame(error: BaseException) -> bool:
-    """Whether what failed for several effects may work for each of them alone, or for the others."""
+    """Return whether a failed batch may succeed item by item. It cannot while the database is away."""
     return not isinstance(error, DBAPIError) or classify(error) is not Failure.UNAVAILABLE

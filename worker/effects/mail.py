@@ -24,14 +24,14 @@ class SendStatus:
     """Sends the mail of a status."""
 
     def __init__(self) -> None:
-        self._addressee = Coalescer(_addressees, isolate=one_is_to_blame)
+        self.addressee = Coalescer(_addressees, isolate=one_is_to_blame)
 
     def __call__(self, run: Run) -> bool:
         """Send it."""
         payload = run.payload
         if payload.status is None:
             raise Permanent("the effect's payload has no status")
-        learner = self._addressee(run)
+        learner = self.addressee(run)
         text = mail_text.render(
             Status(payload.status),
             learner_name=learner.contact.full_name or learner.contact.username,

@@ -51,19 +51,22 @@ class Result:
 
 
 class Runner:
-    """Runs effects. Safe to share between threads, whose claims and results go together into transactions."""
+    """Runs effects. Safe to share between threads, whose claims and results share transactions.
+
+    The steps of `run` and the coalescers are public, because tests wait on them and crash points name them.
+    """
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
-        self._claims = Coalescer(self._claim_together, isolate=one_is_to_blame)
-        self._actions: Mapping[str, Action] = {
+        self.claims = Coalescer(self.claim_together, isolate=one_is_to_blame)
+        self.actions: Mapping[str, Action] = {
             EffectKind.SET_CREDIT_STATUS: credit.set_status,
             EffectKind.REMOVE_CREDIT_STATUS: credit.remove_status,
             EffectKind.CASCADE_DECLINE: Coalescer(cascade.decline, isolate=one_is_to_blame),
             EffectKind.SEND_STATUS_EMAIL: mail.SendStatus(),
             EffectKind.DELETE_STUDENT_ATTEMPT: instructor.delete_student_attempt,
         }
-        self._results = Coalescer(self._record_together, isolate=one_is_to_blame)
+        self.results = Coalescer(self.record_together, isolate=one_is_to_blame)
         # Until others may have claimed it. A database that has failed over is back long before.
         self._recording = _patient(tools.lease_s, _may_be_recorded_later)
         # So what was offered before a failover need not be offered again.
@@ -82,9 +85,9 @@ class Runner:
         """
         try:
             with self.tools.slots.taken(kind) as free:
-                claim = self._claim(effect_id, kind) if free else None
+                claim = self.claim(effect_id, kind) if free else None
                 if claim is not None:
-                    return self._try(claim)
+                    return self.run_claimed(claim)
             return self._left_alone(effect_id, kind, free)
         except DBAPIError as error:
             raise TryAgainError(f"{_reason(effect_id, error)} · effect {effect_id}") from None
@@ -98,7 +101,8 @@ class Runner:
         why = answers.why_not_claimed(kind, seen) if free else answers.BUSY
         return answers.nothing_to_do(effect_id, seen, why)
 
-    def _try(self, claim: Claim) -> Answer:
+    def run_claimed(self, claim: Claim) -> Answer:
+        """Run one try of a claimed effect and record what came of it. Raises what `run` raises."""
         about = About.claimed(claim)
         try:
             return self._run(claim, about)
@@ -112,7 +116,7 @@ class Runner:
             return self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
-            recorded = self._actions[claim.kind](Run(claim, Payload(**claim.payload), self.tools, deadline))
+            recorded = self.actions[claim.kind](Run(claim, Payload(**claim.payload), self.tools, deadline))
         except Permanent as error:
             return self._fail(claim, str(error), error)
         except Transient as error:
@@ -124,7 +128,7 @@ class Runner:
             return self._try_again(claim, _reason(claim.id, error), None)
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
-        return about.done(result) if recorded or self._record(end) else self._too_late(claim)
+        return about.done(result) if recorded or self.record(end) else self._too_late(claim)
 
     def _too_late(self, claim: Claim) -> Answer:
         """Somebody else has taken the effect, or finished it: their word counts."""
@@ -135,16 +139,18 @@ class Runner:
         why = f"came back too late: {answers.why_not_claimed(claim.kind, seen)}"
         return answers.nothing_to_do(claim.id, seen, why)
 
-    def _claim(self, effect_id: UUID, kind: str) -> Claim | None:
+    def claim(self, effect_id: UUID, kind: str) -> Claim | None:
+        """Claim an effect, perhaps in one transaction with others. None when it is not due or not free."""
         try:
-            return self._claiming(self._claims, Wanted(effect_id, kind, QUEUES[kind]))
+            return self._claiming(self.claims, Wanted(effect_id, kind, QUEUES[kind]))
         except (IntegrityError, store.ProbeTakenError):
             # Somebody began another effect on this target, or to probe the service, at this very moment.
             with self.tools.engine.begin() as connection:
                 store.wait(connection, effect_id)
             return None
 
-    def _claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
+    def claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
+        """Claim effects in one transaction. Returns one claim, or None, for each of them, in their order."""
         distinct = {one.id: one for one in wanted}  # the same offer may be in hand twice
         with self.tools.engine.begin() as connection:
             claims = store.claim(connection, list(distinct.values()), self.tools.lease_s)
@@ -178,11 +184,11 @@ class Runner:
         def note(connection: Connection, claim: Claim, ended: RecordedTry) -> Change | None:
             return circuit.note_error(connection, claim, ended, error, self.tools.retry)
 
-        return self._record(Result(claim, end, note))
+        return self.record(Result(claim, end, note))
 
-    def _record(self, result: Result) -> bool:
+    def record(self, result: Result) -> bool:
         """Record what came of a try. An unrecorded success is a second call later, so it is worth an effort."""
-        recorded = self._recording(self._results, result)
+        recorded = self._recording(self.results, result)
         if not recorded:
             # Its lease had ended and somebody else has taken it: their word counts. Or the answer of an
             # earlier commit was lost, and it is recorded.
@@ -191,7 +197,8 @@ class Runner:
             )
         return recorded
 
-    def _record_together(self, results: Sequence[Result]) -> list[bool]:
+    def record_together(self, results: Sequence[Result]) -> list[bool]:
+        """Record results in one transaction. False stands for a result that came too late."""
         with self.tools.engine.begin() as connection:
             ended = store.end_tries(connection, [result.end for result in results])
             changes = [

@@ -140,12 +140,12 @@ def run_together(runner: Runner, effects: Sequence[tuple[UUID, EffectKind]]) -> 
     """
     kinds = Counter(kind for _, kind in effects)
     cascades, mails = kinds[EffectKind.CASCADE_DECLINE], kinds[EffectKind.SEND_STATUS_EMAIL]
-    actions: Any = runner._actions
+    actions: Any = runner.actions
     steps = (
-        (runner._claims, len(effects)),
+        (runner.claims, len(effects)),
         (actions[EffectKind.CASCADE_DECLINE], cascades),
-        (actions[EffectKind.SEND_STATUS_EMAIL]._addressee, mails),
-        (runner._results, len(effects) - cascades),
+        (actions[EffectKind.SEND_STATUS_EMAIL].addressee, mails),
+        (runner.results, len(effects) - cascades),
     )
     with ExitStack() as stack:
         serves = [(stack.enter_context(gathering(grouped)), number) for grouped, number in steps]

@@ -327,7 +327,7 @@ def test_exactly_one_of_many_probes(bench: Bench) -> None:
     # Given workers that all come at the moment when a probe is allowed
     ids = opened(bench, PROBES)
     let_probe(bench)
-    claims = race([lambda one=one: bench.runner._claim(one, EffectKind.SET_CREDIT_STATUS) for one in ids])  # type: ignore[misc]
+    claims = race([lambda one=one: bench.runner.claim(one, EffectKind.SET_CREDIT_STATUS) for one in ids])  # type: ignore[misc]
     # Then one has it, and the tries of the others were not counted
     [probe] = [claim for claim in claims if claim is not None]
     assert probe.probe  # type: ignore[attr-defined]
@@ -578,7 +578,7 @@ def test_a_failure_that_comes_late_does_not_wait_for_the_probes_lease(bench: Ben
     # When it fails
     bench.credit.fail_with(DOWN)
     with pytest.raises(TryFailedError):
-        bench.runner._try(claim)
+        bench.runner.run_claimed(claim)
     # Then it is due after its own delay
     assert bench.row(late).due_at < bench.row(rest[-1]).lease_until
 

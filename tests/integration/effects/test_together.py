@@ -35,16 +35,16 @@ INSTRUCTOR = QUEUES[EffectKind.DELETE_STUDENT_ATTEMPT]
 
 def claim_all(runner: Runner, ids: Sequence[UUID]) -> list[Claim | None]:
     """Each in a thread of its own, all in one group."""
-    with gathering(runner._claims) as serve, ThreadPoolExecutor(len(ids)) as pool:
-        answers = [pool.submit(runner._claim, one, SET_CREDIT) for one in ids]
+    with gathering(runner.claims) as serve, ThreadPoolExecutor(len(ids)) as pool:
+        answers = [pool.submit(runner.claim, one, SET_CREDIT) for one in ids]
         serve(len(ids))
         return [answer.result() for answer in answers]
 
 
 def record_all(runner: Runner, results: Sequence[Result]) -> list[Future[bool]]:
     """Each in a thread of its own, all in one group."""
-    with gathering(runner._results) as serve, ThreadPoolExecutor(len(results)) as pool:
-        answers = [pool.submit(runner._record, one) for one in results]
+    with gathering(runner.results) as serve, ThreadPoolExecutor(len(results)) as pool:
+        answers = [pool.submit(runner.record, one) for one in results]
         serve(len(results))
     return answers
 
@@ -157,7 +157,7 @@ def test_what_is_not_to_be_claimed_keeps_nobody_else_from_it(bench: Bench) -> No
     with bench.engine.connect() as connection, connection.begin():
         connection.exec_driver_sql("SELECT FROM effects WHERE id = %s FOR UPDATE", (str(locked),))
         # When they are claimed in one group with one that is due and free
-        claims = bench.runner._claim_together(group)
+        claims = bench.runner.claim_together(group)
     # Then that one is claimed
     assert numbers(claims) == [None] * 6 + [1]
     assert [bench.row(one).tries for one in (later, other_kind, locked, newer)] == [0] * 4
@@ -229,7 +229,7 @@ def test_a_probe_and_effects_of_a_healthy_service_in_one_group(bench: Bench, tra
     let_probe(bench)
     runner = bench.runner
     transactions.clear()
-    claims = runner._claim_together([wanted(probe), wanted(mail, EffectKind.SEND_STATUS_EMAIL)])
+    claims = runner.claim_together([wanted(probe), wanted(mail, EffectKind.SEND_STATUS_EMAIL)])
     assert [one and one.probe for one in claims] == [True, False]
     assert transactions == ["commit"]
 
@@ -324,8 +324,8 @@ def test_a_cascade_that_fails_fails_alone(bench: Bench, monkeypatch: pytest.Monk
     monkeypatch.setattr(Handler, "settle_cascades", brittle)
     runner = bench.runner
     with (
-        gathering(runner._claims) as serve,
-        gathering(cast("Any", runner._actions[EffectKind.CASCADE_DECLINE])) as settle_all,
+        gathering(runner.claims) as serve,
+        gathering(cast("Any", runner.actions[EffectKind.CASCADE_DECLINE])) as settle_all,
         ThreadPoolExecutor(len(cascades)) as pool,
     ):
         answers = [pool.submit(runner.run, *one) for one in cascades]
@@ -457,7 +457,7 @@ def test_failures_and_answers_of_a_group_count_in_their_order(bench: Bench) -> N
     *failing, answered = claimed(bench, CIRCUIT_FAILURES + 1)
     results = [failure(bench, one) for one in failing]
     # When they are recorded in one group
-    bench.runner._record_together([*results[:3], done(answered), *results[3:]])
+    bench.runner.record_together([*results[:3], done(answered), *results[3:]])
     # Then the count began anew in between
     assert circuit_of(bench, CREDIT) == (CIRCUIT_FAILURES - 3, False, None)
 
@@ -492,7 +492,7 @@ def test_groups_of_several_services_are_not_in_each_others_way(
     before = deadlocks(bench)
     with ThreadPoolExecutor(2) as pool:
         runs = [
-            pool.submit(bench.runner._record_together, [failure(bench, one) for one in group if one])
+            pool.submit(bench.runner.record_together, [failure(bench, one) for one in group if one])
             for group in groups
         ]
         assert [run.result() for run in runs] == [[True, True]] * 2

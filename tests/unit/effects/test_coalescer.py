@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from tests.gathering import CountedCondition, gathering
+from tests.gathering import counted_waits, gathering
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 
 Tenfold = Coalescer[int, int]
@@ -85,21 +85,21 @@ def test_who_comes_meanwhile_is_served_together_with_the_others() -> None:
         return work(items)
 
     grouped = Tenfold(slow, always)
-    grouped._changed = changed = CountedCondition()
+    waits = counted_waits(grouped)
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(grouped, 1)]
         begun[0].wait()
         # When three more come meanwhile, and others while these are served
         answers += [pool.submit(grouped, item) for item in (2, 3, 4)]
         for _ in range(3):
-            changed.waits.acquire()
+            waits.acquire()
         go_on[0].set()
         begun[1].wait()
         for _ in range(2):  # of the three, those who do not do the work
-            changed.waits.acquire()
+            waits.acquire()
         answers += [pool.submit(grouped, item) for item in (5, 6)]
         for _ in range(2):
-            changed.waits.acquire()
+            waits.acquire()
         go_on[1].set()
         # Then each has its own result
         assert [answer.result() for answer in answers] == [10, 20, 30, 40, 50, 60]
@@ -111,20 +111,21 @@ def test_who_comes_meanwhile_is_served_together_with_the_others() -> None:
 def test_a_crowd_does_not_wait_for_more() -> None:
     # Given somebody who was served just now, so that the next would wait for others, as good as for ever
     work = Work()
-    grouped = Tenfold(work, always, gather_s=threading.TIMEOUT_MAX, crowd=3)
+    grouped = Tenfold(work, always, gather_s=2 * PATIENCE_S, crowd=3)
     grouped(1)
-    # When so many come that they are a crowd
     with ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(grouped, item) for item in (2, 3, 4)]
-        done, _ = wait(answers, timeout=PATIENCE_S)
-        crowded = grouped._crowded.is_set()
-        grouped._crowded.set()  # or who waits in vain would wait for ever
-    # Then they are served together
-    assert len(done) == 3
-    assert [answer.result() for answer in answers] == [20, 30, 40]
-    assert [sorted(asked) for asked in work.asked] == [[1], [2, 3, 4]]
-    # and whoever comes next is no crowd
-    assert not crowded
+        for crowd in [(2, 3, 4), (5, 6, 7)]:
+            # When one comes, then it waits; when so many have come that they are a crowd
+            leads = threading.Event()
+            grouped.on_lead = leads.set
+            answers = [pool.submit(grouped, crowd[0])]
+            assert leads.wait(PATIENCE_S)
+            answers += [pool.submit(grouped, item) for item in crowd[1:]]
+            # Then they are served together
+            done, _ = wait(answers, timeout=PATIENCE_S)
+            assert len(done) == 3
+    # and whoever came next was no crowd
+    assert [sorted(asked) for asked in work.asked] == [[1], [2, 3, 4], [5, 6, 7]]
 
 
 def test_an_error_of_one_is_only_its_own() -> None:
