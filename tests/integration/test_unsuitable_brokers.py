@@ -35,9 +35,9 @@ def cluster_url() -> Iterator[str]:
     """A cluster of one node, which has every slot: it would take our messages."""
     with ExitStack() as resources:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(valkey._SETTINGS, "cluster-enabled", "yes")
+            patch.setitem(valkey.SETTINGS, "cluster-enabled", "yes")
             # Else it is 10,000 above the other one, and so perhaps too high.
-            patch.setitem(valkey._SETTINGS, "cluster-port", str(next(filter(is_free, BUS_PORTS))))
+            patch.setitem(valkey.SETTINGS, "cluster-port", str(next(filter(is_free, BUS_PORTS))))
             server = resources.enter_context(engines.running_valkey())
         client = resources.enter_context(Redis.from_url(server.url))
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
