@@ -137,7 +137,7 @@ def test_kombus_own_envelope_is_opened_as_ever() -> None:
 
 
 def test_nothing_is_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compression, "_decoders", dict(compression._decoders))
+    monkeypatch.setattr(compression, "_decoders", dict(compression._decoders))  # noqa: SLF001 - kombu has no other way to put one back
     monkeypatch.setattr(redis, "loads", redis.loads)
     strict_consumer.install()
     assert redis.loads is read_envelope
