@@ -8,8 +8,10 @@ in memory already. `worker.app` and everything that reads the environment at imp
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -51,6 +53,7 @@ class Program:
         environment: all of it.
         folder: the working directory.
         log: takes what it prints.
+        errors: takes what it prints on standard error, if not `log`.
         crash: what `Crash.arguments` makes, or nothing.
     """
 
@@ -58,6 +61,7 @@ class Program:
     environment: Mapping[str, str]
     folder: str
     log: str
+    errors: str | None = None
     crash: Sequence[str] = ()
 
 
@@ -127,6 +131,25 @@ def fork_server() -> ForkServer:
     return ForkServer()
 
 
+def run_to_end(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """Run a console script of this environment, as `subprocess.run` does.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not come to its end. It is killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="invigilator-run-") as name:
+        output, errors = Path(name, "output"), Path(name, "errors")
+        program = Program(arguments, environment, str(folder), str(output), str(errors))
+        process = fork_server().start(program)
+        try:
+            status = process.wait(timeout_s)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        return subprocess.CompletedProcess(arguments, status, output.read_text(), errors.read_text())
+
+
 def main() -> None:
     """Serve until the end of standard input. Each forked process leaves the loop and runs its program."""
     for name in PRELOADED:
@@ -156,7 +179,7 @@ def run(program: Program) -> None:
     os.chdir(program.folder)
     os.environ.clear()
     os.environ.update(program.environment)
-    _redirect(program.log)
+    _redirect(program.log, program.errors or program.log)
     sys.argv = list(program.arguments)
     if program.crash:
         crash, marker = program.crash
@@ -165,13 +188,12 @@ def run(program: Program) -> None:
     sys.exit(script.load()())
 
 
-def _redirect(log: str) -> None:
+def _redirect(*logs: str) -> None:
     with suppress(OSError):
         sys.stdin.close()
-    nothing, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    for target, source in ((0, nothing), (1, output), (2, output)):
-        os.dup2(source, target)
-    os.close(output)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for target, log in enumerate(logs, 1):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), target)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a descriptor, for the life of the process
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -24,7 +24,7 @@ from invigilator.local.guard import Guard
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
 from tests.chaos.points import Crash, released_by
-from tests.forkserver import Forked, Program, fork_server
+from tests.forkserver import Forked, Program, fork_server, run_to_end
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -81,7 +81,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | Forked
         if programs == PROGRAMS:
             await_crash = () if crash is None else crash.arguments(self._marker)
-            program = Program(arguments, environment, str(folder), str(self.log), await_crash)
+            program = Program(arguments, environment, str(folder), str(self.log), crash=await_crash)
             self.log.touch()  # it may be read before the process writes to it
             self._process = fork_server().start(program)
         else:
@@ -256,15 +256,22 @@ class Stack:
 
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run `invigilator`."""
-        return subprocess.run(
-            [self.programs / "invigilator", *arguments],
-            env=self._environment({}),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=check,
-            timeout=PATIENCE_S,
-        )
+        environment = self._environment({})
+        if self.programs == PROGRAMS:
+            ran = run_to_end(["invigilator", *arguments], environment, self.folder, PATIENCE_S)
+        else:
+            ran = subprocess.run(
+                [self.programs / "invigilator", *arguments],
+                env=environment,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE_S,
+            )
+        if check:
+            ran.check_returncode()
+        return ran
 
     def _environment(self, settings: dict[str, object]) -> dict[str, str]:
         ours = {

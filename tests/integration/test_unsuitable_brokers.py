@@ -19,6 +19,7 @@ from events.sharding import queue_name
 from invigilator.local import valkey
 from invigilator.local.server import is_free
 from tests import engines
+from tests.forkserver import run_to_end
 from tests.waysin import LIMIT, OFFER, celery_on
 from worker import app as module
 from worker.commands.sources import open_source
@@ -127,14 +128,6 @@ def test_celery_is_given_no_other_broker(command: str, name: str, valkey_url: st
 def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of the virtual environment; it must end by itself."""
     programs = Path(sys.executable).parent
-    name, *arguments = command.split()
     with tempfile.TemporaryDirectory(prefix="invigilator-test-") as folder:
-        return subprocess.run(
-            [programs / name, *arguments],
-            cwd=folder,
-            env={"PATH": f"{programs}:{os.defpath}", **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
+        given = {"PATH": f"{programs}:{os.defpath}", **environment}
+        return run_to_end(command.split(), given, Path(folder), PATIENCE_S)
