@@ -10,6 +10,10 @@ INSTALLED := $(VENV)/.installed
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 INSTALL := $(PINNED) $(BIN)/pip install --quiet --disable-pip-version-check
 
+# Compiled code is kept whatever the environment says: otherwise each of the hundreds of processes that the tests
+# start compiles the project again, and each worker of pytest all tests.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -32,6 +36,16 @@ demo: install ## Run the main job on embedded engines, and check every learner's
 .PHONY: test
 test: install ## Run all tests
 	$(BIN)/pytest --cov --cov-report= -n 3 --dist loadfile --no-loadscope-reorder
+
+.PHONY: test-fast
+test-fast: install ## Run the unit tests, with fewer random examples than `make test`
+	$(BIN)/pytest -n 2 --hypothesis-profile fast tests/unit
+
+T ?= tests/unit
+
+.PHONY: test-one
+test-one: install ## Run one test, file or folder: T=tests/unit/rules/test_retry.py::test_name
+	$(BIN)/pytest $(T)
 
 SEED ?= 1
 MINUTES ?= 2

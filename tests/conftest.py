@@ -4,12 +4,25 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import settings
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from tests import engines
 from tests.tls import Authority, running_tls_rabbitmq
 from tests.turns import MUCH_MEMORY, my_turn
+
+settings.register_profile("full", deadline=None)  # a busy machine is no failure
+settings.register_profile("fast", deadline=None, max_examples=10)
+settings.load_profile("full")  # `make test-fast` asks for the other one
+
+LONGEST = ("tests/stateful/", "tests/integration/local/test_up.py", "tests/install/")
+"""One worker of pytest-xdist runs a whole file. A long file that begins last keeps the other workers waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @pytest.fixture(scope="session")

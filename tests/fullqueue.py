@@ -19,7 +19,7 @@ FILL = "SELECT pg_notify('filler', repeat('x', 7900) || number) FROM generate_se
 @contextmanager
 def small_queue_postgres() -> Iterator[Server]:
     """A throw-away PostgreSQL whose queue holds half a megabyte."""
-    with patch.dict(postgres._CARELESS, {"max_notify_queue_pages": str(PAGES)}), running_postgres() as server:
+    with patch.dict(postgres.CARELESS, {"max_notify_queue_pages": str(PAGES)}), running_postgres() as server:
         yield server
 
 

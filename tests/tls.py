@@ -126,7 +126,7 @@ def running_tls_postgres(authority: Authority) -> Iterator[str]:
     older = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C")  # before 17 it had no builtin locales
     with (
         patch.object(postgres, "binary", lambda program: binaries[-1] / program),
-        patch.object(postgres, "_INITDB", older),
+        patch.object(postgres, "INITDB", older),
         engines.running_postgres() as server,
     ):
         _encrypt(server.url, authority)

@@ -23,21 +23,24 @@ NAME = "PostgreSQL"
 USER = "invigilator"
 DATABASE = "invigilator"
 
-_INITDB = (
+INITDB = (
     "--auth=scram-sha-256",
     "--encoding=UTF8",
     "--locale=C",
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
 )
-_SETTINGS = {
+"""Options of initdb."""
+SETTINGS = {
     "listen_addresses": server.HOST,
     "unix_socket_directories": "",  # a long data folder would not fit into a socket's path
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""Settings of every server."""
+CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""Settings of a server that need not survive a power cut."""
 
 
 def start(folder: Path, *, durable: bool = True, watch: Watch = unwatched) -> Server:
@@ -58,7 +61,7 @@ def start(folder: Path, *, durable: bool = True, watch: Watch = unwatched) -> Se
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _initialise(folder)
     _recover(folder / "data")
-    options = {} if durable else _CARELESS
+    options = {} if durable else CARELESS
     return server.start_on_free_port(lambda port: _start(folder, port, options, watch), folder / "port")
 
 
@@ -87,7 +90,7 @@ def _initialise(folder: Path) -> None:
     draft.mkdir(mode=0o700)
     server.secret(folder / "password")
     initdb = binary("initdb")
-    command = [str(initdb), "-D", str(draft), "-U", USER, f"--pwfile={folder / 'password'}", *_INITDB]
+    command = [str(initdb), "-D", str(draft), "-U", USER, f"--pwfile={folder / 'password'}", *INITDB]
     result = subprocess.run(
         [*unprivileged.command_prefix(initdb, draft), *command],
         env=server.ENVIRONMENT,
@@ -123,7 +126,7 @@ def _recover(data: Path) -> None:
 
 def _start(folder: Path, port: int, more: dict[str, str], watch: Watch) -> Server:
     data, log, program = folder / "data", folder / "postgres.log", binary("postgres")
-    settings = _SETTINGS | {"port": str(port)} | more
+    settings = SETTINGS | {"port": str(port)} | more
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     command = [*unprivileged.command_prefix(program, data), str(program), "-D", str(data), *options]
     url = _url(server.secret(folder / "password"), port)

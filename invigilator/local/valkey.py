@@ -16,7 +16,7 @@ from worker.errors import ConfigurationError
 
 NAME = "Valkey"
 
-_SETTINGS = {
+SETTINGS = {
     "bind": server.HOST,
     "protected-mode": "yes",
     "daemonize": "no",
@@ -25,6 +25,7 @@ _SETTINGS = {
     "maxmemory-policy": "noeviction",  # eviction would delete queued messages
     "set-proc-title": "no",  # kill_leftovers() recognises our server by its command line
 }
+"""Lines of valkey.conf."""
 
 
 def start(folder: Path, *, watch: Watch = unwatched) -> Server:
@@ -77,7 +78,7 @@ def _start(folder: Path, port: int, watch: Watch) -> Server:
 def _config(folder: Path, port: int, password: str) -> str:
     """Return the text of the configuration file. It holds the password, because anyone may read a command line."""
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
-    lines = [f"{name} {value}" for name, value in _SETTINGS.items()]
+    lines = [f"{name} {value}" for name, value in SETTINGS.items()]
     lines += ['save ""', f'dir "{quoted}"', f"port {port}", f"requirepass {password}"]
     return "\n".join(lines) + "\n"
 

@@ -24,6 +24,7 @@ from invigilator.local.procfile import PROCFILE, read_procfile
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
 from tests.chaos.points import Crash, released_by
+from tests.forkserver import Forked, Program, fork_server, run_to_end
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -56,7 +57,11 @@ _STATE = {
 
 
 class Process:
-    """One process of the system, in a group of its own, its output in a file; `crash` is what awaits it."""
+    """One process of the system, in a group of its own, its output in a file; `crash` is what awaits it.
+
+    Parameters:
+        programs: where its program is. Those of this environment are forked, which spares their imports.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Process:
         environment: dict[str, str],
         folder: Path,
         crash: Crash | None = None,
+        programs: Path = PROGRAMS,
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
@@ -72,20 +78,15 @@ class Process:
         self.crash = crash
         self._marker = folder / f"{name}.struck"
         arguments = shlex.split(command)
-        if crash is not None:
-            launcher = [sys.executable, "-P", "-m", "tests.chaos.launch"]
-            arguments = [*launcher, *crash.arguments(self._marker), *arguments]
-            environment = {**environment, "PYTHONPATH": str(ROOT)}
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                arguments,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process: subprocess.Popen[bytes] | Forked
+        if programs == PROGRAMS:
+            await_crash = () if crash is None else crash.arguments(self._marker)
+            program = Program(arguments, environment, str(folder), str(self.log), crash=await_crash)
+            self.log.touch()  # it may be read before the process writes to it
+            self._process = fork_server().start(program)
+        else:
+            assert crash is None, "only programs of this environment have crash points"
+            self._process = _launched(arguments, environment, folder, self.log)
         self.pid = self._process.pid
 
     @property
@@ -126,7 +127,7 @@ class Process:
         self.ended_by_us = True
         if self.is_running:
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.wait(PATIENCE_S)
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -143,8 +144,23 @@ class Process:
     def terminate(self) -> int:
         """SIGTERM; returns the exit status."""
         self.ended_by_us = True
-        self._process.terminate()
+        self._process.send_signal(signal.SIGTERM)
         return self._process.wait(PATIENCE_S)
+
+
+def _launched(
+    arguments: list[str], environment: dict[str, str], folder: Path, log: Path
+) -> "subprocess.Popen[bytes]":
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            arguments,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 class Stack:
@@ -211,7 +227,8 @@ class Stack:
     def _launch(
         self, name: str, command: str, settings: dict[str, object], crash: Crash | None = None
     ) -> Process:
-        process = Process(name, command, self._environment(settings), self.folder, crash)
+        environment = self._environment(settings)
+        process = Process(name, command, environment, self.folder, crash, self.programs)
         self._guard.watch_group(process.pid)
         self.processes.append(process)
         return process
@@ -240,15 +257,22 @@ class Stack:
 
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run `invigilator`."""
-        return subprocess.run(
-            [self.programs / "invigilator", *arguments],
-            env=self._environment({}),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=check,
-            timeout=PATIENCE_S,
-        )
+        environment = self._environment({})
+        if self.programs == PROGRAMS:
+            ran = run_to_end(["invigilator", *arguments], environment, self.folder, PATIENCE_S)
+        else:
+            ran = subprocess.run(
+                [self.programs / "invigilator", *arguments],
+                env=environment,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE_S,
+            )
+        if check:
+            ran.check_returncode()
+        return ran
 
     def _environment(self, settings: dict[str, object]) -> dict[str, str]:
         ours = {

@@ -1,7 +1,7 @@
 """Crash points: named places in a process where a test lets it die, stop or fail.
 
-There are no hooks in the product. `tests.chaos.launch` starts a process of the Procfile with the function behind
-a point replaced, in that process only. To add a point, add a line to `POINTS`: where the function is *looked up*
+There are no hooks in the product. `tests.forkserver` starts a process of the Procfile with the function behind a
+point replaced, in that process only. To add a point, add a line to `POINTS`: where the function is *looked up*
 (one that is imported by name is an attribute of the module that calls it), whether the process is struck before
 the call or after it has returned, and what that means. Then
 
@@ -130,7 +130,7 @@ class Crash:
     nth: int = 1
 
     def arguments(self, marker: Path) -> list[str]:
-        """For `tests.chaos.launch`; the process makes the file `marker` when it is struck."""
+        """For `tests.forkserver`; the process makes the file `marker` when it is struck."""
         return [json.dumps(asdict(self)), str(marker)]
 
     @classmethod

@@ -198,11 +198,15 @@ class TestNumberOfShards:
         assert len(envelopes(client, shard_of("42", 4))) == 1
 
     def test_without_one_it_is_one_and_somebody_is_told_once(
-        self, client: redis.Redis, learning: Publisher, caplog: pytest.LogCaptureFixture
+        self,
+        client: redis.Redis,
+        learning: Publisher,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(sender, "ASK_AGAIN_S", 0)
         for _ in range(3):
             learning.create_attempt(exam_id=7, user_id=42)
-            learning._shard_count.forget()
 
         assert len(envelopes(client, 0)) == 3
         assert caplog.text.count("the broker does not say how many shards there are") == 1
@@ -280,22 +284,22 @@ class TestNumberOfShards:
         learning.upsert_course(course_id="c1")
         assert self.arrived(client) == [2, 2] + [0] * 6
         # When it connects anew, then it does
+        monkeypatch.setattr(sender, "ASK_EVERY_S", 0)
         learning.close()
         learning.upsert_course(course_id="c1")
         assert self.arrived(client) == [3, 3, 1, 1] + [0] * 4
         # And when it is time to ask
         client.set(SHARDS_KEY, 8)
-        learning._shard_count._ask_at -= LONG_S
         learning.upsert_course(course_id="c1")
         assert self.arrived(client) == [4, 4, 2, 2, 1, 1, 1, 1]
 
     def test_an_emptied_broker_does_not_make_it_forget(
-        self, client: redis.Redis, learning: Publisher
+        self, client: redis.Redis, learning: Publisher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(sender, "ASK_EVERY_S", 0)
         client.set(SHARDS_KEY, 4)
         learning.upsert_course(course_id="c1")
         client.flushall()
-        learning._shard_count.forget()
         learning.upsert_course(course_id="c1")
         assert self.arrived(client) == [1] * 4 + [0] * 4
 

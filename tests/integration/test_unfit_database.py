@@ -3,11 +3,11 @@
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 from invigilator.local.procfile import read_procfile
 from tests import engines, standby
+from tests.forkserver import run_to_end
 
 PROCESSES = ("commands", "relay", "effects")
 WRITING = (
@@ -21,20 +21,12 @@ PATIENCE_S = 120
 
 
 def run(command: str, url: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    program, *arguments = shlex.split(command)
-    return subprocess.run(
-        [str(Path(sys.executable).with_name(program)), *arguments],
-        env={
-            "PATH": os.defpath,
-            "INVIGILATOR_DATABASE_URL": url,
-            "INVIGILATOR_BROKER_URL": "redis://127.0.0.1:1/0",  # nobody gets that far
-        },
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    environment = {
+        "PATH": os.defpath,
+        "INVIGILATOR_DATABASE_URL": url,
+        "INVIGILATOR_BROKER_URL": "redis://127.0.0.1:1/0",  # nobody gets that far
+    }
+    return run_to_end(shlex.split(command), environment, folder, PATIENCE_S)
 
 
 def complaint(command: str, url: str, folder: Path) -> str:

@@ -19,6 +19,7 @@ from events.sharding import queue_name
 from invigilator.local import valkey
 from invigilator.local.server import is_free
 from tests import engines
+from tests.forkserver import run_to_end
 from tests.waysin import LIMIT, OFFER, celery_on
 from worker import app as module
 from worker.commands.sources import open_source
@@ -35,9 +36,9 @@ def cluster_url() -> Iterator[str]:
     """A cluster of one node, which has every slot: it would take our messages."""
     with ExitStack() as resources:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(valkey._SETTINGS, "cluster-enabled", "yes")
+            patch.setitem(valkey.SETTINGS, "cluster-enabled", "yes")
             # Else it is 10,000 above the other one, and so perhaps too high.
-            patch.setitem(valkey._SETTINGS, "cluster-port", str(next(filter(is_free, BUS_PORTS))))
+            patch.setitem(valkey.SETTINGS, "cluster-port", str(next(filter(is_free, BUS_PORTS))))
             server = resources.enter_context(engines.running_valkey())
         client = resources.enter_context(Redis.from_url(server.url))
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
@@ -127,14 +128,6 @@ def test_celery_is_given_no_other_broker(command: str, name: str, valkey_url: st
 def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of the virtual environment; it must end by itself."""
     programs = Path(sys.executable).parent
-    name, *arguments = command.split()
     with tempfile.TemporaryDirectory(prefix="invigilator-test-") as folder:
-        return subprocess.run(
-            [programs / name, *arguments],
-            cwd=folder,
-            env={"PATH": f"{programs}:{os.defpath}", **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
+        given = {"PATH": f"{programs}:{os.defpath}", **environment}
+        return run_to_end(command.split(), given, Path(folder), PATIENCE_S)

@@ -65,7 +65,7 @@ class Consumer:
         """
         while not stopping.is_set():
             try:
-                fence = self._take_shard()
+                fence = self.take_shard()
                 if fence is None:
                     stopping.wait(self.lease_s / RENEWALS_PER_LEASE)
                 else:
@@ -75,7 +75,12 @@ class Consumer:
                 self.engine.dispose()
                 stopping.wait(PAUSE_S)
 
-    def _take_shard(self) -> Fence | None:
+    def take_shard(self) -> Fence | None:
+        """Take the shard. None when another process has it.
+
+        Raises:
+            ConfigurationError: the number of shards was changed.
+        """
         with self.engine.begin() as connection:
             fence = shards.take(connection, self.shard, self.owner, self.lease_s)
             if fence is not None and (stored := shards.count(connection)) != self.shards:

@@ -190,7 +190,7 @@ def test_what_a_consumer_has_in_hand_is_queued(
         for one in received:
             publisher.publish_raw(one.body, 7)
     while source.held() < 20:
-        source._drain(PATIENCE_S)
+        source.drain(PATIENCE_S)
     with record.engine.begin() as connection:
         shards.ensure_shards(connection, 8)
     before = queued_status(cli)

@@ -181,7 +181,7 @@ def test_an_idle_owner_keeps_its_shard(engine: Engine, source: FakeSource) -> No
         other = consumer(engine, FakeSource(), "other")
         started = time.monotonic()
         while time.monotonic() - started < 3 * LEASE_S:
-            assert other._take_shard() is None
+            assert other.take_shard() is None
 
 
 def test_a_standby_takes_over(engine: Engine, source: FakeSource) -> None:

@@ -83,7 +83,7 @@ def test_a_server_that_outlived_its_starter_is_replaced(tmp_path: Path, start: S
 
 
 def test_why_it_does_not_start_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(valkey._SETTINGS, "appendfsync", "sometimes")
+    monkeypatch.setitem(valkey.SETTINGS, "appendfsync", "sometimes")
 
     with pytest.raises(ConfigurationError, match=r"Valkey did not start: .* \(log: "):
         valkey.start(tmp_path)

@@ -63,7 +63,7 @@ class RabbitSource:
         with _broker(self.connection):
             self.connection.heartbeat_check()
             # Reads everything that has arrived, so that `held` counts it. The prefetch bounds it.
-            while self._drain(0 if self.buffer else wait_s):
+            while self.drain(0 if self.buffer else wait_s):
                 pass
         return self._from_buffer(limit)
 
@@ -127,7 +127,8 @@ class RabbitSource:
             )
         )
 
-    def _drain(self, wait_s: float) -> bool:
+    def drain(self, wait_s: float) -> bool:
+        """Hear what RabbitMQ says within `wait_s` seconds. Returns whether it has said anything."""
         try:
             self.connection.drain_events(timeout=wait_s)
         except (TimeoutError, BlockingIOError):
