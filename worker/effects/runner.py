@@ -18,7 +18,7 @@ from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
 from worker.effects import answers, circuit
 from worker.effects.action import Action, Run, Tools, TryAgainError, TryFailedError
-from worker.effects.actions import ACTIONS
+from worker.effects.action_table import ACTIONS
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change, Reporter
 from worker.effects.coalescer import Coalescer, one_is_to_blame

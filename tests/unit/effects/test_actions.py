@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.effects.actions import ACTIONS, find_action
+from worker.effects.action_table import ACTIONS, find_action
 from worker.kinds import EffectKind
 
 
