@@ -111,6 +111,11 @@ def test_every_command_is_there(document: Path) -> None:
     assert set(COMMAND.findall(code_in(document))) <= set(invigilator.commands)
 
 
+def test_every_decision_has_a_number_of_its_own() -> None:
+    numbers = [int(file.name[:4]) for file in sorted((ROOT / "docs/decisions").glob("*.md"))]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 # --- the layers ---------------------------------------------------------------------------------------------
 
 
