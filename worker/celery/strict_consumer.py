@@ -16,11 +16,11 @@ from uuid import UUID, uuid4
 
 from celery.worker.consumer import Consumer
 
-from worker.kinds import QUEUES, EffectKind
+from worker.kinds import QUEUES, EffectKind, task_name
 
 logger = logging.getLogger(__name__)
 
-TASKS = [f"effects.{kind}" for kind in EffectKind]  # a list, because a message may name something unhashable
+TASKS = [task_name(kind) for kind in EffectKind]  # a list, because a message may name something unhashable
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 MAX_BODY_BYTES = 4096  # ours have some 50
 MAX_LABEL_CHARS = 1000
