@@ -14,7 +14,10 @@ import pytest
 from tests.acceptance.test_demo import RECONCILED
 from tests.install.environments import MODULES, PATIENCE_S, Environment
 
-NO_FLOWER = "Flower is not installed, so the tasks are not displayed; to install it: pip install 'invigilator[flower]'"
+NO_FLOWER = (
+    "Flower is not installed, so the tasks are not displayed; "
+    "to install it: pip install 'invigilator[flower]'"
+)
 COURSE = {"type": "course.upsert.v1", "data": {"course_id": "phys"}}
 
 
