@@ -65,7 +65,7 @@ class SerialExecutor(Generic[Resource]):
     def __init__(self, make: Callable[[], Resource], discard: Callable[[Resource], None]) -> None:
         self._make = make
         self._discard = discard
-        self._begin()
+        self.begin_anew()
         _executors.add(self)
 
     def run(self, work: Callable[[Resource, float], None], timeout_s: float) -> None:
@@ -99,7 +99,11 @@ class SerialExecutor(Generic[Resource]):
         """Let the thread end as soon as there is nothing to do. More work starts another thread."""
         self._queue.put(None)
 
-    def _begin(self) -> None:
+    def begin_anew(self) -> None:
+        """Forget the thread and its work, and make another resource.
+
+        A forked process has neither the thread nor, maybe, the one that would release the lock.
+        """
         self._lock = threading.Lock()
         self._queue: SimpleQueue[_Job[Resource] | None] = SimpleQueue()
         self._resource = self._make()
@@ -162,10 +166,10 @@ class SerialExecutor(Generic[Resource]):
 _executors: "weakref.WeakSet[SerialExecutor[Any]]" = weakref.WeakSet()
 
 
-def _begin_anew() -> None:
-    # A forked process does not have the thread, and maybe not the one that would release the lock.
+def begin_anew() -> None:
+    """Let every executor of this process begin anew. A forked process does this by itself."""
     for executor in _executors:
-        executor._begin()
+        executor.begin_anew()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=begin_anew)

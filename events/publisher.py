@@ -26,7 +26,8 @@ _IN_MEMORY = "memory://"
 # another.
 _HEARTBEAT_S = 60
 
-_RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}  # seconds
+RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}
+"""How often a broken connection is tried again, and the seconds between two tries, as kombu's options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,18 @@ class _Manner:
 
 
 def _redis_options(timeout_s: float) -> dict[str, Any]:
-    return {**_RETRIES, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    return {**RETRIES, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
 
 
 def _amqp_options(timeout_s: float) -> dict[str, Any]:
     # The time-outs also bound closing, which waits for the broker's answer.
-    return {**_RETRIES, "confirm_publish": True, "read_timeout": timeout_s, "write_timeout": timeout_s}
+    return {**RETRIES, "confirm_publish": True, "read_timeout": timeout_s, "write_timeout": timeout_s}
 
 
 _REDIS = _Manner(mandatory=False, tells_shards=True, transport_options=_redis_options)
 _RABBITMQ = _Manner(mandatory=True, tells_shards=False, transport_options=_amqp_options)
 _MANNERS = for_each_kind({Kind.REDIS: _REDIS, Kind.SENTINEL: _REDIS, Kind.AMQP: _RABBITMQ})
-_MEMORY = _Manner(mandatory=False, tells_shards=False, transport_options=lambda _: {**_RETRIES})
+_MEMORY = _Manner(mandatory=False, tells_shards=False, transport_options=lambda _: {**RETRIES})
 
 
 class _Base(CommandMethods[Answer]):
@@ -98,7 +99,7 @@ class _Base(CommandMethods[Answer]):
                 shards=shard_count,
                 mandatory=manner.mandatory,
                 asks_shards=manner.tells_shards,
-                retries=_RETRIES,
+                retries=RETRIES,
                 timeout_s=timeout_s,
             )
 

@@ -33,7 +33,7 @@ class _OneClient(_KeepingNothing):
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
         """Yield the given client, or the channel's. See kombu."""
         channel: Any = self
-        # After a fork, and after the channel was closed, it has another pool.
+        # After a fork it has another pool.
         if self._one_client is None or self._one_client.connection_pool is not channel.pool:
             self._one_client = channel._create_client()
         yield client or self._one_client

@@ -35,7 +35,7 @@ def celery_on(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     monkeypatch.setenv("INVIGILATOR_BROKER_URL", url)
     app = Celery("test", set_as_current=False, amqp=module.Amqp)
     app.config_from_object("celeryconfig")
-    app.conf.update(module._broker_settings())
+    app.conf.update(module.broker_settings())
     app.conf.broker_transport_options |= {"max_retries": 0}
     try:
         yield app

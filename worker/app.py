@@ -86,7 +86,12 @@ def _refuse(reason: str) -> NoReturn:
     raise SystemExit(f"invigilator: {reason}") from None  # Celery would print a page of traceback
 
 
-def _broker_settings() -> dict[str, Any]:
+def broker_settings() -> dict[str, Any]:
+    """Return Celery's settings of the configured broker.
+
+    Raises:
+        SystemExit: the settings cannot be used. The message says why, in one line.
+    """
     url, broker = brokers.read(broker_url(_settings(broker=True)))
     return {
         "broker_url": url.for_kombu,
@@ -106,9 +111,10 @@ class Amqp(AMQP):  # type: ignore[misc]
 
 app = Celery("invigilator", amqp=Amqp, task_cls=results.EffectTask)
 app.config_from_object(runpy.run_path(str(CELERYCONFIG)))  # a name would find the working folder's file first
-app.add_defaults(_broker_settings)  # Celery calls it when it needs the broker
+app.add_defaults(broker_settings)  # Celery calls it when it needs the broker
 
-_runner: Runner | None = None
+process_runner: Runner | None = None
+"""Runs the effects of this process. `start` makes it: Celery knows one application per process."""
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
@@ -145,11 +151,11 @@ def name_uniquely(sender: Any, **_: Any) -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]
 def start(**_: Any) -> None:
     """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes a task."""
-    global _runner  # Celery knows one application per process, and so do its tasks
+    global process_runner
     with _refusing():
         settings = _settings(database=True, broker=True)
         check_broker(settings)
-        _runner = runner(settings)
+        process_runner = runner(settings)
     patches.apply(Process.WORKER, settings)
     # Celery logs a line for each task that arrives. The line for its end says more.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
@@ -167,9 +173,9 @@ def _add_task(kind: EffectKind) -> None:
     @app.task(name=task_name(kind))  # type: ignore[untyped-decorator]
     def run(effect_id: str) -> str:
         """Run one effect."""
-        assert _runner is not None, "the worker has not been started"
+        assert process_runner is not None, "the worker has not been started"
         try:
-            answer = _runner.run(UUID(effect_id), kind)
+            answer = process_runner.run(UUID(effect_id), kind)
         except TryAgainError as error:
             raise Retry(str(error)) from None  # Celery sends nothing again: the relay offers the effect again
         if not answer.is_done:
@@ -179,6 +185,27 @@ def _add_task(kind: EffectKind) -> None:
 
 for _kind in EffectKind:
     _add_task(_kind)
+
+
+def publish_task(offer: Offer, producer: Any) -> None:
+    """Publish the task that runs an effect, with a producer of kombu's."""
+    # Celery's `send_task` takes several times as long, and adds fifteen headers that
+    # `worker.celery.strict_consumer` drops.
+    producer.publish(
+        strict_consumer.body_of(str(offer.id)),
+        routing_key=QUEUES[offer.kind],
+        content_type=strict_consumer.CONTENT_TYPE,
+        content_encoding=strict_consumer.CONTENT_ENCODING,
+        # RabbitMQ need not write the message to its disk. If it is lost, the relay offers the row again.
+        delivery_mode="transient",
+        headers={
+            "lang": "py",
+            "task": task_name(offer.kind),
+            "id": uuid(),
+            # Flower shows this instead of the bare id.
+            "argsrepr": f"{label(offer.kind, offer.payload, offer.tries + 1)} · {offer.id}",
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,26 +224,7 @@ class CeleryDispatcher:
             producer = Producer(channel, auto_declare=False)
             with producer.batch():  # on Redis: sent together
                 for offer in offers:
-                    self._publish(offer, producer)
-
-    def _publish(self, offer: Offer, producer: Any) -> None:
-        # Celery's `send_task` takes several times as long, and adds fifteen headers that
-        # `worker.celery.strict_consumer` drops.
-        producer.publish(
-            strict_consumer.body_of(str(offer.id)),
-            routing_key=QUEUES[offer.kind],
-            content_type=strict_consumer.CONTENT_TYPE,
-            content_encoding=strict_consumer.CONTENT_ENCODING,
-            # RabbitMQ need not write the message to its disk. If it is lost, the relay offers the row again.
-            delivery_mode="transient",
-            headers={
-                "lang": "py",
-                "task": task_name(offer.kind),
-                "id": uuid(),
-                # Flower shows this instead of the bare id.
-                "argsrepr": f"{label(offer.kind, offer.payload, offer.tries + 1)} · {offer.id}",
-            },
-        )
+                    publish_task(offer, producer)
 
     def queue_length(self, queue: str) -> int:
         """Return how many tasks wait in a queue, which is declared if it does not exist.

@@ -57,7 +57,7 @@ def run_demo(settings: Settings, console: Console, *, keep: bool) -> bool:
     """
     token = settings.lms_token.get_secret_value() if settings.lms_token else None
     with ReferenceLms(fail_fraction=LMS_FAILS, seed=SEED, token=token) as lms, MailSink() as sink:
-        settings = _settings_for(settings, lms, sink)
+        settings = settings_for(settings, lms, sink)
         with _log_file(settings.data_dir) as log:
             try:
                 return _play(settings, console, lms, sink, log, keep=keep)
@@ -84,9 +84,11 @@ def _play(
     return good
 
 
-def _settings_for(settings: Settings, lms: ReferenceLms, sink: MailSink) -> Settings:
-    # The session is short, so retries come soon. It has a source of its own, which no file of command keys
-    # contains.
+def settings_for(settings: Settings, lms: ReferenceLms, sink: MailSink) -> Settings:
+    """Return the settings with which the system works for the demo.
+
+    The session is short, so retries come soon. It has a source of its own, which no file of command keys contains.
+    """
     changes = {
         "lms_url": lms.url,
         "smtp_url": SecretStr(sink.url),

@@ -69,7 +69,7 @@ POINTS = {
     ),
     "between_lists": Point(
         "worker.commands.sources.redis",
-        "RedisSource._pop",
+        "pop_committed",
         "after",
         "on Redis: one list of a committed batch is acknowledged, others are not",
     ),
@@ -85,7 +85,7 @@ POINTS = {
     ),
     "between_offers": Point(
         "worker.app",
-        "CeleryDispatcher._publish",
+        "publish_task",
         "before",
         "some of a batch of offers are published; on Redis none, they are sent together",
     ),

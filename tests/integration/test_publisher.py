@@ -5,6 +5,8 @@ import base64
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,11 +108,40 @@ def test_one_client_serves_a_publisher(publisher: Publisher, built: list[object]
     for number in range(10):
         publisher.publish_raw(b"%d" % number, 0)
     assert built == []
-    # When its channel has lost its connections, as after a fork, then it has another client
-    publisher._executor._resource._producer.channel._disconnect_pools()
-    for number in range(10):
-        publisher.publish_raw(b"%d" % number, 0)
-    assert len(built) == 1
+
+
+FORKED = """
+import sys
+import billiard
+from events.broker_url import read_broker_url
+from events.connecting import OneClientConnection
+
+connection = OneClientConnection.to(read_broker_url(sys.argv[1]), timeout_s=60, transport_options={})
+channel = connection.default_channel
+with channel.conn_or_acquire() as before, channel.conn_or_acquire() as again:
+    assert again is before
+
+def check():
+    with channel.conn_or_acquire() as after, channel.conn_or_acquire() as again:
+        assert after is not before
+        assert again is after
+        assert after.ping()
+
+child = billiard.get_context("fork").Process(target=check)
+child.start()
+child.join()
+connection.close()
+sys.exit(child.exitcode)
+"""
+
+
+def test_a_channel_has_another_client_after_a_fork(valkey_url: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", FORKED, valkey_url],
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_kombu_is_left_as_it_is_when_asked_for(

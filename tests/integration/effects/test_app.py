@@ -59,7 +59,7 @@ def test_each_kind_has_its_task_and_its_queue() -> None:
 
 def test_the_tasks_run_their_effect(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given an effect, and a worker's tasks
-    monkeypatch.setattr(module, "_runner", bench.runner)
+    monkeypatch.setattr(module, "process_runner", bench.runner)
     effect_id = submitted(bench)
     row = bench.row(effect_id)
     trail = f"effect {effect_id} · command {row.source} {row.command_id}"
@@ -77,7 +77,7 @@ def test_the_tasks_run_their_effect(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_try_that_will_be_made_again_is_no_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_runner", bench.runner)
+    monkeypatch.setattr(module, "process_runner", bench.runner)
     effect_id = submitted(bench)
     task = module.app.tasks["effects.set_credit_status"]
     bench.credit.fail_with(Transient("LMS answered 503"), Permanent("LMS answered 400"))
@@ -106,21 +106,21 @@ def test_a_worker_with_wrong_policies_does_not_start(monkeypatch: pytest.MonkeyP
 
 
 def test_a_worker_starts_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_runner", None)
+    monkeypatch.setattr(module, "process_runner", None)
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     module.start()
-    assert module._runner is not None
+    assert module.process_runner is not None
 
 
 def test_a_worker_that_has_looked_at_the_database_keeps_no_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Celery's default pool forks, and processes cannot share one
-    monkeypatch.setattr(module, "_runner", None)
+    monkeypatch.setattr(module, "process_runner", None)
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", database_url)
     module.start()
-    assert module._runner is not None
-    pool = module._runner.tools.engine.pool
+    assert module.process_runner is not None
+    pool = module.process_runner.tools.engine.pool
     assert isinstance(pool, QueuePool)
     assert pool.checkedin() == 0
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -21,6 +20,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from invigilator.demo.reference import MailSink, ReceivedMail
 from tests.fakes.servers import drip, serving
+from tests.peers import peer
 from worker.errors import (
     Crowded,
     Misconfigured,
@@ -227,17 +227,20 @@ def test_one_connection_too_many_is_no_outage_while_there_are_others_of_ours(wor
     # Given a server that has a conversation with us, and refuses whoever comes next
     reached, go_on = threading.Event(), threading.Event()
 
-    def script(connection: socket.socket) -> None:
+    def talk(connection: socket.socket, _ending: threading.Event) -> None:
         reached.set()
         go_on.wait(30)
         Replies({})(connection)
 
-    with serving(script) as first, replying({word: f"{code} 4.7.0 too many"}) as mailer:
-        second, mailer._server = mailer._server, replace(mailer._server, port=first.port)
+    def refuse(connection: socket.socket, _ending: threading.Event) -> None:
+        Replies({word: f"{code} 4.7.0 too many"})(connection)
+
+    with peer(talk) as server:
+        mailer = SmtpMailer(f"smtp://{server.address}", FROM)
         with ThreadPoolExecutor(1) as pool:
             sent = pool.submit(mailer.send, mail(), soon())
             assert reached.wait(30)
-            mailer._server = second
+            server.behave = refuse
             # When it refuses one more
             failure = failure_of(mailer)
             go_on.set()

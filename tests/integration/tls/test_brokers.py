@@ -131,7 +131,7 @@ def test_the_name_is_that_of_the_node_that_answers(
 
 def refused_everywhere(url: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way in says in one line, without the password, what is wrong."""
-    monkeypatch.setitem(publisher_module._RETRIES, "max_retries", 1)
+    monkeypatch.setitem(publisher_module.RETRIES, "max_retries", 1)
     said = []
     with Publisher(url, source="/tests", timeout_s=10) as publisher, pytest.raises(PublishError) as refused:
         publisher.publish_raw(b"hello", 0)

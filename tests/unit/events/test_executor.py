@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
@@ -133,10 +134,16 @@ def test_who_has_time_left_is_served_by_the_next_thread(serial: SerialExecutor[i
 
 
 def test_nobody_is_left_behind_after_all(serial: SerialExecutor[int], resources: Resources) -> None:
-    # Given work that ends just when it is given up
-    future = serial._submit(lambda *_: None, LONG_S)
-    future.result(LONG_S)
-    serial._give_up(future)
+    # Given work that ends just when it is given up: it is done, but the loop hears of that after the deadline
+    async def hear_late() -> None:
+        call = asyncio.create_task(serial.run_async(lambda *_: None, SOON_S))
+        await asyncio.sleep(0)
+        serial.run(lambda *_: None, LONG_S)
+        time.sleep(SOON_S)
+        with pytest.raises(TimeoutError):
+            await call
+
+    asyncio.run(hear_late())
     # Then its thread and its resource stay
     used: list[int] = []
     serial.run(lambda resource, _: used.append(resource), LONG_S)
@@ -173,9 +180,14 @@ def test_rest_waits_for_what_there_is_to_do(serial: SerialExecutor[int]) -> None
     first.start()
     assert stuck.began.wait(LONG_S)
     serial.rest()
-    last = serial._submit(lambda *_: done.set(), LONG_S)
-    stuck.release.set()
-    last.result(LONG_S)
+
+    async def submit_and_release() -> None:
+        last = asyncio.create_task(serial.run_async(lambda *_: done.set(), LONG_S))
+        await asyncio.sleep(0)
+        stuck.release.set()
+        await last
+
+    asyncio.run(submit_and_release())
     assert done.is_set()
     first.join()
 
@@ -187,7 +199,7 @@ def test_a_forked_process_begins_anew(serial: SerialExecutor[int]) -> None:
     first.start()
     assert stuck.began.wait(LONG_S)
     # When the process begins, as it does after the fork
-    executor._begin_anew()
+    executor.begin_anew()
     # Then it waits for nobody, and has a resource of its own
     used: list[int] = []
     serial.run(lambda resource, _: used.append(resource), LONG_S)

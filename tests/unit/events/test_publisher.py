@@ -11,6 +11,7 @@ from kombu.connection import Connection
 from kombu.transport.memory import Channel, Transport
 
 from events.commands import AttemptCreate, AttemptUpdateStatus, Command
+from events.connecting import OneClientConnection
 from events.envelope import CONTENT_TYPE, MAX_BODY_BYTES, parse
 from events.errors import InvalidMessageError, PublishError
 from events.publisher import AsyncPublisher, Publisher
@@ -75,14 +76,14 @@ def publisher() -> Iterator[Publisher]:
 def rabbitmq_publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     """A publisher that takes its broker for RabbitMQ. Messages for shard 1 are returned, then confirmed."""
 
-    def put(channel: Any, queue: str, message: object, **_: object) -> None:
-        for callback in channel.events["basic_return"] if queue == queue_name(1) else ():
-            callback(Exception("NO_ROUTE"), "", queue, message)
+    def publish(channel: Any, message: object, exchange: str, routing_key: str, **_: object) -> None:
+        for callback in channel.events["basic_return"] if routing_key == queue_name(1) else ():
+            callback(Exception("NO_ROUTE"), exchange, routing_key, message)
 
-    monkeypatch.setattr(Channel, "_put", put)
-    publisher = Publisher("amqp://", source="/lms/acme", shards=2)
-    publisher._executor._resource._connection = Connection("memory://")
-    return publisher
+    monkeypatch.setattr(Channel, "basic_publish", publish)
+    transports = {**OneClientConnection.transports, "amqp": "memory"}
+    monkeypatch.setattr(OneClientConnection, "transports", transports)
+    return Publisher("amqp://", source="/lms/acme", shards=2)
 
 
 def messages_in(shard: int) -> list[Any]:
@@ -261,15 +262,15 @@ class TestFailures:
         self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Given a connection that breaks once
-        put: Any = Channel._put
+        publish: Any = Channel.basic_publish
         failures = [ConnectionResetError()]
 
-        def break_once(channel: Any, queue: str, message: object, **options: object) -> None:
+        def break_once(*arguments: object, **options: object) -> None:
             if failures:
                 raise failures.pop()
-            put(channel, queue, message, **options)
+            publish(*arguments, **options)
 
-        monkeypatch.setattr(Channel, "_put", break_once)
+        monkeypatch.setattr(Channel, "basic_publish", break_once)
         monkeypatch.setattr(Transport, "connection_errors", (OSError,))
 
         publisher.publish_raw(b"{}", 0)
@@ -284,7 +285,7 @@ class TestFailures:
         def away(*_: object, **__: object) -> None:
             raise ConnectionRefusedError("ada@example.com")
 
-        monkeypatch.setattr(Channel, "_put", away)
+        monkeypatch.setattr(Channel, "basic_publish", away)
         monkeypatch.setattr(Transport, "connection_errors", (OSError,))
 
         # When a command is published, then the error says with what id to publish it again

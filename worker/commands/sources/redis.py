@@ -125,10 +125,7 @@ class RedisSource:
         """See `Source`."""
         with _broker():
             for list_name, messages in groupby(batch, key=lambda message: message.token.list_name):
-                self._pop(list_name, [message.token.raw for message in messages])
-
-    def _pop(self, list_name: str, committed: Sequence[bytes]) -> None:
-        self.client.eval(POP_COMMITTED, 1, list_name, *committed)
+                pop_committed(self.client, list_name, [message.token.raw for message in messages])
 
     def close(self) -> None:
         """See `Source`."""
@@ -154,6 +151,11 @@ class RedisSource:
         return [
             open_envelope(Place(name, raw)) for name, tail in zip(names, tails, strict=True) for raw in tail
         ]
+
+
+def pop_committed(client: Redis, list_name: str, committed: Sequence[bytes]) -> None:
+    """Remove the committed messages from the tail of a list, the oldest first, up to one that is not there."""
+    client.eval(POP_COMMITTED, 1, list_name, *committed)
 
 
 class _Pool(SentinelConnectionPool):
