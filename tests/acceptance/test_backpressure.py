@@ -72,7 +72,7 @@ def test_an_outage_is_waited_for_and_the_backlog_drains(stack: Stack) -> None:
     stack.start("commands")
     relay = stack.start("relay")
     workers = [stack.start("effects") for _ in range(WORKERS)]
-    stack.lms.shut()
+    stack.lms.stop()
     stack.client.course("course")
     stack.client.exam("exam", "course")
     stack.client.publish(submitted(0, 100))
@@ -94,7 +94,7 @@ def test_an_outage_is_waited_for_and_the_backlog_drains(stack: Stack) -> None:
         assert size < before[name] * GROWTH, name
     # When the LMS is back
     stack.lms.script = counter = Counter()
-    stack.lms.open()
+    stack.lms.start()
     stack.settle()
     # Then all of it has followed, and the LMS was not stampeded
     credit = {stack.lms.credit(f"b{number}", "course", "content-exam") for number in range(BACKLOG)}

@@ -9,7 +9,7 @@ from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 
 def test_everything_still_happens(stack: Stack, calm_database_url: str) -> None:
     stack.start_all()
-    stack.lms.shut()
+    stack.lms.stop()
     stack.mail.reject_fraction = 1.0
     stack.client.publish(load(700, seed=3))
     stack.settle_commands()
@@ -18,7 +18,7 @@ def test_everything_still_happens(stack: Stack, calm_database_url: str) -> None:
     with redis.Redis.from_url(stack.broker_url) as broker:
         broker.flushall()
         stack.mail.reject_fraction = 0.0
-        stack.lms.open()
+        stack.lms.start()
         before = stack.owed()
         stack.wait_until(lambda: stack.owed() < before - 50, "some of it to be done")
         broker.flushall()

@@ -66,10 +66,10 @@ def _results(stack: Stack, user: str) -> list[str]:
 def test_refused_connections_are_tried_again_until_the_lms_is_back(stack: Stack) -> None:
     before = _owe(stack, "submitted")
     stack.settle()  # the workers have connections now, which go stale
-    stack.lms.shut()
+    stack.lms.stop()
     user = _owe(stack, "submitted")
     stack.wait_until(lambda: len(_results(stack, user)) > 2, "some tries")
-    stack.lms.open()
+    stack.lms.start()
     stack.settle()
     assert stack.lms.credit(user, "course", "content-exam") == "submitted"
     assert stack.lms.credit(before, "course", "content-exam") == "submitted"
@@ -250,11 +250,11 @@ def test_a_failed_credit_that_is_overtaken_is_not_retried(stack: Stack) -> None:
 
 
 def test_while_the_lms_is_down_only_the_newest_credit_waits(stack: Stack) -> None:
-    stack.lms.shut()
+    stack.lms.stop()
     user = _owe(stack, "submitted", "second_review_required", "verified", "rejected", "verified")
     stack.settle_commands()
     stack.wait_until(lambda: len(_results(stack, user)) > 1, "some tries")
-    stack.lms.open()
+    stack.lms.start()
     stack.settle()
     effects = _credit_effects(stack, user)
     assert [one.state for one in effects][-1] == "done"

@@ -175,9 +175,9 @@ class Storm:
             _delete_queues(self._stack.broker_url)
 
     def _lms_away(self, for_s: float) -> None:
-        self._stack.lms.shut()
+        self._stack.lms.stop()
         time.sleep(for_s)
-        self._stack.lms.open()
+        self._stack.lms.start()
 
     def _retry_failed(self, for_s: float) -> None:
         self.operate("effects", "retry", "--state", "failed")

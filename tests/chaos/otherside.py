@@ -5,12 +5,11 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from http import HTTPStatus
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from invigilator.demo.reference import MailSink, ReferenceLms
+from invigilator.demo.reference import HttpRequest, HttpResponse, MailSink, ReferenceLms
 
 SLOW_S = 0.4
 LATE_S = 2.2
@@ -31,23 +30,23 @@ class MoodyLms(ReferenceLms):
         self._moods = random.Random(f"lms {seed}")
         self._moods_lock = threading.Lock()
 
-    def answer_post(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[HTTPStatus, object]:
-        """As the mood says."""
-        if len(body) < int(headers["Content-Length"]):
-            raise ConnectionAbortedError  # half a call, of a worker that was killed: the LMS has not heard it
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answer a POST as the mood says, and a GET as always."""
+        if request.method == "GET":
+            return super().answer(request)
         mood = self._touch()
         if mood == "failing":
-            return HTTPStatus.SERVICE_UNAVAILABLE, {}
+            return HttpResponse(HTTPStatus.SERVICE_UNAVAILABLE, {})
         if mood == "refusing":
-            return HTTPStatus.UNPROCESSABLE_ENTITY, {}
+            return HttpResponse(HTTPStatus.UNPROCESSABLE_ENTITY, {})
         if mood in ("slow", "late"):
             time.sleep(SLOW_S if mood == "slow" else LATE_S)
-        answer = super().answer_post(path, headers, body)
-        if answer[0] != HTTPStatus.OK:
-            self.refusals.append(f"{answer} to {path}: {body!r}")
+        response = super().answer(request)
+        if response.status != HTTPStatus.OK:
+            self.refusals.append(f"{response} to {request.path}: {request.body!r}")
         if mood == "losing_answers":
             raise ConnectionAbortedError  # hangs up without a word
-        return answer
+        return response
 
     def _touch(self) -> str | None:
         with self._moods_lock:

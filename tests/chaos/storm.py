@@ -185,7 +185,7 @@ class _Run:
         return busy, {"waiting": waiting, **progress._mapping}
 
     def _report(self, settled: bool, *, storm_s: float, drain_s: float) -> Report:
-        self.stack.lms.shut()  # and wait for what is still carried out
+        self.stack.lms.stop()  # and wait for what is still carried out
         engines.make_template(self.database.url)
         with engines.fresh_database(self.database.url) as calm_database_url:
             findings = dict(Audit(self.stack, self.lms, self.traffic, calm_database_url).run())

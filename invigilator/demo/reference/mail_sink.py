@@ -6,12 +6,11 @@ import random
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.policy import default
-from types import TracebackType
-from typing import Self
 from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from invigilator.demo.reference.background import BackgroundServer
 from worker.lms.loop import LoopThread
 
 TAKEN = "250 OK"
@@ -28,7 +27,7 @@ class ReceivedMail:
     raw: bytes
 
 
-class MailSink:
+class MailSink(BackgroundServer):
     """A mail server on a free port of 127.0.0.1, in this process.
 
     It runs between `start` and `stop`, or in a `with` block.
@@ -79,15 +78,6 @@ class MailSink:
         self._loop.run(self._hang_up())
         self._loop.close()
         self._loop = self._server = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def conversation(self, loop: asyncio.AbstractEventLoop) -> SMTP:
         """Return the protocol of a new connection. Tests override this for servers with other extensions."""

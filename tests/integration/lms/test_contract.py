@@ -1,7 +1,8 @@
 """What every adapter of a port does, the fakes included: one suite over all of them."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -32,9 +33,7 @@ def soon() -> Deadline:
 
 @pytest.fixture
 def http() -> Iterator[HttpLms]:
-    with ReferenceLms() as reference, ExitStack() as stack:
-        lms = HttpLms(reference.url)
-        stack.callback(lms.close)
+    with ReferenceLms() as reference, closing(HttpLms(reference.url)) as lms:
         yield lms
 
 
@@ -68,6 +67,46 @@ def mailer(request: pytest.FixtureRequest) -> Mailer:
 def test_credit_may_be_set_again_with_the_same_key(credit: CreditService) -> None:
     credit.set_status(REQUIREMENT, "submitted", KEY, soon())
     credit.set_status(REQUIREMENT, "submitted", KEY, soon())
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """A credit service, a way to read a status in it, and a way to name a course there."""
+
+    service: CreditService
+    status_of: Callable[[CreditRequirement], str | None]
+    name_course: Callable[[str, str], None]
+
+
+@pytest.fixture(params=["fake", "http"])
+def remembering(request: pytest.FixtureRequest) -> Iterator[Remembering]:
+    """A credit service whose memory can be read. `log` has none."""
+    if request.param == "fake":
+        fake = FakeCredit()
+        yield Remembering(fake, fake.statuses.get, fake.course_names.__setitem__)
+        return
+    with ReferenceLms() as reference, closing(HttpLms(reference.url)) as http:
+
+        def status_of(requirement: CreditRequirement) -> str | None:
+            return reference.credit.get(
+                (requirement.user_id, requirement.course_id, requirement.namespace, requirement.name)
+            )
+
+        yield Remembering(http, status_of, reference.name_course)
+
+
+def test_credit_is_what_was_set_last_until_it_is_removed(remembering: Remembering) -> None:
+    for sequence, status in enumerate(("submitted", "satisfied"), 1):
+        remembering.service.set_status(REQUIREMENT, status, CallKey(uuid4(), sequence), soon())
+        assert remembering.status_of(REQUIREMENT) == status
+    assert remembering.status_of(replace(REQUIREMENT, user_id="43")) is None
+    remembering.service.remove(REQUIREMENT, CallKey(uuid4(), 3), soon())
+    assert remembering.status_of(REQUIREMENT) is None
+
+
+def test_a_course_has_the_name_that_it_was_given(remembering: Remembering) -> None:
+    remembering.name_course("course-v1:Org+C+1", "Botany")
+    assert remembering.service.course_name("42", "course-v1:Org+C+1", soon()) == "Botany"
 
 
 def test_credit_that_is_not_there_may_be_removed(credit: CreditService) -> None:

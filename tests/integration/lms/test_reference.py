@@ -1,8 +1,10 @@
 """The reference LMS and the mail sink, as a client in any language would meet them."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -70,6 +72,28 @@ def test_what_is_not_in_the_contract_is_refused(
     assert client.post(path, json=body, headers=headers).status_code == status
     assert lms.counts == {Result.REFUSED: 1}
     assert lms.credit == {}
+
+
+def test_half_a_call_is_not_heard(lms: ReferenceLms) -> None:
+    # Given a caller that is killed in the middle of its call
+    address = urlsplit(lms.url)
+    assert address.port is not None
+    with socket.create_connection(("127.0.0.1", address.port)) as connection:
+        connection.sendall(f"POST {SET} HTTP/1.1\r\nContent-Length: 100\r\n\r\n{{".encode())
+        connection.shutdown(socket.SHUT_WR)
+        # Then the server hangs up without an answer, and has counted nothing
+        assert connection.recv(1) == b""
+    assert lms.counts == {}
+
+
+def test_it_listens_on_the_same_port_when_it_is_started_again(lms: ReferenceLms) -> None:
+    url = lms.url
+    lms.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/credit/state", trust_env=False)
+    lms.start()
+    assert httpx.get(f"{url}/credit/state", trust_env=False).status_code == 404
+    assert lms.url == url
 
 
 def test_a_course_has_the_name_it_was_given(lms: ReferenceLms, client: httpx.Client) -> None:
