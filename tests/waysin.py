@@ -10,11 +10,13 @@ from celery import Celery
 from kombu import pools
 
 from db.offers import Offer
+from events.errors import PublishError
 from events.publisher import Publisher
 from events.sharding import queue_name
 from worker import app as module
-from worker.commands.sources import open_source
+from worker.commands.sources import BrokerAwayError, open_source
 from worker.commands.sources.depth import queued
+from worker.errors import Transient
 from worker.kinds import QUEUES, EffectKind
 
 LIMIT = 10
@@ -64,3 +66,17 @@ def every_way_in(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with app.connection_for_write() as connection:
             connection.connect()
             connection.default_channel.queue_purge(QUEUE)
+
+
+def every_refusal(url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Try every way in to a broker that cannot be used, and return what each error says."""
+    with Publisher(url, source="/tests") as publisher, pytest.raises(PublishError) as refused:
+        publisher.publish_raw(b"hello", 0)
+    said = [str(refused.value)]
+    for attempt in (lambda: open_source(url, queue_name(0), LIMIT), lambda: queued(url, 1)):
+        with pytest.raises(BrokerAwayError) as away:
+            attempt()
+        said.append(str(away.value))
+    with celery_on(url, monkeypatch) as app, pytest.raises(Transient) as transient:
+        module.CeleryDispatcher(app).dispatch([OFFER])
+    return [*said, str(transient.value)]

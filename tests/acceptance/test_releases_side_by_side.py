@@ -34,6 +34,19 @@ def test_each_release_can_use_the_schema_of_the_other(previous: Release) -> None
     assert newest.module.usable_from <= previous.head
 
 
+def assert_works(stack: Stack, calm_database_url: str, seed: int) -> None:
+    """Check that everything happens, that the relay prunes, and that the command line works."""
+    stack.client.publish(load(60, seed=seed))
+    stack.start("commands")
+    relay = stack.start("relay", PRUNE_OLDER_THAN="90d")
+    stack.start("effects")
+    stack.start("mail")
+    stack.settle()
+    assert_nothing_lost_or_doubled(stack, calm_database_url)
+    assert '"pending": 0' in stack.cli("status", "--json").stdout
+    stack.wait_until(lambda: "pruned: " in relay.output(), "the relay to prune")
+
+
 def test_this_release_works_on_the_schema_of_the_previous_one(
     previous: Release, empty_database_url: str, valkey_url: str, calm_database_url: str
 ) -> None:
@@ -42,17 +55,8 @@ def test_this_release_works_on_the_schema_of_the_previous_one(
         use(stack, previous)
         stack.cli("migrate")
         use(stack, None)
-        # When this release works, without migrating
-        stack.client.publish(load(60, seed=31))
-        stack.start("commands")
-        relay = stack.start("relay", PRUNE_OLDER_THAN="90d")
-        stack.start("effects")
-        stack.start("mail")
-        stack.settle()
-        # Then everything happens, and the command line works
-        assert_nothing_lost_or_doubled(stack, calm_database_url)
-        assert '"pending": 0' in stack.cli("status", "--json").stdout
-        stack.wait_until(lambda: "pruned: " in relay.output(), "the relay to prune")
+        # When this release starts without migrating, then it works
+        assert_works(stack, calm_database_url, seed=31)
         assert revision(stack) == previous.head
 
 
@@ -64,17 +68,8 @@ def test_the_previous_release_works_on_this_schema(
         use(stack, previous)
         stack.cli("migrate")
         assert revision(stack) == compatibility.head()
-        # When the previous release works
-        stack.client.publish(load(60, seed=32))
-        stack.start("commands")
-        relay = stack.start("relay", PRUNE_OLDER_THAN="90d")
-        stack.start("effects")
-        stack.start("mail")
-        stack.settle()
-        # Then everything happens, and its command line works
-        assert_nothing_lost_or_doubled(stack, calm_database_url)
-        assert '"pending": 0' in stack.cli("status", "--json").stdout
-        stack.wait_until(lambda: "pruned: " in relay.output(), "the relay to prune")
+        # When the previous release starts, then it works
+        assert_works(stack, calm_database_url, seed=32)
 
 
 def test_an_upgrade_stops_nothing(

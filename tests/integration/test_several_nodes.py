@@ -4,14 +4,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from events.errors import PublishError
-from events.publisher import Publisher
-from events.sharding import queue_name
-from tests.waysin import LIMIT, OFFER, celery_on, every_way_in
-from worker import app as module
-from worker.commands.sources import BrokerAwayError, open_source
-from worker.commands.sources.depth import queued
-from worker.errors import Transient
+from tests.waysin import celery_on, every_refusal, every_way_in
 
 
 @pytest.mark.parametrize(
@@ -27,18 +20,7 @@ def test_the_last_of_four_is_found(form: str, rabbitmq_url: str, monkeypatch: py
 
 def test_none_of_them_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "amqp://me:s3cret@127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"
-    said = []
-    with Publisher(url, source="/tests") as publisher, pytest.raises(PublishError) as refused:
-        publisher.publish_raw(b"", 0)
-    said.append(str(refused.value))
-    for attempt in (lambda: open_source(url, queue_name(0), LIMIT), lambda: queued(url, 1)):
-        with pytest.raises(BrokerAwayError) as away:
-            attempt()
-        said.append(str(away.value))
-    with celery_on(url, monkeypatch) as app, pytest.raises(Transient) as transient:
-        module.CeleryDispatcher(app).dispatch([OFFER])
-    said.append(str(transient.value))
-    for line in said:
+    for line in every_refusal(url, monkeypatch):
         assert "\n" not in line
         assert "s3cret" not in line
 

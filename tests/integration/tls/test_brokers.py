@@ -11,14 +11,11 @@ import pytest
 
 from events import publisher as publisher_module
 from events.broker_url import Kind
-from events.errors import PublishError
-from events.publisher import Publisher
-from events.sharding import queue_name
 from invigilator.local.server import free_port
 from tests.tls import HOST, PATIENCE_S, Authority, Proxy
-from tests.waysin import LIMIT, OFFER, QUEUE, celery_on, every_way_in
+from tests.waysin import QUEUE, celery_on, every_refusal, every_way_in
 from worker import app as module
-from worker.commands.sources import BrokerAwayError, open_source
+from worker.commands.sources import BrokerAwayError
 from worker.commands.sources.brokers import BROKERS
 from worker.commands.sources.depth import queued
 from worker.errors import ConfigurationError, Transient
@@ -132,18 +129,7 @@ def test_the_name_is_that_of_the_node_that_answers(
 def refused_everywhere(url: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way in says in one line, without the password, what is wrong."""
     monkeypatch.setitem(publisher_module.RETRIES, "max_retries", 1)
-    said = []
-    with Publisher(url, source="/tests", timeout_s=10) as publisher, pytest.raises(PublishError) as refused:
-        publisher.publish_raw(b"hello", 0)
-    said.append(str(refused.value))
-    for attempt in (lambda: open_source(url, queue_name(0), LIMIT), lambda: queued(url, 1)):
-        with pytest.raises(BrokerAwayError) as away:
-            attempt()
-        said.append(str(away.value))
-    with celery_on(url, monkeypatch) as app, pytest.raises(Transient) as transient:
-        module.CeleryDispatcher(app).dispatch([OFFER])
-    said.append(str(transient.value))
-    for line in said:
+    for line in every_refusal(url, monkeypatch):
         assert reason in line
         assert f":{urlsplit(url).password}" not in line
         assert "\n" not in line
