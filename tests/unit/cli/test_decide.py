@@ -1,8 +1,6 @@
 """`invigilator decide`: one line of output for each line of input."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from invigilator.cli.decide import ANSWER, answer
 from tests.commandline import CommandLine
 
 SAMPLE = Path(__file__).parents[2] / "data" / "decisions-sample.jsonl"
-COMMAND = [sys.executable, "-c", "from invigilator.cli.main import main; main()", "decide"]
 CASE = {
     "from_status": "created",
     "to_status": "started",
@@ -42,14 +39,13 @@ def case_of(observed: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_every_observed_case_is_answered_as_observed() -> None:
+def test_every_observed_case_is_answered_as_observed(cli: CommandLine) -> None:
     # Given the observed cases
     observed = [json.loads(line) for line in SAMPLE.read_text().splitlines()]
-    # When a process of its own is asked
+    # When the command is asked
     lines = "".join(json.dumps(case_of(one)) + "\n" for one in observed)
-    ran = subprocess.run(COMMAND, input=lines, capture_output=True, text=True, check=True)
+    answers = cli("decide", stdin=lines.encode()).lines
     # Then it answers each, in order
-    answers = [json.loads(line) for line in ran.stdout.splitlines()]
     assert len(answers) == len(observed)
     for one, said in zip(observed, answers, strict=True):
         expect = one["expect"]
@@ -62,18 +58,6 @@ def test_every_observed_case_is_answered_as_observed() -> None:
         assert said["set_started_at"] == (expect["started_at"] == "stamped")
         assert said["set_completed_at"] == (expect["completed_at"] == "stamped")
         assert said["clear_proctoring"] == (expect["external_id"] is None)
-
-
-def test_a_line_is_answered_before_the_next_is_asked() -> None:
-    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for to_status in ("started", "submitted"):
-            process.stdin.write(json.dumps({**CASE, "to_status": to_status}) + "\n")
-            process.stdin.flush()
-            assert json.loads(process.stdout.readline())["status"] == to_status
-        process.stdin.close()
-        assert process.wait() == 0
 
 
 def test_needs_no_settings_and_goes_on_after_a_bad_line(
