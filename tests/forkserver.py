@@ -38,7 +38,8 @@ PRELOADED = (
     "invigilator.cli.system",
     "worker.effects.relay",
     "worker.effects.runner",
-    "worker.processes",
+    "worker.commands.consumer",
+    "worker.pruning",
     "worker.wiring",
 )
 POLL_S = 0.01
@@ -154,6 +155,7 @@ def main() -> None:
     """Serve until the end of standard input. Each forked process leaves the loop and runs its program."""
     for name in PRELOADED:
         import_module(name)
+    assert "worker.app" not in sys.modules, "each process must import it with its own environment"
     gc.freeze()
     for line in sys.stdin.buffer:
         match json.loads(line):

@@ -223,6 +223,8 @@ def _text(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, timedelta):
         return f"{value // timedelta(minutes=1)}m"
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
     return str(value.absolute() if isinstance(value, Path) else value)
 
 

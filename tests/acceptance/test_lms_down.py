@@ -117,9 +117,9 @@ def test_permanent_answers_fail_in_plain_sight_at_once(stack: Stack) -> None:
 def test_a_token_that_is_not_accepted_fails_no_effect(stack: Stack, status: int) -> None:
     # Given an LMS that does not know our token any more
     stack.lms.script = lambda _request: Answer(status)
-    users = [_owe(stack, "submitted") for _ in range(3)]
     effects, mail = (stack.running(name)[0] for name in ("effects", "mail"))
     log_before = len(effects.output())
+    users = [_owe(stack, "submitted") for _ in range(3)]
     stack.wait_until(lambda: "invigilator.effects.credit" in _circuits(stack), "its circuit to open")
     stack.wait_until(lambda: "retry" in _results(stack, users[0]), "a try of the first")
     # When the token is mended

@@ -50,7 +50,8 @@ class Proxy:
         """Sever every connection, without a word."""
         with self._lock:
             for one in self._open:
-                one.shutdown(socket.SHUT_RDWR)  # its thread does the rest
+                with suppress(OSError):  # it may have ended by itself just now
+                    one.shutdown(socket.SHUT_RDWR)  # its thread does the rest
 
     def cut_at(self, pattern: bytes | None, side: Side = "before", *, every: int = 1) -> None:
         """From now on sever the connection at every so-manieth request that contains the pattern.
