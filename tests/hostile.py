@@ -60,7 +60,7 @@ def number(text: bytes, command_id: str = "hostile") -> bytes:
 
 def small_file_of_zeros(mebibytes: int) -> bytes:
     """What is that large once it is decompressed. It never is here."""
-    compressor = zlib.compressobj()
+    compressor = zlib.compressobj(strategy=zlib.Z_RLE)  # as small, in a third of the time
     mebibyte = bytes(1024 * 1024)
     return b"".join(compressor.compress(mebibyte) for _ in range(mebibytes)) + compressor.flush()
 
