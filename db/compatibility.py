@@ -3,7 +3,7 @@
 During an upgrade the processes of two releases work on one schema. So a release also uses schemas that are not its
 own. A database names two revisions, each in a table of its own:
 
-- `schema_version` has the revision of the schema. Alembic keeps it.
+- `invigilator_schema` has the revision of the schema. Alembic keeps it.
 - `alembic_version` has the oldest revision whose release can still use the schema. Release 0.1.0 reads only this
   table, and works where it finds its own revision.
 
@@ -22,7 +22,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-SCHEMA_VERSION = "schema_version"
+SCHEMA_VERSION = "invigilator_schema"
 USABLE_FROM = "alembic_version"
 
 NEEDED = "0006"
@@ -52,7 +52,7 @@ def compare(connection: Connection) -> Schema:
 
 def schema_revision(connection: Connection) -> str:
     """The revision of the database's schema; "" when it has none."""
-    # Release 0.1.0 writes only `alembic_version` when it migrates, and leaves an older `schema_version` behind.
+    # Release 0.1.0 writes only `alembic_version` when it migrates, and leaves an older `invigilator_schema` behind.
     return max(_stored(connection, SCHEMA_VERSION), _stored(connection, USABLE_FROM))
 
 

@@ -155,8 +155,8 @@ def start(**_: Any) -> None:
     with _refusing():
         settings = _settings(database=True, broker=True)
         check_broker(settings)
+        patches.apply(Process.WORKER, settings)
         process_runner = runner(settings)
-    patches.apply(Process.WORKER, settings)
     # Celery logs a line for each task that arrives. The line for its end says more.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 

@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from worker.errors import Permanent
 
@@ -110,27 +114,41 @@ class Entry(Generic[P]):
         if not met:
             raise ValueError(f"kind of effect {self.name!r}: {what}")
 
-    def read(self, stored: Mapping[str, Any]) -> P:
+    def read(self, stored: object) -> P:
         """Make the payload of a stored one. Fields that this release does not know are left out.
 
         Parameters:
-            stored: the payload's JSON object, as an older or a newer release may have written it.
+            stored: the payload's JSON, as an older or a newer release may have written it. A field that is null
+                counts as missing.
 
         Raises:
-            UnreadablePayloadError: a field without a default is missing, or null.
+            UnreadablePayloadError: it is no object, a field without a default is missing, or a field has the wrong
+                type. The message quotes no values.
         """
-        values = {}
-        for field in fields(self.payload):
-            value = stored.get(field.name)
-            if value is not None:
-                values[field.name] = value
-            elif field.default is MISSING:
-                raise UnreadablePayloadError(f"the effect's payload has no {field.name}")
-        return self.payload(**values)
+        if isinstance(stored, Mapping):
+            stored = {name: value for name, value in stored.items() if value is not None}
+        try:
+            payload: P = _reader(self.payload).validate_python(stored)  # type: ignore[arg-type]  # a class, and so hashable
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise UnreadablePayloadError(_explain(problem)) from None
+        return payload
 
     def subject(self, payload: P) -> str:
         """What an effect is about, such as `credit submitted · exam 7 · learner 42`."""
         return f"{self.label(payload)} · exam {quoted(payload.exam_id)} · learner {quoted(payload.user_id)}"
+
+
+@cache
+def _reader(payload: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(payload)
+
+
+def _explain(problem: ErrorDetails) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "missing":
+        return f"the effect's payload has no {name}"
+    return f"the effect's payload cannot be read: {name or 'it'} is of the wrong type"
 
 
 def check(entries: Iterable[Entry[Any]]) -> None:

@@ -52,6 +52,17 @@ def test_a_wrong_setting_ends_it_in_one_line(command: str, tmp_path: Path) -> No
     assert "secret" not in ran.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [line for line in read_procfile().values() if "relay" not in line],  # the relay patches nothing
+)
+def test_a_patch_that_does_not_exist_ends_it_in_one_line(command: str, tmp_path: Path) -> None:
+    ran = run(command, tmp_path, WITHOUT_PATCHES="bogus")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("invigilator: INVIGILATOR_WITHOUT_PATCHES names 'bogus', which is no patch")
+    assert len(ran.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("command", ["invigilator status", "celery -A worker.app report"])
 def test_an_unknown_variable_is_warned_of_once(command: str, tmp_path: Path) -> None:
     ran = run(command, tmp_path, WEB_ADDRESS="127.0.0.1:8080")

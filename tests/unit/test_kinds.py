@@ -137,6 +137,16 @@ def test_a_payload_without_what_its_kind_needs_is_refused(kind: EffectKind, stor
     assert subject(kind, stored) == kind
 
 
+@pytest.mark.parametrize("kind", EffectKind)
+@pytest.mark.parametrize("stored", [{**ABOUT, "exam_id": 7, "status": "failed"}, [], "x", 7, None])
+def test_a_payload_of_another_shape_is_refused_and_shown_by_its_kind(kind: EffectKind, stored: Any) -> None:
+    with pytest.raises(
+        UnreadablePayloadError, match=r"^the effect's payload cannot be read: (exam_id|it) is of"
+    ):
+        kind.entry.read(stored)
+    assert label(kind, stored, 1) == f"{kind} · try 1"
+
+
 # --- labels --------------------------------------------------------------------------------------------
 
 

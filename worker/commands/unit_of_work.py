@@ -1,6 +1,7 @@
 """The unit of work of a batch: what it loaded, what it changed, and how that is written back."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from db.models import EffectState, TryResult
 from db.recordset import Row
 from events.commands import CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
-from worker.kind_entry import Payload
+from worker.kind_entry import Payload, UnreadablePayloadError
 from worker.kinds import CascadeDecline, EffectKind, kind_of
 from worker.rules.attempts import Attempt, Exam
 
@@ -114,7 +115,10 @@ class UnitOfWork:
             record = _record(row)
             self.attempts.setdefault(record.user_id, {})[record.exam_id] = record
         for row in found.cascades:
-            self._owe(_cascade(row))
+            # The task of a cascade that cannot be read says so. It may not hold up the learner's commands, or the
+            # cascades that can be read.
+            with suppress(UnreadablePayloadError):
+                self._owe(_cascade(row))
 
     # --- reading -------------------------------------------------------------------------------------
 

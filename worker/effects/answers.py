@@ -1,9 +1,7 @@
 """What a worker says about an effect, in Flower and in the log, with the ids that lead to everything else."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from db.effects import Claim
@@ -57,7 +55,7 @@ class About:
         return Answer(f"{self.label}: {what}", self.trail, is_done=True)
 
 
-def label(kind: str, stored: Mapping[str, Any], number: int) -> str:
+def label(kind: str, stored: object, number: int) -> str:
     """What a person reads in Flower of a try, such as `credit submitted · exam 7 · learner 42 · try 3`.
 
     Parameters:
@@ -68,7 +66,7 @@ def label(kind: str, stored: Mapping[str, Any], number: int) -> str:
     return f"{subject(kind, stored)} · try {number}"
 
 
-def subject(kind: str, stored: Mapping[str, Any]) -> str:
+def subject(kind: str, stored: object) -> str:
     """What an effect is about, such as `credit submitted · exam 7 · learner 42`.
 
     It is the kind's name alone if this release does not know the kind, or cannot read the payload.

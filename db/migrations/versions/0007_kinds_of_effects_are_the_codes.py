@@ -12,7 +12,8 @@ KINDS = "'set_credit_status', 'remove_credit_status', 'cascade_decline', 'send_s
 
 
 def upgrade() -> None:
-    op.drop_constraint(op.f("ck_effects_kind"), "effects", type_="check")
+    # It may be gone: a database that was restored in parts can have 0007 without its number.
+    op.drop_constraint(op.f("ck_effects_kind"), "effects", type_="check", if_exists=True)
 
 
 def downgrade() -> None:

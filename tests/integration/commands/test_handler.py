@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import Connection, Engine, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from db.effects import Wanted, claim
@@ -208,6 +208,22 @@ def test_a_cascade_owed_is_folded_in_before_the_next_command(
         )
     ).one()
     assert kept == (True, "ext-b")
+
+
+def test_a_cascade_that_cannot_be_read_holds_up_nobody(apply: Apply, connection: Connection) -> None:
+    # Given a learner who is owed two cascades, of which one cannot be read
+    apply(c.create("A"), c.update("A", "declined"))
+    apply(c.exam("other", course_id="course-2"), c.create("other"), c.update("other", "declined"))
+    of_a = (Effect.kind == EffectKind.CASCADE_DECLINE) & (Effect.payload["exam_id"].astext == "A")
+    connection.execute(update(Effect).where(of_a).values(payload={"user_id": "42"}))
+    # When the learner's next commands are handled
+    outcomes = apply(c.create("B"), c.update("other", "submitted"))
+    # Then they are, and so is the other cascade; this one waits for its task
+    assert codes(outcomes) == [(Outcome.APPLIED, None)] * 2
+    states = connection.scalars(
+        select(Effect.state).where(Effect.kind == EffectKind.CASCADE_DECLINE).order_by(Effect.sequence)
+    ).all()
+    assert states == ["pending", "done"]
 
 
 def test_a_cascade_leaves_completed_attempts_alone(apply: Apply, connection: Connection) -> None:

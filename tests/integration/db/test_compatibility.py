@@ -17,7 +17,7 @@ def found(url: str) -> tuple[str, Schema]:
 
 
 def usable_from(url: str) -> list[str]:
-    """What releases before `schema_version` read."""
+    """What releases before `invigilator_schema` read."""
     with engines.disposed(url) as engine, engine.connect() as connection:
         rows = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
         return [row.version_num for row in rows]
@@ -35,7 +35,7 @@ def test_a_schema_is_usable_from_the_revision_that_the_code_needs(empty_database
 
 
 def test_a_schema_that_a_newer_release_has_expanded_is_used_and_left_alone(database_url: str) -> None:
-    standby.execute(database_url, f"UPDATE schema_version SET version_num = '{NEWER}'")
+    standby.execute(database_url, f"UPDATE invigilator_schema SET version_num = '{NEWER}'")
     migrate.upgrade(database_url)
     assert found(database_url) == (NEWER, Schema.USABLE)
     with pytest.raises(UnfitDatabaseError, match="newer release"):
@@ -44,7 +44,7 @@ def test_a_schema_that_a_newer_release_has_expanded_is_used_and_left_alone(datab
 
 
 def test_a_schema_from_which_a_newer_release_has_taken_something_is_refused(database_url: str) -> None:
-    for table in ("schema_version", "alembic_version"):
+    for table in ("invigilator_schema", "alembic_version"):
         standby.execute(database_url, f"UPDATE {table} SET version_num = '{NEWER}'")
     assert found(database_url) == (NEWER, Schema.NEWER)
     for change in (migrate.upgrade, lambda url: migrate.downgrade(url, "base")):
@@ -63,11 +63,11 @@ def test_older_releases_find_their_own_revision(empty_database_url: str) -> None
 
 @pytest.mark.parametrize(
     "left_behind",
-    ["DROP TABLE schema_version", "UPDATE schema_version SET version_num = '0003'"],
+    ["DROP TABLE invigilator_schema", "UPDATE invigilator_schema SET version_num = '0003'"],
     ids=["which it has made", "which was taken back before"],
 )
 def test_a_database_that_release_0_1_0_has_migrated(empty_database_url: str, left_behind: str) -> None:
-    # Given a database at 0006 as that release leaves it: it does not write `schema_version`
+    # Given a database at 0006 as that release leaves it: it does not write `invigilator_schema`
     migrate.upgrade(empty_database_url, "0006")
     standby.execute(empty_database_url, left_behind)
     assert found(empty_database_url) == ("0006", Schema.USABLE)

@@ -572,16 +572,24 @@ def test_the_processes_run_with_the_very_same_settings(
         command_shards=3,
         batch_size=7,
         retry_base_s=0.5,
+        retry_cap_s=100,
+        retry_for_s=1000,
         lease_s=70,
+        shard_lease_s=7,
+        poll_s=3,
+        call_timeout_s=11,
         max_calls=3,
         smtp_max_connections=2,
         instructor="off",
         flower_broker_api=SecretStr("http://guest:pw@mq/api/"),
+        flower_port=5000,
+        flower_unauthenticated_api=True,
         quarantine_max=5,
         quarantine_max_mb=6,
         prune_older_than="90d",
         without_patches=frozenset({"flower-events", "kombu-envelope"}),
     )
+    assert not [name for name, field in Settings.model_fields.items() if getattr(given, name) == field.default]
     for name, value in environment(given).items():
         monkeypatch.setenv(name, value)
     assert load() == given
