@@ -28,8 +28,8 @@ from worker.kinds import (
     owed_by_removal,
     task_name,
 )
-from worker.rules.attempts import Exam
 from worker.rules.decisions import Decision, Removal
+from worker.rules.values import Exam
 
 ids = st.text(min_size=1, max_size=255)
 ABOUT = {"exam_id": "7", "user_id": "42", "course_id": "c", "content_id": "x"}

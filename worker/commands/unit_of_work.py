@@ -16,7 +16,7 @@ from events.commands import CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
 from worker.kind_entry import Payload
 from worker.kinds import CascadeDecline, EffectKind, kind_of
-from worker.rules.attempts import Attempt, Exam
+from worker.rules.values import Attempt, Exam
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from events.vocabulary import COMPLETED, INCOMPLETE, IfMissing, Outcome, OutcomeCode, Status
-from worker.rules.attempts import Attempt, Exam
 from worker.rules.policy import CREDIT_OF, Policy, RepeatStatus, TimeOuts
+from worker.rules.values import Attempt, Exam
 
 VERDICTS = frozenset({Status.VERIFIED, Status.REJECTED})
 
