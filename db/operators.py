@@ -40,7 +40,7 @@ ORDER BY effect.id, newer.sequence DESC
 _RETRY = """
 UPDATE effects
 SET state = 'pending',
-    due_at = statement_timestamp(),
+    due_at = clock_timestamp(),
     offered_until = NULL,
     retrying_since = NULL,
     dropped_at = NULL,

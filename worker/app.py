@@ -243,7 +243,7 @@ class CeleryDispatcher:
             pool.acquire()
         )  # a blocking acquire would wait for ever for connections that were replaced
         try:
-            connection.connect()  # one attempt; `default_channel` alone would try for ever
+            connection.connect()  # once; `default_channel` alone would try for ever
             yield connection.default_channel
         except Exception as error:
             # A broken connection does not recover by itself.
