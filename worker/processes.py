@@ -16,7 +16,8 @@ from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
 from events.sharding import queue_name
 from worker import patches
-from worker.app import CeleryDispatcher, check_broker
+from worker.app import app, check_broker
+from worker.celery.dispatcher import CeleryDispatcher
 from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
@@ -77,7 +78,7 @@ def relay(settings: Settings) -> None:
     """
     check_broker(settings)
     engine = database_engine(settings, "relay")
-    loop = Relay(engine, CeleryDispatcher(), settings.poll_s, offer_ttl_s(settings))
+    loop = Relay(engine, CeleryDispatcher(app), settings.poll_s, offer_ttl_s(settings))
     loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
     if settings.prune_older_than is not None:
         pruning = database_engine(settings, "prune")

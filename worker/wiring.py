@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.connect import make_engine
 from db.errors import brief
-from db.inbox import Bounds
+from db.quarantine import Bounds
 from worker import patches
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust

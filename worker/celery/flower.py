@@ -26,7 +26,7 @@ from tornado.web import HTTPError
 from events.connecting import reason_of
 from events.sharding import queue_name
 from worker.commands.sources.base import Depth
-from worker.commands.sources.depth import depths
+from worker.commands.sources.brokers import depths
 from worker.kinds import QUEUES
 from worker.settings import Settings
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db import shards
 from db.errors import Failure, classify, describe
-from db.inbox import Unreadable
+from db.quarantine import Unreadable
 from db.shards import Fence, Renewal
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode

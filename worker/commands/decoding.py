@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.ids import new_receipt
-from db.inbox import Unreadable
+from db.quarantine import Unreadable
 from events.commands import Command
 from events.envelope import parse
 from events.errors import InvalidMessageError

@@ -13,8 +13,9 @@ from db import shards
 from db.connect import make_engine
 from db.errors import Failure, classify
 from db.ids import Receipt, new_receipt
-from db.inbox import Handled, Unreadable
+from db.inbox import Handled
 from db.models import HandledCommand, QuarantinedMessage, Transition
+from db.quarantine import Unreadable
 from db.shards import Fence
 from events.commands import Command
 from events.sharding import MAX_SHARDS

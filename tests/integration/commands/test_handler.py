@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.effects import Wanted, claim
 from db.ids import new_receipt
-from db.inbox import Handled, Unreadable
+from db.inbox import Handled
 from db.models import (
     Attempt,
     Effect,
@@ -20,6 +20,7 @@ from db.models import (
     Transition,
     Try,
 )
+from db.quarantine import Unreadable
 from events.commands import CommandData
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 from tests import sample_commands as c
