@@ -96,6 +96,8 @@ class _Oracle:
                 return self._update(data)
             case AttemptRemove() as data:
                 return self._remove(data)
+            case _:
+                raise AssertionError(f"the oracle does not judge {command.data.type}")
         return Outcome.APPLIED, None
 
     def _create(self, data: AttemptCreate) -> tuple[Outcome, OutcomeCode | None]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import celeryconfig
 from events.vocabulary import Outcome, Status
+from tests.kinds import KINDS_OF_0_1_0
 from worker.effects.answers import ids as shown_ids
 from worker.effects.answers import label, subject
 from worker.kind_entry import Payload, UnreadablePayloadError
@@ -34,13 +35,6 @@ from worker.rules.values import Exam
 ids = st.text(min_size=1, max_size=255)
 ABOUT = {"exam_id": "7", "user_id": "42", "course_id": "c", "content_id": "x"}
 EXAM = Exam("7", "c", "x", is_proctored=True, is_practice_exam=False, is_active=True)
-KINDS_OF_0_1_0 = (
-    EffectKind.SET_CREDIT_STATUS,
-    EffectKind.REMOVE_CREDIT_STATUS,
-    EffectKind.CASCADE_DECLINE,
-    EffectKind.SEND_STATUS_EMAIL,
-    EffectKind.DELETE_STUDENT_ATTEMPT,
-)
 PROCFILE = Path(celeryconfig.__file__).with_name("Procfile")
 
 
@@ -100,6 +94,16 @@ def test_each_kind_is_owed_by_something_and_nothing_is_owed_by_chance() -> None:
     assert set(payloads()) == set(EffectKind)
     assert list(owed_by(Decision(Outcome.APPLIED, Status.STARTED), EXAM, "42")) == []
     assert list(owed_by_removal(Removal(Outcome.APPLIED), EXAM, "42", "ada")) == []
+
+
+PLAIN_FIELDS = {"status", "requested_by"}
+"""The fields beside ids. Whoever adds one makes sure that no name or address gets into it."""
+
+
+@pytest.mark.parametrize("kind", EffectKind)
+def test_a_payload_holds_ids_and_no_personal_data(kind: EffectKind) -> None:
+    names = {field.name for field in fields(kind.entry.payload)}
+    assert {name for name in names if not name.endswith("_id")} <= PLAIN_FIELDS
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,20 @@ def test_a_kind_of_a_newer_release_is_shown_by_its_name() -> None:
 # --- what follows from the table -----------------------------------------------------------------------
 
 
-def test_each_kind_has_its_task_its_route_and_its_queue() -> None:
-    assert celeryconfig.task_routes == {task_name(kind): {"queue": kind.entry.queue} for kind in EffectKind}
-    assert {queue.name for queue in celeryconfig.task_queues} == set(QUEUES.values())
+def test_the_tasks_and_queues_of_0_1_0_are_where_they_were() -> None:
+    routes = celeryconfig.task_routes
+    assert {kind: routes[f"effects.{kind}"]["queue"] for kind in KINDS_OF_0_1_0} == {
+        EffectKind.SET_CREDIT_STATUS: "invigilator.effects.credit",
+        EffectKind.REMOVE_CREDIT_STATUS: "invigilator.effects.credit",
+        EffectKind.CASCADE_DECLINE: "invigilator.effects.cascade",
+        EffectKind.SEND_STATUS_EMAIL: "invigilator.effects.email",
+        EffectKind.DELETE_STUDENT_ATTEMPT: "invigilator.effects.instructor",
+    }
+
+
+def test_each_task_goes_to_a_queue_that_workers_declare() -> None:
+    declared = {queue.name for queue in celeryconfig.task_queues}
+    assert {celeryconfig.task_routes[task_name(kind)]["queue"] for kind in EffectKind} == declared
 
 
 def workers() -> Iterator[set[str]]:

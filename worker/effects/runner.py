@@ -16,7 +16,7 @@ from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
 from worker.effects import answers, circuit
-from worker.effects.action import Action, Run, Tools, TryAgainError, TryFailedError
+from worker.effects.action import Action, Recorded, Run, Tools, TryAgainError, TryFailedError
 from worker.effects.action_table import ACTIONS
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change, Reporter
@@ -128,7 +128,7 @@ class Runner:
             return self._try_again(claim, _reason(claim.id, error), None)
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
-        if not recorded and not self.record(end):
+        if recorded is not Recorded.BY_ACTION and not self.record(end):
             return self._too_late(claim)
         return about.done(result)
 

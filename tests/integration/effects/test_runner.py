@@ -127,7 +127,10 @@ def test_a_newer_effect_supersedes_an_older_one(bench: Bench) -> None:
 def test_a_cancelled_newer_effect_supersedes_nothing(bench: Bench) -> None:
     older = submitted(bench)
     bench.apply(c.update("A", "verified"))
-    bench.execute("UPDATE effects SET state = 'cancelled' WHERE id = :id", id=bench.ids()[-1])
+    bench.execute(
+        "UPDATE effects SET state = 'cancelled' WHERE id = :id",
+        id=bench.ids(EffectKind.SET_CREDIT_STATUS)[-1],
+    )
     assert bench.run(older).endswith("done")
 
 
