@@ -224,7 +224,7 @@ def read(
 
 
 def _answer(connection: Connection, statement: str, values: Row) -> dict[str, Any]:
-    """The one JSON object that a statement returns. A set in it is null when it is empty."""
+    """The one JSON object that a statement returns. PostgreSQL returns null for an empty list."""
     answer: dict[str, Any] = orjson.loads(prepared.execute(connection, statement, values).scalar_one())
     return answer
 

@@ -204,7 +204,7 @@ def test_flower_lists_every_queue_and_changes_nothing(stack: Stack) -> None:
     stack.wait_until(lambda: len(flower.workers()) == 1, "Flower to see the worker")
     send(stack, "7")
     send(stack, "8")
-    # When it knows what the worker works on
+    # When Flower knows the worker's queues
     [worker] = flower.workers()
     stack.wait_until(lambda: "active_queues" in flower.get("workers?refresh=1")[worker], "what it works on")
     # Then it lists all the same, with what waits

@@ -149,7 +149,7 @@ def _shown(depth: Depth) -> dict[str, Any]:
 
 
 class _AllQueues:
-    """Mixed into Flower's handlers: they show all our queues, also those that no worker consumes from."""
+    """Makes Flower's handlers show all our queues, also those that no worker consumes from."""
 
     application: Dashboard
 

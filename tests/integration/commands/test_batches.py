@@ -279,7 +279,7 @@ def test_what_a_batch_costs_in_round_trips_however_big_it_is(
         for expected, items in costs([str(number) for number in range(learners)]):
             ours.commit(fence, items)
             assert trips() == expected
-        # and the lease one more
+        # Renewing the lease takes three
         ours.renew(fence)
         assert trips() == 3
 

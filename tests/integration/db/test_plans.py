@@ -458,7 +458,7 @@ def forget_what_is_pending(engine: Engine) -> None:
 
 
 def empty(engine: Engine) -> None:
-    """Not TRUNCATE, after which everything is planned again."""
+    """Delete all rows. After a TRUNCATE everything would be planned again."""
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         for table in TABLES:

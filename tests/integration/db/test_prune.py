@@ -353,7 +353,7 @@ actions = st.lists(st.tuples(st.sampled_from((cancel, retry, claim)), st.integer
 
 
 def answers(connection: Connection, kept: list[UUID]) -> list[Any]:
-    """Of each effect its state, and whether it is overtaken."""
+    """The state of each effect, and whether it is overtaken."""
     newer = aliased(Effect)
     overtaken = exists().where(
         newer.target == Effect.target, newer.sequence > Effect.sequence, newer.state != "cancelled"

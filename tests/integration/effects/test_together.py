@@ -275,7 +275,7 @@ def declined(bench: Bench, users: str) -> list[tuple[UUID, EffectKind]]:
 
 
 def statuses(bench: Bench) -> list[str]:
-    """Of every learner's attempts, exam by exam."""
+    """The statuses of every learner's attempts, exam by exam."""
     with bench.engine.begin() as connection:
         rows = connection.exec_driver_sql("SELECT status FROM attempts ORDER BY user_id, exam_id")
         return list(rows.scalars())

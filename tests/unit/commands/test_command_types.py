@@ -114,21 +114,21 @@ class TestModels:
 
     def test_two_models_with_the_same_type(self) -> None:
         class Second(CourseUpsert):
-            """Has its parent's type."""
+            """It has its parent's type."""
 
         with pytest.raises(TypeError, match="Second: needs a `type` of its own"):
             types_of(CourseUpsert, Second)
 
     def test_a_model_without_a_type(self) -> None:
         class Untyped(CommandData):
-            """Has none."""
+            """It has no `type`."""
 
         with pytest.raises(TypeError, match="Untyped: needs a `type` of its own"):
             types_of(Untyped)
 
     def test_a_learners_model_that_does_not_say_whose_it_is(self) -> None:
         class Adrift(CommandData):
-            """Would be locked and sharded with nobody's commands."""
+            """It would be locked and sharded with nobody's commands."""
 
             type: ClassVar[str] = "exam.attempt.adrift.v1"
             user_id: str
