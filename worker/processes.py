@@ -48,7 +48,7 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
     Raises:
         ConfigurationError: the settings are wrong or do not fit the database, or its schema cannot be used.
         UnfitDatabaseError: the database cannot hold every text.
-        BadReleaseError: several commands in a row failed, so the fault is this release's.
+        BadReleaseError: commands failed that should not, so the fault is this release's.
     """
     unknown = sorted(set(only) - set(range(settings.command_shards)))
     if unknown:

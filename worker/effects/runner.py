@@ -35,7 +35,7 @@ BUSY_S = 1.0
 """Seconds for which an effect is put off if every slot of its service is taken."""
 NEVER_REPORTED = "its worker never reported back"
 LOST_TRIES = 3
-"""Most likely the effect ends its workers if so many in a row have not reported back."""
+"""After so many lost tries it is most likely the effect that ends its workers."""
 
 Note = Callable[[Connection, Claim, RecordedTry], Change | None]
 

@@ -248,7 +248,7 @@ def test_lost_tries_are_counted_for_each_of_a_group(bench: Bench) -> None:
     bench.make_due()
     # When all are claimed in one group
     claims = claim_all(bench.runner, [never, once, thrice, before])
-    # Then each knows how often it was lost in a row up to now
+    # Then each that was lost the last time knows how often it was lost
     assert [one and (one.number, one.lost_tries) for one in claims] == [
         (1, 0),
         (2, 1),
