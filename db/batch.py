@@ -17,6 +17,7 @@ from db.inbox import Arrival, Key
 from db.models import TryResult
 from db.recordset import Row, in_hex, recordset
 from db.shards import IN_HAND_LOCKS, Renewal
+from db.wake import NOTIFY_EFFECTS
 
 # --- begin -------------------------------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ def read(
 
 
 def _answer(connection: Connection, statement: str, values: Row) -> dict[str, Any]:
-    """The one JSON object that a statement returns. A set in it is null when it is empty."""
+    """The one JSON object that a statement returns. PostgreSQL returns null for an empty list."""
     answer: dict[str, Any] = orjson.loads(prepared.execute(connection, statement, values).scalar_one())
     return answer
 
@@ -347,8 +348,6 @@ finish_effects AS (
     WHERE effect_id = ANY (%(finished)s::uuid[]) AND result IS NULL
 )"""
 
-_WAKE_RELAYS = "SELECT pg_notify('invigilator_effects', '')"
-
 
 def write(connection: Connection, changes: Changes, result: TryResult = TryResult.FOLDED) -> None:
     """Write what a batch changes, and wake the relays if it owes effects. Writes nothing if nothing has changed.
@@ -373,5 +372,5 @@ def _write_statement(tables: Sequence[str], finishes: bool) -> str:
     parts = [_INSERTS[table] for table in tables]
     if finishes:
         parts.append(_FINISH)
-    last = _WAKE_RELAYS if "effects" in tables else "SELECT 1"
+    last = NOTIFY_EFFECTS if "effects" in tables else "SELECT 1"
     return " ".join(["WITH", ", ".join(parts), last])

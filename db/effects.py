@@ -1,6 +1,7 @@
-"""The life of an effect in the database: claim and record. Each change of state is one guarded UPDATE.
+"""The life of an effect in the database: claim and record.
 
-All times are the database's, so that the clocks of the workers do not matter.
+Each change of state names the state that the row must have, in the UPDATE itself or in the SELECT FOR UPDATE before
+it. All times are the database's, so that the clocks of the workers do not matter.
 """
 
 from collections.abc import Collection, Sequence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection, Row
 
 from db.recordset import recordset
 
@@ -150,7 +150,7 @@ WHERE id = (
     LIMIT 1
 )
 RETURNING
-    id, kind, payload, tries, sequence, due_at AS since,
+    id, kind, payload, tries,
     set_config('idle_in_transaction_session_timeout', '5s', true)
 """
 
@@ -196,7 +196,8 @@ def offer_oldest(connection: Connection, kinds: Collection[str], ttl_s: float) -
 
     Returns an empty list when there is none.
     """
-    return _offers(connection.exec_driver_sql(_OFFER_OLDEST, {"kinds": list(kinds), "ttl_s": ttl_s}))
+    rows = connection.exec_driver_sql(_OFFER_OLDEST, {"kinds": list(kinds), "ttl_s": ttl_s})
+    return [_made(row) for row in rows]
 
 
 def _offer(
@@ -205,15 +206,13 @@ def _offer(
     with_room = [{"kind": kind, "size": rooms[kind]} for kind in kinds if rooms.get(kind, 0) > 0]
     if not with_room:
         return []
-    return _offers(connection.exec_driver_sql(statement, {"rooms": recordset(with_room), "ttl_s": ttl_s}))
-
-
-def _offers(rows: CursorResult[Any]) -> list[Offer]:
+    rows = connection.exec_driver_sql(statement, {"rooms": recordset(with_room), "ttl_s": ttl_s})
     # RETURNING keeps no order.
-    return [
-        Offer(id=row.id, kind=row.kind, payload=row.payload, tries=row.tries)
-        for row in sorted(rows, key=lambda row: (row.since, row.sequence))
-    ]
+    return [_made(row) for row in sorted(rows, key=lambda row: (row.since, row.sequence))]
+
+
+def _made(row: Row[Any]) -> Offer:
+    return Offer(id=row.id, kind=row.kind, payload=row.payload, tries=row.tries)
 
 
 def withdraw(connection: Connection, effect_ids: Collection[UUID]) -> None:

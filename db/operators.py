@@ -1,20 +1,16 @@
-"""What a person may do to effects and to the quarantine. Each change is guarded, in the caller's transaction."""
+"""What a person may do to effects. Each change is guarded, in the caller's transaction."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from db.models import EffectState
 from db.wake import notify
-from events.signing import SIGNATURE_HEADER
 
 RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)
 CANCELLABLE = (EffectState.PENDING, EffectState.FAILED)
 
-
-# --- effects ---------------------------------------------------------------------------------------------
 
 # Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. The handler locks the cascades
 # that it folds in so, too.
@@ -40,7 +36,7 @@ ORDER BY effect.id, newer.sequence DESC
 _RETRY = """
 UPDATE effects
 SET state = 'pending',
-    due_at = statement_timestamp(),
+    due_at = clock_timestamp(),
     offered_until = NULL,
     retrying_since = NULL,
     dropped_at = NULL,
@@ -106,50 +102,3 @@ def _refused(
         effect_id: f"is {found[effect_id]}, not {allowed}" if effect_id in found else "no such effect"
         for effect_id in others
     }
-
-
-# --- quarantine ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RawMessage:
-    """A message as it came from the broker, and the shard that took it."""
-
-    shard: int
-    body: bytes
-    content_type: str | None
-    signature: str | None
-    """None when it had none."""
-
-
-_LOCK_MESSAGE = """
-SELECT
-    shard,
-    body,
-    headers ->> 'content-type' AS content_type,
-    headers ->> %(signature_header)s AS signature
-FROM quarantine
-WHERE id = %(id)s
-FOR UPDATE
-"""
-
-_DISCARD = "DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id"
-
-
-def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
-    """Lock a message of the quarantine and return it. None when there is no such message.
-
-    A second transaction that asks for the same message waits.
-    """
-    values = {"id": message_id, "signature_header": SIGNATURE_HEADER}
-    row = connection.exec_driver_sql(_LOCK_MESSAGE, values).one_or_none()
-    if row is None:
-        return None
-    return RawMessage(
-        shard=row.shard, body=bytes(row.body), content_type=row.content_type, signature=row.signature
-    )
-
-
-def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
-    """Delete messages from the quarantine. Returns those that were there."""
-    return set(connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)}).scalars())

@@ -6,7 +6,7 @@ page.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -37,6 +37,8 @@ class Page(Generic[Place]):
     end: Place | None
     """Where the next page begins. None when this was the last."""
 
+
+_MOMENT_BEFORE = "SELECT statement_timestamp() - %(age)s AS moment"
 
 _LIMIT_WAITS = "SELECT set_config('lock_timeout', %(limit)s, true)"
 
@@ -85,6 +87,12 @@ FOR UPDATE SKIP LOCKED
 """
 
 _DELETE_COMMANDS = "DELETE FROM inbox WHERE id = ANY (%(ids)s::bigint[])"
+
+
+def moment_before(connection: Connection, age: timedelta) -> datetime:
+    """Return the moment that lies so far back, by the database's clock."""
+    moment: datetime = connection.exec_driver_sql(_MOMENT_BEFORE, {"age": age}).scalar_one()
+    return moment
 
 
 def remove_effects(connection: Connection, before: datetime, after: int | None) -> Page[int]:

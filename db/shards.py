@@ -66,7 +66,8 @@ class Renewal:
     Parameters:
         fence: of the shard.
         lease_s: seconds until another owner may take the shard.
-        in_hand: how many messages are taken and not acknowledged. `in_hand` shows it until the transaction ends.
+        in_hand: how many messages are taken and not acknowledged. Kept as an advisory lock, which `in_hand()`
+            reads.
     """
 
     fence: Fence

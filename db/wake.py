@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 EFFECTS_CHANNEL = "invigilator_effects"
 """The channel on which a transaction that owes effects notifies the relays."""
 
-_NOTIFY = "SELECT pg_notify('invigilator_effects', '')"
+NOTIFY_EFFECTS = f"SELECT pg_notify('{EFFECTS_CHANNEL}', '')"
+"""The statement that wakes the relays when its transaction commits."""
 
 _QUEUE_USAGE = "SELECT pg_notification_queue_usage()"
 
@@ -29,7 +30,7 @@ FULL = 0.5
 
 def notify(connection: Connection) -> None:
     """Wake the relays when this transaction commits."""
-    connection.exec_driver_sql(_NOTIFY)
+    connection.exec_driver_sql(NOTIFY_EFFECTS)
 
 
 def who_fills_the_queue(connection: Connection, suspects: Sequence[int]) -> str | None:

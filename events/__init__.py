@@ -7,5 +7,6 @@
 - The publisher: `publisher` with `methods` (one for each command), `sender`, and `executor` (deadlines).
 - `errors`: the root of every error of this project, and the errors of the wire.
 
-This package imports nothing else of this project, so that an LMS can install it alone.
+This package imports nothing else of this project, so an LMS that publishes loads nothing of the worker. It is in
+the one wheel of the project and cannot be installed alone.
 """

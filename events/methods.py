@@ -54,7 +54,7 @@ class CommandMethods(ABC, Generic[Answer]):
 
     Parameters:
         command_id: the command's id; a new one when left out.
-        time: when it happened, with an offset from UTC; now when left out.
+        time: when it was sent, with an offset from UTC; now when left out.
 
     Returns:
         the command's id. Of an `AsyncPublisher`, a coroutine that returns it.

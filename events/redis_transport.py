@@ -16,16 +16,16 @@ from events.redis_server import explained, refuse_unsuitable
 
 
 class _KeepingNothing:
-    """Mixed into a channel. It does not put messages back that were not acknowledged.
+    """Makes a channel leave alone the messages that were not acknowledged. kombu would put them back.
 
-    After a connection broke, kombu 5.7 would do it over a client that is gone, and that ends a worker (decision 7).
+    After a connection broke, kombu 5.7 does it over a client that is gone, and that ends a worker (decision 7).
     """
 
     do_restore = False
 
 
 class _OneClient(_KeepingNothing):
-    """Mixed into a channel. Its client holds no connection: each command borrows one from the channel's pool."""
+    """Gives a channel one client, which holds no connection: each command borrows one from the channel's pool."""
 
     _one_client: Any = None
 
@@ -40,7 +40,7 @@ class _OneClient(_KeepingNothing):
 
 
 class _Ours:
-    """Mixed into a transport."""
+    """Makes a transport of kombu's refuse a server that cannot be our broker."""
 
     def create_channel(self, connection: Any) -> Any:
         """Make a channel, on a server that can be our broker. See kombu.
@@ -94,12 +94,12 @@ class AskingSentinelTransport(_Ours, redis.SentinelTransport):  # type: ignore[m
 
 
 class Transport(AskingTransport):
-    """With one client for each channel. See kombu."""
+    """A transport with one client for each channel. See kombu."""
 
     Channel = Channel
 
 
 class SentinelTransport(AskingSentinelTransport):
-    """With one client for each channel. See kombu."""
+    """A transport with one client for each channel. See kombu."""
 
     Channel = SentinelChannel

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, text
 
 from db import batch
 from db.ids import Receipt, new_receipt
-from db.inbox import Handled, Unreadable
+from db.inbox import Handled
+from db.quarantine import Unreadable
 from db.shards import Fence, Renewal
 from events.commands import (
     AttemptCreate,

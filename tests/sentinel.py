@@ -43,13 +43,13 @@ class Group:
 
     @property
     def url(self) -> str:
-        """As a person writes it."""
+        """The URL as a person writes it."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
         return f"sentinel://:{QUOTED}@{hosts}/{DATABASE}?{self.parameters}"
 
     @property
     def parameters(self) -> str:
-        """Of the URL."""
+        """The parameters of the URL."""
         return f"master_name={NAME}&sentinel_password={SENTINEL_PASSWORD}"
 
     def start_server(self, port: int, replica_of: int | None = None) -> None:

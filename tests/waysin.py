@@ -14,8 +14,9 @@ from events.errors import PublishError
 from events.publisher import Publisher
 from events.sharding import queue_name
 from worker import app as module
+from worker.celery.dispatcher import CeleryDispatcher
 from worker.commands.sources import BrokerAwayError, open_source
-from worker.commands.sources.depth import queued
+from worker.commands.sources.brokers import queued
 from worker.errors import Transient
 from worker.kinds import QUEUES, EffectKind
 
@@ -56,7 +57,7 @@ def every_way_in(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         source.ack(batch)
     assert queued(url, 1) == 0
     with celery_on(url, monkeypatch) as app:
-        dispatcher = module.CeleryDispatcher(app)
+        dispatcher = CeleryDispatcher(app)
         before = dispatcher.queue_length(QUEUE)
         dispatcher.dispatch([OFFER])
         # RabbitMQ may count before it has put the message into its queue.
@@ -78,5 +79,5 @@ def every_refusal(url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             attempt()
         said.append(str(away.value))
     with celery_on(url, monkeypatch) as app, pytest.raises(Transient) as transient:
-        module.CeleryDispatcher(app).dispatch([OFFER])
+        CeleryDispatcher(app).dispatch([OFFER])
     return [*said, str(transient.value)]

@@ -1,12 +1,11 @@
-"""The Celery application (`celery -A worker.app worker …`), and the relay's way to its workers."""
+"""The Celery application (`celery -A worker.app worker …`): its settings, its tasks, how it starts."""
 
 import logging
 import os
 import runpy
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID
@@ -18,23 +17,16 @@ from celery.concurrency import get_implementation, solo, thread
 from celery.exceptions import Retry
 from celery.signals import celeryd_after_setup, celeryd_init, worker_init
 from celery.utils.nodenames import node_format
-from kombu import Producer
-from kombu.exceptions import BatchPublishError, OperationalError
-from kombu.utils.uuid import uuid
 
-from db.offers import Offer
-from events.connecting import reason_of
 from events.errors import InvigilatorError
 from worker import extras, patches
-from worker.celery import results, strict_consumer
+from worker.celery import results
 from worker.celery.pooling import PoolingConnection
-from worker.commands.sources import brokers
-from worker.commands.sources.depth import check_server
+from worker.commands.sources.brokers import CELERY_TIMEOUT_S, check_server, read_url_and_entry
 from worker.effects.action import TryAgainError
-from worker.effects.answers import label
 from worker.effects.runner import Runner
 from worker.engines import resolve
-from worker.errors import ConfigurationError, Transient
+from worker.errors import ConfigurationError
 from worker.kinds import QUEUES, EffectKind, task_name
 from worker.patches import Process
 from worker.settings import Settings, load
@@ -92,13 +84,13 @@ def broker_settings() -> dict[str, Any]:
     Raises:
         SystemExit: the settings cannot be used. The message says why, in one line.
     """
-    url, broker = brokers.read(broker_url(_settings(broker=True)))
+    url, broker = read_url_and_entry(broker_url(_settings(broker=True)))
     return {
         "broker_url": url.for_kombu,
         "broker_use_ssl": url.ssl,
         "broker_transport_options": {
             **broker.celery_options,
-            **url.transport_options(brokers.CELERY_TIMEOUT_S),
+            **url.transport_options(CELERY_TIMEOUT_S),
         },
     }
 
@@ -185,82 +177,6 @@ def _add_task(kind: EffectKind) -> None:
 
 for _kind in EffectKind:
     _add_task(_kind)
-
-
-def publish_task(offer: Offer, producer: Any) -> None:
-    """Publish the task that runs an effect, with a producer of kombu's."""
-    # Celery's `send_task` takes several times as long, and adds fifteen headers that
-    # `worker.celery.strict_consumer` drops.
-    producer.publish(
-        strict_consumer.body_of(str(offer.id)),
-        routing_key=QUEUES[offer.kind],
-        content_type=strict_consumer.CONTENT_TYPE,
-        content_encoding=strict_consumer.CONTENT_ENCODING,
-        # RabbitMQ need not write the message to its disk. If it is lost, the relay offers the row again.
-        delivery_mode="transient",
-        headers={
-            "lang": "py",
-            "task": task_name(offer.kind),
-            "id": uuid(),
-            # Flower shows this instead of the bare id.
-            "argsrepr": f"{label(offer.kind, offer.payload, offer.tries + 1)} · {offer.id}",
-        },
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CeleryDispatcher:
-    """Publishes one Celery message for each offer of the relay."""
-
-    celery: Celery = app
-
-    def dispatch(self, offers: Sequence[Offer]) -> None:
-        """Publish one task for each effect, in order. `queue_length` has declared the queues.
-
-        Raises:
-            Transient: the broker is away.
-        """
-        with self._channel() as channel:
-            producer = Producer(channel, auto_declare=False)
-            with producer.batch():  # on Redis: sent together
-                for offer in offers:
-                    publish_task(offer, producer)
-
-    def queue_length(self, queue: str) -> int:
-        """Return how many tasks wait in a queue, which is declared if it does not exist.
-
-        Raises:
-            Transient: the broker is away.
-        """
-        with self._channel() as channel:
-            # The queue is declared each time. Celery does it once, and would lose what it sends after a deletion.
-            return int(self.celery.amqp.queues[queue].bind(channel).queue_declare().message_count)
-
-    @contextmanager
-    def _channel(self) -> Iterator[Any]:
-        pool = self.celery.pool
-        connection = (
-            pool.acquire()
-        )  # a blocking acquire would wait for ever for connections that were replaced
-        try:
-            connection.connect()  # one attempt; `default_channel` alone would try for ever
-            yield connection.default_channel
-        except Exception as error:
-            # A broken connection does not recover by itself.
-            pool.replace(connection)
-            # AttributeError: when a Redis server goes away, kombu 5.7 sometimes uses a channel that it has closed,
-            # whose connection is None (seen).
-            away = (
-                OperationalError,
-                BatchPublishError,
-                AttributeError,
-                *connection.connection_errors,
-                *connection.channel_errors,
-            )
-            if isinstance(error, away):
-                raise Transient(f"the broker is away: {reason_of(error)}") from error
-            raise
-        connection.release()
 
 
 def _prepare_flower() -> None:

@@ -57,7 +57,7 @@ class EachOwed:
     """Every effect is owed, whatever came before or after it: a mail, a reset."""
 
     def of(self, payload: Payload) -> None:
-        """Return None."""
+        """Return None: the effect shares its target with no other."""
 
 
 @dataclass(frozen=True, slots=True)

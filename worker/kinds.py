@@ -31,8 +31,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from worker.kind_entry import EachOwed, Entry, LatestWins, Payload, check
-from worker.rules.attempts import Exam
 from worker.rules.decisions import Decision, Removal
+from worker.rules.values import Exam
 
 MAX_TARGET_CHARS = 600  # an index entry holds 2,700 bytes at most; ids may be 255 characters each
 

@@ -16,7 +16,8 @@ from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
 from events.sharding import queue_name
 from worker import patches
-from worker.app import CeleryDispatcher, check_broker
+from worker.app import app, check_broker
+from worker.celery.dispatcher import CeleryDispatcher
 from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
@@ -47,7 +48,7 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
     Raises:
         ConfigurationError: the settings are wrong or do not fit the database, or its schema cannot be used.
         UnfitDatabaseError: the database cannot hold every text.
-        BadReleaseError: several commands in a row failed, so the fault is this release's.
+        BadReleaseError: commands failed that should not, so the fault is this release's.
     """
     unknown = sorted(set(only) - set(range(settings.command_shards)))
     if unknown:
@@ -77,7 +78,7 @@ def relay(settings: Settings) -> None:
     """
     check_broker(settings)
     engine = database_engine(settings, "relay")
-    loop = Relay(engine, CeleryDispatcher(), settings.poll_s, offer_ttl_s(settings))
+    loop = Relay(engine, CeleryDispatcher(app), settings.poll_s, offer_ttl_s(settings))
     loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
     if settings.prune_older_than is not None:
         pruning = database_engine(settings, "prune")

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import prune as store
 from db.errors import Failure, brief, classify
-from db.prune import Page, Place, Removed
+from db.prune import Page, Place, Removed, moment_before, remove_commands, remove_effects
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +37,9 @@ def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> R
         sqlalchemy.exc.DBAPIError: the database is away, or a table is locked. What was removed stays removed.
     """
     with engine.begin() as connection:
-        before = connection.execute(select(func.now() - older_than)).scalar_one()
-    effects = _remove(engine, store.remove_effects, before, stopping)
-    return effects + _remove(engine, store.remove_commands, before, stopping)
+        before = moment_before(connection, older_than)
+    effects = _remove(engine, remove_effects, before, stopping)
+    return effects + _remove(engine, remove_commands, before, stopping)
 
 
 def _remove(

@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.connect import make_engine
 from db.errors import brief
-from db.inbox import Bounds
+from db.quarantine import Bounds
 from worker import patches
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust
@@ -103,7 +103,7 @@ def unreached(settings: Settings) -> list[str]:
     if not has_own_engines(settings):
         return []
     services = (
-        (settings.lms_url, "LMS_URL", "credit and resets reach no LMS", "the LMS"),
+        (settings.lms_url, "LMS_URL", "calls to the LMS reach nobody", "the LMS"),
         (settings.smtp_url.get_secret_value(), "SMTP_URL", "mails reach nobody", "a mail server"),
     )
     return [

@@ -10,9 +10,9 @@ import click
 
 from events.times import parse_time
 from events.vocabulary import Status
-from worker.rules.attempts import Attempt
 from worker.rules.decisions import decide as decide_change
 from worker.rules.policy import PRESETS, Policy, PolicyError, policy_from
+from worker.rules.values import Attempt
 
 MAX_ERROR_CHARS = 300  # an error may name a key, which the sender chose
 BASE = PRESETS["provider"]

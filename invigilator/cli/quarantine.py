@@ -13,7 +13,7 @@ from invigilator.cli.output import Row, print_document, print_done, print_rows, 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from db.operators import RawMessage
+    from db.quarantine import RawMessage
     from events.publisher import Publisher
     from worker.settings import Settings
 
@@ -108,13 +108,13 @@ def _as_stored(settings: "Settings") -> "Settings":
 
 def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | None:
     """Replay one message. Return the reason when it is not replayed, else None."""
-    from db import operators
+    from db import quarantine
     from events.envelope import CONTENT_TYPE
     from events.signing import SIGNATURE_HEADER
     from invigilator.cli.database import writing
 
     with writing(engine) as connection:
-        message = operators.lock_message(connection, message_id)
+        message = quarantine.lock_message(connection, message_id)
         if message is None:
             return NO_SUCH_MESSAGE
         if len(message.body) > MAX_REPLAYED_BYTES:
@@ -127,7 +127,7 @@ def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | 
         # Publish first, then delete: a crash in between leaves a second copy, which the inbox recognises. The other
         # order would lose the message.
         publisher.publish_raw(message.body, shard, content_type.decode("utf-8", "ignore"), headers)
-        operators.discard(connection, [message_id])
+        quarantine.discard(connection, [message_id])
     return None
 
 
@@ -148,10 +148,10 @@ def _right_shard(message: "RawMessage", shards: int) -> int:
 @JSON
 def discard(message_ids: tuple[int, ...], as_json: bool) -> None:
     """Delete messages. They cannot be restored."""
-    from db import operators
+    from db import quarantine
     from invigilator.cli.database import open_engine, writing
 
     with open_engine() as engine, writing(engine) as connection:
-        deleted = operators.discard(connection, message_ids)
+        deleted = quarantine.discard(connection, message_ids)
     refused = {message_id: NO_SUCH_MESSAGE for message_id in message_ids if message_id not in deleted}
     print_done("discarded", len(deleted), refused, as_json)

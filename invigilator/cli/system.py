@@ -85,9 +85,7 @@ def status(as_json: bool) -> None:
     """Count what is queued, in quarantine and owed."""
     from db import lookups
     from invigilator.cli.database import reading
-    from worker.commands.sources import brokers
-    from worker.commands.sources.depth import queued
-    from worker.commands.sources.orphans import orphans
+    from worker.commands.sources.brokers import orphans, queued, read_url_and_entry
     from worker.engines import resolve
     from worker.settings import load
 
@@ -99,7 +97,7 @@ def status(as_json: bool) -> None:
     # in between is counted twice, not missed, so a busy system never looks idle.
     url = settings.broker_url.get_secret_value()
     waiting = queued(url, shards)
-    _, broker = brokers.read(url)
+    _, broker = read_url_and_entry(url)
     if not broker.counts_unacknowledged:
         waiting += _in_hand(settings)
     unread = [asdict(orphan) for orphan in orphans(url, shards)]

@@ -24,7 +24,6 @@ from invigilator.demo.snapshot import REMOVED, AttemptView, Snapshot, outcome_te
 from worker.kinds import EffectKind
 from worker.lms import mail_templates
 from worker.policies import Policies
-from worker.rules.attempts import Attempt, Exam
 from worker.rules.cascade import siblings_to_decline
 from worker.rules.decisions import (
     Decision,
@@ -36,6 +35,7 @@ from worker.rules.decisions import (
     new_attempt,
 )
 from worker.rules.policy import Policy
+from worker.rules.values import Attempt, Exam
 
 NOW = datetime(2000, 1, 1, tzinfo=UTC)  # any time will do: only whether a time is set is compared
 
@@ -96,6 +96,8 @@ class _Oracle:
                 return self._update(data)
             case AttemptRemove() as data:
                 return self._remove(data)
+            case _:
+                raise AssertionError(f"the oracle does not judge {command.data.type}")
         return Outcome.APPLIED, None
 
     def _create(self, data: AttemptCreate) -> tuple[Outcome, OutcomeCode | None]:

@@ -13,7 +13,7 @@ from db.migrate import upgrade
 from db.models import Effect, Shard
 from invigilator.demo.session import source_of
 from invigilator.demo.session_queries import OPEN
-from worker.commands.sources.depth import queued
+from worker.commands.sources.brokers import queued
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 

@@ -24,7 +24,7 @@ def test_a_primary_behind_sentinels(database_url: str, calm_database_url: str) -
         Stack(database_url, group.url) as stack,
         Publisher(group.url, source=SOURCE, timeout_s=5) as publisher,
     ):
-        # Given the whole system at work, and commands that the replica has, too: what it has not may be lost
+        # Given the whole system at work. Commands that never reached the replica may be lost
         publish(stack, publisher, first)
         work(stack)
         stack.wait_until_handled(len(first) // 2)

@@ -1,4 +1,4 @@
-"""What does not belong into the effects' queues: the worker says so in a line, tells nothing of it, and goes on."""
+"""What does not belong in the effects' queues: the worker says so in a line, tells nothing of it, and goes on."""
 
 import base64
 import json

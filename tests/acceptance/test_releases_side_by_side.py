@@ -23,7 +23,7 @@ def use(stack: Stack, release: Release | None) -> None:
 
 
 def revision(stack: Stack) -> str:
-    """That of the database's schema."""
+    """The revision of the database's schema."""
     with disposed(stack.database_url) as engine, engine.connect() as connection:
         return compatibility.schema_revision(connection)
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import MakeStack
 from tests.acceptance.harness import Stack
+from tests.kinds import KINDS_OF_0_1_0
 
 POLICIES = """
 [default]
@@ -83,7 +84,7 @@ class Scene:
         return self.stack.lms.credit(self.user, self.course, self.content(exam))
 
     def effects(self) -> list[tuple[str, str | None]]:
-        return self.stack.effects(self.user)
+        return [(kind, status) for kind, status in self.stack.effects(self.user) if kind in KINDS_OF_0_1_0]
 
     def mails(self) -> list[EmailMessage]:
         mails = [one for one in self.stack.mail.mails if one.recipient == f"{self.user}@example.org"]

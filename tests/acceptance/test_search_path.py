@@ -19,7 +19,7 @@ def test_everything_happens_in_the_schema_that_the_address_names(
         stack.client.publish(load(60, seed=29))
         stack.start_all()
         stack.settle()
-        # Then it is all there, for the command line, too, and nowhere else
+        # Then every table is in the schema `exams`, and the command line finds it
         assert_nothing_lost_or_doubled(stack, calm_database_url)
         assert '"pending": 0' in stack.cli("status", "--json").stdout
         assert stack.number(TABLES, schema="exams") > 0

@@ -15,7 +15,7 @@ SLOW_S = 0.4
 LATE_S = 2.2
 """Longer than a try may take: the call times out, and is carried out after that."""
 SHARE = 0.5
-"""Of the calls that a mood touches."""
+"""The share of the calls that a mood touches."""
 
 
 class MoodyLms(ReferenceLms):

@@ -78,19 +78,19 @@ POINTS = {
     ),
     "idle": Point("worker.commands.batches", "Batches.renew", "before", "nothing waits; the lease is due"),
     "before_publishing": Point(
-        "worker.app",
+        "worker.celery.dispatcher",
         "CeleryDispatcher.dispatch",
         "before",
         "offers are stamped, nothing of them is published",
     ),
     "between_offers": Point(
-        "worker.app",
+        "worker.celery.dispatcher",
         "publish_task",
         "before",
         "some of a batch of offers are published; on Redis none, they are sent together",
     ),
     "after_publishing": Point(
-        "worker.app", "CeleryDispatcher.dispatch", "after", "a batch of offers is published"
+        "worker.celery.dispatcher", "CeleryDispatcher.dispatch", "after", "a batch of offers is published"
     ),
     "before_claim_commit": Point("db.effects", "claim", "after", "an effect is claimed, not committed"),
     "before_call": Point(

@@ -23,8 +23,8 @@ Side = Literal["before", "after"]
 class Proxy:
     """Passes bytes between clients and one server.
 
-    `cuts` counts what `cut_at` has severed; `answers` is all that the server has said. With `tls`, that ends here
-    for clients who begin with it; the others are passed on as they are.
+    `cuts` counts what `cut_at` has severed; `answers` is all that the server has said. With `tls`, the proxy
+    decrypts clients that start with TLS, and passes others on unchanged.
     """
 
     listener: socket.socket

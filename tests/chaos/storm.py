@@ -21,7 +21,7 @@ from tests.chaos.otherside import MoodyLms, MoodyMailSink
 from tests.chaos.plan import plan
 from tests.chaos.traffic import Traffic, stream
 from worker.commands.sources import BrokerAwayError
-from worker.commands.sources.depth import queued
+from worker.commands.sources.brokers import queued
 
 SHARDS = 2
 BATCH = 20

@@ -26,7 +26,7 @@ AGAIN_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One message to publish. Without a command, it is one that belongs into quarantine."""
+    """One message to publish. Without a command, it is one that belongs in quarantine."""
 
     body: bytes
     shard: int

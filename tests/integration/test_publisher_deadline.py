@@ -17,7 +17,7 @@ from events.sharding import queue_name
 from tests.integration.commands.test_consumer import until
 from tests.peers import black_hole, drip, pass_on, peer, say_nothing
 from worker.commands.sources import open_source
-from worker.commands.sources.depth import queued
+from worker.commands.sources.brokers import queued
 
 TIMEOUT_S = 2.0
 GIVE_UP_S = 2.5 * TIMEOUT_S

@@ -15,9 +15,9 @@ from events.sharding import queue_name
 from tests import sentinel
 from tests.sentinel import DATABASE, QUOTED, Group
 from tests.waysin import LIMIT, OFFER, QUEUE, celery_on, every_way_in
-from worker import app as module
+from worker.celery.dispatcher import CeleryDispatcher
 from worker.commands.sources import BrokerAwayError, open_source
-from worker.commands.sources.depth import check_server, queued
+from worker.commands.sources.brokers import check_server, queued
 from worker.errors import ConfigurationError, Transient
 
 PATIENCE_S = 60
@@ -68,7 +68,7 @@ def test_everybody_uses_the_same_database(group: Group, reuse: bool, monkeypatch
     with Publisher(group.url, source="/tests", reuse_redis_client=reuse) as publisher:
         publisher.publish_raw(b"hello", 0)
     with celery_on(group.url, monkeypatch) as app:
-        module.CeleryDispatcher(app).dispatch([OFFER])
+        CeleryDispatcher(app).dispatch([OFFER])
     # Then both are in the database that the URL names
     with group.client(group.primary()) as client:
         assert set(client.keys()) == {queue_name(0).encode(), QUEUE.encode()}
@@ -82,7 +82,7 @@ def test_a_failover_between_two_messages(group: Group, monkeypatch: pytest.Monke
         open_source(group.url, queue_name(0), LIMIT) as source,
         celery_on(group.url, monkeypatch) as app,
     ):
-        dispatcher = module.CeleryDispatcher(app)
+        dispatcher = CeleryDispatcher(app)
         publisher.publish_raw(b"before", 0)
         dispatcher.dispatch([OFFER])
         [taken] = source.take(LIMIT, 10)
@@ -136,7 +136,7 @@ def test_what_is_refused_is_told_in_one_line(
             lambda: publisher.publish_raw(b"", 0),
             lambda: open_source(url, queue_name(0), LIMIT),
             lambda: queued(url, 1),
-            lambda: module.CeleryDispatcher(app).dispatch([OFFER]),
+            lambda: CeleryDispatcher(app).dispatch([OFFER]),
         ]
         for attempt in attempts:
             with pytest.raises(AWAY) as refused:
@@ -163,7 +163,7 @@ def test_a_sentinel_is_not_taken_for_a_server(group: Group, monkeypatch: pytest.
     with Publisher(url, source="/tests") as publisher, pytest.raises(PublishError, match=advice):
         publisher.publish_raw(b"", 0)
     with celery_on(url, monkeypatch) as app, pytest.raises(Transient, match=advice):
-        module.CeleryDispatcher(app).dispatch([OFFER])
+        CeleryDispatcher(app).dispatch([OFFER])
 
 
 def test_workers_tell_nobody_the_passwords(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:

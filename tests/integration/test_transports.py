@@ -39,7 +39,7 @@ def test_a_dropped_connection_changes_no_other_socket(
         connection.collect(socket_timeout=1)
         connection.default_channel.client.ping()
         connection.collect(socket_timeout=1)
-        # Then the process is as before, and the connection can be used again
+        # Then the default time-out of sockets was not touched, and the connection can be used again
         assert changes == []
         assert not connection.connected
         assert connection.default_channel.client.ping()

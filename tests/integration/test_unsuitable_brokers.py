@@ -21,9 +21,9 @@ from invigilator.local.server import is_free
 from tests import engines
 from tests.forkserver import run_to_end
 from tests.waysin import LIMIT, OFFER, celery_on
-from worker import app as module
+from worker.celery.dispatcher import CeleryDispatcher
 from worker.commands.sources import open_source
-from worker.commands.sources.depth import check_server, queued
+from worker.commands.sources.brokers import check_server, queued
 from worker.errors import ConfigurationError, Transient
 
 PATIENCE_S = 60
@@ -55,7 +55,7 @@ def test_whoever_connects_says_why_not(cluster_url: str, monkeypatch: pytest.Mon
     with pytest.raises(ConfigurationError, match=f"^the broker {REASON}"):
         check_server(cluster_url)
     with celery_on(cluster_url, monkeypatch) as app, pytest.raises(Transient, match=f": it {REASON}"):
-        module.CeleryDispatcher(app).dispatch([OFFER])
+        CeleryDispatcher(app).dispatch([OFFER])
 
 
 @pytest.mark.parametrize("reuse", [True, False])
@@ -87,7 +87,7 @@ def test_a_database_that_is_not_there(valkey_url: str, reuse: bool, monkeypatch:
     ):
         publisher.publish_raw(b"", 0)
     with celery_on(url, monkeypatch) as app, pytest.raises(Transient, match=f": it {reason}"):
-        module.CeleryDispatcher(app).dispatch([OFFER])
+        CeleryDispatcher(app).dispatch([OFFER])
 
 
 @pytest.mark.parametrize(

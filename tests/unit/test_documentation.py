@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from db.models import EffectState
+from events.commands import COMMAND_TYPES
 from invigilator.cli.main import invigilator
+from worker.kinds import EffectKind, task_name
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("benchmarks", "db", "docs", "events", "invigilator", "tests", "worker")
@@ -114,6 +116,17 @@ def test_every_command_is_there(document: Path) -> None:
 def test_every_decision_has_a_number_of_its_own() -> None:
     numbers = [int(file.name[:4]) for file in sorted((ROOT / "docs/decisions").glob("*.md"))]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("kind", EffectKind)
+def test_the_contract_has_a_row_for_each_kind(kind: EffectKind) -> None:
+    row = f"| `{kind}` | `{task_name(kind)}` | `{kind.entry.queue}` |"
+    assert row in (ROOT / "docs/contract.md").read_text()
+
+
+@pytest.mark.parametrize("command_type", COMMAND_TYPES)
+def test_the_contract_tells_of_each_command_type(command_type: str) -> None:
+    assert f"`{command_type}`" in (ROOT / "docs/contract.md").read_text()
 
 
 # --- the layers ---------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from db.inbox import Bounds
+from db.quarantine import Bounds
 from worker import wiring
 from worker.errors import ConfigurationError
 from worker.logs import warn_once

@@ -26,7 +26,7 @@ from tornado.web import HTTPError
 from events.connecting import reason_of
 from events.sharding import queue_name
 from worker.commands.sources.base import Depth
-from worker.commands.sources.depth import depths
+from worker.commands.sources.brokers import depths
 from worker.kinds import QUEUES
 from worker.settings import Settings
 
@@ -149,7 +149,7 @@ def _shown(depth: Depth) -> dict[str, Any]:
 
 
 class _AllQueues:
-    """Mixed into Flower's handlers: they show all our queues, also those that no worker consumes from."""
+    """Makes Flower's handlers show all our queues, also those that no worker consumes from."""
 
     application: Dashboard
 

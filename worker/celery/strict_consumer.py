@@ -47,7 +47,8 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
     def register_with_event_loop(self, hub: Any) -> None:
         """Prepare the event loop of a new connection. See Celery."""
         super().register_with_event_loop(hub)
-        # Without a limit, a task's thread never sends: it would read from the socket that the loop reads.
+        # Celery would send from the task's thread once the buffer is full. That thread would then read from the
+        # loop's socket.
         self.event_dispatcher.buffer_limit = math.inf
         hub.call_repeatedly(EVENTS_PERIOD_S, self.send_buffered_events)
 

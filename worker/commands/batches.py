@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db import shards
 from db.errors import Failure, classify, describe
-from db.inbox import Unreadable
+from db.quarantine import Unreadable
 from db.shards import Fence, Renewal
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
@@ -82,13 +82,13 @@ class Batches:
                 raise ShardLostError
 
     def _commit(self, fence: Fence, items: Sequence[Item]) -> None:
-        for attempt in range(1, COLLISIONS):
+        for collisions in range(1, COLLISIONS):
             try:
                 return self._commit_once(fence, items)
             except DBAPIError as error:
                 if classify(error) not in (Failure.RETRY, Failure.CONFLICT):
                     raise
-                time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - or both would collide again
+                time.sleep(random.uniform(0, 0.02 * collisions))  # noqa: S311 - or both would collide again
         return self._commit_once(fence, items)
 
     def _commit_once(self, fence: Fence, items: Sequence[Item]) -> None:

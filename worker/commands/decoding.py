@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.ids import new_receipt
-from db.inbox import Unreadable
+from db.quarantine import Unreadable
 from events.commands import Command
 from events.envelope import parse
 from events.errors import InvalidMessageError
@@ -59,7 +59,7 @@ def decode(
         trust: whose commands are accepted; None accepts everybody's.
         accepted: the learners whose commands are accepted; None accepts all.
     """
-    moment = new_receipt()
+    receipt = new_receipt()
     headers = storable_headers(message)
     try:
         command = _parse(message)
@@ -72,8 +72,8 @@ def decode(
         if len(body) > MAX_KEPT_BYTES:
             detail = f"{detail}; of {len(body)} bytes, only the first {MAX_KEPT_BYTES} are kept"
             body = body[:MAX_KEPT_BYTES]
-        return Unreadable(error.reason, storable(detail, MAX_DETAIL_CHARS), headers, body, moment.at)
-    return Received(command, moment, headers, message.body, command.fingerprint())
+        return Unreadable(error.reason, storable(detail, MAX_DETAIL_CHARS), headers, body, receipt.at)
+    return Received(command, receipt, headers, message.body, command.fingerprint())
 
 
 def _parse(message: Message) -> Command:

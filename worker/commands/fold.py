@@ -15,7 +15,6 @@ from events.vocabulary import Outcome, OutcomeCode, Status
 from worker.commands.unit_of_work import AttemptRecord, Cascade, Cause, UnitOfWork
 from worker.kinds import owed_by, owed_by_removal
 from worker.policies import Policies
-from worker.rules.attempts import Exam
 from worker.rules.cascade import siblings_to_decline
 from worker.rules.decisions import (
     Decision,
@@ -27,6 +26,7 @@ from worker.rules.decisions import (
     new_attempt,
 )
 from worker.rules.policy import Policy
+from worker.rules.values import Exam
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import batch, inbox
+from db import batch, inbox, quarantine
 from db.ids import Receipt
-from db.inbox import DEFAULT_BOUNDS, Arrival, Bounds, Handled, Key, Unreadable
+from db.inbox import Arrival, Handled, Key
 from db.models import TryResult
+from db.quarantine import DEFAULT_BOUNDS, Bounds, Unreadable
 from db.shards import Renewal
 from events.commands import Command
 from events.errors import InvigilatorError
@@ -114,7 +115,7 @@ class Handler:
         known |= {key: first[key].fingerprint for key in new}
         reused = [_reused(item) for item in received if item.fingerprint != known[item.key]]
         quarantined = [*unreadable, *reused]
-        discarded = inbox.write_quarantine(connection, renewal.fence.shard, quarantined, self.bounds)
+        discarded = quarantine.write(connection, renewal.fence.shard, quarantined, self.bounds)
         fresh = [item for key, item in first.items() if key in new]
         unit_of_work, outcomes = self.decide(
             connection, [(item.command, item.receipt) for item in fresh], begun.learners

@@ -17,7 +17,7 @@ from events.commands import CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
 from worker.kind_entry import Payload, UnreadablePayloadError
 from worker.kinds import CascadeDecline, EffectKind, kind_of
-from worker.rules.attempts import Attempt, Exam
+from worker.rules.values import Attempt, Exam
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class UnitOfWork:
     cascades: dict[tuple[str, str], list[Cascade]] = field(default_factory=dict)
     """The cascades that are owed, oldest first, by (user, course)."""
 
-    _courses: dict[str, CommandData] = field(default_factory=dict)
-    _exams: dict[str, CommandData] = field(default_factory=dict)
-    _learners: dict[str, CommandData] = field(default_factory=dict)
+    _upserted_courses: dict[str, CommandData] = field(default_factory=dict)
+    _upserted_exams: dict[str, CommandData] = field(default_factory=dict)
+    _upserted_learners: dict[str, CommandData] = field(default_factory=dict)
     _changed: dict[UUID, AttemptRecord] = field(default_factory=dict)
     _transitions: list[dict[str, Any]] = field(default_factory=list)
     _effects: list[dict[str, Any]] = field(default_factory=list)
@@ -118,7 +118,7 @@ class UnitOfWork:
             # The task of a cascade that cannot be read says so. It may not hold up the learner's commands, or the
             # cascades that can be read.
             with suppress(UnreadablePayloadError):
-                self._owe(_cascade(row))
+                self._remember_cascade(_cascade(row))
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -143,12 +143,12 @@ class UnitOfWork:
 
     def upsert_course(self, data: CourseUpsert) -> None:
         """Record a course as the LMS describes it."""
-        self._courses[data.course_id] = data
+        self._upserted_courses[data.course_id] = data
         self.providers[data.course_id] = data.provider
 
     def upsert_exam(self, data: ExamUpsert) -> None:
         """Record an exam as the LMS describes it."""
-        self._exams[data.exam_id] = data
+        self._upserted_exams[data.exam_id] = data
         self.exams[data.exam_id] = Exam(
             exam_id=data.exam_id,
             course_id=data.course_id,
@@ -160,7 +160,7 @@ class UnitOfWork:
 
     def upsert_learner(self, data: LearnerUpsert) -> None:
         """Record a learner as the LMS describes them."""
-        self._learners[data.user_id] = data
+        self._upserted_learners[data.user_id] = data
         self.learners.add(data.user_id)
 
     def create(self, user_id: str, exam_id: str, attempt: Attempt, cause: Cause) -> AttemptRecord:
@@ -204,7 +204,7 @@ class UnitOfWork:
         }
         self._effects.append(row)
         if isinstance(payload, CascadeDecline):
-            self._owe(
+            self._remember_cascade(
                 Cascade(
                     id=effect_id,
                     payload=payload,
@@ -221,7 +221,7 @@ class UnitOfWork:
         else:
             cascade.new.update(state=EffectState.DONE, done_at=at)
 
-    def _owe(self, cascade: Cascade) -> None:
+    def _remember_cascade(self, cascade: Cascade) -> None:
         key = (cascade.payload.user_id, cascade.payload.course_id)
         self.cascades.setdefault(key, []).append(cascade)
 
@@ -258,9 +258,9 @@ class UnitOfWork:
             result: of the tries of cascades that workers had.
         """
         changes = Changes(
-            courses=_sorted(self._courses),
-            exams=_sorted(self._exams),
-            learners=_sorted(self._learners),
+            courses=_sorted(self._upserted_courses),
+            exams=_sorted(self._upserted_exams),
+            learners=_sorted(self._upserted_learners),
             attempts=[record.row() for record in self._changed.values()],
             transitions=self._transitions,
             effects=self._effects,

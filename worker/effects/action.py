@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Generic
 
 from sqlalchemy import Engine
@@ -56,8 +57,15 @@ class Run(Generic[P]):
         return CallKey(self.claim.id, self.claim.sequence)
 
 
-Action = Callable[[Run[Any]], bool]
-"""Carries out a try. Returns whether it has recorded its own success already; if not, the runner will.
+class Recorded(Enum):
+    """Who records that a try has succeeded."""
+
+    BY_ACTION = "by the action"  # it has done so, in a transaction of its own
+    BY_RUNNER = "by the runner"  # which does so next
+
+
+Action = Callable[[Run[Any]], Recorded]
+"""Carries out a try. Returns who records its success.
 
 An entry of `worker.kinds` names a class without arguments, of which each runner makes one for itself.
 

@@ -60,7 +60,9 @@ def _note_failure(
     # Every call would be refused in the same way, so the first refusal opens the circuit.
     at_least = CIRCUIT_FAILURES if wrong else 1
     failures = circuits.count_failure(connection, claim.queue, probe=claim.probe, at_least=at_least)
-    open_s = failures and circuit_open_s(policy, failures=failures, retry_after_s=error.retry_after_s)
+    if not failures:
+        return None
+    open_s = circuit_open_s(policy, failures=failures, retry_after_s=error.retry_after_s)
     if not open_s:
         return None
     circuits.open_for(connection, claim.queue, open_s)

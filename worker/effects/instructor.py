@@ -2,13 +2,13 @@
 
 from db.people import learner_contact
 from worker import kinds
-from worker.effects.action import Run
+from worker.effects.action import Recorded, Run
 
 
 class DeleteStudentAttempt:
     """Asks the instructor service to forget the learner's work."""
 
-    def __call__(self, run: Run[kinds.DeleteStudentAttempt]) -> bool:
+    def __call__(self, run: Run[kinds.DeleteStudentAttempt]) -> Recorded:
         """Look up the learner's name and call the instructor service."""
         payload = run.payload
         with run.tools.engine.connect() as connection:
@@ -21,4 +21,4 @@ class DeleteStudentAttempt:
             run.key,
             run.deadline,
         )
-        return False
+        return Recorded.BY_RUNNER

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from db.people import Addressee, Attempted, addressees
 from events.vocabulary import Status
-from worker.effects.action import Run
+from worker.effects.action import Recorded, Run
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.errors import NotCalled, ServiceError, Unavailable
 from worker.kinds import EffectKind, SendStatusEmail
@@ -28,7 +28,7 @@ class SendStatus:
     def __init__(self) -> None:
         self.addressee = Coalescer(_addressees, isolate=one_is_to_blame)
 
-    def __call__(self, run: MailRun) -> bool:
+    def __call__(self, run: MailRun) -> Recorded:
         """Look up the learner, ask for the course's name, and hand the mail to the mail server."""
         learner = self.addressee(run)
         text = mail_templates.render(
@@ -39,7 +39,7 @@ class SendStatus:
         )
         mail = Mail(run.claim.id, learner.contact.email, text.subject, text.text, text.html)
         run.tools.services.mailer.send(mail, run.deadline)
-        return False
+        return Recorded.BY_RUNNER
 
 
 def _course_name(run: MailRun, learner: Addressee) -> str | None:

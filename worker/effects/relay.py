@@ -14,8 +14,7 @@ import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import circuits
-from db import offers as store
+from db import circuits, offers
 from db.errors import brief
 from db.offers import Due, Offer
 from db.wake import EFFECTS_CHANNEL
@@ -83,10 +82,10 @@ class Relay:
             Transient: the broker is away; the offers that it did not take will be made again.
         """
         with self.engine.begin() as connection:
-            seen = store.find_due(connection, list(QUEUES))
+            seen = offers.find_due(connection, list(QUEUES))
             if not seen.kinds:
                 return self.poll_s
-            outstanding = store.outstanding(connection)
+            outstanding = offers.outstanding(connection)
             opened = circuits.opened(connection)
         for queue in opened:
             if opened[queue]:
@@ -108,9 +107,9 @@ class Relay:
 
     def _offer(self, seen: Due, rooms: Mapping[str, int]) -> float:
         with self.engine.begin() as connection:
-            offers = store.offer(connection, seen, rooms, self.offer_ttl_s)
-        self._dispatch(offers)
-        numbers = Counter(offer.kind for offer in offers)
+            made = offers.offer(connection, seen, rooms, self.offer_ttl_s)
+        self._dispatch(made)
+        numbers = Counter(offer.kind for offer in made)
         if any(numbers[kind] == room for kind, room in rooms.items() if room > 0):
             return BUSY_PAUSE_S
         return self.poll_s if all(room > 0 for room in rooms.values()) else min(FULL_PAUSE_S, self.poll_s)
@@ -120,17 +119,17 @@ class Relay:
         if not kinds or self._room_in(QUEUES[kinds[0]]) <= 0:
             return
         with self.engine.begin() as connection:
-            offers = store.offer_oldest(connection, kinds, self.offer_ttl_s)
-        self._dispatch(offers)
+            made = offers.offer_oldest(connection, kinds, self.offer_ttl_s)
+        self._dispatch(made)
 
-    def _dispatch(self, offers: Sequence[Offer]) -> None:
-        if not offers:
+    def _dispatch(self, made: Sequence[Offer]) -> None:
+        if not made:
             return
         try:
-            self.dispatcher.dispatch(offers)
+            self.dispatcher.dispatch(made)
         except Transient:
             with self.engine.begin() as connection:
-                store.withdraw(connection, [offer.id for offer in offers])
+                offers.withdraw(connection, [offer.id for offer in made])
             raise
 
 

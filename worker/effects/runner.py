@@ -11,13 +11,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from db import effects as store
-from db import standing
+from db import effects, standing
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
 from worker.effects import answers, circuit
-from worker.effects.action import Action, Run, Tools, TryAgainError, TryFailedError
+from worker.effects.action import Action, Recorded, Run, Tools, TryAgainError, TryFailedError
 from worker.effects.action_table import ACTIONS
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change, Reporter
@@ -31,12 +30,12 @@ from worker.rules.retry import delay_before_retry
 logger = logging.getLogger(__name__)
 
 RECORD_PAUSE_S = 2.0
-"""The longest pause, in seconds, between two attempts to claim or to record while the database is away."""
+"""The longest pause, in seconds, before the database that is away is asked again to claim or to record."""
 BUSY_S = 1.0
 """Seconds for which an effect is put off if every slot of its service is taken."""
 NEVER_REPORTED = "its worker never reported back"
 LOST_TRIES = 3
-"""Most likely the effect ends its workers if so many in a row have not reported back."""
+"""After so many lost tries it is most likely the effect that ends its workers."""
 
 Note = Callable[[Connection, Claim, RecordedTry], Change | None]
 
@@ -95,7 +94,7 @@ class Runner:
     def _left_alone(self, effect_id: UUID, kind: str, free: bool) -> Answer:
         if not free:
             with self.tools.engine.begin() as connection:
-                store.put_off(connection, effect_id, BUSY_S)
+                effects.put_off(connection, effect_id, BUSY_S)
         with self.tools.engine.connect() as connection:
             seen = standing.look(connection, effect_id, QUEUES[kind])
         why = answers.why_not_claimed(kind, seen) if free else answers.BUSY
@@ -129,7 +128,9 @@ class Runner:
             return self._try_again(claim, _reason(claim.id, error), None)
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
-        return about.done(result) if recorded or self.record(end) else self._too_late(claim)
+        if recorded is not Recorded.BY_ACTION and not self.record(end):
+            return self._too_late(claim)
+        return about.done(result)
 
     def _too_late(self, claim: Claim) -> Answer:
         """Answer for a try whose end is not recorded, because another worker has taken or finished the effect."""
@@ -144,17 +145,17 @@ class Runner:
         """Claim an effect, perhaps in one transaction with others. None when it is not due or not free."""
         try:
             return self._claiming(self.claims, Wanted(effect_id, kind, QUEUES[kind]))
-        except (IntegrityError, store.ProbeTakenError):
+        except (IntegrityError, effects.ProbeTakenError):
             # At this moment another worker began an effect on the same target, or the probe of the service.
             with self.tools.engine.begin() as connection:
-                store.wait(connection, effect_id)
+                effects.wait(connection, effect_id)
             return None
 
     def claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
         """Claim effects in one transaction. Returns one claim, or None, for each of them, in their order."""
         distinct = {one.id: one for one in wanted}  # the same offer may be in hand twice
         with self.tools.engine.begin() as connection:
-            claims = store.claim(connection, list(distinct.values()), self.tools.lease_s)
+            claims = effects.claim(connection, list(distinct.values()), self.tools.lease_s)
         return [claims.pop(one.id, None) for one in wanted]
 
     def _try_again(self, claim: Claim, reason: str, error: Transient | None) -> Answer:
@@ -190,7 +191,7 @@ class Runner:
     def record(self, result: Result) -> bool:
         """Record the result of a try. Return False if the try is not the effect's current one any more.
 
-        It is worth several attempts, because a success that is not recorded leads to a second call.
+        It is repeated while the database is away, because a success that is not recorded leads to a second call.
         """
         recorded = self._recording(self.results, result)
         if not recorded:
@@ -204,7 +205,7 @@ class Runner:
     def record_together(self, results: Sequence[Result]) -> list[bool]:
         """Record results in one transaction. False stands for a result that came too late."""
         with self.tools.engine.begin() as connection:
-            ended = store.end_tries(connection, [result.end for result in results])
+            ended = effects.end_tries(connection, [result.end for result in results])
             changes = [
                 result.note(connection, result.claim, ended[result.end.key])
                 for result in sorted(

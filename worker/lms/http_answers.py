@@ -16,6 +16,7 @@ TOKEN_SETTING = "INVIGILATOR_LMS_TOKEN"  # noqa: S105 - the name of the setting,
 CREDENTIALS_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED})
 TRANSIENT_STATUSES = frozenset(
     {
+        # A right that is missing for now: a person grants it within RETRY_FOR_S (docs/operations.md).
         HTTPStatus.FORBIDDEN,
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_EARLY,

@@ -7,8 +7,8 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from events.vocabulary import Status
+from worker.rules.policy import MAIL_STATUSES
 
-MAILED_STATUSES = frozenset({Status.SUBMITTED, Status.VERIFIED, Status.REJECTED})
 DEFAULT_COURSE_NAME = "your course"
 
 
@@ -25,7 +25,7 @@ def render(status: Status, *, learner_name: str, exam_name: str, course_name: st
     """Render the mail to a learner whose attempt has reached `status`.
 
     Parameters:
-        status: one of `MAILED_STATUSES`.
+        status: one of `worker.rules.policy.MAIL_STATUSES`.
         learner_name: the full name, or the username when no full name is known.
         exam_name: the name of the exam in the LMS.
         course_name: the name of the course, or None when it is unknown. The mail then says `your course`.
@@ -33,7 +33,7 @@ def render(status: Status, *, learner_name: str, exam_name: str, course_name: st
     Raises:
         ValueError: there is no mail for this status.
     """
-    if status not in MAILED_STATUSES:
+    if status not in MAIL_STATUSES:
         raise ValueError(f"no mail is written for {status}")
     names = {
         "learner_name": _one_line(learner_name),

@@ -1,7 +1,7 @@
-"""Interprets a failed SMTP conversation.
+"""Says what a failed conversation with the mail server means.
 
-A failure concerns this mail only, every mail (the service is unavailable or a setting is wrong), or the number of
-connections at the same time.
+It means one of three things: this mail is refused, the server or a setting is wrong, or we have too many
+connections.
 """
 
 import re

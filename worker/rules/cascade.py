@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from events.vocabulary import COMPLETED
-from worker.rules.attempts import Attempt, Exam
+from worker.rules.values import Attempt, Exam
 
 
 def siblings_to_decline(

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from events.vocabulary import COMPLETED, INCOMPLETE, IfMissing, Outcome, OutcomeCode, Status
-from worker.rules.attempts import Attempt, Exam
 from worker.rules.policy import CREDIT_OF, Policy, RepeatStatus, TimeOuts
+from worker.rules.values import Attempt, Exam
 
 VERDICTS = frozenset({Status.VERIFIED, Status.REJECTED})
 
@@ -103,12 +103,12 @@ def decide(
     asked = Status(to_status)
     if policy.protect_verdicts and asked is Status.TIMED_OUT and current in VERDICTS:
         return Decision(Outcome.IGNORED, current, OutcomeCode.LATE_TIMEOUT)
-    target = _alias(current, asked, policy)
-    if is_illegal(current, target):
+    new = _alias(current, asked, policy)
+    if is_illegal(current, new):
         return rejected(OutcomeCode.ILLEGAL_TRANSITION, current)
-    if target is current and policy.repeat_status is RepeatStatus.IGNORE:
+    if new is current and policy.repeat_status is RepeatStatus.IGNORE:
         return Decision(Outcome.UNCHANGED, current)
-    return _apply(attempt, target, policy, cascade_effects)
+    return _apply(attempt, new, policy, cascade_effects)
 
 
 _STATUSES = frozenset(str(status) for status in Status)
@@ -121,23 +121,23 @@ def _alias(current: Status, asked: Status, policy: Policy) -> Status:
     return Status.SUBMITTED if asked is Status.TIMED_OUT and not allowed else asked
 
 
-def is_illegal(current: Status, target: Status) -> bool:
-    """Return whether an attempt may not go from `current` to `target` (docs/rules.md, "Update status", step 3)."""
-    return current in COMPLETED and (target in INCOMPLETE or target is Status.ERROR)
+def is_illegal(current: Status, new: Status) -> bool:
+    """Return whether an attempt may not go from `current` to `new` (docs/rules.md, "Update status", step 3)."""
+    return current in COMPLETED and (new in INCOMPLETE or new is Status.ERROR)
 
 
-def _apply(attempt: Attempt, target: Status, policy: Policy, cascade_effects: bool) -> Decision:
-    cascade = cascade_effects and target in policy.cascade_on
-    clear_proctoring = cascade and target is Status.DECLINED
+def _apply(attempt: Attempt, new: Status, policy: Policy, cascade_effects: bool) -> Decision:
+    cascade = cascade_effects and new in policy.cascade_on
+    clear_proctoring = cascade and new is Status.DECLINED
     proctored = attempt.taking_as_proctored and not clear_proctoring
     return Decision(
         Outcome.APPLIED,
-        target,
-        credit=CREDIT_OF[target] if target in policy.credit_on else None,
+        new,
+        credit=CREDIT_OF[new] if new in policy.credit_on else None,
         cascade=cascade,
-        email=proctored and not attempt.is_sample_attempt and target in policy.email_on,
-        set_started_at=target is Status.STARTED and attempt.started_at is None,
-        set_completed_at=target is Status.SUBMITTED,
+        email=proctored and not attempt.is_sample_attempt and new in policy.email_on,
+        set_started_at=new is Status.STARTED and attempt.started_at is None,
+        set_completed_at=new is Status.SUBMITTED,
         clear_proctoring=clear_proctoring,
     )
 

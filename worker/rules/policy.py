@@ -34,7 +34,7 @@ CREDIT_OF: Mapping[Status, str] = {
 """The word that the credit service is told for each status. A status that is not listed owes no credit."""
 
 MAIL_STATUSES = frozenset({Status.SUBMITTED, Status.VERIFIED, Status.REJECTED})
-"""The statuses that have a mail template."""
+"""The statuses that may be mailed. Each has its templates in `worker/lms/templates`."""
 
 
 class PolicyError(ValueError):

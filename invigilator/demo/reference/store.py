@@ -70,7 +70,7 @@ class Store:
         """Apply a well-formed call, unless it is a duplicate or a newer call for its target came before.
 
         Parameters:
-            path: `SET`, `REMOVE` or `DELETE`.
+            path: one of `FIELDS`. `SET` and `REMOVE` change credit; every other call is only kept.
             body: the fields of the call.
             effect_id: the idempotency key.
             sequence: the call's number; a newer call for the same target has a higher one.
@@ -83,9 +83,12 @@ class Store:
     def _take(self, path: str, body: Mapping[str, str | None], effect_id: str, sequence: int) -> Result:
         if effect_id in self._keys:
             return Result.DUPLICATE
+        result = self._set_credit(path, body, sequence) if path in (SET, REMOVE) else Result.APPLIED
+        # A call that raises has not been seen: its retry must not be taken for a duplicate.
         self._keys.add(effect_id)
-        if path == DELETE:
-            return Result.APPLIED
+        return result
+
+    def _set_credit(self, path: str, body: Mapping[str, str | None], sequence: int) -> Result:
         target = _target(body)
         if sequence < self._newest.get(target, sequence):
             return Result.LATE

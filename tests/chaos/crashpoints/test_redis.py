@@ -164,7 +164,7 @@ def test_a_failover_to_the_past(
     bodies = load(60, seed=53)
     old, new, lost = bodies[:60], bodies[60:100], bodies[100:]
     with Stack(database_url, server.url) as stack:
-        # Given a copy that has commands which are committed and acknowledged meanwhile, and lacks the newest ones
+        # Given a copy of the folder, made before the commands were handled and before the newest were sent
         stack.client.publish(old)
         with Redis.from_url(server.url) as client:
             client.waitaof(1, 0, 0)

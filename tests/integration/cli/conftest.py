@@ -10,8 +10,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, select, text
 
-from db.inbox import Unreadable, write_quarantine
+from db import quarantine
 from db.models import Effect
+from db.quarantine import Unreadable
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.commandline import CommandLine
@@ -35,7 +36,7 @@ class Record:
             QuarantineCode.NOT_JSON, "is no JSON", headers or {}, body, datetime(2026, 3, 1, 9, tzinfo=UTC)
         )
         with self.engine.begin() as connection:
-            write_quarantine(connection, shard, [message])
+            quarantine.write(connection, shard, [message])
 
     def execute(self, statement: str, **values: Any) -> None:
         with self.engine.begin() as connection:

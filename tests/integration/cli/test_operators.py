@@ -12,7 +12,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from db import operators, shards
+from db import operators, quarantine, shards
 from db.wake import EFFECTS_CHANNEL
 from events.envelope import CONTENT_TYPE
 from events.sharding import queue_name, shard_of
@@ -303,14 +303,14 @@ def test_two_people_do_not_replay_the_same_twice(record: Record) -> None:
 
     def replay_too() -> None:
         with record.engine.begin() as connection:
-            found.append(operators.lock_message(connection, 1))
+            found.append(quarantine.lock_message(connection, 1))
 
     with record.engine.begin() as connection:
-        assert operators.lock_message(connection, 1) is not None
+        assert quarantine.lock_message(connection, 1) is not None
         # When somebody else does so at the same time
         other = threading.Thread(target=replay_too)
         other.start()
-        assert operators.discard(connection, [1]) == {1}
+        assert quarantine.discard(connection, [1]) == {1}
     other.join()
     # Then there is nothing left for them
     assert found == [None]

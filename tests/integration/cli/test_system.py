@@ -25,8 +25,7 @@ from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
 from worker.commands.sources import BrokerAwayError, open_source
 from worker.commands.sources.base import Orphan
-from worker.commands.sources.depth import queued
-from worker.commands.sources.orphans import orphans
+from worker.commands.sources.brokers import orphans, queued
 from worker.commands.sources.rabbitmq import RabbitSource
 from worker.errors import ConfigurationError
 from worker.policies import Policies

@@ -1,4 +1,4 @@
-"""Fixtures of the commands stage."""
+"""Fixtures for `worker.commands`."""
 
 from collections.abc import Iterator
 

@@ -13,8 +13,9 @@ from db import shards
 from db.connect import make_engine
 from db.errors import Failure, classify
 from db.ids import Receipt, new_receipt
-from db.inbox import Handled, Unreadable
+from db.inbox import Handled
 from db.models import HandledCommand, QuarantinedMessage, Transition
+from db.quarantine import Unreadable
 from db.shards import Fence
 from events.commands import Command
 from events.sharding import MAX_SHARDS
@@ -278,7 +279,7 @@ def test_what_a_batch_costs_in_round_trips_however_big_it_is(
         for expected, items in costs([str(number) for number in range(learners)]):
             ours.commit(fence, items)
             assert trips() == expected
-        # and the lease one more
+        # Renewing the lease takes three
         ours.renew(fence)
         assert trips() == 3
 

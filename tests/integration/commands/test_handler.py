@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.effects import Wanted, claim
 from db.ids import new_receipt
-from db.inbox import Handled, Unreadable
+from db.inbox import Handled
 from db.models import (
     Attempt,
     Effect,
@@ -20,9 +20,11 @@ from db.models import (
     Transition,
     Try,
 )
+from db.quarantine import Unreadable
 from events.commands import CommandData
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 from tests import sample_commands as c
+from tests.kinds import KINDS_OF_0_1_0
 from worker.commands.handler import ClaimedCascade, Handler, Quarantined
 from worker.commands.unit_of_work import Cause
 from worker.kinds import EffectKind
@@ -67,7 +69,8 @@ def statuses(connection: Connection, user_id: str = "42") -> dict[str, str]:
 
 
 def effects(connection: Connection) -> list[tuple[str, str, str | None, str]]:
-    rows = connection.execute(select(Effect.kind, Effect.payload, Effect.state).order_by(Effect.sequence))
+    query = select(Effect.kind, Effect.payload, Effect.state).where(Effect.kind.in_(KINDS_OF_0_1_0))
+    rows = connection.execute(query.order_by(Effect.sequence))
     return [(row.kind, row.payload["exam_id"], row.payload.get("status"), row.state) for row in rows]
 
 

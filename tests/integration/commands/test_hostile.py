@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from redis import Redis
 from sqlalchemy import Connection, Engine, select
 
-from db import shards
-from db.inbox import Unreadable, write_quarantine
+from db import quarantine, shards
 from db.models import HandledCommand, InboxEntry, QuarantinedMessage
+from db.quarantine import Unreadable
 from db.shards import Fence
 from events.publisher import Publisher
 from events.sharding import queue_name
@@ -185,7 +185,7 @@ def test_as_much_as_is_kept_can_be_stored(engine: Engine) -> None:
     assert isinstance(one, Unreadable)
     with engine.begin() as connection:
         shards.ensure_shards(connection, 1)
-        write_quarantine(connection, 0, [one])
+        quarantine.write(connection, 0, [one])
     with engine.begin() as connection:
         assert connection.scalars(select(QuarantinedMessage.size)).all() == [decoding.MAX_KEPT_BYTES]
 
@@ -218,5 +218,5 @@ def _store(connection: Connection, one: Any) -> None:
     if isinstance(one, Unreadable):
         with connection.begin_nested() as savepoint:
             shards.ensure_shards(connection, 1)
-            write_quarantine(connection, 0, [one])
+            quarantine.write(connection, 0, [one])
             savepoint.rollback()

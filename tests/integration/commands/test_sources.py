@@ -23,7 +23,7 @@ from tests.rabbit import running_rabbitmq
 from worker import patches
 from worker.commands.sources import BrokerAwayError, Source, open_source
 from worker.commands.sources.base import Depth
-from worker.commands.sources.depth import depths, queued
+from worker.commands.sources.brokers import depths, queued
 from worker.errors import ConfigurationError
 from worker.patches import Process
 from worker.settings import Settings

@@ -184,7 +184,7 @@ def test_a_constraint_that_is_added_unchecked_is_checked_while_others_write(data
         )
     with writer.begin() as connection:
         connection.execute(text("LOCK TABLE tries IN ROW EXCLUSIVE MODE"))
-        # When the database is migrated, then the rows have been looked at
+        # When the database is migrated, then the constraint is validated
         migrate.upgrade(database_url)
         query = text("SELECT convalidated FROM pg_constraint WHERE conname = 'ck_tries_result'")
         assert connection.execute(query).scalar_one()

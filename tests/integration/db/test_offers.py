@@ -15,7 +15,7 @@ KINDS = list(EffectKind)
 
 @pytest.fixture
 def bench(engine: Engine) -> Bench:
-    """With one effect on a credit and one mail, both due."""
+    """A bench with one effect on a credit and one mail, both due."""
     bench = Bench(engine)
     bench.apply(c.course(), c.exam("A"), c.learner(), c.create("A", taking_as_proctored=True))
     bench.apply(c.update("A", "submitted"))

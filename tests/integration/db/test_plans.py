@@ -21,9 +21,9 @@ from sqlalchemy import Connection, Engine, event, select, text
 from db import lookups, operators, prune, shards
 from db.connect import make_engine
 from db.ids import new_receipt
-from db.inbox import Unreadable
 from db.models import Effect, EffectState
 from db.offers import Offer
+from db.quarantine import Unreadable
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from tests import engines
 from tests import sample_commands as c
@@ -458,7 +458,7 @@ def forget_what_is_pending(engine: Engine) -> None:
 
 
 def empty(engine: Engine) -> None:
-    """Not TRUNCATE, after which everything is planned again."""
+    """Delete all rows. After a TRUNCATE everything would be planned again."""
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         for table in TABLES:

@@ -298,7 +298,7 @@ def test_a_database_that_is_away_is_asked_again_soon(
         return remove(connection, *arguments)
 
     # When the database is a standby for a moment, then it is pruned all the same
-    monkeypatch.setattr(prune, "remove_effects", read_only_at_first)
+    monkeypatch.setattr(pruning, "remove_effects", read_only_at_first)
     until_stopped(record, lambda: not left(record))
     assert caplog.messages[0].startswith("pruning: ")
 
@@ -353,7 +353,7 @@ actions = st.lists(st.tuples(st.sampled_from((cancel, retry, claim)), st.integer
 
 
 def answers(connection: Connection, kept: list[UUID]) -> list[Any]:
-    """Of each effect its state, and whether it is overtaken."""
+    """The state of each effect, and whether it is overtaken."""
     newer = aliased(Effect)
     overtaken = exists().where(
         newer.target == Effect.target, newer.sequence > Effect.sequence, newer.state != "cancelled"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 
-from db import inbox, operators, shards
+from db import quarantine, shards
 from db.ids import new_receipt
-from db.inbox import Bounds, Unreadable
 from db.models import QuarantinedMessage, Shard
+from db.quarantine import Bounds, Unreadable
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from worker.commands.batches import Batches
@@ -44,7 +44,7 @@ def write(connection: Connection) -> Write:
     shards.ensure_shards(connection, 2)
 
     def run(*messages: bytes, bounds: Bounds) -> int:
-        return inbox.write_quarantine(connection, 1, [message(body) for body in messages], bounds)
+        return quarantine.write(connection, 1, [message(body) for body in messages], bounds)
 
     return run
 
@@ -80,7 +80,7 @@ def test_it_shrinks_to_lower_bounds_a_part_at_a_time(
 ) -> None:
     # Given a quarantine that is far beyond its new bounds
     write(*[str(number).encode() for number in range(9)], bounds=Bounds())
-    monkeypatch.setattr(inbox, "TRIMMED_ROWS", 4)
+    monkeypatch.setattr(quarantine, "TRIMMED_ROWS", 4)
     # When messages come, then no batch discards more than it may
     assert write(b"a", bounds=Bounds(messages=2)) == 4
     assert write(b"b", bounds=Bounds(messages=2)) == 4
@@ -92,19 +92,19 @@ def test_a_message_that_is_being_replayed_is_not_waited_for(engine: Engine) -> N
     # Given a person who replays the oldest of two messages
     with engine.begin() as connection:
         shards.ensure_shards(connection, 1)
-        inbox.write_quarantine(connection, 0, [message(b"1"), message(b"2")])
+        quarantine.write(connection, 0, [message(b"1"), message(b"2")])
         oldest = connection.scalar(select(QuarantinedMessage.id).order_by(QuarantinedMessage.id).limit(1))
         assert oldest is not None
     with engine.begin() as person:
-        assert operators.lock_message(person, oldest) is not None
+        assert quarantine.lock_message(person, oldest) is not None
         # When a batch wants room, then it takes what is free, at once
         with engine.begin() as batch:
             batch.execute(text("SET LOCAL lock_timeout = '1ms'"))
-            assert inbox.write_quarantine(batch, 0, [message(b"3")], Bounds(messages=1)) == 1
+            assert quarantine.write(batch, 0, [message(b"3")], Bounds(messages=1)) == 1
     # And the next one takes the other
     with engine.begin() as batch:
         assert bodies(batch) == [b"1", b"3"]
-        assert inbox.write_quarantine(batch, 0, [message(b"4")], Bounds(messages=1)) == 2
+        assert quarantine.write(batch, 0, [message(b"4")], Bounds(messages=1)) == 2
 
 
 def test_two_shards_make_room_at_the_same_time(engine: Engine) -> None:
@@ -112,20 +112,20 @@ def test_two_shards_make_room_at_the_same_time(engine: Engine) -> None:
     bounds = Bounds(messages=4)
     with engine.begin() as connection:
         shards.ensure_shards(connection, 2)
-        inbox.write_quarantine(connection, 0, [message(b"old")] * 4)
+        quarantine.write(connection, 0, [message(b"old")] * 4)
     # When both quarantine messages, neither having committed
     with engine.connect() as one, engine.connect() as two:
         for connection in (one, two):
             connection.execute(text("SET lock_timeout = '1ms'"))
-        assert inbox.write_quarantine(one, 0, [message(b"1")] * 2, bounds) == 2
+        assert quarantine.write(one, 0, [message(b"1")] * 2, bounds) == 2
         # those that the second would take are the first's already
-        assert inbox.write_quarantine(two, 1, [message(b"2")] * 2, bounds) == 0
+        assert quarantine.write(two, 1, [message(b"2")] * 2, bounds) == 0
         two.commit()
         one.commit()
     # Then neither waits, and the next batch evens it out
     with engine.begin() as connection:
         assert len(bodies(connection)) == 6
-        assert inbox.write_quarantine(connection, 1, [message(b"3")], bounds) == 3
+        assert quarantine.write(connection, 1, [message(b"3")], bounds) == 3
         assert discarded(connection) == [2, 3]
 
 
@@ -176,11 +176,11 @@ def test_making_room_reads_no_bodies(engine: Engine) -> None:
     # Given many big messages, that PostgreSQL keeps out of line
     with engine.begin() as connection:
         shards.ensure_shards(connection, 1)
-        inbox.write_quarantine(connection, 0, [message(os.urandom(100_000)) for _ in range(100)])
+        quarantine.write(connection, 0, [message(os.urandom(100_000)) for _ in range(100)])
     before = blocks_of_bodies(engine)
     # When one of them makes room
     with engine.begin() as connection:
-        assert inbox.write_quarantine(connection, 0, [message()], Bounds(messages=100)) == 1
+        assert quarantine.write(connection, 0, [message()], Bounds(messages=100)) == 1
     # Then no more is read than what is deleted
     assert blocks_of_bodies(engine) - before < before / 50
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 
 from db import shards
-from db.inbox import Unreadable
 from db.models import Effect
+from db.quarantine import Unreadable
 from events.commands import Command
 from events.envelope import render
 from invigilator.demo.expected import expect

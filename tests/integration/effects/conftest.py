@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, select, text
 
-from db import effects as store
+from db import effects
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.models import Effect, Try, TryResult
 from events.commands import CommandData
@@ -109,7 +109,7 @@ def wanted(effect_id: UUID, kind: EffectKind = EffectKind.SET_CREDIT_STATUS) -> 
 
 def claim(connection: Connection, effect_id: UUID, kind: EffectKind) -> Claim | None:
     """The claim alone."""
-    return store.claim(connection, [wanted(effect_id, kind)], LEASE_S).get(effect_id)
+    return effects.claim(connection, [wanted(effect_id, kind)], LEASE_S).get(effect_id)
 
 
 def ending(
@@ -125,7 +125,7 @@ def ending(
 def end(connection: Connection, claim: Claim, *how: Any) -> RecordedTry | None:
     """Record the end of one try alone; None when it came too late."""
     one = ending(claim, *how)
-    return store.end_tries(connection, [one]).get(one.key)
+    return effects.end_tries(connection, [one]).get(one.key)
 
 
 def until(condition: Callable[[], bool]) -> None:

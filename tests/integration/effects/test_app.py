@@ -23,7 +23,7 @@ from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
 from worker import app as module
 from worker import engines
-from worker.app import CeleryDispatcher
+from worker.celery.dispatcher import CeleryDispatcher
 from worker.celery.results import NothingToDo
 from worker.commands.sources.brokers import BROKERS
 from worker.effects.action import TryFailedError

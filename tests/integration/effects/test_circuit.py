@@ -222,7 +222,7 @@ def test_a_wrong_setting_opens_it_at_once_and_is_named(
 ) -> None:
     refused, other = owed(bench, 2)
     fail(bench, refused, error=WRONG_TOKEN)
-    # The warning says whose, why, and what to do
+    # The warning names the service, the reason and the setting
     [warning] = warnings(caplog)
     assert warning == (
         f"the service of {CREDIT} does not accept our settings (LMS answered 401): check "

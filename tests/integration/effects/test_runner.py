@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, select, text
 
-from db import effects as store
+from db import effects
 from db.effects import RecordedTry, TryEnd
 from db.models import Effect, TryResult
 from tests import sample_commands as c
@@ -127,7 +127,10 @@ def test_a_newer_effect_supersedes_an_older_one(bench: Bench) -> None:
 def test_a_cancelled_newer_effect_supersedes_nothing(bench: Bench) -> None:
     older = submitted(bench)
     bench.apply(c.update("A", "verified"))
-    bench.execute("UPDATE effects SET state = 'cancelled' WHERE id = :id", id=bench.ids()[-1])
+    bench.execute(
+        "UPDATE effects SET state = 'cancelled' WHERE id = :id",
+        id=bench.ids(EffectKind.SET_CREDIT_STATUS)[-1],
+    )
     assert bench.run(older).endswith("done")
 
 
@@ -260,7 +263,7 @@ def test_a_database_in_which_somebody_is_in_the_way_is_no_failure_of_the_effect(
     def claim(connection: Connection, *_: object) -> None:
         connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '55P03'; END $$"))
 
-    monkeypatch.setattr(store, "claim", claim)
+    monkeypatch.setattr(effects, "claim", claim)
     with pytest.raises(
         TryAgainError, match=r"^the database does not serve us now: OperationalError 55P03 · "
     ):
@@ -290,7 +293,7 @@ def test_a_result_that_cannot_be_recorded_is_tried_again(
     def misfit(connection: Connection, *_: object) -> None:
         connection.execute(text(MISFIT))
 
-    monkeypatch.setattr(store, "end_tries", misfit)
+    monkeypatch.setattr(effects, "end_tries", misfit)
     # When an effect has run, then it is said with all ids, and where it happened, without the statement
     trail = f"effect {effect_id} · command "
     with pytest.raises(TryAgainError, match=f"try 1: unexpected ProgrammingError 42P01 · {trail}"):
@@ -471,7 +474,7 @@ def test_a_result_is_recorded_when_the_database_is_back(
 ) -> None:
     # Given a call after which the database ends the connection once
     effect_id = submitted(bench)
-    end_tries = store.end_tries
+    end_tries = effects.end_tries
     ends = iter(["SELECT pg_terminate_backend(pg_backend_pid())"])
 
     def interrupted(connection: Connection, ended: Sequence[TryEnd]) -> dict[tuple[UUID, int], RecordedTry]:
@@ -479,7 +482,7 @@ def test_a_result_is_recorded_when_the_database_is_back(
             connection.exec_driver_sql(statement)
         return end_tries(connection, ended)
 
-    monkeypatch.setattr(store, "end_tries", interrupted)
+    monkeypatch.setattr(effects, "end_tries", interrupted)
     # When it returns, then its success is recorded all the same, and it was made once
     assert bench.run(effect_id).endswith("done")
     assert bench.tries(effect_id) == [(1, "done", None)]
@@ -524,7 +527,7 @@ def test_a_claim_waits_for_a_database_that_is_away_for_a_moment(
 ) -> None:
     # Given an effect that was offered, and a database that fails over
     effect_id = submitted(bench)
-    claim_them, away = store.claim, [True, True]
+    claim_them, away = effects.claim, [True, True]
 
     def claim(connection: Connection, *arguments: Any) -> Any:
         if away:
@@ -532,7 +535,7 @@ def test_a_claim_waits_for_a_database_that_is_away_for_a_moment(
             connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '25006'; END $$"))
         return claim_them(connection, *arguments)
 
-    monkeypatch.setattr(store, "claim", claim)
+    monkeypatch.setattr(effects, "claim", claim)
     monkeypatch.setattr("worker.effects.runner.RECORD_PAUSE_S", 0)
     # When it is run, then it need not be offered again
     assert bench.run(effect_id) == "credit submitted · exam A · learner 42 · try 1: done"
@@ -543,7 +546,7 @@ def test_a_success_is_recorded_as_long_as_nobody_else_may_claim_the_effect(
 ) -> None:
     # Given a database that is away for longer than a quarter of the lease when a call has come back
     effect_id = submitted(bench)
-    end_tries, clock = store.end_tries, {"s": 0.0}
+    end_tries, clock = effects.end_tries, {"s": 0.0}
 
     def away(connection: Connection, ended: Sequence[TryEnd]) -> dict[tuple[UUID, int], RecordedTry]:
         clock["s"] += LEASE_S / 5
@@ -551,7 +554,7 @@ def test_a_success_is_recorded_as_long_as_nobody_else_may_claim_the_effect(
             connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '57P01'; END $$"))
         return end_tries(connection, ended)
 
-    monkeypatch.setattr(store, "end_tries", away)
+    monkeypatch.setattr(effects, "end_tries", away)
     monkeypatch.setattr("worker.effects.runner.RECORD_PAUSE_S", 0)
     monkeypatch.setattr("tenacity.time.monotonic", lambda: clock["s"])
     # When it is back, then the success is recorded, and the call was made once

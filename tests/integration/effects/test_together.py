@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
-from db import circuits
-from db import effects as store
+from db import circuits, effects
 from db.effects import Claim, RecordedTry, TryEnd
 from db.errors import Failure, classify
 from db.models import TryResult
@@ -249,7 +248,7 @@ def test_lost_tries_are_counted_for_each_of_a_group(bench: Bench) -> None:
     bench.make_due()
     # When all are claimed in one group
     claims = claim_all(bench.runner, [never, once, thrice, before])
-    # Then each knows how often it was lost in a row up to now
+    # Then each that was lost the last time knows how often it was lost
     assert [one and (one.number, one.lost_tries) for one in claims] == [
         (1, 0),
         (2, 1),
@@ -276,7 +275,7 @@ def declined(bench: Bench, users: str) -> list[tuple[UUID, EffectKind]]:
 
 
 def statuses(bench: Bench) -> list[str]:
-    """Of every learner's attempts, exam by exam."""
+    """The statuses of every learner's attempts, exam by exam."""
     with bench.engine.begin() as connection:
         rows = connection.exec_driver_sql("SELECT status FROM attempts ORDER BY user_id, exam_id")
         return list(rows.scalars())
@@ -368,7 +367,7 @@ def test_a_mail_to_somebody_unknown_keeps_no_other_mail(bench: Bench) -> None:
 def test_each_of_a_group_ends_in_its_own_way(bench: Bench) -> None:
     first, second, third = claimed(bench, 3)
     with bench.engine.begin() as connection:
-        ended = store.end_tries(
+        ended = effects.end_tries(
             connection,
             [
                 ending(first),
@@ -436,7 +435,7 @@ def test_a_text_that_cannot_be_stored_fails_alone(bench: Bench) -> None:
 def test_a_group_is_recorded_when_the_database_is_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a database that ends the connection once, with a group half recorded
     ids = owed(bench, 3)
-    end_tries = store.end_tries
+    end_tries = effects.end_tries
     cuts = iter(["SELECT pg_terminate_backend(pg_backend_pid())"])
     groups: list[int] = []
 
@@ -447,7 +446,7 @@ def test_a_group_is_recorded_when_the_database_is_back(bench: Bench, monkeypatch
             connection.exec_driver_sql(statement)
         return ended
 
-    monkeypatch.setattr(store, "end_tries", interrupted)
+    monkeypatch.setattr(effects, "end_tries", interrupted)
     # When the calls return, then each success is recorded all the same, and each call was made once
     answers = run_together(bench.runner, [(one, SET_CREDIT) for one in ids])
     assert all(answer.endswith("done") for answer in answers)
@@ -515,7 +514,7 @@ def test_ends_set_free_who_waits_for_their_targets_and_say_so_once(bench: Bench)
     *ended, left = claims
     # When some of them end in one group
     with counting_notices(bench.engine) as notices, bench.engine.begin() as connection:
-        store.end_tries(connection, [ending(one) for one in ended])
+        effects.end_tries(connection, [ending(one) for one in ended])
     assert len(notices) == 1
     # Then those that waited for them are free, and nobody else
     assert [bench.row(one).offered_until is None for one in waiting] == [True, True, False]

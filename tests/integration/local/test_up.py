@@ -589,7 +589,9 @@ def test_the_processes_run_with_the_very_same_settings(
         prune_older_than="90d",
         without_patches=frozenset({"flower-events", "kombu-envelope"}),
     )
-    assert not [name for name, field in Settings.model_fields.items() if getattr(given, name) == field.default]
+    assert not [
+        name for name, field in Settings.model_fields.items() if getattr(given, name) == field.default
+    ]
     for name, value in environment(given).items():
         monkeypatch.setenv(name, value)
     assert load() == given

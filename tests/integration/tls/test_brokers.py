@@ -14,10 +14,9 @@ from events.broker_url import Kind
 from invigilator.local.server import free_port
 from tests.tls import HOST, PATIENCE_S, Authority, Proxy
 from tests.waysin import QUEUE, celery_on, every_refusal, every_way_in
-from worker import app as module
+from worker.celery.dispatcher import CeleryDispatcher
 from worker.commands.sources import BrokerAwayError
-from worker.commands.sources.brokers import BROKERS
-from worker.commands.sources.depth import queued
+from worker.commands.sources.brokers import BROKERS, queued
 from worker.errors import ConfigurationError, Transient
 from worker.settings import load
 
@@ -181,7 +180,7 @@ def test_a_frozen_rabbitmq_holds_nobody(
         celery_on(f"amqp://guest:guest@127.0.0.1:{proxy.port}//", monkeypatch) as app,
     ):
         app.conf.broker_transport_options |= dict.fromkeys(BROKERS[Kind.AMQP].celery_options, 1)
-        dispatcher = module.CeleryDispatcher(app)
+        dispatcher = CeleryDispatcher(app)
         dispatcher.queue_length(QUEUE)
         # When nobody answers any more
         proxy.freeze()

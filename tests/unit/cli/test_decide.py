@@ -65,7 +65,7 @@ def test_needs_no_settings_and_goes_on_after_a_bad_line(
 ) -> None:
     # Given settings that are wrong
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "mysql://nowhere")
-    # When a bad line stands between good ones, and the last one has no end
+    # When a bad line stands between good ones, and the last one has no newline
     good = json.dumps(CASE).encode()
     ran = cli("decide", stdin=good + b"\n?\n\n" + good)
     # Then each is answered

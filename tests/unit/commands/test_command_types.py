@@ -1,9 +1,11 @@
 """A command type is handled, or the worker does not start."""
 
+import inspect
 from typing import Any, ClassVar
 
 import pytest
 
+import events.commands
 from events.commands import (
     COMMAND_TYPES,
     AttemptCreate,
@@ -13,6 +15,7 @@ from events.commands import (
     LearnerUpsert,
     types_of,
 )
+from events.methods import CommandMethods, NewCommand
 from tests import sample_commands as c
 from worker.commands.command_types import CommandType, needs_of, table
 from worker.commands.fold import Fold
@@ -67,26 +70,65 @@ def test_only_learners_that_are_locked_are_looked_at(model: type[CommandData]) -
     assert needs_of([c.command(data)]).user_ids <= {data.learner_id}
 
 
+ABOUT_AN_ATTEMPT = [
+    model for model in COMMAND_TYPES.values() if {"exam_id", "user_id"} <= model.model_fields.keys()
+]
+
+
+@pytest.mark.parametrize("model", ABOUT_AN_ATTEMPT)
+def test_what_is_about_an_attempt_looks_at_its_learner_and_its_exam(model: type[CommandData]) -> None:
+    needs = needs_of([c.command(model.model_construct(user_id="42", exam_id="A"))])
+    assert (needs.user_ids, needs.exam_ids) == ({"42"}, {"A"})
+
+
+class Unpublished(CommandMethods[NewCommand]):
+    """Its methods return what a publisher would send."""
+
+    def _publish_new(self, new: NewCommand) -> NewCommand:
+        return new
+
+
+def test_a_publisher_has_one_method_for_each_type() -> None:
+    made = []
+    for name, method in inspect.getmembers(CommandMethods, inspect.isfunction):
+        if not name.startswith("_"):
+            parameters = inspect.signature(method).parameters.values()
+            needed = {
+                one.name: "x"
+                for one in parameters
+                if one.kind is one.KEYWORD_ONLY and one.default is one.empty
+            }
+            made.append(getattr(Unpublished(), name)(**needed).model)
+    assert sorted(model.type for model in made) == sorted(COMMAND_TYPES)
+
+
 class TestModels:
-    """What `COMMAND_TYPES` refuses."""
+    """What `COMMAND_TYPES` has, and what it refuses."""
+
+    def test_every_model_with_a_type(self) -> None:
+        assert {
+            model
+            for model in vars(events.commands).values()
+            if isinstance(model, type) and issubclass(model, CommandData) and "type" in vars(model)
+        } == set(COMMAND_TYPES.values())
 
     def test_two_models_with_the_same_type(self) -> None:
         class Second(CourseUpsert):
-            """Has its parent's type."""
+            """It has its parent's type."""
 
         with pytest.raises(TypeError, match="Second: needs a `type` of its own"):
             types_of(CourseUpsert, Second)
 
     def test_a_model_without_a_type(self) -> None:
         class Untyped(CommandData):
-            """Has none."""
+            """It has no `type`."""
 
         with pytest.raises(TypeError, match="Untyped: needs a `type` of its own"):
             types_of(Untyped)
 
     def test_a_learners_model_that_does_not_say_whose_it_is(self) -> None:
         class Adrift(CommandData):
-            """Would be locked and sharded with nobody's commands."""
+            """It would be locked and sharded with nobody's commands."""
 
             type: ClassVar[str] = "exam.attempt.adrift.v1"
             user_id: str

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.inbox import Unreadable
+from db.quarantine import Unreadable
 from events.sharding import shard_of
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c

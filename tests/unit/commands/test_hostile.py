@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.inbox import Unreadable
+from db.quarantine import Unreadable
 from events.commands import Command
 from events.envelope import parse, render
 from events.errors import InvalidMessageError

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from events.connecting import Connection
-from worker.commands.sources import BrokerAwayError, orphans
-from worker.commands.sources.depth import queued
+from worker.commands.sources import BrokerAwayError
+from worker.commands.sources.brokers import orphans, queued
 from worker.errors import ConfigurationError
 
 
@@ -40,13 +40,13 @@ class Refusing:
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"])
 def test_a_broker_that_is_away(url: str) -> None:
     with pytest.raises(BrokerAwayError, match="the broker is away"):
-        orphans.orphans(url, 1)
+        orphans(url, 1)
 
 
 def test_a_queue_that_may_not_be_looked_at_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "to", lambda *_, **__: Refusing())
     with pytest.raises(BrokerAwayError, match="RefusedError"):
-        orphans.orphans("amqp://h//", 1)
+        orphans("amqp://h//", 1)
 
 
 def test_a_url_that_cannot_be_read_is_a_wrong_setting() -> None:

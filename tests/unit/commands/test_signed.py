@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from db.inbox import Unreadable
+from db.quarantine import Unreadable
 from events.envelope import MAX_BODY_BYTES, parse
 from events.signing import SIGNATURE_HEADER, sign
 from events.vocabulary import QuarantineCode

@@ -40,7 +40,7 @@ _CONTRACTS_A_TABLE = {
     _alter(r"ALTER (?:COLUMN )?\S+ DROP DEFAULT"): "drops a default",
     r"DROP TABLE (\S+)": "drops a table",
 }
-# These do not.
+# These patterns capture no table.
 _ANYWHERE = {
     r"DROP INDEX (?!CONCURRENTLY)": "drops an index without CONCURRENTLY",
     r"SET (?:LOCAL |SESSION )?(?:lock_timeout|statement_timeout)": "sets a time-out, which env.py does",

@@ -1,14 +1,27 @@
 """The action of a kind is there, or the worker does not start."""
 
+from typing import Any, get_args, get_origin, get_type_hints
+
 import pytest
 
+from worker.effects.action import Recorded, Run
 from worker.effects.action_table import ACTIONS, find_action
+from worker.effects.coalescer import Coalescer
 from worker.kinds import EffectKind
 
 
-def test_each_kind_has_its_action() -> None:
-    assert list(ACTIONS) == list(EffectKind)
-    assert all(callable(make()) for make in ACTIONS.values())
+def signature(action: Any) -> tuple[Any, ...]:
+    """What an action takes and returns."""
+    for base in getattr(action, "__orig_bases__", ()):
+        if get_origin(base) is Coalescer:
+            return get_args(base)
+    hints = get_type_hints(action.__call__)
+    return hints["run"], hints["return"]
+
+
+@pytest.mark.parametrize("kind", EffectKind)
+def test_the_action_of_a_kind_takes_its_payload_and_says_who_records(kind: EffectKind) -> None:
+    assert signature(ACTIONS[kind]) == (Run[kind.entry.payload], Recorded)
 
 
 @pytest.mark.parametrize(

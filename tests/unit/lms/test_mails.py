@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.vocabulary import Status
-from worker.lms.mail_templates import MAILED_STATUSES, MailText, render
+from worker.lms import mail_templates
+from worker.lms.mail_templates import MailText, render
+from worker.rules.policy import MAIL_STATUSES
 
 
 def rendered(status: Status = Status.SUBMITTED, **names: str | None) -> MailText:
@@ -11,7 +15,7 @@ def rendered(status: Status = Status.SUBMITTED, **names: str | None) -> MailText
     return render(status, learner_name=learner, exam_name=exam, course_name=names.get("course_name", "Maths"))
 
 
-@pytest.mark.parametrize("status", sorted(MAILED_STATUSES))
+@pytest.mark.parametrize("status", sorted(MAIL_STATUSES))
 def test_each_part_names_the_learner_the_exam_and_the_course(status: Status) -> None:
     mail = rendered(status)
 
@@ -20,11 +24,18 @@ def test_each_part_names_the_learner_the_exam_and_the_course(status: Status) -> 
         assert all(name in part for name in ("Ada", "Algebra", "Maths"))
 
 
+def test_each_status_has_its_three_templates_and_there_is_no_other() -> None:
+    folder = Path(mail_templates.__file__).with_name("templates")
+    parts = (".subject.txt", ".txt", ".html")
+    wanted = {f"{status}{part}" for status in MAIL_STATUSES for part in parts}
+    assert {file.name for file in folder.iterdir()} == {"layout.html", *wanted}
+
+
 def test_each_status_has_words_of_its_own() -> None:
-    mails = [rendered(status) for status in MAILED_STATUSES]
+    mails = [rendered(status) for status in MAIL_STATUSES]
 
     for parts in zip(*[(mail.subject, mail.text, mail.html) for mail in mails], strict=True):
-        assert len(set(parts)) == len(MAILED_STATUSES)
+        assert len(set(parts)) == len(MAIL_STATUSES)
 
 
 def test_without_a_course_name_it_is_your_course() -> None:

@@ -41,16 +41,28 @@ def test_what_comes_late_is_dropped_even_after_a_removal() -> None:
     assert store.counts[Result.LATE] == 1
 
 
-def test_a_reset_is_kept_once_and_has_no_order() -> None:
+@pytest.mark.parametrize("path", [DELETE, "/proctor/notify"])
+def test_a_call_that_is_not_about_credit_is_kept_once_and_has_no_order(path: str) -> None:
     store = Store()
     body = {"username": "ada", "course_id": "c", "content_id": "b", "requested_by": None}
 
-    store.write(DELETE, body, "effect-2", 2)
-    store.write(DELETE, body, "effect-1", 1)
-    store.write(DELETE, body, "effect-1", 1)
+    store.write(path, body, "effect-2", 2)
+    store.write(path, body, "effect-1", 1)
+    store.write(path, body, "effect-1", 1)
 
-    assert store.deletions == [body, body]
+    assert store.deletions == ([body, body] if path == DELETE else [])
     assert [call.result for call in store.calls] == [Result.APPLIED, Result.APPLIED, Result.DUPLICATE]
+
+
+def test_a_call_that_failed_is_not_taken_for_seen() -> None:
+    store = Store()
+
+    with pytest.raises(KeyError):
+        store.write(SET, {"status": "submitted"}, "effect-1", 1)
+    store.write(SET, status("submitted"), "effect-1", 1)
+
+    assert store.credit == {TARGET: "submitted"}
+    assert store.counts == {Result.APPLIED: 1}
 
 
 @pytest.mark.parametrize(

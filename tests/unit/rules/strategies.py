@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from hypothesis import strategies as st
 
 from events.vocabulary import Status
-from worker.rules.attempts import Attempt, Exam
 from worker.rules.policy import CREDIT_OF, MAIL_STATUSES, Policy, RepeatStatus, TimeOuts
+from worker.rules.values import Attempt, Exam
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
 EARLIER = datetime(2026, 2, 1, 9, tzinfo=UTC)

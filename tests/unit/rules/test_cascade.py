@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from events.vocabulary import COMPLETED
 from tests.unit.rules.strategies import attempts, exams
-from worker.rules.attempts import Attempt, Exam
 from worker.rules.cascade import siblings_to_decline
+from worker.rules.values import Attempt, Exam
 
 
 @given(

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from events.vocabulary import COMPLETED, INCOMPLETE, IfMissing, Outcome, OutcomeCode, Status
 from tests.unit.rules.strategies import EARLIER, NOW, asked, attempts, exams, policies, statuses
-from worker.rules.attempts import Attempt, Exam
 from worker.rules.decisions import (
     Decision,
     decide,
@@ -17,6 +16,7 @@ from worker.rules.decisions import (
     new_attempt,
 )
 from worker.rules.policy import CREDIT_OF, PRESETS, Policy, RepeatStatus, TimeOuts
+from worker.rules.values import Attempt, Exam
 
 EXAM = Exam("A", "course", "c1", is_proctored=True, is_practice_exam=False, is_active=True)
 PROVIDER, PLATFORM = PRESETS["provider"], PRESETS["platform"]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from events.vocabulary import Outcome, Status
-from worker.rules.attempts import Attempt, Exam
 from worker.rules.cascade import siblings_to_decline
 from worker.rules.decisions import decide, evolve
 from worker.rules.policy import PRESETS, policy_from
+from worker.rules.values import Attempt, Exam
 
 CASES = [
     json.loads(line)

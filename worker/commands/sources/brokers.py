@@ -1,12 +1,14 @@
-"""The brokers that commands may come from: one entry for each kind of URL."""
+"""The brokers that commands may come from: one entry for each kind of URL, and what is asked of the one in use."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from events.broker_url import BrokerUrl, Kind, for_each_kind, read_broker_url
+from events.sharding import queue_name
 from worker.commands.sources import rabbitmq_queues, redis_queues
-from worker.commands.sources.base import Depth, Orphan, Source
+from worker.commands.sources.base import BrokerAwayError, Depth, Orphan, Source
 from worker.commands.sources.rabbitmq import RabbitSource
 from worker.commands.sources.redis import RedisSource
 from worker.errors import ConfigurationError
@@ -68,7 +70,7 @@ _RABBITMQ = Broker(
 BROKERS = for_each_kind({Kind.REDIS: _REDIS, Kind.SENTINEL: _REDIS, Kind.AMQP: _RABBITMQ})
 
 
-def read(broker_url: str) -> tuple[BrokerUrl, Broker]:
+def read_url_and_entry(broker_url: str) -> tuple[BrokerUrl, Broker]:
     """Read a broker's URL and find its entry.
 
     Raises:
@@ -93,5 +95,56 @@ def open_source(broker_url: str, queue: str, limit: int) -> Source:
         BrokerAwayError: no connection.
         ConfigurationError: the URL cannot be read, or the broker, or the queue that exists, is not what it must be.
     """
-    url, broker = read(broker_url)
+    url, broker = read_url_and_entry(broker_url)
     return broker.open_source(url, queue, limit)
+
+
+def check_server(broker_url: str) -> None:
+    """Make sure that the server can be our broker, if it answers.
+
+    Raises:
+        ConfigurationError: it cannot, or the URL cannot be read.
+    """
+    url, broker = read_url_and_entry(broker_url)
+    with suppress(BrokerAwayError):
+        broker.check_server(url)
+
+
+# --- what waits ---------------------------------------------------------------------------------------------
+
+
+def queued(broker_url: str, shards: int) -> int:
+    """Return how many commands of all shards the broker holds.
+
+    Where `Broker.counts_unacknowledged` is false, commands that a consumer has in hand are not among them:
+    `db.shards.in_hand` tells those.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached.
+        ConfigurationError: the URL cannot be read, or the server cannot be our broker.
+    """
+    return sum(one.messages for one in depths(broker_url, [queue_name(shard) for shard in range(shards)]))
+
+
+def depths(broker_url: str, queues: Sequence[str]) -> Sequence[Depth]:
+    """Return how much waits in each of these queues, in their order; nothing in one that does not exist.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached.
+        ConfigurationError: the URL cannot be read, or the server cannot be our broker.
+    """
+    url, broker = read_url_and_entry(broker_url)
+    return broker.depths(url, queues)
+
+
+def orphans(broker_url: str, shards: int) -> Sequence[Orphan]:
+    """Return the queues of commands beside those of the shards, by name.
+
+    How many are found depends on the broker: see `redis_queues` and `rabbitmq_queues`.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached.
+        ConfigurationError: the URL cannot be read, or the server cannot be our broker.
+    """
+    url, broker = read_url_and_entry(broker_url)
+    return sorted(broker.orphans(url, shards), key=lambda orphan: orphan.queue)

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from worker.commands.sources.depth import check_server
+from worker.commands.sources.brokers import check_server
 
 
 def test_a_server_that_is_away_may_come_back() -> None:

@@ -1,0 +1,156 @@
+"""The quarantine keeps messages that are no valid commands, until a person replays or discards them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from db.models import QuarantinedMessage
+from events.signing import SIGNATURE_HEADER
+from events.vocabulary import QuarantineCode
+
+TRIMMED_ROWS = 2_000
+"""The most messages discarded at a time. A batch adds fewer, so the quarantine shrinks to its bounds."""
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The bounds of the quarantine: a flood of messages must not fill the disk."""
+
+    messages: int = 10_000
+    megabytes: int = 1_024
+    """All bodies together, in MiB."""
+
+
+DEFAULT_BOUNDS = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A message for the quarantine, whole."""
+
+    code: QuarantineCode
+    detail: str
+    headers: dict[str, Any]
+    body: bytes
+    received_at: datetime
+
+
+# --- a batch -----------------------------------------------------------------------------------------------
+
+# The newest message stays, however big it is.
+#
+# Nobody waits here, neither for another shard nor for a person who replays a message. What another shard adds or
+# discards at the same time is not seen: the next one to add messages evens it out.
+#
+# An array rather than a join makes PostgreSQL look the rows up. For a join it may read the whole table.
+_TRIM_QUARANTINE = """
+WITH sized AS (
+    SELECT id, row_number() OVER newest_first AS number, sum(size) OVER newest_first AS total
+    FROM quarantine
+    WINDOW newest_first AS (ORDER BY id DESC)
+), discarded AS (
+    DELETE FROM quarantine
+    WHERE id = ANY (ARRAY(
+        SELECT id
+        FROM quarantine
+        WHERE id <= (
+            SELECT max(id)
+            FROM sized
+            WHERE number > 1 AND (number > %(messages)s OR total > %(bytes)s)
+        )
+        ORDER BY id
+        LIMIT %(trimmed_rows)s
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING id
+), counted AS (
+    UPDATE shards
+    SET quarantine_discarded = quarantine_discarded + (SELECT count(*) FROM discarded)
+    WHERE shard = %(shard)s AND EXISTS (SELECT FROM discarded)
+)
+SELECT count(*) FROM discarded
+"""
+
+
+def write(
+    connection: Connection, shard: int, messages: Sequence[Unreadable], bounds: Bounds = DEFAULT_BOUNDS
+) -> int:
+    """Put messages into quarantine, raw, and discard the oldest ones beyond its bounds.
+
+    Returns how many were discarded. The shard counts them.
+    """
+    if not messages:
+        return 0
+    # The one hot set that does not travel as JSON: bodies may be hundreds of MiB, and JSON would copy them.
+    connection.execute(
+        insert(QuarantinedMessage),
+        [
+            {
+                "shard": shard,
+                "code": message.code,
+                "detail": message.detail,
+                "headers": message.headers,
+                "body": message.body,
+                "received_at": message.received_at,
+            }
+            for message in messages
+        ],
+    )
+    values = {
+        "messages": bounds.messages,
+        "bytes": bounds.megabytes * MEBIBYTE,
+        "trimmed_rows": TRIMMED_ROWS,
+        "shard": shard,
+    }
+    return int(connection.exec_driver_sql(_TRIM_QUARANTINE, values).scalar_one())
+
+
+# --- a person ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RawMessage:
+    """A message as it came from the broker, and the shard that took it."""
+
+    shard: int
+    body: bytes
+    content_type: str | None
+    signature: str | None
+    """None when it had none."""
+
+
+_LOCK_MESSAGE = """
+SELECT
+    shard,
+    body,
+    headers ->> 'content-type' AS content_type,
+    headers ->> %(signature_header)s AS signature
+FROM quarantine
+WHERE id = %(id)s
+FOR UPDATE
+"""
+
+_DISCARD = "DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id"
+
+
+def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
+    """Lock a message of the quarantine and return it. None when there is no such message.
+
+    A second transaction that asks for the same message waits.
+    """
+    values = {"id": message_id, "signature_header": SIGNATURE_HEADER}
+    row = connection.exec_driver_sql(_LOCK_MESSAGE, values).one_or_none()
+    if row is None:
+        return None
+    return RawMessage(
+        shard=row.shard, body=bytes(row.body), content_type=row.content_type, signature=row.signature
+    )
+
+
+def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
+    """Delete messages from the quarantine. Returns those that were there."""
+    return set(connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)}).scalars())
