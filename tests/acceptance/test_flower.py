@@ -206,7 +206,9 @@ def test_flower_lists_every_queue_and_changes_nothing(stack: Stack) -> None:
     send(stack, "8")
     # When Flower knows the worker's queues
     [worker] = flower.workers()
-    stack.wait_until(lambda: "active_queues" in flower.get("workers?refresh=1")[worker], "what it works on")
+    stack.wait_until(
+        lambda: "active_queues" in flower.get("workers?refresh=1").get(worker, {}), "what it works on"
+    )
     # Then it lists all the same, with what waits
     lengths = {queue["name"]: queue["messages"] for queue in flower.get("queues/length")["active_queues"]}
     assert list(lengths) == names
