@@ -3,13 +3,11 @@
 import fcntl
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
-import psycopg2
 import pytest
 import redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.orm import Session
 
 from tests.turns import my_turn
@@ -44,9 +42,9 @@ def test_a_database_is_utf8_and_sorts_the_same_everywhere(engine: Engine) -> Non
 
 
 def test_an_empty_database_has_no_tables(empty_database_url: str) -> None:
-    with closing(psycopg2.connect(empty_database_url)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
-        assert cursor.fetchone() == (0,)
+    with create_engine(empty_database_url, poolclass=NullPool).connect() as connection:
+        tables = connection.scalar(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
+    assert tables == 0
 
 
 @pytest.mark.parametrize("run", [1, 2])

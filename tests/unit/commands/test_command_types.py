@@ -77,7 +77,8 @@ ABOUT_AN_ATTEMPT = [
 
 @pytest.mark.parametrize("model", ABOUT_AN_ATTEMPT)
 def test_what_is_about_an_attempt_looks_at_its_learner_and_its_exam(model: type[CommandData]) -> None:
-    needs = needs_of([c.command(model.model_construct(user_id="42", exam_id="A"))])
+    values: dict[str, Any] = {"user_id": "42", "exam_id": "A"}
+    needs = needs_of([c.command(model.model_construct(**values))])
     assert (needs.user_ids, needs.exam_ids) == ({"42"}, {"A"})
 
 

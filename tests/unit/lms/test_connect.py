@@ -53,7 +53,7 @@ def test_real_urls_share_one_http_client_and_connect_nothing() -> None:
 def test_services_are_named_so_that_none_takes_the_place_of_another() -> None:
     some: Any = [LogLms() for _ in fields(Services)]
     with pytest.raises(TypeError, match="positional"):
-        Services(*some)
+        Services(*some)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
