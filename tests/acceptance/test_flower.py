@@ -194,6 +194,10 @@ def test_an_offer_that_an_open_circuit_leaves_alone_says_so(stack: Stack) -> Non
     assert any(since.match(result) for result in said), said
 
 
+def waiting(flower: Flower) -> dict[str, int]:
+    return {queue["name"]: queue["messages"] for queue in flower.get("queues/length")["active_queues"]}
+
+
 def test_flower_lists_every_queue_and_changes_nothing(stack: Stack) -> None:
     # Given Flower before anybody else, two shards, and then a worker that works on one queue
     stack.settings["COMMAND_SHARDS"] = "2"
@@ -210,9 +214,8 @@ def test_flower_lists_every_queue_and_changes_nothing(stack: Stack) -> None:
         lambda: "active_queues" in flower.get("workers?refresh=1").get(worker, {}), "what it works on"
     )
     # Then it lists all the same, with what waits
-    lengths = {queue["name"]: queue["messages"] for queue in flower.get("queues/length")["active_queues"]}
-    assert list(lengths) == names
-    assert lengths["invigilator.effects.credit"] == 2
+    stack.wait_until(lambda: waiting(flower)["invigilator.effects.credit"] == 2, "both messages")
+    assert list(waiting(flower)) == names
     page = flower.page("broker")
     assert all(f"<td>{name}</td>" in page for name in names)
     # and its tables show the label, state, result and times
@@ -229,8 +232,7 @@ def test_flower_lists_every_queue_and_changes_nothing(stack: Stack) -> None:
         assert "failed: use effects retry" in refused.text
     assert "Shut Down" not in flower.page(f"worker/{worker}")
     assert mail.is_running
-    lengths = {queue["name"]: queue["messages"] for queue in flower.get("queues/length")["active_queues"]}
-    assert lengths["invigilator.effects.credit"] == 2
+    assert waiting(flower)["invigilator.effects.credit"] == 2
 
 
 def test_without_being_told_its_api_is_closed(stack: Stack) -> None:

@@ -168,3 +168,18 @@ def test_without_a_connection_nobody_is_told_anything() -> None:
     consumer = StrictConsumer.__new__(StrictConsumer)
     consumer.event_dispatcher = None
     consumer.send_buffered_events()
+
+
+def test_a_lost_connection_ends_no_worker_whose_threads_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a consumer whose tasks in hand change while Celery goes through them, twice
+    changes = iter([RuntimeError("Set changed size during iteration")] * 2)
+
+    def on_close(_: Any) -> None:
+        for change in changes:
+            raise change
+
+    monkeypatch.setattr(Consumer, "on_close", on_close)
+    consumer = StrictConsumer.__new__(StrictConsumer)
+    # When its connection is lost, then it goes on
+    consumer.on_close()
+    assert list(changes) == []

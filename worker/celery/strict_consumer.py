@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from celery.worker.consumer import Consumer
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from worker.kinds import QUEUES, EffectKind, task_name
 
@@ -24,6 +25,7 @@ TASKS = [task_name(kind) for kind in EffectKind]  # a list, because a message ma
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 MAX_BODY_BYTES = 4096  # ours have some 50
 MAX_LABEL_CHARS = 1000
+CLOSE_TRIES = 100
 EVENTS_PERIOD_S = 0.5  # between two messages to Flower
 
 
@@ -64,6 +66,15 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         """Stop when the worker ends. See Celery."""
         self.send_buffered_events()
         super().stop()
+
+    @retry(retry=retry_if_exception_type(RuntimeError), stop=stop_after_attempt(CLOSE_TRIES), reraise=True)
+    def on_close(self) -> None:
+        """Forget the messages of a lost connection. See Celery.
+
+        Celery goes through the tasks in hand while threads end some of them. When the set changes meanwhile, Python
+        raises RuntimeError, which would end the worker (seen with Celery 5.7). Doing all of it again does no harm.
+        """
+        super().on_close()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Refuse a message that kombu could not open. See Celery."""
