@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from kombu import Connection
+from kombu import Connection, Exchange, Queue
 
 from invigilator.local.server import free_port
 from tests.acceptance.client import SOURCE
@@ -18,6 +18,7 @@ from tests.rabbit import restartable_rabbitmq
 from worker.kinds import QUEUES
 
 CREDIT = "effects.set_credit_status"
+CREDIT_QUEUE = "invigilator.effects.credit"
 EFFECTS_QUEUES = sorted(set(QUEUES.values()))
 CONTROLS = (
     "worker/shutdown/{worker}",
@@ -156,7 +157,8 @@ def send(stack: Stack, effect_id: str) -> None:
     with Connection(stack.broker_url) as connection, connection.Producer() as producer:
         producer.publish(
             json.dumps([[effect_id], {}, {}]).encode(),
-            routing_key="invigilator.effects.credit",
+            routing_key=CREDIT_QUEUE,
+            declare=[Queue(CREDIT_QUEUE, Exchange(CREDIT_QUEUE), CREDIT_QUEUE)],  # as workers do
             content_type="application/json",
             content_encoding="utf-8",
             headers={
