@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert
 
 from db.models import QuarantinedMessage
 from db.recordset import recordset
+from events.commands import Fingerprint
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 
 Key = tuple[str, str]
@@ -37,7 +38,7 @@ class Arrival:
 
     key: Key
     type: str
-    fingerprint: bytes
+    fingerprint: Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,13 @@ class Unreadable:
     headers: dict[str, Any]
     body: bytes
     received_at: datetime
+    source: str | None = None
+    """As the message says. None if it cannot be read, as `command_id`."""
+    command_id: str | None = None
 
 
 _FINGERPRINTS = """
-SELECT source, command_id, fingerprint
+SELECT source, command_id, fingerprint, sent_defaults
 FROM (
     SELECT * FROM json_to_recordset(%(keys)s) AS one (source text, command_id text) LIMIT %(number)s
 ) AS key
@@ -103,13 +107,15 @@ SELECT count(*) FROM discarded
 """
 
 
-def fingerprints(connection: Connection, keys: Iterable[Key]) -> dict[Key, bytes]:
+def fingerprints(connection: Connection, keys: Iterable[Key]) -> dict[Key, Fingerprint]:
     """The fingerprints under which commands were first seen, by key. Commands that were never seen are missing."""
     wanted = [{"source": source, "command_id": command_id} for source, command_id in keys]
     if not wanted:
         return {}
     found = connection.exec_driver_sql(_FINGERPRINTS, {"keys": recordset(wanted), "number": len(wanted)})
-    return {(row.source, row.command_id): bytes(row.fingerprint) for row in found}
+    return {
+        (row.source, row.command_id): Fingerprint(bytes(row.fingerprint), row.sent_defaults) for row in found
+    }
 
 
 def write_quarantine(
@@ -132,6 +138,8 @@ def write_quarantine(
                 "headers": message.headers,
                 "body": message.body,
                 "received_at": message.received_at,
+                "source": message.source,
+                "command_id": message.command_id,
             }
             for message in messages
         ],

@@ -36,5 +36,5 @@ def decline(runs: Sequence[CascadeRun]) -> list[bool]:
 
 def _claimed(run: CascadeRun) -> ClaimedCascade:
     claim, moment = run.claim, new_receipt()
-    cause = Cause(claim.source, claim.command_id, moment.at, moment.ids(), claim.id)
+    cause = Cause(claim.source, claim.command_id, moment.at, moment.at, moment.ids(), claim.id)
     return ClaimedCascade(claim.id, claim.number, run.payload, cause)

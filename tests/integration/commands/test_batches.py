@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, func, select, text
@@ -39,14 +40,18 @@ class Failing(Handler):
     bugs: Sequence[str] = ()
 
     def decide(
-        self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
+        self,
+        connection: Connection,
+        commands: Sequence[tuple[Command, Receipt]],
+        learners: Collection[str],
+        now: datetime,
     ) -> tuple[UnitOfWork, list[Handled]]:
         for command, _ in commands:
             if command.id in self.bugs:
                 raise KeyError(ADDRESS)
             if command.id in self.statements:
                 connection.execute(text(self.statements[command.id]))
-        return Handler.decide(self, connection, commands, learners)
+        return Handler.decide(self, connection, commands, learners, now)
 
 
 @pytest.fixture
@@ -319,12 +324,16 @@ class Looking(Handler):
     seen: list[dict[int, int]] = field(default_factory=list)
 
     def decide(
-        self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
+        self,
+        connection: Connection,
+        commands: Sequence[tuple[Command, Receipt]],
+        learners: Collection[str],
+        now: datetime,
     ) -> tuple[UnitOfWork, list[Handled]]:
         self.seen.append(shards.in_hand(connection))
         if len(commands) > 1:
             raise KeyError
-        return Handler.decide(self, connection, commands, learners)
+        return Handler.decide(self, connection, commands, learners, now)
 
 
 def test_a_batch_tells_how_many_messages_are_in_hand(engine: Engine, fence: Fence) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 
 from db import batch
-from db.batch import Changes
+from db.batch import Changes, Needs
 from db.models import Attempt, Base, Course, Effect, Exam, HandledCommand, Learner, Transition
 from db.recordset import Row
 
@@ -160,7 +160,7 @@ def test_what_changes_replaces_what_was_written(written: Engine) -> None:
 
 def test_the_next_batch_reads_what_was_written(written: Engine) -> None:
     with written.begin() as connection:
-        found = batch.read(connection, ["42", "unknown"], ["exam-1"], [])
+        found = batch.read(connection, Needs(user_ids={"42", "unknown"}, exam_ids={"exam-1"}))
     assert found.learners == {"42"}
     assert found.providers == {"course": "remote"}
     assert sorted(found.exams, key=lambda exam: str(exam["exam_id"])) == [

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.inbox import Unreadable
+from db.texts import storable
 from events.sharding import shard_of
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.unit.events.messages import EXAMPLES, encode, event
-from worker.commands.decoding import MAX_HEADERS, Slice, decode, storable
+from worker.commands.decoding import MAX_HEADERS, Slice, decode
 from worker.commands.handler import Received
 from worker.commands.sources import Message
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from events.vocabulary import COMPLETED, INCOMPLETE, IfMissing, Outcome, OutcomeCode, Status
 from tests.unit.rules.strategies import EARLIER, NOW, asked, attempts, exams, policies, statuses
-from worker.rules.attempts import Attempt, Exam
+from worker.rules.attempts import Attempt, Exam, Precondition
 from worker.rules.decisions import (
     Decision,
     decide,
@@ -135,9 +135,13 @@ def test_what_is_checked_first() -> None:
 
 
 def test_a_missing_attempt_may_be_ignored() -> None:
-    ignored = decide_update(EXAM, None, "started", PROVIDER, if_missing=IfMissing.IGNORE)
+    ignored = decide_update(
+        EXAM, None, "started", PROVIDER, precondition=Precondition(if_missing=IfMissing.IGNORE)
+    )
     assert ignored == Decision(Outcome.IGNORED, None, OutcomeCode.ATTEMPT_NOT_FOUND)
-    unknown = decide_update(None, None, "started", PROVIDER, if_missing=IfMissing.IGNORE)
+    unknown = decide_update(
+        None, None, "started", PROVIDER, precondition=Precondition(if_missing=IfMissing.IGNORE)
+    )
     assert unknown.outcome is Outcome.REJECTED
 
 
