@@ -60,7 +60,7 @@ def decide_update(
     cascade_effects: bool = True,
     precondition: Precondition = NO_PRECONDITION,
 ) -> Decision:
-    """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 8).
+    """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 6).
 
     Parameters:
         exam: the exam, or None when it is unknown.
