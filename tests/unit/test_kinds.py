@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from worker.rules.decisions import Decision, Removal
 
 ids = st.text(min_size=1, max_size=255)
 ABOUT = {"exam_id": "7", "user_id": "42", "course_id": "c", "content_id": "x"}
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 EXAM = Exam("7", "c", "x", is_proctored=True, is_practice_exam=False, is_active=True)
 KINDS_OF_0_1_0 = (
     EffectKind.SET_CREDIT_STATUS,
@@ -91,14 +93,14 @@ def flags(model: type) -> dict[str, Any]:
 def payloads() -> dict[EffectKind, Payload]:
     """What a decision and a removal owe that owe everything, by kind."""
     decision = Decision(Outcome.APPLIED, Status.VERIFIED, credit="satisfied", **flags(Decision))
-    removal = Removal(Outcome.APPLIED, **flags(Removal))
-    owed = (*owed_by(decision, EXAM, "42"), *owed_by_removal(removal, EXAM, "42", "ada"))
+    removal = Removal(Outcome.APPLIED, remove_credit=[("course", "content")], **flags(Removal))
+    owed = (*owed_by(decision, EXAM, "42", NOW), *owed_by_removal(removal, EXAM, "42", "ada"))
     return {kind_of(payload): payload for payload in owed}
 
 
 def test_each_kind_is_owed_by_something_and_nothing_is_owed_by_chance() -> None:
     assert set(payloads()) == set(EffectKind)
-    assert list(owed_by(Decision(Outcome.APPLIED, Status.STARTED), EXAM, "42")) == []
+    assert list(owed_by(Decision(Outcome.APPLIED, Status.STARTED), EXAM, "42", NOW)) == []
     assert list(owed_by_removal(Removal(Outcome.APPLIED), EXAM, "42", "ada")) == []
 
 
