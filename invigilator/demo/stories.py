@@ -62,10 +62,13 @@ class Actor:
             if_missing=IfMissing.IGNORE,
         )
 
-    def remove(self, role: ExamRole) -> CommandData:
-        """Remove an attempt, requested by the course's staff."""
+    def remove(self, role: ExamRole, *, only_from: Status | None = None) -> CommandData:
+        """Remove an attempt, requested by the course's staff. With `only_from`, only in that status."""
         return AttemptRemove(
-            exam_id=exam_id(self.course_id, role), user_id=self.user_id, requested_by="demo-staff"
+            exam_id=exam_id(self.course_id, role),
+            user_id=self.user_id,
+            requested_by="demo-staff",
+            from_statuses=None if only_from is None else (only_from,),
         )
 
     def sit(self, role: ExamRole, *then: str, proctored: bool = True) -> list[CommandData]:
@@ -193,7 +196,7 @@ def _removed(who: Actor) -> list[CommandData]:
 
 
 def _removed_before_the_start(who: Actor) -> list[CommandData]:
-    return [who.create(FINAL), who.remove(FINAL)]
+    return [who.create(FINAL), who.remove(FINAL, only_from=Status.ERROR), who.remove(FINAL)]
 
 
 def _reopened(who: Actor) -> list[CommandData]:

@@ -93,7 +93,7 @@ def flags(model: type) -> dict[str, Any]:
 def payloads() -> dict[EffectKind, Payload]:
     """What a decision and a removal owe that owe everything, by kind."""
     decision = Decision(Outcome.APPLIED, Status.VERIFIED, credit="satisfied", **flags(Decision))
-    removal = Removal(Outcome.APPLIED, remove_credit=[("course", "content")], **flags(Removal))
+    removal = Removal(Outcome.APPLIED, remove_credit=[("c", "x")], **flags(Removal))
     owed = (*owed_by(decision, EXAM, "42", NOW), *owed_by_removal(removal, EXAM, "42", "ada"))
     return {kind_of(payload): payload for payload in owed}
 
@@ -116,9 +116,17 @@ class PayloadOf010:
     requested_by: str | None = None
 
 
+ADDED_SINCE = {"at"}
+"""Fields that 0.1.0 does not know. It never sees them: the release between the two knows that there may be some."""
+
+
+def _known_to_0_1_0(stored: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in stored.items() if name not in ADDED_SINCE}
+
+
 @pytest.mark.parametrize("kind", KINDS_OF_0_1_0)
 def test_release_0_1_0_reads_what_this_one_writes(kind: EffectKind) -> None:
-    written = orjson.loads(orjson.dumps(payloads()[kind]))
+    written = _known_to_0_1_0(orjson.loads(orjson.dumps(payloads()[kind])))
     old = PayloadOf010(**written)
     assert {name: value for name, value in asdict(old).items() if value is not None} == written
 
@@ -126,9 +134,12 @@ def test_release_0_1_0_reads_what_this_one_writes(kind: EffectKind) -> None:
 @pytest.mark.parametrize("kind", KINDS_OF_0_1_0)
 def test_this_release_reads_what_0_1_0_and_a_newer_one_write(kind: EffectKind) -> None:
     payload = payloads()[kind]
-    by_0_1_0 = asdict(PayloadOf010(**asdict(payload)))
-    assert kind.entry.read(by_0_1_0) == payload
-    assert kind.entry.read({**by_0_1_0, "added_later": {"a": 1}}) == payload
+    by_0_1_0 = asdict(PayloadOf010(**_known_to_0_1_0(asdict(payload))))
+    assert asdict(kind.entry.read(by_0_1_0)) == {
+        **asdict(payload),
+        **dict.fromkeys(ADDED_SINCE & asdict(payload).keys()),
+    }
+    assert kind.entry.read({**asdict(payload), "added_later": {"a": 1}}) == payload
 
 
 @pytest.mark.parametrize("kind", [EffectKind.SET_CREDIT_STATUS, EffectKind.SEND_STATUS_EMAIL])

@@ -254,7 +254,7 @@ def costs(users: Sequence[str]) -> list[tuple[int, list[module.Item]]]:
         if isinstance(item, Received)
     ]
     return [
-        (4, [c.received(one) for one in setting]),  # begin, write
+        (5, [c.received(one) for one in setting]),  # begin, read, write
         (
             5,
             [c.received(c.create("A", user, taking_as_proctored=True)) for user in users],
@@ -294,8 +294,8 @@ def test_a_statement_is_prepared_once_in_each_session(database_url: str, fence: 
         for _ in ("a session", "the next one"):
             ours.renew(fence)  # connects
             trips()
-            # BEGIN, begin, write, COMMIT; the first time both statements are prepared
-            for expected in (6, 4, 4):
+            # BEGIN, begin, read, write, COMMIT; the first time the three statements are prepared
+            for expected in (8, 5, 5):
                 ours.commit(fence, [c.received(c.exam("A"))])
                 assert trips() == expected
             engine.dispose()
