@@ -213,7 +213,8 @@ class Found:
 # Tables are looked up by arrays: for IN or a join PostgreSQL may read the whole table.
 #
 # An older release has stored that credit was owed for an attempt, but not under which names. They are those of its
-# effects, and the present one, because the effects may have been pruned.
+# effects, and the present one, because the effects may have been pruned. OFFSET 0 keeps PostgreSQL from looking the
+# effects up by their kind instead.
 _READ = """
 WITH named AS MATERIALIZED (
     SELECT %(course_ids)s::text[]
@@ -250,8 +251,10 @@ SELECT json_build_object(
                         SELECT jsonb_agg(jsonb_build_array(course_id, content_id))
                         FROM (
                             SELECT payload ->> 'course_id' AS course_id, payload ->> 'content_id' AS content_id
-                            FROM effects
-                            WHERE attempt_id = attempts.id AND kind = 'set_credit_status'
+                            FROM (
+                                SELECT kind, payload FROM effects WHERE attempt_id = attempts.id OFFSET 0
+                            ) AS of_attempt
+                            WHERE kind = 'set_credit_status'
                             UNION
                             SELECT course_id, content_id
                             FROM exams

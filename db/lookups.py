@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, literal, select
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.orm import aliased
 
 from db.models import (
     Attempt,
@@ -341,7 +341,8 @@ def count_shards(connection: Connection) -> int:
     return connection.scalar(select(func.count()).select_from(Shard)) or 0
 
 
-def _only(statement: Query, wanted: Mapping[ColumnElement[Any] | InstrumentedAttribute[Any], Any]) -> Query:
+def _only(statement: Query, wanted: Mapping[Any, Any]) -> Query:
+    """The rows with the values that are wanted, by column. None stands for any."""
     return statement.where(*(column == value for column, value in wanted.items() if value is not None))
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from db import lookups
 from db.ids import new_receipt
 from db.inbox import Handled
-from events.commands import Command, CommandData
+from events.commands import Command, CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Outcome, OutcomeCode
 from invigilator.cli.publish import read_command
 from tests import sample_commands as c
@@ -271,7 +271,12 @@ def test_a_field_that_is_left_out_keeps_what_is_known(
     required: dict[str, str],
     optional: dict[str, Any],
 ) -> None:
-    model = {"courses": c.CourseUpsert, "exams": c.ExamUpsert, "learners": c.LearnerUpsert}[table]
+    models: dict[str, type[CommandData]] = {
+        "courses": CourseUpsert,
+        "exams": ExamUpsert,
+        "learners": LearnerUpsert,
+    }
+    model = models[table]
     parts = [required, *({**required, name: value} for name, value in optional.items()), required]
     play(connection, [c.command(model(**part)) for part in parts], in_one_batch)
     found = connection.execute(text(f"SELECT * FROM {table} WHERE {key} = 'X'")).mappings().one()

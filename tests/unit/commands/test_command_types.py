@@ -53,7 +53,7 @@ def test_an_entry_for_what_is_no_command_is_refused() -> None:
 def test_an_entry_without_a_field_is_refused(missing: str) -> None:
     whole = {field.name: getattr(COURSE, field.name) for field in fields(COURSE)}
     with pytest.raises(TypeError, match=f"missing 1 required keyword-only argument: '{missing}'"):
-        CommandType(**{name: value for name, value in whole.items() if name != missing})  # type: ignore[arg-type]
+        CommandType(**{name: value for name, value in whole.items() if name != missing})
 
 
 def test_a_batch_needs_what_its_commands_need() -> None:
