@@ -3,8 +3,10 @@
 A session of its own prepares these statements: PostgreSQL takes longer to plan a small batch than to run it.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -30,11 +32,16 @@ class Begun:
     """The ids in the inbox of the commands that were never seen."""
     learners: set[str]
     """The learners that are known. They are locked."""
+    now: datetime
+    """The database's clock."""
 
 
 # The fence comes first. The lock on its row keeps a later owner out until the batch has committed, and nothing is
-# inserted without it. Then come the inbox and the learners. Each part asks for the part before it, so that
-# PostgreSQL takes the locks in this order.
+# inserted without it. Then come the inbox, the learners, and the courses and exams that are described. Each part
+# asks for the part before it, so that PostgreSQL takes the locks in this order.
+#
+# Any shard may describe a course or an exam, so it is locked before it is read. Its row may not be there yet, so
+# the lock is an advisory one.
 _BEGIN = """
 WITH fence AS (
     UPDATE shards
@@ -42,9 +49,11 @@ WITH fence AS (
     WHERE shard = %(shard)s AND epoch = %(epoch)s AND owner = %(owner)s
     RETURNING pg_try_advisory_xact_lock_shared(%(in_hand_lock)s, %(in_hand)s)
 ), entered AS (
-    INSERT INTO inbox (source, command_id, type, fingerprint)
-    SELECT source, command_id, type, fingerprint
-    FROM json_to_recordset(%(arrivals)s) AS arrival (source text, command_id text, type text, fingerprint bytea)
+    INSERT INTO inbox (source, command_id, type, fingerprint, sent_defaults)
+    SELECT source, command_id, type, fingerprint, sent_defaults
+    FROM json_to_recordset(%(arrivals)s) AS arrival (
+        source text, command_id text, type text, fingerprint bytea, sent_defaults text
+    )
     WHERE EXISTS (SELECT FROM fence)
     ON CONFLICT DO NOTHING
     RETURNING id, source, command_id
@@ -56,19 +65,29 @@ WITH fence AS (
         AND (SELECT count(*) FROM entered) >= 0
     ORDER BY user_id
     FOR NO KEY UPDATE
+), locked_descriptions AS (
+    SELECT pg_advisory_xact_lock(key)
+    FROM unnest(%(descriptions)s::bigint[]) AS key
+    WHERE EXISTS (SELECT FROM fence) AND (SELECT count(*) FROM locked) >= 0
 )
 SELECT json_build_object(
     'is_fenced', EXISTS (SELECT FROM fence),
     'entered', (SELECT json_agg(entered) FROM entered),
-    'learners', (SELECT json_agg(user_id) FROM locked)
+    'learners', (SELECT json_agg(user_id) FROM locked),
+    'descriptions', (SELECT count(*) FROM locked_descriptions),
+    'now', clock_timestamp()
 )::text
 """
 
 
 def begin(
-    connection: Connection, renewal: Renewal, arrivals: Sequence[Arrival], user_ids: Collection[str]
+    connection: Connection,
+    renewal: Renewal,
+    arrivals: Sequence[Arrival],
+    user_ids: Collection[str],
+    descriptions: Collection[tuple[str, str]] = (),
 ) -> Begun | None:
-    """Renew the lease, insert the commands that were never seen, and lock learners.
+    """Renew the lease, insert the commands that were never seen, and lock what they are about.
 
     Returns None when the tenure is over; then nothing was written. A key that another transaction is inserting is
     waited for.
@@ -77,6 +96,7 @@ def begin(
         renewal: of the shard whose commands they are.
         arrivals: the commands, each key once.
         user_ids: the learners, as for `lock_learners`.
+        descriptions: the courses and exams that are described. Each is a pair of the table's name and the id.
     """
     fence = renewal.fence
     answer = _answer(
@@ -91,12 +111,23 @@ def begin(
             "in_hand": renewal.in_hand,
             "arrivals": recordset([_arrival(one) for one in sorted(arrivals, key=lambda one: one.key)]),
             "user_ids": list(user_ids),
+            "descriptions": sorted({_lock_key(*one) for one in descriptions}),
         },
     )
     if not answer["is_fenced"]:
         return None
     inbox_ids = {(one["source"], one["command_id"]): one["id"] for one in answer["entered"] or ()}
-    return Begun(inbox_ids=inbox_ids, learners=set(answer["learners"] or ()))
+    return Begun(
+        inbox_ids=inbox_ids,
+        learners=set(answer["learners"] or ()),
+        now=datetime.fromisoformat(answer["now"]),
+    )
+
+
+def _lock_key(table: str, row_id: str) -> int:
+    # Two rows with one key only wait for each other.
+    digest = hashlib.blake2b(f"{table} {row_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def _arrival(arrival: Arrival) -> Row:
@@ -105,7 +136,8 @@ def _arrival(arrival: Arrival) -> Row:
         "source": source,
         "command_id": command_id,
         "type": arrival.type,
-        "fingerprint": in_hex(arrival.fingerprint),
+        "fingerprint": in_hex(arrival.fingerprint.digest),
+        "sent_defaults": arrival.fingerprint.sent_defaults,
     }
 
 
@@ -134,6 +166,33 @@ def lock_learners(connection: Connection, user_ids: Collection[str]) -> set[str]
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What the commands of a batch look at, and so what is read before they are applied.
+
+    Parameters:
+        user_ids: learners whose attempts they look at. A command belongs to one of them, so they are locked.
+        exam_ids: exams. All other exams of their courses are read, too.
+        course_ids: courses whose exams another command of the batch may look at.
+        attempt_codes: codes that new attempts are to have.
+        courses: courses that are described.
+        exams: exams that are described.
+        learners: learners that are described.
+    """
+
+    user_ids: set[str] = field(default_factory=set)
+    exam_ids: set[str] = field(default_factory=set)
+    course_ids: set[str] = field(default_factory=set)
+    attempt_codes: set[str] = field(default_factory=set)
+    courses: set[str] = field(default_factory=set)
+    exams: set[str] = field(default_factory=set)
+    learners: set[str] = field(default_factory=set)
+
+    def any(self) -> bool:
+        """Return whether there is anything to read."""
+        return bool(self.user_ids or self.courses or self.exams or self.learners)
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What is recorded. Each row has the columns that `_READ` names."""
 
@@ -146,9 +205,17 @@ class Found:
     """The live attempts."""
     cascades: Sequence[Row]
     """The cascades that are owed, oldest first. They are locked."""
+    attempt_codes: set[str]
+    """Those of the codes that attempts have already."""
+    described: Mapping[str, Sequence[Row]]
+    """The whole rows of what is described, by table: courses, exams, learners."""
 
 
 # Tables are looked up by arrays: for IN or a join PostgreSQL may read the whole table.
+#
+# An older release has stored that credit was owed for an attempt, but not under which names. They are those of its
+# effects, and the present one, because the effects may have been pruned. OFFSET 0 keeps PostgreSQL from looking the
+# effects up by their kind instead.
 _READ = """
 WITH named AS MATERIALIZED (
     SELECT %(course_ids)s::text[]
@@ -173,8 +240,30 @@ SELECT json_build_object(
         SELECT json_agg(attempt)
         FROM (
             SELECT
-                id, exam_id, user_id, status, taking_as_proctored, is_sample_attempt, external_id, started_at,
-                completed_at, credit_owed, version, created_at
+                id, exam_id, user_id, attempt_code, status, taking_as_proctored, is_sample_attempt, external_id,
+                external_ids, started_at, completed_at, credit_owed, version, created_at,
+                (
+                    SELECT at
+                    FROM transitions
+                    WHERE attempt_id = attempts.id AND version = attempts.version
+                ) AS changed_at,
+                CASE
+                    WHEN credit_owed AND credit_told IS NULL THEN (
+                        SELECT jsonb_agg(jsonb_build_array(course_id, content_id))
+                        FROM (
+                            SELECT payload ->> 'course_id' AS course_id, payload ->> 'content_id' AS content_id
+                            FROM (
+                                SELECT kind, payload FROM effects WHERE attempt_id = attempts.id OFFSET 0
+                            ) AS of_attempt
+                            WHERE kind = 'set_credit_status'
+                            UNION
+                            SELECT course_id, content_id
+                            FROM exams
+                            WHERE exam_id = attempts.exam_id
+                        ) AS told
+                    )
+                    ELSE credit_told
+                END AS credit_told
             FROM attempts
             WHERE user_id = ANY (%(user_ids)s::text[]) AND removed_at IS NULL
         ) AS attempt
@@ -191,28 +280,25 @@ SELECT json_build_object(
             ORDER BY sequence
             FOR UPDATE
         ) AS cascade
+    ),
+    'attempt_codes', (
+        SELECT json_agg(coalesce(attempt_code, id::text))
+        FROM attempts
+        WHERE coalesce(attempt_code, id::text) = ANY (%(attempt_codes)s::text[])
+    ),
+    'described', json_build_object(
+        'courses', (SELECT json_agg(courses) FROM courses WHERE course_id = ANY (%(courses)s::text[])),
+        'exams', (SELECT json_agg(exams) FROM exams WHERE exam_id = ANY (%(exams)s::text[])),
+        'learners', (SELECT json_agg(learners) FROM learners WHERE user_id = ANY (%(learners)s::text[]))
     )
 )::text
 """
 
 
-def read(
-    connection: Connection,
-    user_ids: Collection[str],
-    exam_ids: Collection[str],
-    course_ids: Collection[str],
-) -> Found:
-    """Read what the commands of some learners may look at. The learners must be locked.
-
-    Parameters:
-        user_ids: the learners.
-        exam_ids: the exams. All other exams of their courses are read with them.
-        course_ids: more courses.
-    """
+def read(connection: Connection, needs: Needs) -> Found:
+    """Read what the commands of a batch may look at. The learners, and what is described, must be locked."""
     answer = _answer(
-        connection,
-        _READ,
-        {"user_ids": list(user_ids), "exam_ids": list(exam_ids), "course_ids": list(course_ids)},
+        connection, _READ, {wanted.name: list(getattr(needs, wanted.name)) for wanted in fields(needs)}
     )
     return Found(
         learners=set(answer["learners"] or ()),
@@ -220,6 +306,8 @@ def read(
         providers=answer["providers"] or {},
         attempts=answer["attempts"] or (),
         cascades=answer["cascades"] or (),
+        attempt_codes=set(answer["attempt_codes"] or ()),
+        described={table: rows or () for table, rows in answer["described"].items()},
     )
 
 
@@ -256,19 +344,25 @@ class Changes:
 _INSERTS = {
     "courses": """
 write_courses AS (
-    INSERT INTO courses (course_id, name, provider)
-    SELECT * FROM json_to_recordset(%(courses)s) AS course (course_id text, name text, provider text)
+    INSERT INTO courses (course_id, name, provider, gives_credit, described_at)
+    SELECT * FROM json_to_recordset(%(courses)s) AS course (
+        course_id text, name text, provider text, gives_credit bool, described_at timestamptz
+    )
     ON CONFLICT (course_id) DO UPDATE
-    SET name = excluded.name, provider = excluded.provider
+    SET name = excluded.name,
+        provider = excluded.provider,
+        gives_credit = excluded.gives_credit,
+        described_at = excluded.described_at
 )""",
     "exams": """
 write_exams AS (
     INSERT INTO exams (
-        exam_id, course_id, content_id, exam_name, is_proctored, is_practice_exam, is_active, time_limit_mins
+        exam_id, course_id, content_id, exam_name, is_proctored, is_practice_exam, is_active, time_limit_mins,
+        described_at
     )
     SELECT * FROM json_to_recordset(%(exams)s) AS exam (
         exam_id text, course_id text, content_id text, exam_name text, is_proctored bool, is_practice_exam bool,
-        is_active bool, time_limit_mins int
+        is_active bool, time_limit_mins int, described_at timestamptz
     )
     ON CONFLICT (exam_id) DO UPDATE
     SET course_id = excluded.course_id,
@@ -277,46 +371,57 @@ write_exams AS (
         is_proctored = excluded.is_proctored,
         is_practice_exam = excluded.is_practice_exam,
         is_active = excluded.is_active,
-        time_limit_mins = excluded.time_limit_mins
+        time_limit_mins = excluded.time_limit_mins,
+        described_at = excluded.described_at
 )""",
     "learners": """
 write_learners AS (
-    INSERT INTO learners (user_id, username, email, full_name)
-    SELECT * FROM json_to_recordset(%(learners)s)
-        AS learner (user_id text, username text, email text, full_name text)
+    INSERT INTO learners (user_id, username, email, full_name, language, time_zone, described_at)
+    SELECT * FROM json_to_recordset(%(learners)s) AS learner (
+        user_id text, username text, email text, full_name text, language text, time_zone text,
+        described_at timestamptz
+    )
     ON CONFLICT (user_id) DO UPDATE
-    SET username = excluded.username, email = excluded.email, full_name = excluded.full_name
+    SET username = excluded.username,
+        email = excluded.email,
+        full_name = excluded.full_name,
+        language = excluded.language,
+        time_zone = excluded.time_zone,
+        described_at = excluded.described_at
 )""",
     "attempts": """
 write_attempts AS (
     INSERT INTO attempts (
-        id, exam_id, user_id, status, taking_as_proctored, is_sample_attempt, external_id, started_at, completed_at,
-        credit_owed, version, created_at, removed_at
+        id, exam_id, user_id, attempt_code, status, taking_as_proctored, is_sample_attempt, external_id,
+        external_ids, started_at, completed_at, credit_owed, credit_told, version, created_at, removed_at
     )
     SELECT * FROM json_to_recordset(%(attempts)s) AS attempt (
-        id uuid, exam_id text, user_id text, status text, taking_as_proctored bool, is_sample_attempt bool,
-        external_id text, started_at timestamptz, completed_at timestamptz, credit_owed bool, version int,
-        created_at timestamptz, removed_at timestamptz
+        id uuid, exam_id text, user_id text, attempt_code text, status text, taking_as_proctored bool,
+        is_sample_attempt bool, external_id text, external_ids text[], started_at timestamptz,
+        completed_at timestamptz, credit_owed bool, credit_told jsonb, version int, created_at timestamptz,
+        removed_at timestamptz
     )
     ON CONFLICT (id) DO UPDATE
     SET status = excluded.status,
         taking_as_proctored = excluded.taking_as_proctored,
         is_sample_attempt = excluded.is_sample_attempt,
         external_id = excluded.external_id,
+        external_ids = excluded.external_ids,
         started_at = excluded.started_at,
         completed_at = excluded.completed_at,
         credit_owed = excluded.credit_owed,
+        credit_told = excluded.credit_told,
         version = excluded.version,
         removed_at = excluded.removed_at
 )""",
     "transitions": """
 write_transitions AS (
     INSERT INTO transitions (
-        id, attempt_id, version, from_status, to_status, at, source, command_id, effect_id
+        id, attempt_id, version, from_status, to_status, at, recorded_at, source, command_id, effect_id
     )
     SELECT * FROM json_to_recordset(%(transitions)s) AS transition (
-        id uuid, attempt_id uuid, version int, from_status text, to_status text, at timestamptz, source text,
-        command_id text, effect_id uuid
+        id uuid, attempt_id uuid, version int, from_status text, to_status text, at timestamptz,
+        recorded_at timestamptz, source text, command_id text, effect_id uuid
     )
 )""",
     "effects": """
@@ -331,9 +436,11 @@ write_effects AS (
 )""",
     "outcomes": """
 write_outcomes AS (
-    INSERT INTO outcomes (inbox_id, outcome, code, detail, handled_at)
-    SELECT * FROM json_to_recordset(%(outcomes)s)
-        AS outcome (inbox_id bigint, outcome text, code text, detail text, handled_at timestamptz)
+    INSERT INTO outcomes (inbox_id, outcome, code, detail, handled_at, user_id, exam_id, to_status)
+    SELECT * FROM json_to_recordset(%(outcomes)s) AS outcome (
+        inbox_id bigint, outcome text, code text, detail text, handled_at timestamptz, user_id text, exam_id text,
+        to_status text
+    )
 )""",
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from db.recordset import recordset
+from events.commands import Fingerprint
 from events.vocabulary import Outcome, OutcomeCode
 
 Key = tuple[str, str]
@@ -18,7 +19,7 @@ class Arrival:
 
     key: Key
     type: str
-    fingerprint: bytes
+    fingerprint: Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Handled:
 
 
 _FINGERPRINTS = """
-SELECT source, command_id, fingerprint
+SELECT source, command_id, fingerprint, sent_defaults
 FROM (
     SELECT * FROM json_to_recordset(%(keys)s) AS one (source text, command_id text) LIMIT %(number)s
 ) AS key
@@ -39,10 +40,12 @@ JOIN inbox USING (source, command_id)
 """
 
 
-def fingerprints(connection: Connection, keys: Iterable[Key]) -> dict[Key, bytes]:
+def fingerprints(connection: Connection, keys: Iterable[Key]) -> dict[Key, Fingerprint]:
     """The fingerprints under which commands were first seen, by key. Commands that were never seen are missing."""
     wanted = [{"source": source, "command_id": command_id} for source, command_id in keys]
     if not wanted:
         return {}
     found = connection.exec_driver_sql(_FINGERPRINTS, {"keys": recordset(wanted), "number": len(wanted)})
-    return {(row.source, row.command_id): bytes(row.fingerprint) for row in found}
+    return {
+        (row.source, row.command_id): Fingerprint(bytes(row.fingerprint), row.sent_defaults) for row in found
+    }

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, select
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, literal, select
+from sqlalchemy.orm import aliased
 
 from db.models import (
     Attempt,
@@ -49,10 +49,12 @@ def _superseded_by() -> ColumnElement[UUID | None]:
     return case((Effect.state == EffectState.SUPERSEDED, found), else_=None)
 
 
+_ATTEMPT_CODE = func.coalesce(Attempt.attempt_code, cast(Attempt.id, Text))
 _ATTEMPT = (
     Attempt.id,
     Attempt.exam_id,
     Attempt.user_id,
+    _ATTEMPT_CODE.label("attempt_code"),
     Attempt.status,
     Attempt.taking_as_proctored,
     Attempt.is_sample_attempt,
@@ -66,6 +68,7 @@ _TRANSITION = (
     Transition.from_status,
     Transition.to_status,
     Transition.at,
+    func.coalesce(Transition.recorded_at, Transition.at).label("recorded_at"),
     Transition.source,
     Transition.command_id,
 )
@@ -77,6 +80,9 @@ _COMMAND = (
     HandledCommand.code,
     HandledCommand.detail,
     HandledCommand.handled_at,
+    HandledCommand.user_id,
+    HandledCommand.exam_id,
+    HandledCommand.to_status,
 )
 _EFFECT = (
     Effect.id,
@@ -97,30 +103,51 @@ _QUARANTINED = (
     QuarantinedMessage.detail,
     QuarantinedMessage.size,
     QuarantinedMessage.received_at,
+    QuarantinedMessage.source,
+    QuarantinedMessage.command_id,
 )
 
 
 # --- attempts --------------------------------------------------------------------------------------------
 
 
-def attempt_history(connection: Connection, exam_id: str, user_id: str) -> dict[str, Any]:
-    """A learner's live attempt at an exam, else the last removed one, with its history.
+def attempt_history(
+    connection: Connection,
+    *,
+    exam_id: str | None = None,
+    user_id: str | None = None,
+    code: str | None = None,
+    attempt_id: UUID | None = None,
+) -> dict[str, Any]:
+    """An attempt with its history: the live one of those that fit, else the last removed one.
 
     The keys are `attempt`, `transitions` and `effects`, the latter two oldest first. Without any attempt they hold
     None and empty lists.
+
+    Parameters:
+        exam_id: the exam. None stands for any, here and below.
+        user_id: the learner.
+        code: the attempt's code.
+        attempt_id: the attempt's id.
     """
+    wanted = {
+        Attempt.exam_id: exam_id,
+        Attempt.user_id: user_id,
+        _ATTEMPT_CODE: code,
+        Attempt.id: attempt_id,
+    }
     attempt = _first(
         connection,
-        select(*_ATTEMPT)
-        .where(Attempt.exam_id == exam_id, Attempt.user_id == user_id)
-        .order_by(Attempt.removed_at.desc().nulls_first(), Attempt.created_at.desc(), Attempt.id.desc())
+        _only(select(*_ATTEMPT), wanted)
+        # Ids follow the moment of handling. Times are those of the acts, which a sender may have wrong.
+        .order_by(Attempt.removed_at.is_(None).desc(), Attempt.id.desc())
         .limit(1),
     )
     if attempt is None:
         return {"attempt": None, "transitions": [], "effects": []}
-    attempt_id = attempt["id"]
-    transitions = select(*_TRANSITION).where(Transition.attempt_id == attempt_id).order_by(Transition.version)
-    effects = select(*_EFFECT).where(Effect.attempt_id == attempt_id).order_by(Effect.sequence)
+    found = attempt["id"]
+    transitions = select(*_TRANSITION).where(Transition.attempt_id == found).order_by(Transition.version)
+    effects = select(*_EFFECT).where(Effect.attempt_id == found).order_by(Effect.sequence)
     return {
         "attempt": attempt,
         "transitions": _all(connection, transitions),
@@ -157,11 +184,27 @@ def attempts(
 
 
 def command(connection: Connection, source: str, command_id: str) -> Row | None:
-    """What became of one command. None when it was never seen."""
-    return _first(
-        connection,
-        _commands().where(InboxEntry.source == source, InboxEntry.command_id == command_id),
+    """What became of one command. None when it was never seen.
+
+    If the command was not handled and is in quarantine, the outcome is `quarantined`, and `quarantine_id` names the
+    newest message.
+    """
+    handled = _commands().where(InboxEntry.source == source, InboxEntry.command_id == command_id)
+    message = (
+        select(
+            QuarantinedMessage.source,
+            QuarantinedMessage.command_id.label("id"),
+            literal("quarantined").label("outcome"),
+            QuarantinedMessage.code,
+            QuarantinedMessage.detail,
+            QuarantinedMessage.received_at,
+            QuarantinedMessage.id.label("quarantine_id"),
+        )
+        .where(QuarantinedMessage.source == source, QuarantinedMessage.command_id == command_id)
+        .order_by(QuarantinedMessage.id.desc())
+        .limit(1)
     )
+    return _first(connection, handled) or _first(connection, message)
 
 
 def commands(
@@ -169,13 +212,20 @@ def commands(
     *,
     outcome: Outcome | None = None,
     code: OutcomeCode | None = None,
+    user_id: str | None = None,
+    exam_id: str | None = None,
     limit: int | None = None,
 ) -> Iterable[Row]:
     """What became of commands, newest first. None stands for any."""
     statement = (
         _commands().order_by(HandledCommand.handled_at.desc(), HandledCommand.inbox_id.desc()).limit(limit)
     )
-    wanted = {HandledCommand.outcome: outcome, HandledCommand.code: code}
+    wanted = {
+        HandledCommand.outcome: outcome,
+        HandledCommand.code: code,
+        HandledCommand.user_id: user_id,
+        HandledCommand.exam_id: exam_id,
+    }
     return _stream(connection, _only(statement, wanted))
 
 
@@ -230,9 +280,17 @@ def quarantined(connection: Connection, message_id: int) -> Row | None:
     return _first(connection, select(*_QUARANTINED, *whole).where(QuarantinedMessage.id == message_id))
 
 
-def quarantine(connection: Connection, *, limit: int | None = None) -> Iterable[Row]:
-    """The messages in quarantine, oldest first."""
-    return _stream(connection, select(*_QUARANTINED).order_by(QuarantinedMessage.id).limit(limit))
+def quarantine(
+    connection: Connection,
+    *,
+    source: str | None = None,
+    command_id: str | None = None,
+    limit: int | None = None,
+) -> Iterable[Row]:
+    """The messages in quarantine, oldest first. None stands for any."""
+    statement = select(*_QUARANTINED).order_by(QuarantinedMessage.id).limit(limit)
+    wanted = {QuarantinedMessage.source: source, QuarantinedMessage.command_id: command_id}
+    return _stream(connection, _only(statement, wanted))
 
 
 # --- the whole system ------------------------------------------------------------------------------------
@@ -283,7 +341,8 @@ def count_shards(connection: Connection) -> int:
     return connection.scalar(select(func.count()).select_from(Shard)) or 0
 
 
-def _only(statement: Query, wanted: Mapping[InstrumentedAttribute[Any], Any]) -> Query:
+def _only(statement: Query, wanted: Mapping[Any, Any]) -> Query:
+    """The rows with the values that are wanted, by column. None stands for any."""
     return statement.where(*(column == value for column, value in wanted.items() if value is not None))
 
 

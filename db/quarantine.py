@@ -37,6 +37,9 @@ class Unreadable:
     headers: dict[str, Any]
     body: bytes
     received_at: datetime
+    source: str | None = None
+    """As the message says. None if it cannot be read, as `command_id`."""
+    command_id: str | None = None
 
 
 # --- a batch -----------------------------------------------------------------------------------------------
@@ -96,6 +99,8 @@ def write(
                 "headers": message.headers,
                 "body": message.body,
                 "received_at": message.received_at,
+                "source": message.source,
+                "command_id": message.command_id,
             }
             for message in messages
         ],

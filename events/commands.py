@@ -14,8 +14,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationError, WithJsonSchema
 
 from events.errors import InvalidMessageError
-from events.fields import Email, Frozen, Id, Key, Minutes, Text, explain
+from events.fields import Email, Frozen, Id, Key, Language, Minutes, Text, TimeZone, explain
 from events.vocabulary import IfMissing, QuarantineCode, Status
+
+# Not strict, because JSON has neither tuples nor enums.
+Statuses = Annotated[tuple[Annotated[Status, Field(strict=False)], ...], Field(strict=False)]
+"""A list of statuses."""
 
 
 class CommandData(Frozen):
@@ -41,17 +45,21 @@ class LearnerData(CommandData):
 
 
 class CourseUpsert(CommandData):
-    """A course is there, or its details have changed."""
+    """A course is there, or its details have changed. A field that is left out keeps what is known."""
 
     type: ClassVar[str] = "course.upsert.v1"
 
     course_id: Id
     name: Text | None = None
     provider: Text | None = None
+    gives_credit: bool = True
 
 
 class ExamUpsert(CommandData):
-    """An exam is there, or its details have changed. Its course need not be there yet."""
+    """An exam is there, or its details have changed. Its course need not be there yet.
+
+    An optional field that is left out keeps what is known.
+    """
 
     type: ClassVar[str] = "exam.upsert.v1"
 
@@ -66,7 +74,7 @@ class ExamUpsert(CommandData):
 
 
 class LearnerUpsert(LearnerData):
-    """A learner is there, or their details have changed."""
+    """A learner is there, or their details have changed. An optional field that is left out keeps what is known."""
 
     type: ClassVar[str] = "learner.upsert.v1"
 
@@ -74,19 +82,40 @@ class LearnerUpsert(LearnerData):
     username: Key = Field(repr=False)
     email: Email = Field(repr=False)
     full_name: Text | None = Field(default=None, repr=False)
+    language: Language | None = None
+    time_zone: TimeZone | None = None
 
 
 class AttemptCreate(LearnerData):
-    """A learner gets an attempt at an exam."""
+    """A learner gets an attempt at an exam.
+
+    `attempt_code` is unique for ever. Without it the code is the attempt's UUID.
+    """
 
     type: ClassVar[str] = "exam.attempt.create.v1"
 
     exam_id: Id
+    attempt_code: Id | None = None
     taking_as_proctored: bool = False
     external_id: Id | None = None
 
 
-class AttemptUpdateStatus(LearnerData):
+class AttemptData(LearnerData):
+    """A command about an attempt that is there.
+
+    `attempt_code` and `external_id` say which attempt is meant. The exam and the learner alone do not: the attempt
+    may have been removed and another one created since the command was sent. `from_statuses` are those in which the
+    attempt must be for the command to be handled.
+    """
+
+    exam_id: Id
+    attempt_code: Id | None = None
+    external_id: Id | None = None
+    from_statuses: Statuses | None = None
+    if_missing: Annotated[IfMissing, Field(strict=False)] = IfMissing.REJECT
+
+
+class AttemptUpdateStatus(AttemptData):
     """A learner's attempt is to have another status.
 
     A `to_status` that is no status, or null, does not end in quarantine: it gets an outcome, `unknown_status`. The
@@ -95,18 +124,15 @@ class AttemptUpdateStatus(LearnerData):
 
     type: ClassVar[str] = "exam.attempt.update-status.v1"
 
-    exam_id: Id
     to_status: Annotated[str | None, WithJsonSchema({"type": "string", "enum": [*Status]})]
     cascade_effects: bool = True
-    if_missing: Annotated[IfMissing, Field(strict=False)] = IfMissing.REJECT
 
 
-class AttemptRemove(LearnerData):
+class AttemptRemove(AttemptData):
     """A learner's attempt is to be removed, so that a new one may be created."""
 
     type: ClassVar[str] = "exam.attempt.remove.v1"
 
-    exam_id: Id
     requested_by: Text | None = None
 
 
@@ -143,6 +169,26 @@ COMMAND_TYPES = types_of(
 
 
 @dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a command asks for, so that it can be compared later with another that has the same id.
+
+    Parameters:
+        digest: SHA-256 of the type and of the data that differ from the defaults; 32 bytes. It is stored for ever,
+            and older releases know nothing else.
+        sent_defaults: the names of the fields that were sent with their default values, in order, with commas. None
+            when an older release has stored the fingerprint.
+    """
+
+    digest: bytes
+    sent_defaults: str | None
+
+    def matches(self, other: "Fingerprint") -> bool:
+        """Return whether two commands ask for the same: the same type, and the same data as it was sent."""
+        defaults = (self.sent_defaults, other.sent_defaults)
+        return self.digest == other.digest and (None in defaults or defaults[0] == defaults[1])
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """One command. `source` and `id` together say which one: the same pair again is the same command.
 
@@ -163,16 +209,15 @@ class Command:
         """The name of the command's type on the wire, for example `exam.attempt.create.v1`."""
         return self.data.type
 
-    def fingerprint(self) -> bytes:
-        """Return 32 bytes that are equal for two commands that ask for the same: same type, same data.
+    def fingerprint(self) -> Fingerprint:
+        """Return what tells the command from another with the same id.
 
-        A field that is left out counts as its default. `time` does not count: a sender may stamp each try
-        anew.
+        A field that is left out differs from one that was sent with its default: for an upsert the two mean
+        different things. `time` does not count, because a sender may stamp each try anew.
         """
-        # Defaults are left out rather than filled in. It compares the same, and a field that a later release
-        # adds does not change the fingerprints that an earlier one has stored.
         data = self.data.model_dump(mode="json", exclude_defaults=True)
-        return hashlib.sha256(_canonical([self.type, data]).encode("ascii")).digest()
+        digest = hashlib.sha256(_canonical([self.type, data]).encode("ascii")).digest()
+        return Fingerprint(digest, ",".join(sorted(self.data.model_fields_set - data.keys())))
 
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 
 from events.commands import COMMAND_TYPES, Command, read_data
 from events.errors import InvalidMessageError
@@ -17,6 +17,8 @@ from events.vocabulary import QuarantineCode
 
 CONTENT_TYPE = "application/cloudevents+json"
 MAX_BODY_BYTES = 64 * 1024
+MAX_IDENTIFIED_BYTES = 1024 * 1024
+"""The source and the id of a longer message are not looked for, because reading it takes too long."""
 
 _CONTENT_TYPES = (CONTENT_TYPE, "application/json")
 _CHARSETS = ("utf-8", "utf8")
@@ -84,8 +86,34 @@ def parse(body: bytes, content_type: str | None = None) -> Command:
     return Command(envelope.source, envelope.id, read_data(model, data), time)
 
 
+def identify(body: bytes) -> tuple[str | None, str | None]:
+    """Return the source and the id of a message that is no valid command; None for one that cannot be read.
+
+    Parameters:
+        body: any bytes. One that is longer than `MAX_IDENTIFIED_BYTES` is not read.
+    """
+    if len(body) > MAX_IDENTIFIED_BYTES:
+        return None, None
+    try:
+        event = _load(body)
+    except InvalidMessageError:
+        return None, None
+    return _valid(_source, event.get("source")), _valid(_id, event.get("id"))
+
+
+_source: TypeAdapter[str] = TypeAdapter(Key, config=ConfigDict(strict=True))
+_id: TypeAdapter[str] = TypeAdapter(Id, config=ConfigDict(strict=True))
+
+
+def _valid(adapter: TypeAdapter[str], value: object) -> str | None:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError:
+        return None
+
+
 def render(command: Command) -> bytes:
-    """Write a command, so that `parse(render(command)) == command`.
+    """Write a command, so that `parse(render(command)) == command`. Fields that were not given are left out.
 
     Parameters:
         command: it is not checked. `parse` checks it.
@@ -101,7 +129,7 @@ def render(command: Command) -> bytes:
     }
     if command.time is not None:
         event["time"] = _render_time(command.time)
-    event["data"] = command.data.model_dump(mode="json")
+    event["data"] = command.data.model_dump(mode="json", exclude_unset=True)
     text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
     # A lone surrogate in the id becomes bytes that are not UTF-8, which `parse` refuses.
     return text.encode("utf-8", "surrogatepass")

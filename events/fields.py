@@ -41,6 +41,7 @@ _WORDING = {
     "missing": "is missing",
     "extra_forbidden": "is not a known field",
     "string_unicode": "must not contain a lone surrogate",
+    "tuple_type": "must be a list",
     "string_pattern_mismatch": "has a character or a form that is not allowed",
 }
 
@@ -85,6 +86,20 @@ Email = Annotated[
 ]
 """A string with the form of an e-mail address that is safe in the header of a mail."""
 
+Language = Annotated[
+    str,
+    StringConstraints(max_length=35, pattern="^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$"),
+    Field(json_schema_extra={"not": {"pattern": LINE_FEED}}),
+]
+"""A language tag in the form of BCP 47, such as `ar` or `es-419`."""
+
+TimeZone = Annotated[
+    str,
+    StringConstraints(max_length=64, pattern="^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"),
+    Field(json_schema_extra={"not": {"pattern": LINE_FEED}}),
+]
+"""A string with the form of a name in the IANA time zone database, such as `Africa/Cairo`."""
+
 Minutes = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 """A whole number of minutes."""
 
@@ -106,7 +121,8 @@ def explain(error: ValidationError) -> str:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    # No field holds others, so the location is one name. It is empty when the name itself cannot be read.
+    # The first name is that of the field; a place in a list may follow. The location is empty when the name itself
+    # cannot be read.
     return printable(location[0]) if location else "a field's name"
 
 

@@ -1,10 +1,11 @@
 """The commands that an LMS publishes: one method for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from enum import Enum
+from typing import Any, Final, Generic, TypeVar
 from uuid import uuid4
 
 from events.commands import (
@@ -19,6 +20,19 @@ from events.commands import (
     read_data,
 )
 from events.vocabulary import IfMissing, Status
+
+
+class NotGiven(Enum):
+    """The type of `NOT_GIVEN`, which `repr` shows in signatures."""
+
+    NOT_GIVEN = "left out"
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+
+NOT_GIVEN: Final = NotGiven.NOT_GIVEN
+"""The default of an optional field: the command does not have the field."""
 
 Answer = TypeVar("Answer")
 """What a method returns: the command's id, or a coroutine that does."""
@@ -50,7 +64,8 @@ class NewCommand:
 class CommandMethods(ABC, Generic[Answer]):
     """One method for each command. All take the command's fields, and return and raise the same.
 
-    The parameters are the fields of the command's data in the contract, under *Commands in*, and two more:
+    The parameters are the fields of the command's data in the contract, under *Commands in*, and two more. An
+    optional field that is left out is not sent: an upsert then keeps what is known.
 
     Parameters:
         command_id: the command's id; a new one when left out.
@@ -68,14 +83,20 @@ class CommandMethods(ABC, Generic[Answer]):
         self,
         *,
         course_id: str | int,
-        name: str | None = None,
-        provider: str | None = None,
+        name: str | NotGiven | None = NOT_GIVEN,
+        provider: str | NotGiven | None = NOT_GIVEN,
+        gives_credit: bool | NotGiven = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
         """Publish a course's details. See `CommandMethods`."""
-        fields = {"course_id": course_id, "name": name, "provider": provider}
-        return self._publish_new(NewCommand(CourseUpsert, fields, command_id, time))
+        fields = {
+            "course_id": course_id,
+            "name": name,
+            "provider": provider,
+            "gives_credit": gives_credit,
+        }
+        return self._publish_new(NewCommand(CourseUpsert, _given(fields), command_id, time))
 
     def upsert_exam(
         self,
@@ -84,10 +105,10 @@ class CommandMethods(ABC, Generic[Answer]):
         course_id: str | int,
         content_id: str | int,
         exam_name: str,
-        is_proctored: bool = True,
-        is_practice_exam: bool = False,
-        is_active: bool = True,
-        time_limit_mins: int | None = None,
+        is_proctored: bool | NotGiven = NOT_GIVEN,
+        is_practice_exam: bool | NotGiven = NOT_GIVEN,
+        is_active: bool | NotGiven = NOT_GIVEN,
+        time_limit_mins: int | NotGiven | None = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
@@ -102,7 +123,7 @@ class CommandMethods(ABC, Generic[Answer]):
             "is_active": is_active,
             "time_limit_mins": time_limit_mins,
         }
-        return self._publish_new(NewCommand(ExamUpsert, fields, command_id, time))
+        return self._publish_new(NewCommand(ExamUpsert, _given(fields), command_id, time))
 
     def upsert_learner(
         self,
@@ -110,21 +131,31 @@ class CommandMethods(ABC, Generic[Answer]):
         user_id: str | int,
         username: str,
         email: str,
-        full_name: str | None = None,
+        full_name: str | NotGiven | None = NOT_GIVEN,
+        language: str | NotGiven | None = NOT_GIVEN,
+        time_zone: str | NotGiven | None = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
         """Publish a learner's details. See `CommandMethods`."""
-        fields = {"user_id": user_id, "username": username, "email": email, "full_name": full_name}
-        return self._publish_new(NewCommand(LearnerUpsert, fields, command_id, time))
+        fields = {
+            "user_id": user_id,
+            "username": username,
+            "email": email,
+            "full_name": full_name,
+            "language": language,
+            "time_zone": time_zone,
+        }
+        return self._publish_new(NewCommand(LearnerUpsert, _given(fields), command_id, time))
 
     def create_attempt(
         self,
         *,
         exam_id: str | int,
         user_id: str | int,
-        taking_as_proctored: bool = False,
-        external_id: str | int | None = None,
+        attempt_code: str | int | NotGiven | None = NOT_GIVEN,
+        taking_as_proctored: bool | NotGiven = NOT_GIVEN,
+        external_id: str | int | NotGiven | None = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
@@ -132,10 +163,11 @@ class CommandMethods(ABC, Generic[Answer]):
         fields = {
             "exam_id": exam_id,
             "user_id": user_id,
+            "attempt_code": attempt_code,
             "taking_as_proctored": taking_as_proctored,
             "external_id": external_id,
         }
-        return self._publish_new(NewCommand(AttemptCreate, fields, command_id, time))
+        return self._publish_new(NewCommand(AttemptCreate, _given(fields), command_id, time))
 
     def update_status(
         self,
@@ -143,8 +175,11 @@ class CommandMethods(ABC, Generic[Answer]):
         exam_id: str | int,
         user_id: str | int,
         to_status: Status | str | None,
-        cascade_effects: bool = True,
-        if_missing: IfMissing | str = IfMissing.REJECT,
+        cascade_effects: bool | NotGiven = NOT_GIVEN,
+        attempt_code: str | int | NotGiven | None = NOT_GIVEN,
+        external_id: str | int | NotGiven | None = NOT_GIVEN,
+        from_statuses: Collection[Status | str] | NotGiven | None = NOT_GIVEN,
+        if_missing: IfMissing | str | NotGiven = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
@@ -154,23 +189,42 @@ class CommandMethods(ABC, Generic[Answer]):
             "user_id": user_id,
             "to_status": to_status,
             "cascade_effects": cascade_effects,
+            "attempt_code": attempt_code,
+            "external_id": external_id,
+            "from_statuses": from_statuses,
             "if_missing": if_missing,
         }
-        return self._publish_new(NewCommand(AttemptUpdateStatus, fields, command_id, time))
+        return self._publish_new(NewCommand(AttemptUpdateStatus, _given(fields), command_id, time))
 
     def remove_attempt(
         self,
         *,
         exam_id: str | int,
         user_id: str | int,
-        requested_by: str | None = None,
+        requested_by: str | NotGiven | None = NOT_GIVEN,
+        attempt_code: str | int | NotGiven | None = NOT_GIVEN,
+        external_id: str | int | NotGiven | None = NOT_GIVEN,
+        from_statuses: Collection[Status | str] | NotGiven | None = NOT_GIVEN,
+        if_missing: IfMissing | str | NotGiven = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
         """Ask for the removal of a learner's attempt. See `CommandMethods`."""
-        fields = {"exam_id": exam_id, "user_id": user_id, "requested_by": requested_by}
-        return self._publish_new(NewCommand(AttemptRemove, fields, command_id, time))
+        fields = {
+            "exam_id": exam_id,
+            "user_id": user_id,
+            "requested_by": requested_by,
+            "attempt_code": attempt_code,
+            "external_id": external_id,
+            "from_statuses": from_statuses,
+            "if_missing": if_missing,
+        }
+        return self._publish_new(NewCommand(AttemptRemove, _given(fields), command_id, time))
 
     @abstractmethod
     def _publish_new(self, new: NewCommand) -> Answer:
         """Publish a command, and return its id."""
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not NOT_GIVEN}

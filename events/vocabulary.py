@@ -85,9 +85,16 @@ class OutcomeCode(DetailedCode):
     EXAM_NOT_FOUND = "exam_not_found", "no such exam; send exam.upsert.v1 first"
     LEARNER_NOT_FOUND = "learner_not_found", "no such learner; send learner.upsert.v1 first"
     ATTEMPT_EXISTS = "attempt_exists", "the learner has a live attempt at this exam; remove it first"
+    ATTEMPT_CODE_TAKEN = "attempt_code_taken", "another attempt has this attempt_code; choose a new one"
+    STALE_ATTEMPT = (
+        "stale_attempt",
+        "the live attempt of the learner at this exam is not the one that is named",
+    )
+    PRECONDITION_FAILED = "precondition_failed", "{before} is not among from_statuses"
     ILLEGAL_TRANSITION = "illegal_transition", "{before} cannot become {to_status}"
     UNKNOWN_STATUS = "unknown_status", "to_status is no status"
     LATE_TIMEOUT = "late_timeout", "a verdict is protected from a late time-out"
+    OVERTAKEN = "overtaken", "a newer description was applied before"
 
 
 class QuarantineCode(StrEnum):
@@ -106,7 +113,7 @@ class QuarantineCode(StrEnum):
 
 
 class IfMissing(StrEnum):
-    """What an update-status command wants when the learner has no attempt."""
+    """What the sender of a command wants when the attempt that it is about is not there."""
 
     REJECT = "reject"
     IGNORE = "ignore"

@@ -1,6 +1,7 @@
 """Commands for tests, in few words."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -82,7 +83,9 @@ def apply(
 ) -> list[Handled]:
     """Decide commands and write what follows, without inbox and outcomes."""
     learners = {one.data.learner_id for one, _ in commands if one.data.learner_id is not None}
-    unit_of_work, outcomes = handler.decide(connection, commands, batch.lock_learners(connection, learners))
+    unit_of_work, outcomes = handler.decide(
+        connection, commands, batch.lock_learners(connection, learners), datetime.now(UTC)
+    )
     unit_of_work.write(connection)
     return outcomes
 

@@ -26,6 +26,7 @@ Example:
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 from urllib.parse import quote
@@ -64,6 +65,12 @@ class RemoveCreditStatus(Payload):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CascadeDecline(Payload):
     """The siblings of the exam are to be declined for the learner."""
+
+    at: str | None = None
+    """When the attempt that started the cascade changed, in ISO 8601: the siblings change at the same time.
+
+    None in an effect that an older release has owed.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +183,17 @@ def task_name(kind: str) -> str:
 # --- when an effect is owed ------------------------------------------------------------------------------
 
 
-def owed_by(decision: Decision, exam: Exam, user_id: str) -> Iterator[Payload]:
-    """What an applied decision on a learner's attempt owes, in the order in which it is owed."""
+def owed_by(decision: Decision, exam: Exam, user_id: str, at: datetime) -> Iterator[Payload]:
+    """What an applied decision on a learner's attempt owes, in the order in which it is owed.
+
+    Parameters:
+        at: when the attempt changed.
+    """
     about = _about(exam, user_id)
     if decision.credit is not None:
         yield SetCreditStatus(**about, status=decision.credit)
     if decision.cascade:
-        yield CascadeDecline(**about)
+        yield CascadeDecline(**about, at=at.isoformat())
     if decision.email:
         yield SendStatusEmail(**about, status=str(decision.status))
 
@@ -192,8 +203,8 @@ def owed_by_removal(
 ) -> Iterator[Payload]:
     """What the removal of a learner's attempt owes, in the order in which it is owed."""
     about = _about(exam, user_id)
-    if removal.remove_credit:
-        yield RemoveCreditStatus(**about)
+    for course_id, content_id in removal.remove_credit:
+        yield RemoveCreditStatus(**{**about, "course_id": course_id, "content_id": content_id})
     if removal.delete_student_attempt:
         yield DeleteStudentAttempt(**about, requested_by=requested_by)
 

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     command_keys_file: Path | None = None
     command_shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 1
     batch_size: Annotated[int, Field(ge=1, le=1_000)] = 100
+    believe_time_for_s: Seconds = 86_400
     retry_base_s: Seconds = 2
     retry_cap_s: Seconds = 3600
     retry_for_s: Seconds = 604_800

@@ -65,6 +65,7 @@ def handler(settings: Settings) -> Handler:
         load_policies(settings.policies_file),
         instructor=settings.instructor == "on",
         bounds=Bounds(settings.quarantine_max, settings.quarantine_max_mb),
+        believe_time_for_s=settings.believe_time_for_s,
     )
 
 

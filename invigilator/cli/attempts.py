@@ -1,27 +1,41 @@
 """`invigilator attempts`: shows attempts with their history and effects."""
 
+from uuid import UUID
+
 import click
 
 from events.vocabulary import Status
 from invigilator.cli.options import JSON, JSON_LINES, LIMIT, EnumChoice
 from invigilator.cli.output import failing, print_document, print_rows, rows_wanted, warn
 
-COLUMNS = ("exam_id", "user_id", "status", "started_at", "completed_at", "removed_at")
+COLUMNS = ("exam_id", "user_id", "attempt_code", "status", "started_at", "completed_at", "removed_at")
 
 app = click.Group("attempts", help="Look at attempts.", no_args_is_help=False)
 
 
 @app.command("show")
-@click.option("--exam", required=True, metavar="E", help="The exam's id.")
-@click.option("--user", required=True, metavar="U", help="The learner's id.")
+@click.option("--exam", metavar="E", help="The exam's id, together with --user.")
+@click.option("--user", metavar="U", help="The learner's id, together with --exam.")
+@click.option("--code", metavar="C", help="The attempt's code.")
+@click.option("--id", "attempt_id", type=click.UUID, metavar="UUID", help="The attempt's id.")
 @JSON
-def show(exam: str, user: str, as_json: bool) -> None:
-    """Show the live attempt with its history and its effects. Without one, show the attempt removed last."""
+def show(
+    exam: str | None, user: str | None, code: str | None, attempt_id: UUID | None, as_json: bool
+) -> None:
+    """Show an attempt with its history and its effects.
+
+    --exam and --user show the live attempt, or without one the attempt removed last. --code and --id show that
+    attempt, be it live or removed.
+    """
+    if (exam is None or user is None) and code is None and attempt_id is None:
+        raise click.UsageError("name the attempt: --exam and --user, --code, or --id")
     from db import lookups
     from invigilator.cli.database import reading
 
     with reading() as connection:
-        found = lookups.attempt_history(connection, exam, user)
+        found = lookups.attempt_history(
+            connection, exam_id=exam, user_id=user, code=code, attempt_id=attempt_id
+        )
     missing = found["attempt"] is None
     if missing:
         warn("no such attempt; `invigilator attempts list` shows the existing ones")

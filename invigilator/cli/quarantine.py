@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from events.publisher import Publisher
     from worker.settings import Settings
 
-COLUMNS = ("id", "received_at", "code", "size", "detail")
+COLUMNS = ("id", "received_at", "code", "source", "command_id", "size", "detail")
 NO_SUCH_MESSAGE = "no such message"
 MAX_CONTENT_TYPE = 255  # bytes, the limit of AMQP
 MAX_REPLAYED_BYTES = 4 * 1024 * 1024  # the quarantine may have kept only a part of a larger message
@@ -33,15 +33,19 @@ app = click.Group(
 
 
 @app.command("list")
+@click.option("--source", metavar="S", help="Only from this sender.")
+@click.option("--id", "command_id", metavar="ID", help="Only with this command's id.")
 @LIMIT
 @JSON_LINES
-def list_(limit: int | None, as_json: bool) -> None:
+def list_(source: str | None, command_id: str | None, limit: int | None, as_json: bool) -> None:
     """List the messages in quarantine, oldest first."""
     from db import lookups
     from invigilator.cli.database import reading
 
     with reading() as connection:
-        rows = lookups.quarantine(connection, limit=rows_wanted(limit, as_json))
+        rows = lookups.quarantine(
+            connection, source=source, command_id=command_id, limit=rows_wanted(limit, as_json)
+        )
         print_rows(rows, COLUMNS, as_json, "messages in quarantine", limit=limit)
 
 

@@ -5,16 +5,18 @@ queues, tables or effects of its own to get wrong.
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from events.commands import (
     AttemptCreate,
+    AttemptData,
     AttemptRemove,
     AttemptUpdateStatus,
     Command,
     CourseUpsert,
     ExamUpsert,
+    Fingerprint,
     LearnerUpsert,
 )
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
@@ -35,7 +37,7 @@ from worker.rules.decisions import (
     new_attempt,
 )
 from worker.rules.policy import Policy
-from worker.rules.values import Attempt, Exam
+from worker.rules.values import Attempt, Exam, Precondition
 
 NOW = datetime(2000, 1, 1, tzinfo=UTC)  # any time will do: only whether a time is set is compared
 
@@ -62,7 +64,8 @@ class _Oracle:
     exams: dict[str, ExamUpsert] = field(default_factory=dict)
     learners: dict[str, LearnerUpsert] = field(default_factory=dict)
     attempts: dict[tuple[str, str], Attempt] = field(default_factory=dict)
-    seen: dict[str, bytes] = field(default_factory=dict)
+    attempt_codes: set[str] = field(default_factory=set)
+    seen: dict[str, Fingerprint] = field(default_factory=dict)
     credit: dict[tuple[str, str], str] = field(default_factory=dict)
     mails: Counter[tuple[str, str]] = field(default_factory=Counter)
     deletions: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
@@ -79,7 +82,7 @@ class _Oracle:
         elif message.id not in self.seen:
             self.seen[message.id] = message.fingerprint()
             self.outcomes[message.id] = outcome_text(*self._handle(message))
-        elif self.seen[message.id] != message.fingerprint():
+        elif not message.fingerprint().matches(self.seen[message.id]):
             self.quarantine[QuarantineCode.ID_REUSED] += 1
 
     def _handle(self, command: Command) -> tuple[Outcome, OutcomeCode | None]:
@@ -102,12 +105,19 @@ class _Oracle:
 
     def _create(self, data: AttemptCreate) -> tuple[Outcome, OutcomeCode | None]:
         exam, key = self._exam(data.exam_id), (data.user_id, data.exam_id)
-        decision = decide_create(exam, data.user_id in self.learners, self.attempts.get(key))
+        decision = decide_create(
+            exam,
+            data.user_id in self.learners,
+            self.attempts.get(key),
+            code_taken=data.attempt_code in self.attempt_codes,
+        )
         if exam is not None and decision.outcome is Outcome.APPLIED:
-            self._begin(
-                key,
-                new_attempt(exam, taking_as_proctored=data.taking_as_proctored, external_id=data.external_id),
+            attempt = new_attempt(
+                exam, taking_as_proctored=data.taking_as_proctored, external_id=data.external_id
             )
+            self._begin(key, replace(attempt, code=data.attempt_code))
+            if data.attempt_code is not None:
+                self.attempt_codes.add(data.attempt_code)
         return decision.outcome, decision.code
 
     def _update(self, data: AttemptUpdateStatus) -> tuple[Outcome, OutcomeCode | None]:
@@ -118,7 +128,7 @@ class _Oracle:
             data.to_status,
             self._policy(exam),
             cascade_effects=data.cascade_effects,
-            if_missing=data.if_missing,
+            precondition=_precondition(data),
         )
         if exam is not None and decision.outcome is Outcome.APPLIED:
             self._carry_out(data.user_id, exam, decision)
@@ -128,13 +138,18 @@ class _Oracle:
 
     def _remove(self, data: AttemptRemove) -> tuple[Outcome, OutcomeCode | None]:
         exam, key = self._exam(data.exam_id), (data.user_id, data.exam_id)
-        removal = decide_removal(exam, self.attempts.get(key), instructor=self.instructor)
+        removal = decide_removal(
+            exam,
+            self.attempts.get(key),
+            instructor=self.instructor,
+            precondition=_precondition(data),
+        )
         if exam is not None and removal.outcome is Outcome.APPLIED:
             del self.attempts[key]
             self.histories[key][-1].append(REMOVED)
-            if removal.remove_credit:
+            for _, content_id in removal.remove_credit:
                 self.effects[EffectKind.REMOVE_CREDIT_STATUS] += 1
-                self.credit.pop((data.user_id, exam.content_id), None)
+                self.credit.pop((data.user_id, content_id), None)
             if removal.delete_student_attempt:
                 self.effects[EffectKind.DELETE_STUDENT_ATTEMPT] += 1
                 username = self.learners[data.user_id].username
@@ -160,7 +175,10 @@ class _Oracle:
 
     def _carry_out(self, user_id: str, exam: Exam, decision: Decision) -> None:
         key = user_id, exam.exam_id
-        self.attempts[key] = evolve(self.attempts[key], decision, NOW)
+        attempt = evolve(self.attempts[key], decision, NOW)
+        if decision.credit is not None:
+            attempt = replace(attempt, credit_told=attempt.credit_told | {(exam.course_id, exam.content_id)})
+        self.attempts[key] = attempt
         self.histories[key][-1].append(self.attempts[key].status)
         if decision.credit is not None:
             self.effects[EffectKind.SET_CREDIT_STATUS] += 1
@@ -198,6 +216,10 @@ class _Oracle:
             effects=self.effects,
             unfinished={},
         )
+
+
+def _precondition(data: AttemptData) -> Precondition:
+    return Precondition(data.attempt_code, data.external_id, data.from_statuses, data.if_missing)
 
 
 def _plain(data: ExamUpsert) -> Exam:

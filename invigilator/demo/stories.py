@@ -31,21 +31,25 @@ class Actor:
     user_id: str
     course_id: str
 
-    def create(self, role: ExamRole, *, proctored: bool = True) -> CommandData:
+    def create(self, role: ExamRole, *, proctored: bool = True, code: str | None = None) -> CommandData:
         """Create an attempt. A proctored one gets an external id, as the proctoring vendor would give it."""
         return AttemptCreate(
             exam_id=exam_id(self.course_id, role),
             user_id=self.user_id,
+            attempt_code=code,
             taking_as_proctored=proctored,
             external_id=f"vendor-{self.user_id}-{role}" if proctored else None,
         )
 
-    def move(self, role: ExamRole, to_status: str, *, cascade: bool = True) -> CommandData:
-        """Change the status of an attempt."""
+    def move(
+        self, role: ExamRole, to_status: str, *, cascade: bool = True, code: str | None = None
+    ) -> CommandData:
+        """Change the status of an attempt. Its code, if there is one, says which attempt is meant."""
         return AttemptUpdateStatus(
             exam_id=exam_id(self.course_id, role),
             user_id=self.user_id,
             to_status=to_status,
+            attempt_code=code,
             cascade_effects=cascade,
         )
 
@@ -58,10 +62,13 @@ class Actor:
             if_missing=IfMissing.IGNORE,
         )
 
-    def remove(self, role: ExamRole) -> CommandData:
-        """Remove an attempt, requested by the course's staff."""
+    def remove(self, role: ExamRole, *, only_from: Status | None = None) -> CommandData:
+        """Remove an attempt, requested by the course's staff. With `only_from`, only in that status."""
         return AttemptRemove(
-            exam_id=exam_id(self.course_id, role), user_id=self.user_id, requested_by="demo-staff"
+            exam_id=exam_id(self.course_id, role),
+            user_id=self.user_id,
+            requested_by="demo-staff",
+            from_statuses=None if only_from is None else (only_from,),
         )
 
     def sit(self, role: ExamRole, *then: str, proctored: bool = True) -> list[CommandData]:
@@ -170,12 +177,26 @@ def _retake(who: Actor) -> list[CommandData]:
     ]
 
 
+def _verdict_for_a_removed_attempt(who: Actor) -> list[CommandData]:
+    # The verdict names the first attempt, so it does not touch the second.
+    first, second = (f"{who.course_id}-{who.user_id}-{number}" for number in (1, 2))
+    return [
+        who.create(MIDTERM, code=first),
+        who.move(MIDTERM, Status.STARTED, code=first),
+        who.move(MIDTERM, Status.SUBMITTED, code=first),
+        who.remove(MIDTERM),
+        who.create(MIDTERM, code=second),
+        who.move(MIDTERM, Status.VERIFIED, code=first),
+        who.create(FINAL, code=first),  # no code is used twice
+    ]
+
+
 def _removed(who: Actor) -> list[CommandData]:
     return [*who.sit(MIDTERM, Status.SECOND_REVIEW_REQUIRED), who.remove(MIDTERM), who.remove(MIDTERM)]
 
 
 def _removed_before_the_start(who: Actor) -> list[CommandData]:
-    return [who.create(FINAL), who.remove(FINAL)]
+    return [who.create(FINAL), who.remove(FINAL, only_from=Status.ERROR), who.remove(FINAL)]
 
 
 def _reopened(who: Actor) -> list[CommandData]:
@@ -217,6 +238,7 @@ STORIES: Mapping[str, Callable[[Actor], list[CommandData]]] = MappingProxyType(
             _never_started,
             _late_time_out,
             _retake,
+            _verdict_for_a_removed_attempt,
             _removed,
             _removed_before_the_start,
             _reopened,

@@ -57,6 +57,6 @@ def _settle(world: World, connection: Connection, effect_id: UUID) -> None:
     kind = EffectKind.CASCADE_DECLINE
     taken = claim(connection, [Wanted(effect_id, kind, QUEUES[kind])], LEASE_S)[effect_id]
     moment = new_receipt()
-    cause = Cause(taken.source, taken.command_id, moment.at, moment.ids(), effect_id)
+    cause = Cause(taken.source, taken.command_id, moment.at, moment.at, moment.ids(), effect_id)
     cascade = ClaimedCascade(effect_id, taken.number, kind.entry.read(taken.payload), cause)
     assert world.handler.settle_cascades(connection, [cascade]) == [True]

@@ -122,7 +122,9 @@ class Batches:
                 "the release may be wrong, so nothing more is taken"
             ) from error
         detail = f"failed with {describe(error)}; mend the cause, then replay it"
-        failed = Unreadable(QuarantineCode.FAILED, detail, item.headers, item.body, item.receipt.at)
+        failed = Unreadable(
+            QuarantineCode.FAILED, detail, item.headers, item.body, item.receipt.at, *item.key
+        )
         # The trace is logged without the text of the error, which may quote data.
         logger.error("a command failed (%s):\n%s", describe(error), "".join(format_tb(error.__traceback__)))
         self._commit(fence, [failed])

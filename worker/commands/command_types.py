@@ -5,14 +5,17 @@ entry is refused when this module is imported, and so is an entry whose model is
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from db.batch import Needs
 from db.ids import Receipt
 from db.inbox import Handled
 from events.commands import (
     COMMAND_TYPES,
     AttemptCreate,
+    AttemptData,
     AttemptRemove,
     AttemptUpdateStatus,
     Command,
@@ -23,23 +26,9 @@ from events.commands import (
 )
 from worker.commands.fold import Fold
 from worker.commands.unit_of_work import Cause
+from worker.rules.moments import Clock
 
 Data = TypeVar("Data", bound=CommandData)
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What the commands of a batch look at, and so what is loaded before they are applied.
-
-    Parameters:
-        user_ids: learners whose attempts they look at. A command belongs to one of them, so they are locked.
-        exam_ids: exams. All other exams of their courses are loaded, too.
-        course_ids: courses whose exams another command of the batch may look at.
-    """
-
-    user_ids: set[str] = field(default_factory=set)
-    exam_ids: set[str] = field(default_factory=set)
-    course_ids: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +39,13 @@ class CommandType(Generic[Data]):
         model: the type of the command's data.
         apply: the method of `Fold` that applies one.
         add_needs: adds what one looks at to what its batch needs.
+        moment: when what it tells of happened, from its time and the moment of handling.
     """
 
     model: type[Data]
     apply: Callable[[Fold, Data, Cause], Handled]
     add_needs: Callable[[Data, Needs], None]
+    moment: Callable[[Clock, datetime | None, datetime], datetime]
 
 
 def table(
@@ -74,40 +65,58 @@ def table(
     return {entry.model: entry for entry in entries}
 
 
-def _nothing(data: CommandData, needs: Needs) -> None:
-    """An upsert looks at nothing: it replaces what is there."""
+def _course(data: CourseUpsert, needs: Needs) -> None:
+    needs.courses.add(data.course_id)
 
 
-def _course(data: ExamUpsert, needs: Needs) -> None:
+def _exam(data: ExamUpsert, needs: Needs) -> None:
+    needs.exams.add(data.exam_id)
     needs.course_ids.add(data.course_id)
 
 
-def _attempt(data: AttemptCreate | AttemptUpdateStatus | AttemptRemove, needs: Needs) -> None:
+def _learner(data: LearnerUpsert, needs: Needs) -> None:
+    needs.learners.add(data.user_id)
+
+
+def _attempt(data: AttemptCreate | AttemptData, needs: Needs) -> None:
     needs.user_ids.add(data.user_id)
     needs.exam_ids.add(data.exam_id)
 
 
+def _new_attempt(data: AttemptCreate, needs: Needs) -> None:
+    _attempt(data, needs)
+    if data.attempt_code is not None:
+        needs.attempt_codes.add(data.attempt_code)
+
+
 _TYPES = table(
     (
-        CommandType(model=CourseUpsert, apply=Fold.upsert_course, add_needs=_nothing),
-        CommandType(model=ExamUpsert, apply=Fold.upsert_exam, add_needs=_course),
-        CommandType(model=LearnerUpsert, apply=Fold.upsert_learner, add_needs=_nothing),
-        CommandType(model=AttemptCreate, apply=Fold.create, add_needs=_attempt),
-        CommandType(model=AttemptUpdateStatus, apply=Fold.update, add_needs=_attempt),
-        CommandType(model=AttemptRemove, apply=Fold.remove, add_needs=_attempt),
+        CommandType(
+            model=CourseUpsert, apply=Fold.upsert_course, add_needs=_course, moment=Clock.of_description
+        ),
+        CommandType(model=ExamUpsert, apply=Fold.upsert_exam, add_needs=_exam, moment=Clock.of_description),
+        CommandType(
+            model=LearnerUpsert, apply=Fold.upsert_learner, add_needs=_learner, moment=Clock.of_description
+        ),
+        CommandType(model=AttemptCreate, apply=Fold.create, add_needs=_new_attempt, moment=Clock.of_act),
+        CommandType(model=AttemptUpdateStatus, apply=Fold.update, add_needs=_attempt, moment=Clock.of_act),
+        CommandType(model=AttemptRemove, apply=Fold.remove, add_needs=_attempt, moment=Clock.of_act),
     ),
     COMMAND_TYPES.values(),
 )
 
 
-def apply(fold: Fold, command: Command, receipt: Receipt) -> Handled:
+def apply(fold: Fold, command: Command, receipt: Receipt, clock: Clock) -> Handled:
     """Apply one command to the unit of work of `fold`.
 
     Parameters:
         receipt: when the command was taken, and the ids of what follows from it.
+        clock: judges the command's time.
     """
-    cause = Cause(command.source, command.id, receipt.at, receipt.ids())
-    return _TYPES[type(command.data)].apply(fold, command.data, cause)
+    kind = _TYPES[type(command.data)]
+    at = kind.moment(clock, command.time, receipt.at)
+    cause = Cause(command.source, command.id, at, receipt.at, receipt.ids())
+    return kind.apply(fold, command.data, cause)
 
 
 def needs_of(commands: Iterable[Command]) -> Needs:

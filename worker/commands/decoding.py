@@ -6,8 +6,9 @@ from typing import Any
 
 from db.ids import new_receipt
 from db.quarantine import Unreadable
+from db.texts import storable
 from events.commands import Command
-from events.envelope import parse
+from events.envelope import identify, parse
 from events.errors import InvalidMessageError
 from events.sharding import shard_of
 from events.signing import SIGNATURE_HEADER
@@ -72,7 +73,10 @@ def decode(
         if len(body) > MAX_KEPT_BYTES:
             detail = f"{detail}; of {len(body)} bytes, only the first {MAX_KEPT_BYTES} are kept"
             body = body[:MAX_KEPT_BYTES]
-        return Unreadable(error.reason, storable(detail, MAX_DETAIL_CHARS), headers, body, receipt.at)
+        source, command_id = identify(message.body)
+        return Unreadable(
+            error.reason, storable(detail, MAX_DETAIL_CHARS), headers, body, receipt.at, source, command_id
+        )
     return Received(command, receipt, headers, message.body, command.fingerprint())
 
 
@@ -108,8 +112,3 @@ def _text(value: object) -> str:
         return str(value)
     except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
         return f"a {type(value).__name__} that cannot be shown"
-
-
-def storable(text: str, max_chars: int) -> str:
-    """Return the beginning of a text. NUL and lone surrogates, which PostgreSQL cannot store, are replaced."""
-    return text[:max_chars].encode("utf-8", "replace").decode("utf-8").replace("\x00", "�")

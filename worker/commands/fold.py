@@ -1,10 +1,12 @@
 """Applies commands to a unit of work: the rules decide, the unit of work remembers. No I/O."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from db.inbox import Handled
 from events.commands import (
     AttemptCreate,
+    AttemptData,
     AttemptRemove,
     AttemptUpdateStatus,
     CourseUpsert,
@@ -26,7 +28,7 @@ from worker.rules.decisions import (
     new_attempt,
 )
 from worker.rules.policy import Policy
-from worker.rules.values import Exam
+from worker.rules.values import Exam, Precondition
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,17 @@ class Fold:
     policies: Policies
     instructor: bool
 
-    def upsert_course(self, data: CourseUpsert, cause: Cause) -> Handled:  # noqa: ARG002 - every type has a cause
+    def upsert_course(self, data: CourseUpsert, cause: Cause) -> Handled:
         """Keep a course as the LMS describes it."""
-        self.unit_of_work.upsert_course(data)
-        return Handled(Outcome.APPLIED)
+        return _described(self.unit_of_work.upsert_course(data, cause.at))
 
-    def upsert_exam(self, data: ExamUpsert, cause: Cause) -> Handled:  # noqa: ARG002
+    def upsert_exam(self, data: ExamUpsert, cause: Cause) -> Handled:
         """Keep an exam as the LMS describes it."""
-        self.unit_of_work.upsert_exam(data)
-        return Handled(Outcome.APPLIED)
+        return _described(self.unit_of_work.upsert_exam(data, cause.at))
 
-    def upsert_learner(self, data: LearnerUpsert, cause: Cause) -> Handled:  # noqa: ARG002
+    def upsert_learner(self, data: LearnerUpsert, cause: Cause) -> Handled:
         """Keep a learner as the LMS describes them."""
-        self.unit_of_work.upsert_learner(data)
-        return Handled(Outcome.APPLIED)
+        return _described(self.unit_of_work.upsert_learner(data, cause.at))
 
     def create(self, data: AttemptCreate, cause: Cause) -> Handled:
         """Start an attempt."""
@@ -62,12 +61,13 @@ class Fold:
             exam,
             data.user_id in self.unit_of_work.learners,
             self.unit_of_work.attempt_of(data.user_id, data.exam_id),
+            code_taken=data.attempt_code in self.unit_of_work.attempt_codes,
         )
         if exam is not None and decision.outcome is Outcome.APPLIED:
             attempt = new_attempt(
                 exam, taking_as_proctored=data.taking_as_proctored, external_id=data.external_id
             )
-            self.unit_of_work.create(data.user_id, data.exam_id, attempt, cause)
+            self.unit_of_work.create(data.user_id, data.exam_id, attempt, cause, data.attempt_code)
         return _handled(decision.outcome, decision.code)
 
     def update(self, data: AttemptUpdateStatus, cause: Cause) -> Handled:
@@ -80,7 +80,7 @@ class Fold:
             data.to_status,
             self._policy(exam),
             cascade_effects=data.cascade_effects,
-            if_missing=data.if_missing,
+            precondition=_precondition(data),
         )
         if exam is not None and record is not None:
             self._carry_out(record, exam, decision, cause)
@@ -90,12 +90,17 @@ class Fold:
         """Remove an attempt, with everything that follows."""
         exam = self._exam(data.user_id, data.exam_id, cause)
         record = self.unit_of_work.record_of(data.user_id, data.exam_id)
-        removal = decide_removal(exam, record.attempt if record else None, instructor=self.instructor)
-        if exam is not None and record is not None:
+        removal = decide_removal(
+            exam,
+            record.attempt if record else None,
+            instructor=self.instructor,
+            precondition=_precondition(data),
+        )
+        if exam is not None and record is not None and removal.outcome is Outcome.APPLIED:
             for payload in owed_by_removal(removal, exam, data.user_id, data.requested_by):
                 self.unit_of_work.owe(record, payload, cause)
             self.unit_of_work.remove(record, cause)
-        return _handled(removal.outcome, removal.code)
+        return _handled(removal.outcome, removal.code, before=removal.status)
 
     def _exam(self, user_id: str, exam_id: str, cause: Cause) -> Exam | None:
         """Return the exam of a command, and carry out the cascades that must come before it.
@@ -107,13 +112,19 @@ class Fold:
         if exam is not None:
             for cascade in self.unit_of_work.cascades.pop((user_id, exam.course_id), ()):
                 self.decline_siblings(cascade, cause)
-                self.unit_of_work.finish(cascade, cause.at)
+                self.unit_of_work.finish(cascade, cause.handled_at)
         return exam
 
     def decline_siblings(self, cascade: Cascade, cause: Cause) -> None:
-        """Carry out a cascade (docs/rules.md, "Cascade")."""
+        """Carry out a cascade (docs/rules.md, "Cascade").
+
+        The siblings change when the attempt that started the cascade did, whoever carries it out and when.
+        """
         payload = cascade.payload
-        of_cascade = Cause(cascade.source, cascade.command_id, cause.at, cause.ids, cascade.id)
+        at = cause.handled_at if payload.at is None else datetime.fromisoformat(payload.at)
+        of_cascade = Cause(
+            cascade.source, cascade.command_id, at, cause.handled_at, cause.ids, effect_id=cascade.id
+        )
         siblings = siblings_to_decline(
             payload.course_id,
             payload.content_id,
@@ -132,12 +143,24 @@ class Fold:
     def _carry_out(self, record: AttemptRecord, exam: Exam, decision: Decision, cause: Cause) -> None:
         if decision.outcome is not Outcome.APPLIED:
             return
-        self.unit_of_work.change(record, evolve(record.attempt, decision, cause.at), cause)
-        for payload in owed_by(decision, exam, record.user_id):
+        at = record.moment(cause)
+        after = evolve(record.attempt, decision, at)
+        if decision.credit is not None:
+            after = replace(after, credit_told=after.credit_told | {(exam.course_id, exam.content_id)})
+        self.unit_of_work.change(record, after, cause)
+        for payload in owed_by(decision, exam, record.user_id, at):
             self.unit_of_work.owe(record, payload, cause)
 
     def _policy(self, exam: Exam | None) -> Policy:
         return self.policies.of(self.unit_of_work.providers.get(exam.course_id) if exam else None)
+
+
+def _precondition(data: AttemptData) -> Precondition:
+    return Precondition(data.attempt_code, data.external_id, data.from_statuses, data.if_missing)
+
+
+def _described(is_newest: bool) -> Handled:
+    return _handled(Outcome.APPLIED, None) if is_newest else _handled(Outcome.IGNORED, OutcomeCode.OVERTAKEN)
 
 
 def _handled(outcome: Outcome, code: OutcomeCode | None, **values: str | None) -> Handled:

@@ -2,25 +2,30 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from db import batch, inbox, quarantine
+from db.batch import Needs
 from db.ids import Receipt
 from db.inbox import Arrival, Handled, Key
 from db.models import TryResult
 from db.quarantine import DEFAULT_BOUNDS, Bounds, Unreadable
 from db.shards import Renewal
-from events.commands import Command
+from db.texts import storable
+from events.commands import Command, Fingerprint
 from events.errors import InvigilatorError
+from events.fields import MAX_ID
 from events.vocabulary import QuarantineCode
 from worker.commands import command_types
 from worker.commands.fold import Fold
 from worker.commands.unit_of_work import Cause, UnitOfWork
 from worker.kinds import CascadeDecline
 from worker.policies import Policies
+from worker.rules.moments import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Received:
     receipt: Receipt
     headers: dict[str, Any]
     body: bytes
-    fingerprint: bytes
+    fingerprint: Fingerprint
 
     @property
     def key(self) -> Key:
@@ -76,11 +81,13 @@ class Handler:
         policies: of each provider.
         instructor: whether there is an instructor service.
         bounds: how much the quarantine may hold.
+        believe_time_for_s: how old the time of a command about an attempt may be, in seconds, to be believed.
     """
 
     policies: Policies
     instructor: bool
     bounds: Bounds = DEFAULT_BOUNDS
+    believe_time_for_s: float = 86_400
 
     def handle(
         self,
@@ -107,18 +114,19 @@ class Handler:
             renewal,
             [item.arrival() for item in first.values()],
             _learners(item.command for item in first.values()),
+            _descriptions(item.command for item in first.values()),
         )
         if begun is None:
             raise ShardLostError
         new = begun.inbox_ids
         known = inbox.fingerprints(connection, first.keys() - new.keys())
         known |= {key: first[key].fingerprint for key in new}
-        reused = [_reused(item) for item in received if item.fingerprint != known[item.key]]
+        reused = [_reused(item) for item in received if not item.fingerprint.matches(known[item.key])]
         quarantined = [*unreadable, *reused]
         discarded = quarantine.write(connection, renewal.fence.shard, quarantined, self.bounds)
         fresh = [item for key, item in first.items() if key in new]
         unit_of_work, outcomes = self.decide(
-            connection, [(item.command, item.receipt) for item in fresh], begun.learners
+            connection, [(item.command, item.receipt) for item in fresh], begun.learners, begun.now
         )
         unit_of_work.write(
             connection,
@@ -129,6 +137,7 @@ class Handler:
                     "code": handled.code,
                     "detail": handled.detail,
                     "handled_at": item.receipt.at,
+                    **_about(item.command),
                 }
                 for item, handled in zip(fresh, outcomes, strict=True)
             ],
@@ -136,23 +145,31 @@ class Handler:
         return Quarantined(quarantined, discarded)
 
     def decide(
-        self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
+        self,
+        connection: Connection,
+        commands: Sequence[tuple[Command, Receipt]],
+        learners: Collection[str],
+        now: datetime,
     ) -> tuple[UnitOfWork, list[Handled]]:
         """Decide commands in their order, on what is recorded, in the caller's transaction.
 
         Parameters:
             commands: each with its receipt.
             learners: those learners of the commands who are known. The caller has locked them.
+            now: the database's clock.
 
         Returns:
             what is to be written, and the outcome of each command.
         """
         unit_of_work = UnitOfWork(set(learners))
         needs = command_types.needs_of(command for command, _ in commands)
-        if needs.user_ids:
-            unit_of_work.load(connection, needs.user_ids, needs.exam_ids, needs.course_ids)
+        if needs.any():
+            unit_of_work.load(connection, needs)
         fold = Fold(unit_of_work, self.policies, self.instructor)
-        return unit_of_work, [command_types.apply(fold, command, receipt) for command, receipt in commands]
+        clock = Clock(now, timedelta(seconds=self.believe_time_for_s))
+        return unit_of_work, [
+            command_types.apply(fold, command, receipt, clock) for command, receipt in commands
+        ]
 
     def settle_cascades(self, connection: Connection, claimed: Sequence[ClaimedCascade]) -> list[bool]:
         """Carry out cascades that workers have claimed, and mark them done, in the caller's transaction.
@@ -163,14 +180,15 @@ class Handler:
         """
         user_ids = {one.payload.user_id for one in claimed}
         unit_of_work = UnitOfWork(batch.lock_learners(connection, user_ids))
-        unit_of_work.load(connection, user_ids, set(), {one.payload.course_id for one in claimed})
+        course_ids = {one.payload.course_id for one in claimed}
+        unit_of_work.load(connection, Needs(user_ids=user_ids, course_ids=course_ids))
         fold = Fold(unit_of_work, self.policies, self.instructor)
         causes = {(one.effect_id, one.number): one.cause for one in claimed}
         settled: set[UUID] = set()
         for cascade in unit_of_work.owed():
             if cascade.running is not None and (cause := causes.get((cascade.id, cascade.running))):
                 fold.decline_siblings(cascade, cause)
-                unit_of_work.finish(cascade, cause.at)
+                unit_of_work.finish(cascade, cause.handled_at)
                 settled.add(cascade.id)
         unit_of_work.write(connection, result=TryResult.DONE)
         return [one.effect_id in settled for one in claimed]
@@ -180,6 +198,22 @@ def _learners(commands: Iterable[Command]) -> set[str]:
     return {command.data.learner_id for command in commands if command.data.learner_id is not None}
 
 
+def _descriptions(commands: Iterable[Command]) -> set[tuple[str, str]]:
+    needs = command_types.needs_of(commands)
+    return {("courses", one) for one in needs.courses} | {("exams", one) for one in needs.exams}
+
+
+def _about(command: Command) -> dict[str, str | None]:
+    """Return whom and what a command is about, so that its outcome can be found by that."""
+    to_status = getattr(command.data, "to_status", None)
+    return {
+        "user_id": command.data.learner_id,
+        "exam_id": getattr(command.data, "exam_id", None),
+        # The sender may have asked for what is no status.
+        "to_status": None if to_status is None else storable(to_status, MAX_ID),
+    }
+
+
 def _reused(item: Received) -> Unreadable:
     return Unreadable(
         QuarantineCode.ID_REUSED,
@@ -187,4 +221,5 @@ def _reused(item: Received) -> Unreadable:
         item.headers,
         item.body,
         item.receipt.at,
+        *item.key,
     )

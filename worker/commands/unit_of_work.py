@@ -1,8 +1,8 @@
 """The unit of work of a batch: what it loaded, what it changed, and how that is written back."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,11 +10,12 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import batch
-from db.batch import Changes
+from db.batch import Changes, Needs
 from db.models import EffectState, TryResult
 from db.recordset import Row
-from events.commands import CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
+from events.commands import CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
+from worker.commands.descriptions import Descriptions
 from worker.kind_entry import Payload, UnreadablePayloadError
 from worker.kinds import CascadeDecline, EffectKind, kind_of
 from worker.rules.values import Attempt, Exam
@@ -22,26 +23,45 @@ from worker.rules.values import Attempt, Exam
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What causes a change: the command, the moment, ids for what follows, and the cascade if there is one."""
+    """What causes a change.
+
+    Parameters:
+        source: with `command_id`, names the command.
+        command_id: unique within the source.
+        at: when it happened, as far as that is believed.
+        handled_at: the moment of handling.
+        ids: for the rows that follow from it.
+        effect_id: the cascade that makes the change, if one does.
+    """
 
     source: str
     command_id: str
     at: datetime
+    handled_at: datetime
     ids: Iterator[UUID]
     effect_id: UUID | None = None
 
 
 @dataclass(slots=True)
 class AttemptRecord:
-    """An attempt and where it is stored."""
+    """An attempt and where it is stored.
+
+    `attempt_code` is the code that the LMS has chosen, or None. `changed_at` is the time of the last transition.
+    """
 
     id: UUID
     exam_id: str
     user_id: str
+    attempt_code: str | None
     attempt: Attempt
     version: int
     created_at: datetime
+    changed_at: datetime
     removed_at: datetime | None = None
+
+    def moment(self, cause: Cause) -> datetime:
+        """Return when the next change happens. The history never runs backwards, however late a command comes."""
+        return max(cause.at, self.changed_at)
 
     def row(self) -> dict[str, Any]:
         """The attempt as a row of its table."""
@@ -49,13 +69,16 @@ class AttemptRecord:
             "id": self.id,
             "exam_id": self.exam_id,
             "user_id": self.user_id,
+            "attempt_code": self.attempt_code,
             "status": self.attempt.status,
             "taking_as_proctored": self.attempt.taking_as_proctored,
             "is_sample_attempt": self.attempt.is_sample_attempt,
             "external_id": self.attempt.external_id,
+            "external_ids": sorted(self.attempt.external_ids) or None,
             "started_at": self.attempt.started_at,
             "completed_at": self.attempt.completed_at,
             "credit_owed": self.attempt.credit_owed,
+            "credit_told": sorted(self.attempt.credit_told) or None,
             "version": self.version,
             "created_at": self.created_at,
             "removed_at": self.removed_at,
@@ -88,27 +111,24 @@ class UnitOfWork:
     cascades: dict[tuple[str, str], list[Cascade]] = field(default_factory=dict)
     """The cascades that are owed, oldest first, by (user, course)."""
 
-    _upserted_courses: dict[str, CommandData] = field(default_factory=dict)
-    _upserted_exams: dict[str, CommandData] = field(default_factory=dict)
-    _upserted_learners: dict[str, CommandData] = field(default_factory=dict)
+    attempt_codes: set[str] = field(default_factory=set)
+    """Those of the codes that the batch asks for that attempts have already."""
+
+    _courses: Descriptions = field(default_factory=lambda: Descriptions("course_id"))
+    _exams: Descriptions = field(default_factory=lambda: Descriptions("exam_id"))
+    _learners: Descriptions = field(default_factory=lambda: Descriptions("user_id"))
     _changed: dict[UUID, AttemptRecord] = field(default_factory=dict)
     _transitions: list[dict[str, Any]] = field(default_factory=list)
     _effects: list[dict[str, Any]] = field(default_factory=list)
     _finished: list[UUID] = field(default_factory=list)
 
-    def load(
-        self,
-        connection: Connection,
-        user_ids: Collection[str],
-        exam_ids: Collection[str],
-        course_ids: Collection[str],
-    ) -> None:
-        """Read what belongs to learners. They must be locked: lock first, then read in a second statement."""
-        found = batch.read(connection, user_ids, exam_ids, course_ids)
+    def load(self, connection: Connection, needs: Needs) -> None:
+        """Read what commands look at. The learners must be locked: lock first, then read in a second statement."""
+        found = batch.read(connection, needs)
         if not found.learners <= self.learners:
             # Another shard has added a learner since the locks were taken.
-            self.learners = batch.lock_learners(connection, user_ids)
-            found = batch.read(connection, user_ids, exam_ids, course_ids)
+            self.learners = batch.lock_learners(connection, needs.user_ids)
+            found = batch.read(connection, needs)
         self.exams = {row["exam_id"]: Exam(**row) for row in found.exams}
         self.providers = dict(found.providers)
         for row in found.attempts:
@@ -119,6 +139,10 @@ class UnitOfWork:
             # cascades that can be read.
             with suppress(UnreadablePayloadError):
                 self._remember_cascade(_cascade(row))
+        self.attempt_codes = found.attempt_codes
+        self._courses.load(found.described["courses"])
+        self._exams.load(found.described["exams"])
+        self._learners.load(found.described["learners"])
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -141,40 +165,50 @@ class UnitOfWork:
 
     # --- changing ------------------------------------------------------------------------------------
 
-    def upsert_course(self, data: CourseUpsert) -> None:
-        """Record a course as the LMS describes it."""
-        self._upserted_courses[data.course_id] = data
-        self.providers[data.course_id] = data.provider
+    def upsert_course(self, data: CourseUpsert, at: datetime) -> bool:
+        """Record a course as the LMS describes it. Return False when a newer description was applied before."""
+        row = self._courses.describe(data, at)
+        if row is not None:
+            self.providers[data.course_id] = row["provider"]
+        return row is not None
 
-    def upsert_exam(self, data: ExamUpsert) -> None:
-        """Record an exam as the LMS describes it."""
-        self._upserted_exams[data.exam_id] = data
-        self.exams[data.exam_id] = Exam(
-            exam_id=data.exam_id,
-            course_id=data.course_id,
-            content_id=data.content_id,
-            is_proctored=data.is_proctored,
-            is_practice_exam=data.is_practice_exam,
-            is_active=data.is_active,
-        )
+    def upsert_exam(self, data: ExamUpsert, at: datetime) -> bool:
+        """Record an exam as the LMS describes it. Return False when a newer description was applied before."""
+        row = self._exams.describe(data, at)
+        if row is not None:
+            self.exams[data.exam_id] = Exam(**{one.name: row[one.name] for one in fields(Exam)})
+        return row is not None
 
-    def upsert_learner(self, data: LearnerUpsert) -> None:
-        """Record a learner as the LMS describes them."""
-        self._upserted_learners[data.user_id] = data
-        self.learners.add(data.user_id)
+    def upsert_learner(self, data: LearnerUpsert, at: datetime) -> bool:
+        """Record a learner as the LMS describes them. Return False when a newer description was applied before."""
+        row = self._learners.describe(data, at)
+        if row is not None:
+            self.learners.add(data.user_id)
+        return row is not None
 
-    def create(self, user_id: str, exam_id: str, attempt: Attempt, cause: Cause) -> AttemptRecord:
-        """Start an attempt and its history."""
+    def create(
+        self, user_id: str, exam_id: str, attempt: Attempt, cause: Cause, attempt_code: str | None = None
+    ) -> AttemptRecord:
+        """Start an attempt and its history.
+
+        Parameters:
+            attempt_code: the code that the LMS has chosen. Without one it is the id's text.
+        """
+        attempt_id = next(cause.ids)
+        code = attempt_code or str(attempt_id)
         record = AttemptRecord(
-            id=next(cause.ids),
+            id=attempt_id,
             exam_id=exam_id,
             user_id=user_id,
-            attempt=attempt,
+            attempt_code=attempt_code,
+            attempt=replace(attempt, code=code),
             version=0,
             created_at=cause.at,
+            changed_at=cause.at,
         )
+        self.attempt_codes.add(code)
         self.attempts.setdefault(user_id, {})[exam_id] = record
-        self._move(record, None, attempt, cause)
+        self._move(record, None, record.attempt, cause)
         return record
 
     def change(self, record: AttemptRecord, attempt: Attempt, cause: Cause) -> None:
@@ -183,7 +217,7 @@ class UnitOfWork:
 
     def remove(self, record: AttemptRecord, cause: Cause) -> None:
         """Mark an attempt as removed. Its row stays."""
-        record.removed_at = cause.at
+        record.removed_at = record.moment(cause)
         self._changed[record.id] = record
         del self.attempts[record.user_id][record.exam_id]
 
@@ -228,6 +262,7 @@ class UnitOfWork:
     def _move(self, record: AttemptRecord, before: Status | None, attempt: Attempt, cause: Cause) -> None:
         record.attempt = attempt
         record.version += 1
+        record.changed_at = record.moment(cause)
         self._changed[record.id] = record
         self._transitions.append(
             {
@@ -236,7 +271,8 @@ class UnitOfWork:
                 "version": record.version,
                 "from_status": before,
                 "to_status": attempt.status,
-                "at": cause.at,
+                "at": record.changed_at,
+                "recorded_at": cause.handled_at,
                 "source": cause.source,
                 "command_id": cause.command_id,
                 "effect_id": cause.effect_id,
@@ -258,9 +294,9 @@ class UnitOfWork:
             result: of the tries of cascades that workers had.
         """
         changes = Changes(
-            courses=_sorted(self._upserted_courses),
-            exams=_sorted(self._upserted_exams),
-            learners=_sorted(self._upserted_learners),
+            courses=self._courses.changed(),
+            exams=self._exams.changed(),
+            learners=self._learners.changed(),
             attempts=[record.row() for record in self._changed.values()],
             transitions=self._transitions,
             effects=self._effects,
@@ -270,16 +306,13 @@ class UnitOfWork:
         batch.write(connection, changes, result)
 
 
-def _sorted(upserts: Mapping[str, CommandData]) -> list[Row]:
-    """As rows, in the order of their keys: two shards that write the same rows lock them in one order."""
-    return [dict(upserts[key]) for key in sorted(upserts)]
-
-
 def _record(row: Row) -> AttemptRecord:
+    external_ids = [*(row["external_ids"] or ()), row["external_id"]]
     return AttemptRecord(
         id=UUID(row["id"]),
         exam_id=row["exam_id"],
         user_id=row["user_id"],
+        attempt_code=row["attempt_code"],
         attempt=Attempt(
             status=Status(row["status"]),
             taking_as_proctored=row["taking_as_proctored"],
@@ -288,9 +321,15 @@ def _record(row: Row) -> AttemptRecord:
             started_at=_moment(row["started_at"]),
             completed_at=_moment(row["completed_at"]),
             credit_owed=row["credit_owed"],
+            code=row["attempt_code"] or row["id"],
+            external_ids=frozenset(one for one in external_ids if one is not None),
+            credit_told=frozenset(
+                (course_id, content_id) for course_id, content_id in row["credit_told"] or ()
+            ),
         ),
         version=row["version"],
         created_at=datetime.fromisoformat(row["created_at"]),
+        changed_at=datetime.fromisoformat(row["changed_at"]),
     )
 
 

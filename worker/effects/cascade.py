@@ -37,6 +37,6 @@ def decline(runs: Sequence[CascadeRun]) -> list[Recorded]:
 
 
 def _claimed(run: CascadeRun) -> ClaimedCascade:
-    claim, receipt = run.claim, new_receipt()
-    cause = Cause(claim.source, claim.command_id, receipt.at, receipt.ids(), claim.id)
+    claim, moment = run.claim, new_receipt()
+    cause = Cause(claim.source, claim.command_id, moment.at, moment.at, moment.ids(), claim.id)
     return ClaimedCascade(claim.id, claim.number, run.payload, cause)

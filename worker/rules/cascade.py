@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from events.vocabulary import COMPLETED
-from worker.rules.values import Attempt, Exam
+from worker.rules.values import Attempt, Exam, Requirement
 
 
 def siblings_to_decline(
@@ -12,15 +12,18 @@ def siblings_to_decline(
     """Return the exams whose attempts a cascade declines, sorted by exam id (docs/rules.md, "Cascade").
 
     A sibling is another active, proctored exam of the course that is no practice exam and has other content.
-    Siblings with a completed attempt are left alone. A sibling without an attempt is returned as well: the caller
-    creates an attempt there before it declines it.
+    A sibling is left alone if the learner has a completed attempt at the same content, at this exam or at another
+    one, because a decline would take back the credit for that content. A sibling without an attempt is returned as
+    well: the caller creates an attempt there before it declines it.
 
     Parameters:
         course_id: the course of the exam that started the cascade.
         content_id: the content id of that exam.
-        exams: the exams to choose from.
+        exams: every exam of the course, also those that are not active.
         attempts: the learner's live attempts, by exam id.
     """
+    exams = list(exams)
+    completed = _completed_content(exams, attempts)
     siblings = (
         exam
         for exam in exams
@@ -29,12 +32,13 @@ def siblings_to_decline(
         and exam.is_active
         and exam.is_proctored
         and not exam.is_practice_exam
+        and (exam.course_id, exam.content_id) not in completed
     )
-    return sorted(
-        (exam for exam in siblings if not _is_completed(attempts.get(exam.exam_id))),
-        key=lambda exam: exam.exam_id,
-    )
+    return sorted(siblings, key=lambda exam: exam.exam_id)
 
 
-def _is_completed(attempt: Attempt | None) -> bool:
-    return attempt is not None and attempt.status in COMPLETED
+def _completed_content(exams: Iterable[Exam], attempts: Mapping[str, Attempt]) -> set[Requirement]:
+    """Return the contents with a completed attempt: those of the exams now, and those whose credit was told."""
+    completed = {exam_id: attempt for exam_id, attempt in attempts.items() if attempt.status in COMPLETED}
+    now = {(exam.course_id, exam.content_id) for exam in exams if exam.exam_id in completed}
+    return now.union(*(attempt.credit_told for attempt in completed.values()))

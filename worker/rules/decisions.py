@@ -1,11 +1,12 @@
 """Decides whether an attempt may change and what follows (docs/rules.md, "Update status", "Create and remove")."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from events.vocabulary import COMPLETED, INCOMPLETE, IfMissing, Outcome, OutcomeCode, Status
 from worker.rules.policy import CREDIT_OF, Policy, RepeatStatus, TimeOuts
-from worker.rules.values import Attempt, Exam
+from worker.rules.values import NO_PRECONDITION, Attempt, Exam, Precondition, Requirement
 
 VERDICTS = frozenset({Status.VERIFIED, Status.REJECTED})
 
@@ -32,11 +33,16 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The outcome of a removal, and which of its two effects are owed (docs/rules.md, "Create and remove")."""
+    """The outcome of a removal, and which effects are owed (docs/rules.md, "Create and remove").
+
+    `status` is that of the attempt, or None when there is none. `remove_credit` names the credit requirements that
+    must be removed.
+    """
 
     outcome: Outcome
+    status: Status | None = None
     code: OutcomeCode | None = None
-    remove_credit: bool = False
+    remove_credit: Sequence[Requirement] = ()
     delete_student_attempt: bool = False
 
 
@@ -52,7 +58,7 @@ def decide_update(
     policy: Policy,
     *,
     cascade_effects: bool = True,
-    if_missing: IfMissing = IfMissing.REJECT,
+    precondition: Precondition = NO_PRECONDITION,
 ) -> Decision:
     """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 6).
 
@@ -62,14 +68,36 @@ def decide_update(
         to_status: the requested status. It may be any string, or None; an unknown one is rejected.
         policy: the policy of the exam's course.
         cascade_effects: False when the sender wants no sibling attempts declined.
-        if_missing: whether a missing attempt makes the outcome `rejected` or `ignored`.
+        precondition: which attempt the sender means, and how it must be found.
+    """
+    found = find(exam, attempt, precondition)
+    if isinstance(found, Decision):
+        return found
+    return decide(found, to_status, policy, cascade_effects=cascade_effects)
+
+
+def find(exam: Exam | None, attempt: Attempt | None, precondition: Precondition) -> Attempt | Decision:
+    """Return the attempt that a command is about, or the decision if it cannot be handled on that attempt.
+
+    docs/rules.md has the order of the checks under "Which attempt".
+
+    Parameters:
+        exam: the exam, or None when it is unknown.
+        attempt: the learner's live attempt at the exam, or None.
+        precondition: which attempt the sender means, and how it must be found.
     """
     if exam is None:
         return rejected(OutcomeCode.EXAM_NOT_FOUND)
+    missing = Outcome.IGNORED if precondition.if_missing is IfMissing.IGNORE else Outcome.REJECTED
     if attempt is None:
-        outcome = Outcome.IGNORED if if_missing is IfMissing.IGNORE else Outcome.REJECTED
-        return Decision(outcome, None, OutcomeCode.ATTEMPT_NOT_FOUND)
-    return decide(attempt, to_status, policy, cascade_effects=cascade_effects)
+        is_stale = precondition.names_an_attempt
+        code = OutcomeCode.STALE_ATTEMPT if is_stale else OutcomeCode.ATTEMPT_NOT_FOUND
+        return Decision(missing, None, code)
+    if not precondition.means(attempt):
+        return Decision(missing, attempt.status, OutcomeCode.STALE_ATTEMPT)
+    if not precondition.allows(attempt.status):
+        return Decision(Outcome.IGNORED, attempt.status, OutcomeCode.PRECONDITION_FAILED)
+    return attempt
 
 
 def decide(
@@ -163,7 +191,9 @@ def evolve(attempt: Attempt, decision: Decision, now: datetime) -> Attempt:
     )
 
 
-def decide_create(exam: Exam | None, learner_known: bool, attempt: Attempt | None) -> Decision:
+def decide_create(
+    exam: Exam | None, learner_known: bool, attempt: Attempt | None, *, code_taken: bool = False
+) -> Decision:
     """Decide a create command (docs/rules.md, "Create and remove").
 
     A learner has at most one live attempt at an exam, so a second one is rejected.
@@ -172,6 +202,7 @@ def decide_create(exam: Exam | None, learner_known: bool, attempt: Attempt | Non
         exam: the exam, or None when it is unknown.
         learner_known: whether a `learner.upsert` has been handled for this learner.
         attempt: the learner's live attempt at the exam, or None.
+        code_taken: whether an attempt has the attempt code that is asked for, be it live or removed.
     """
     if exam is None:
         return rejected(OutcomeCode.EXAM_NOT_FOUND)
@@ -179,6 +210,8 @@ def decide_create(exam: Exam | None, learner_known: bool, attempt: Attempt | Non
         return rejected(OutcomeCode.LEARNER_NOT_FOUND)
     if attempt is not None:
         return rejected(OutcomeCode.ATTEMPT_EXISTS, attempt.status)
+    if code_taken:
+        return rejected(OutcomeCode.ATTEMPT_CODE_TAKEN)
     return Decision(Outcome.APPLIED, Status.CREATED)
 
 
@@ -189,23 +222,39 @@ def new_attempt(exam: Exam, *, taking_as_proctored: bool = False, external_id: s
         taking_as_proctored=taking_as_proctored,
         is_sample_attempt=exam.is_practice_exam,
         external_id=external_id,
+        external_ids=frozenset() if external_id is None else frozenset({external_id}),
     )
 
 
-def decide_removal(exam: Exam | None, attempt: Attempt | None, *, instructor: bool) -> Removal:
+def decide_removal(
+    exam: Exam | None,
+    attempt: Attempt | None,
+    *,
+    instructor: bool,
+    precondition: Precondition = NO_PRECONDITION,
+) -> Removal:
     """Decide a removal, which is legal in every status (docs/rules.md, "Create and remove").
 
     Parameters:
         exam: the exam, or None when it is unknown.
         attempt: the learner's live attempt, or None.
         instructor: whether the platform has an instructor service, which must then delete the learner's answers.
+        precondition: which attempt the sender means, and how it must be found.
     """
-    if exam is None:
-        return Removal(Outcome.REJECTED, OutcomeCode.EXAM_NOT_FOUND)
-    if attempt is None:
-        return Removal(Outcome.REJECTED, OutcomeCode.ATTEMPT_NOT_FOUND)
+    found = find(exam, attempt, precondition)
+    if isinstance(found, Decision):
+        return Removal(found.outcome, found.status, found.code)
     return Removal(
         Outcome.APPLIED,
-        remove_credit=attempt.status in CREDIT_OF or attempt.credit_owed,
+        found.status,
+        remove_credit=_requirements_of(found, exam),
         delete_student_attempt=instructor,
     )
+
+
+def _requirements_of(attempt: Attempt, exam: Exam | None) -> list[Requirement]:
+    """Return the credit requirements that the attempt has set, under the names that they were set with."""
+    if attempt.credit_told or exam is None:
+        return sorted(attempt.credit_told)
+    is_needed = attempt.status in CREDIT_OF or attempt.credit_owed
+    return [(exam.course_id, exam.content_id)] if is_needed else []

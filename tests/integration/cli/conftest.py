@@ -31,9 +31,17 @@ class Record:
         with self.engine.begin() as connection:
             c.handle(Handler(Policies(), instructor=True), connection, received)
 
-    def quarantine(self, body: bytes, headers: dict[str, Any] | None = None, shard: int = 0) -> None:
+    def quarantine(
+        self,
+        body: bytes,
+        headers: dict[str, Any] | None = None,
+        shard: int = 0,
+        source: str | None = None,
+        command_id: str | None = None,
+    ) -> None:
+        received_at = datetime(2026, 3, 1, 9, tzinfo=UTC)
         message = Unreadable(
-            QuarantineCode.NOT_JSON, "is no JSON", headers or {}, body, datetime(2026, 3, 1, 9, tzinfo=UTC)
+            QuarantineCode.NOT_JSON, "is no JSON", headers or {}, body, received_at, source, command_id
         )
         with self.engine.begin() as connection:
             quarantine.write(connection, shard, [message])

@@ -17,6 +17,7 @@ ATTEMPT = [
     "id",
     "exam_id",
     "user_id",
+    "attempt_code",
     "status",
     "taking_as_proctored",
     "is_sample_attempt",
@@ -38,7 +39,10 @@ EFFECT = [
     "done_at",
     "superseded_by",
 ]
-COMMAND = ["source", "id", "type", "outcome", "code", "detail", "handled_at"]
+COMMAND = [
+    *("source", "id", "type", "outcome", "code", "detail", "handled_at"),
+    *("user_id", "exam_id", "to_status"),
+]
 
 
 def is_time(text: str) -> bool:
@@ -67,11 +71,26 @@ def test_an_attempt_with_its_history_and_effects(cli: CommandLine, record: Recor
     history = [(step["from_status"], step["to_status"]) for step in ran.json["transitions"]]
     assert history == [(None, "created"), ("created", "started"), ("started", "submitted")]
     last = ran.json["transitions"][-1]
-    assert list(last) == ["from_status", "to_status", "at", "source", "command_id"]
+    assert list(last) == ["from_status", "to_status", "at", "recorded_at", "source", "command_id"]
     assert (last["source"], last["command_id"]) == ("/tests", "submit")
     assert is_time(last["at"])
+    assert is_time(last["recorded_at"])
     assert [effect["kind"] for effect in ran.json["effects"]] == ["set_credit_status", "send_status_email"]
     assert list(ran.json["effects"][0]) == EFFECT
+
+
+def test_an_attempt_is_shown_by_its_code_and_its_id(cli: CommandLine, record: Record) -> None:
+    # Given a removed attempt and its successor
+    record.handle(c.received(c.create("A", attempt_code="first")), c.received(c.remove("A")))
+    record.handle(c.received(c.create("A")))
+    live = cli("attempts", "show", "--exam", "A", "--user", "42", "--json").json["attempt"]
+    assert live["attempt_code"] == live["id"]
+    removed = cli("attempts", "show", "--code", "first", "--json").json["attempt"]
+    assert removed["removed_at"] is not None
+    for way in (("--code", live["id"]), ("--id", live["id"])):
+        assert cli("attempts", "show", *way, "--json").json["attempt"] == live
+    assert cli("attempts", "show", "--code", "never", "--json").status == 1
+    assert cli("attempts", "show", "--exam", "A").status == 2
 
 
 def test_an_attempt_that_never_was(cli: CommandLine, record: Record) -> None:
@@ -152,8 +171,36 @@ def test_a_command(cli: CommandLine, record: Record) -> None:
     assert list(ran.json) == COMMAND
     assert is_time(ran.json.pop("handled_at"))
     assert ran.json["type"] == "exam.attempt.update-status.v1"
+    assert (ran.json["user_id"], ran.json["exam_id"], ran.json["to_status"]) == ("42", "A", "started")
     assert (ran.json["outcome"], ran.json["code"]) == ("rejected", "attempt_not_found")
     assert ran.json["detail"]
+
+
+def test_commands_are_found_by_learner_and_exam(cli: CommandLine, record: Record) -> None:
+    record.handle(c.received(c.update("A", "started"), "1"), c.received(c.update("B", "started", "43"), "2"))
+    rejected = ("commands", "list", "--outcome", "rejected", "--json")
+    for way, expected in (
+        (("--user", "42", "--exam", "A"), "1"),
+        (("--user", "43"), "2"),
+        (("--exam", "B"), "2"),
+    ):
+        assert [line["id"] for line in cli(*rejected, *way).lines] == [expected]
+
+
+def test_a_command_in_quarantine(cli: CommandLine, record: Record) -> None:
+    # Given two messages whose sender and id can be read
+    for command_id in ("7", "8"):
+        record.quarantine(b"{}", source="/lms", command_id=command_id)
+    # Then they are found by these
+    ran = cli("commands", "show", "--source", "/lms", "--id", "8", "--json")
+    assert (ran.json["outcome"], ran.json["code"], ran.json["quarantine_id"]) == (
+        "quarantined",
+        "not_json",
+        2,
+    )
+    listed = cli("quarantine", "list", "--source", "/lms", "--id", "8", "--json").lines
+    assert [(one["id"], one["source"], one["command_id"]) for one in listed] == [(2, "/lms", "8")]
+    assert cli("quarantine", "list", "--source", "/other", "--json").lines == []
 
 
 def test_a_command_that_was_never_seen(cli: CommandLine, record: Record) -> None:
@@ -290,6 +337,8 @@ def test_the_quarantine(cli: CommandLine, record: Record) -> None:
         "detail": "is no JSON",
         "size": 5,
         "received_at": "2026-03-01T09:00:00Z",
+        "source": None,
+        "command_id": None,
     }
     assert len(rows) == 2
     # When they are shown, then whole

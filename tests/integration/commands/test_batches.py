@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, func, select, text
@@ -40,14 +41,18 @@ class Failing(Handler):
     bugs: Sequence[str] = ()
 
     def decide(
-        self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
+        self,
+        connection: Connection,
+        commands: Sequence[tuple[Command, Receipt]],
+        learners: Collection[str],
+        now: datetime,
     ) -> tuple[UnitOfWork, list[Handled]]:
         for command, _ in commands:
             if command.id in self.bugs:
                 raise KeyError(ADDRESS)
             if command.id in self.statements:
                 connection.execute(text(self.statements[command.id]))
-        return Handler.decide(self, connection, commands, learners)
+        return Handler.decide(self, connection, commands, learners, now)
 
 
 @pytest.fixture
@@ -250,7 +255,7 @@ def costs(users: Sequence[str]) -> list[tuple[int, list[module.Item]]]:
         if isinstance(item, Received)
     ]
     return [
-        (4, [c.received(one) for one in setting]),  # begin, write
+        (5, [c.received(one) for one in setting]),  # begin, read, write
         (
             5,
             [c.received(c.create("A", user, taking_as_proctored=True)) for user in users],
@@ -290,8 +295,8 @@ def test_a_statement_is_prepared_once_in_each_session(database_url: str, fence: 
         for _ in ("a session", "the next one"):
             ours.renew(fence)  # connects
             trips()
-            # BEGIN, begin, write, COMMIT; the first time both statements are prepared
-            for expected in (6, 4, 4):
+            # BEGIN, begin, read, write, COMMIT; the first time the three statements are prepared
+            for expected in (8, 5, 5):
                 ours.commit(fence, [c.received(c.exam("A"))])
                 assert trips() == expected
             engine.dispose()
@@ -320,12 +325,16 @@ class Looking(Handler):
     seen: list[dict[int, int]] = field(default_factory=list)
 
     def decide(
-        self, connection: Connection, commands: Sequence[tuple[Command, Receipt]], learners: Collection[str]
+        self,
+        connection: Connection,
+        commands: Sequence[tuple[Command, Receipt]],
+        learners: Collection[str],
+        now: datetime,
     ) -> tuple[UnitOfWork, list[Handled]]:
         self.seen.append(shards.in_hand(connection))
         if len(commands) > 1:
             raise KeyError
-        return Handler.decide(self, connection, commands, learners)
+        return Handler.decide(self, connection, commands, learners, now)
 
 
 def test_a_batch_tells_how_many_messages_are_in_hand(engine: Engine, fence: Fence) -> None:

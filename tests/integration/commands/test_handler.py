@@ -1,6 +1,7 @@
 """The handler on a real PostgreSQL: what a batch writes."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -282,7 +283,9 @@ def test_a_learner_who_comes_while_a_batch_waits_for_its_locks_is_known(
     apply: Apply, connection: Connection
 ) -> None:
     # Given locks that were taken before a learner was there
-    unit_of_work, outcomes = HANDLER.decide(connection, [c.stamped(c.create("A"))], learners=())
+    unit_of_work, outcomes = HANDLER.decide(
+        connection, [c.stamped(c.create("A"))], learners=(), now=datetime.now(UTC)
+    )
     # Then the reading finds the learner, who is locked before anything is decided
     assert codes(outcomes) == [(Outcome.APPLIED, None)]
     assert unit_of_work.learners == {"42"}
@@ -303,7 +306,9 @@ def test_cascades_are_settled_together(apply: Apply, connection: Connection) -> 
     # When both are settled, with one whose try is not the current one
     moments, read = [new_receipt() for _ in owed], EffectKind.CASCADE_DECLINE.entry.read
     claimed = [
-        ClaimedCascade(row.id, 1, read(row.payload), Cause(row.source, row.command_id, m.at, m.ids(), row.id))
+        ClaimedCascade(
+            row.id, 1, read(row.payload), Cause(row.source, row.command_id, m.at, m.at, m.ids(), row.id)
+        )
         for row, m in zip(owed, moments, strict=True)
     ]
     assert HANDLER.settle_cascades(connection, claimed) == [True, True, False]

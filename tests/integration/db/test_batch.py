@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 
 from db import batch
-from db.batch import Changes
+from db.batch import Changes, Needs
 from db.models import Attempt, Base, Course, Effect, Exam, HandledCommand, Learner, Transition
 from db.recordset import Row
 
@@ -20,7 +20,15 @@ def moment(minutes: int) -> datetime:
     return MOMENT + timedelta(minutes=minutes)
 
 
-COURSES = [{"course_id": "course", "name": "Physics", "provider": "remote"}]
+COURSES = [
+    {
+        "course_id": "course",
+        "name": "Physics",
+        "provider": "remote",
+        "gives_credit": False,
+        "described_at": moment(10),
+    }
+]
 EXAMS = [
     # Any two of the three booleans differ in one of the exams.
     {
@@ -32,22 +40,36 @@ EXAMS = [
         "is_practice_exam": number == 2,
         "is_active": number == 3,
         "time_limit_mins": 60 + number,
+        "described_at": moment(20 + number),
     }
     for number in (1, 2, 3)
 ]
-LEARNERS = [{"user_id": "42", "username": "ada", "email": "ada@example.org", "full_name": "Ada Lovelace"}]
+LEARNERS = [
+    {
+        "user_id": "42",
+        "username": "ada",
+        "email": "ada@example.org",
+        "full_name": "Ada Lovelace",
+        "language": "en",
+        "time_zone": "Europe/London",
+        "described_at": moment(30),
+    }
+]
 ATTEMPTS = [
     {
         "id": UUID(int=number),
         "exam_id": f"exam-{number}",
         "user_id": "42",
+        "attempt_code": f"code-{number}",
         "status": "submitted",
         "taking_as_proctored": number == 1,
         "is_sample_attempt": number == 2,
         "external_id": f"external-{number}",
+        "external_ids": [f"external-{number}", "before"],
         "started_at": moment(1),
         "completed_at": moment(2),
         "credit_owed": number == 3,
+        "credit_told": [["course", f"content-{number}"]],
         "version": 7,
         "created_at": moment(3),
         "removed_at": None,
@@ -62,6 +84,7 @@ TRANSITIONS = [
         "from_status": "started",
         "to_status": "submitted",
         "at": moment(4),
+        "recorded_at": moment(5),
         "source": "/lms",
         "command_id": "command",
         "effect_id": UUID(int=21),
@@ -128,6 +151,9 @@ def test_so_it_is_of_an_outcome(engine: Engine) -> None:
             "code": "unknown_exam",
             "detail": "no such exam",
             "handled_at": moment(5),
+            "user_id": "42",
+            "exam_id": "exam-1",
+            "to_status": "verified",
         }
         batch.write(connection, Changes(outcomes=[outcome]))
         assert recorded(connection, HandledCommand, [outcome]) == [outcome]
@@ -141,7 +167,7 @@ def test_what_changes_replaces_what_was_written(written: Engine) -> None:
     attempts = [
         {
             **ATTEMPTS[(at + 1) % 3],
-            **{name: attempt[name] for name in ("id", "exam_id")},
+            **{name: attempt[name] for name in ("id", "exam_id", "attempt_code")},
             "status": "verified",
             "started_at": moment(6),
             "completed_at": moment(7),
@@ -160,7 +186,7 @@ def test_what_changes_replaces_what_was_written(written: Engine) -> None:
 
 def test_the_next_batch_reads_what_was_written(written: Engine) -> None:
     with written.begin() as connection:
-        found = batch.read(connection, ["42", "unknown"], ["exam-1"], [])
+        found = batch.read(connection, Needs(user_ids={"42", "unknown"}, exam_ids={"exam-1"}))
     assert found.learners == {"42"}
     assert found.providers == {"course": "remote"}
     assert sorted(found.exams, key=lambda exam: str(exam["exam_id"])) == [
@@ -168,7 +194,7 @@ def test_the_next_batch_reads_what_was_written(written: Engine) -> None:
     ]
     assert [
         {
-            **attempt,
+            **{name: value for name, value in attempt.items() if name != "changed_at"},
             "id": UUID(attempt["id"]),
             **{
                 name: datetime.fromisoformat(attempt[name])
@@ -176,7 +202,12 @@ def test_the_next_batch_reads_what_was_written(written: Engine) -> None:
             },
         }
         for attempt in sorted(found.attempts, key=lambda attempt: str(attempt["id"]))
-    ] == [{name: attempt[name] for name in found.attempts[0]} for attempt in ATTEMPTS]
+    ] == [{name: attempt[name] for name in found.attempts[0].keys() - {"changed_at"}} for attempt in ATTEMPTS]
+    assert {attempt["id"]: attempt["changed_at"] for attempt in found.attempts} == {
+        str(UUID(int=1)): moment(4).isoformat(),
+        str(UUID(int=2)): None,
+        str(UUID(int=3)): None,
+    }
     assert found.cascades == [
         {
             "id": str(EFFECTS[0]["id"]),

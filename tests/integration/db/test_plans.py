@@ -334,7 +334,7 @@ class Paths:
         failed = EffectState.FAILED
         with self.engine.begin() as connection:
             with self.explained.on("attempts show"):
-                lookups.attempt_history(connection, exam, user)
+                lookups.attempt_history(connection, exam_id=exam, user_id=user)
             with self.explained.on("attempts list"):
                 take(lookups.attempts(connection, limit=100))
                 take(lookups.attempts(connection, course_id=course, limit=100))

@@ -1,6 +1,7 @@
 """A command type is handled, or the worker does not start."""
 
 import inspect
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import pytest
@@ -19,9 +20,20 @@ from events.methods import CommandMethods, NewCommand
 from tests import sample_commands as c
 from worker.commands.command_types import CommandType, needs_of, table
 from worker.commands.fold import Fold
+from worker.rules.moments import Clock
 
-COURSE = CommandType(model=CourseUpsert, apply=Fold.upsert_course, add_needs=lambda data, needs: None)
-LEARNER = CommandType(model=LearnerUpsert, apply=Fold.upsert_learner, add_needs=lambda data, needs: None)
+COURSE = CommandType(
+    model=CourseUpsert,
+    apply=Fold.upsert_course,
+    add_needs=lambda data, needs: None,
+    moment=Clock.of_description,
+)
+LEARNER = CommandType(
+    model=LearnerUpsert,
+    apply=Fold.upsert_learner,
+    add_needs=lambda data, needs: None,
+    moment=Clock.of_description,
+)
 
 
 def test_a_type_without_an_entry_is_refused() -> None:
@@ -40,11 +52,11 @@ def test_an_entry_for_what_is_no_command_is_refused() -> None:
         table([COURSE, LEARNER], [CourseUpsert])
 
 
-@pytest.mark.parametrize("missing", ["model", "apply", "add_needs"])
+@pytest.mark.parametrize("missing", ["model", "apply", "add_needs", "moment"])
 def test_an_entry_without_a_field_is_refused(missing: str) -> None:
-    whole = {"model": CourseUpsert, "apply": Fold.upsert_course, "add_needs": lambda data, needs: None}
+    whole = {field.name: getattr(COURSE, field.name) for field in fields(COURSE)}
     with pytest.raises(TypeError, match=f"missing 1 required keyword-only argument: '{missing}'"):
-        CommandType(**{name: value for name, value in whole.items() if name != missing})  # type: ignore[arg-type]
+        CommandType(**{name: value for name, value in whole.items() if name != missing})
 
 
 def test_a_batch_needs_what_its_commands_need() -> None:
@@ -52,13 +64,15 @@ def test_a_batch_needs_what_its_commands_need() -> None:
         c.course(),
         c.exam("A", course_id="c2"),
         c.learner(),
-        c.create("A"),
+        c.create("A", attempt_code="code"),
         c.update("B", "started", "43"),
     ]
     needs = needs_of(c.command(one) for one in batch)
     assert needs.user_ids == {c.create("A").learner_id, "43"}
     assert needs.exam_ids == {"A", "B"}
     assert needs.course_ids == {"c2"}
+    assert needs.attempt_codes == {"code"}
+    assert (needs.courses, needs.exams, needs.learners) == ({c.COURSE}, {"A"}, {"42"})
 
 
 @pytest.mark.parametrize("model", COMMAND_TYPES.values())

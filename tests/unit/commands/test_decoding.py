@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.quarantine import Unreadable
+from db.texts import storable
+from events.envelope import MAX_BODY_BYTES, MAX_IDENTIFIED_BYTES
 from events.sharding import shard_of
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.unit.events.messages import EXAMPLES, encode, event
-from worker.commands.decoding import MAX_HEADERS, Slice, decode, storable
+from worker.commands.decoding import MAX_HEADERS, Slice, decode
 from worker.commands.handler import Received
 from worker.commands.sources import Message
 
@@ -82,3 +84,26 @@ def test_what_is_no_command_is_not_called_misplaced() -> None:
 
 def test_what_cannot_be_stored_is_marked() -> None:
     assert storable("a\x00b\ud800cd", 5) == "a�b?c"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"source": "/lms", "id": "7"}', ("/lms", "7")),
+        (b'{"source": "/lms", "id": 7, "data": null}', ("/lms", "7")),
+        (b'{"source": "", "id": "7"}', (None, "7")),
+        (b'{"source": "/lms", "id": ["7"]}', ("/lms", None)),
+        (b'{"source": "a\\u0000b", "id": "' + b"x" * 256 + b'"}', (None, None)),
+        (b'{"source": "/lms", "source": "/lms", "id": "7"}', (None, None)),
+        (b'["/lms", "7"]', (None, None)),
+        (b"\xff", (None, None)),
+        (b'{"source": "/lms", "id": "7", "data": "' + b"x" * MAX_BODY_BYTES + b'"}', ("/lms", "7")),
+        (b'{"source": "/lms", "id": "7", "data": "' + b"x" * MAX_IDENTIFIED_BYTES + b'"}', (None, None)),
+    ],
+)
+def test_what_is_no_command_keeps_its_source_and_id_if_they_can_be_read(
+    body: bytes, expected: tuple[str | None, str | None]
+) -> None:
+    unreadable = decode(Message(body, None))
+    assert isinstance(unreadable, Unreadable)
+    assert (unreadable.source, unreadable.command_id) == expected

@@ -260,7 +260,7 @@ def test_what_is_written_is_compact_utf_8_json() -> None:
 
     assert render(command).decode("utf-8") == (
         '{"specversion":"1.0","id":"1","source":"/lms/acme","type":"course.upsert.v1",'
-        '"time":"2026-03-01T09:00:00Z","data":{"course_id":"c1","name":"Größe","provider":null}}'
+        '"time":"2026-03-01T09:00:00Z","data":{"course_id":"c1","name":"Größe"}}'
     )
 
 

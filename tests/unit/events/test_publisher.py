@@ -22,8 +22,17 @@ from events.vocabulary import IfMissing, QuarantineCode, Status
 NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
 # A call of each method, and the data that must arrive.
+WHICH = {
+    "attempt_code": "a1",
+    "external_id": "x",
+    "from_statuses": (Status.STARTED, Status.READY_TO_SUBMIT),
+    "if_missing": IfMissing.IGNORE,
+}
 CALLS: list[tuple[Callable[..., str], dict[str, Any]]] = [
-    (Publisher.upsert_course, {"course_id": "c1", "name": "Maths", "provider": "acme"}),
+    (
+        Publisher.upsert_course,
+        {"course_id": "c1", "name": "Maths", "provider": "acme", "gives_credit": False},
+    ),
     (
         Publisher.upsert_exam,
         {
@@ -39,11 +48,24 @@ CALLS: list[tuple[Callable[..., str], dict[str, Any]]] = [
     ),
     (
         Publisher.upsert_learner,
-        {"user_id": "42", "username": "ada", "email": "ada@example.com", "full_name": "Ada Lovelace"},
+        {
+            "user_id": "42",
+            "username": "ada",
+            "email": "ada@example.com",
+            "full_name": "Ada Lovelace",
+            "language": "en-GB",
+            "time_zone": "Europe/London",
+        },
     ),
     (
         Publisher.create_attempt,
-        {"exam_id": "7", "user_id": "42", "taking_as_proctored": True, "external_id": "x"},
+        {
+            "exam_id": "7",
+            "user_id": "42",
+            "attempt_code": "a1",
+            "taking_as_proctored": True,
+            "external_id": "x",
+        },
     ),
     (
         Publisher.update_status,
@@ -52,10 +74,13 @@ CALLS: list[tuple[Callable[..., str], dict[str, Any]]] = [
             "user_id": "42",
             "to_status": Status.SUBMITTED,
             "cascade_effects": False,
-            "if_missing": IfMissing.IGNORE,
+            **WHICH,
         },
     ),
-    (Publisher.remove_attempt, {"exam_id": "7", "user_id": "42", "requested_by": "the dean"}),
+    (
+        Publisher.remove_attempt,
+        {"exam_id": "7", "user_id": "42", "requested_by": "the dean", **WHICH},
+    ),
 ]
 
 
@@ -110,6 +135,18 @@ def test_each_method_publishes_its_command(
     assert (command.source, command.id, command.time) == ("/lms/acme", "5f0c", NINE)
     assert command.data.model_dump() == fields
     assert returned == "5f0c"
+
+
+def test_what_is_left_out_is_not_sent(publisher: Publisher) -> None:
+    publisher.upsert_exam(exam_id=7, course_id="c1", content_id="b1", exam_name="Finals", is_active=True)
+    publisher.upsert_learner(user_id=42, username="ada", email="ada@example.com", full_name=None)
+    publisher.update_status(exam_id=7, user_id=42, to_status="started")
+    sent = [command.data.model_fields_set for command in commands_in(shard_of("42", 4))]
+    assert sent == [
+        {"exam_id", "course_id", "content_id", "exam_name", "is_active"},
+        {"user_id", "username", "email", "full_name"},
+        {"exam_id", "user_id", "to_status"},
+    ]
 
 
 def test_id_and_time_are_made_when_left_out(publisher: Publisher) -> None:

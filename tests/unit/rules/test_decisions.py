@@ -1,5 +1,7 @@
 """Properties of the rules, for every pair of statuses under every policy."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from events.vocabulary import COMPLETED, INCOMPLETE, IfMissing, Outcome, Outcome
 from tests.unit.rules.strategies import EARLIER, NOW, asked, attempts, exams, policies, statuses
 from worker.rules.decisions import (
     Decision,
+    Removal,
     decide,
     decide_create,
     decide_removal,
@@ -16,7 +19,7 @@ from worker.rules.decisions import (
     new_attempt,
 )
 from worker.rules.policy import CREDIT_OF, PRESETS, Policy, RepeatStatus, TimeOuts
-from worker.rules.values import Attempt, Exam
+from worker.rules.values import Attempt, Exam, Precondition
 
 EXAM = Exam("A", "course", "c1", is_proctored=True, is_practice_exam=False, is_active=True)
 PROVIDER, PLATFORM = PRESETS["provider"], PRESETS["platform"]
@@ -125,20 +128,78 @@ def test_an_unknown_status_is_refused_from_everywhere(to_status: str | None) -> 
 
 
 def test_what_is_checked_first() -> None:
-    # exam, attempt, status, transition
+    # exam, live attempt, named attempt, from_statuses, status, transition
     assert decide_update(None, None, "verifed", PROVIDER).code is OutcomeCode.EXAM_NOT_FOUND
     assert decide_update(EXAM, None, "verifed", PROVIDER).code is OutcomeCode.ATTEMPT_NOT_FOUND
-    verified = Attempt(Status.VERIFIED)
+    named = Precondition(attempt_code="2", from_statuses=[Status.STARTED])
+    assert (
+        decide_update(None, None, "verifed", PROVIDER, precondition=named).code is OutcomeCode.EXAM_NOT_FOUND
+    )
+    assert (
+        decide_update(EXAM, None, "verifed", PROVIDER, precondition=named).code is OutcomeCode.STALE_ATTEMPT
+    )
+    verified = Attempt(Status.VERIFIED, code="1")
+    assert (
+        decide_update(EXAM, verified, "verifed", PROVIDER, precondition=named).code
+        is OutcomeCode.STALE_ATTEMPT
+    )
+    meant = Precondition(attempt_code="1", from_statuses=[Status.STARTED])
+    assert decide_update(EXAM, verified, "verifed", PROVIDER, precondition=meant) == Decision(
+        Outcome.IGNORED, Status.VERIFIED, OutcomeCode.PRECONDITION_FAILED
+    )
     assert decide_update(EXAM, verified, "verifed", PROVIDER).code is OutcomeCode.UNKNOWN_STATUS
     assert decide_update(EXAM, verified, "started", PROVIDER).code is OutcomeCode.ILLEGAL_TRANSITION
     assert decide_update(EXAM, verified, "rejected", PROVIDER).outcome is Outcome.APPLIED
 
 
 def test_a_missing_attempt_may_be_ignored() -> None:
-    ignored = decide_update(EXAM, None, "started", PROVIDER, if_missing=IfMissing.IGNORE)
+    ignored = decide_update(
+        EXAM, None, "started", PROVIDER, precondition=Precondition(if_missing=IfMissing.IGNORE)
+    )
     assert ignored == Decision(Outcome.IGNORED, None, OutcomeCode.ATTEMPT_NOT_FOUND)
-    unknown = decide_update(None, None, "started", PROVIDER, if_missing=IfMissing.IGNORE)
+    unknown = decide_update(
+        None, None, "started", PROVIDER, precondition=Precondition(if_missing=IfMissing.IGNORE)
+    )
     assert unknown.outcome is Outcome.REJECTED
+
+
+NAMES = [
+    (Precondition(), True),
+    (Precondition(attempt_code="1"), True),
+    (Precondition(attempt_code="2"), False),
+    (Precondition(external_id="now"), True),
+    (Precondition(external_id="before"), True),
+    (Precondition(external_id="never"), False),
+    (Precondition(attempt_code="1", external_id="before"), True),
+    (Precondition(attempt_code="1", external_id="never"), False),
+    (Precondition(attempt_code="2", external_id="now"), False),
+]
+
+
+@pytest.mark.parametrize(("precondition", "fits"), NAMES)
+@pytest.mark.parametrize("if_missing", list(IfMissing))
+def test_a_command_is_for_the_attempt_that_it_names(
+    precondition: Precondition, fits: bool, if_missing: IfMissing
+) -> None:
+    attempt = Attempt(Status.STARTED, external_id="now", code="1", external_ids=frozenset({"now", "before"}))
+    precondition = replace(precondition, if_missing=if_missing)
+    refused = Outcome.IGNORED if if_missing is IfMissing.IGNORE else Outcome.REJECTED
+    updated = decide_update(EXAM, attempt, "submitted", PROVIDER, precondition=precondition)
+    removed = decide_removal(EXAM, attempt, instructor=True, precondition=precondition)
+    if fits:
+        assert (updated.outcome, removed.outcome) == (Outcome.APPLIED, Outcome.APPLIED)
+    else:
+        assert updated == Decision(refused, Status.STARTED, OutcomeCode.STALE_ATTEMPT)
+        assert removed == Removal(refused, Status.STARTED, OutcomeCode.STALE_ATTEMPT)
+
+
+@pytest.mark.parametrize("status", sorted(Status))
+def test_a_command_finds_the_attempt_in_one_of_the_statuses_that_it_expects(status: Status) -> None:
+    for expected in ((), (status,), tuple(Status), tuple(set(Status) - {status})):
+        precondition = Precondition(from_statuses=expected)
+        removal = decide_removal(EXAM, Attempt(status), instructor=False, precondition=precondition)
+        code = None if status in expected else OutcomeCode.PRECONDITION_FAILED
+        assert removal.code is code
 
 
 def test_creating() -> None:
@@ -146,6 +207,8 @@ def test_creating() -> None:
     assert decide_create(None, False, None).code is OutcomeCode.EXAM_NOT_FOUND
     assert decide_create(EXAM, False, None).code is OutcomeCode.LEARNER_NOT_FOUND
     assert decide_create(EXAM, True, created).code is OutcomeCode.ATTEMPT_EXISTS
+    assert decide_create(EXAM, True, created, code_taken=True).code is OutcomeCode.ATTEMPT_EXISTS
+    assert decide_create(EXAM, True, None, code_taken=True).code is OutcomeCode.ATTEMPT_CODE_TAKEN
     assert decide_create(EXAM, True, None) == Decision(Outcome.APPLIED, Status.CREATED)
 
 
@@ -164,7 +227,8 @@ def test_a_practice_exam_has_sample_attempts(exam: Exam, proctored: bool) -> Non
 def test_removing(attempt: Attempt, instructor: bool) -> None:
     removal = decide_removal(EXAM, attempt, instructor=instructor)
     assert removal.outcome is Outcome.APPLIED
-    assert removal.remove_credit == (attempt.status in CREDIT_OF or attempt.credit_owed)
+    present = (EXAM.course_id, EXAM.content_id)
+    assert removal.remove_credit == ([present] if attempt.status in CREDIT_OF or attempt.credit_owed else [])
     assert removal.delete_student_attempt == instructor
     assert decide_removal(None, attempt, instructor=instructor).code is OutcomeCode.EXAM_NOT_FOUND
     assert decide_removal(EXAM, None, instructor=instructor).code is OutcomeCode.ATTEMPT_NOT_FOUND
@@ -177,3 +241,10 @@ def test_times_are_kept_once_set() -> None:
     assert evolve(again, decide(again, "started", PROVIDER), NOW).started_at == EARLIER
     resubmitted = Attempt(Status.VERIFIED, completed_at=EARLIER)
     assert evolve(resubmitted, decide(resubmitted, "submitted", PROVIDER), NOW).completed_at == NOW
+
+
+def test_a_removal_removes_every_requirement_under_the_name_that_it_was_set_with() -> None:
+    told = frozenset({("course", "before"), ("another course", "now")})
+    for status in Status:
+        attempt = Attempt(status, credit_owed=True, credit_told=told)
+        assert decide_removal(EXAM, attempt, instructor=False).remove_credit == sorted(told)

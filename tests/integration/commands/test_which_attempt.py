@@ -1,0 +1,370 @@
+"""Commands that are late, on a real PostgreSQL: which attempt they change, when, and what is known afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from db import lookups
+from db.ids import new_receipt
+from db.inbox import Handled
+from events.commands import Command, CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
+from events.vocabulary import Outcome, OutcomeCode
+from invigilator.cli.publish import read_command
+from tests import sample_commands as c
+from worker.commands.handler import Handler, Received
+from worker.policies import Policies
+
+HANDLER = Handler(Policies(), instructor=True)
+DOMAIN = Path(__file__).parents[2] / "data" / "domain"
+"""Small inputs from public bug reports."""
+
+SETUP = [c.course(), c.exam("A"), c.exam("B"), c.learner()]
+NOW = datetime.now(UTC)
+STALE = Handled(Outcome.REJECTED, OutcomeCode.STALE_ATTEMPT, OutcomeCode.STALE_ATTEMPT.detail)
+
+
+@pytest.fixture(params=["one batch", "one by one"])
+def in_one_batch(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "one batch")
+
+
+def play(connection: Connection, commands: Sequence[Command], in_one_batch: bool = True) -> list[Handled]:
+    """What became of commands, after all are handled."""
+    stamped = [(one, new_receipt()) for one in commands]
+    if in_one_batch:
+        return c.apply(HANDLER, connection, stamped)
+    return [handled for one in stamped for handled in c.apply(HANDLER, connection, [one])]
+
+
+def ask(connection: Connection, *data: CommandData, time: datetime | None = None) -> list[Handled]:
+    return play(connection, [replace(c.command(one), time=time) for one in data])
+
+
+def lines(name: str) -> list[Command]:
+    return [read_command(line) for line in (DOMAIN / f"{name}.jsonl").read_bytes().splitlines()]
+
+
+def attempts(connection: Connection) -> dict[str, dict[str, Any]]:
+    """The live attempts by exam."""
+    return {row["exam_id"]: row for row in lookups.attempts(connection)}
+
+
+def credit(connection: Connection) -> dict[str, str]:
+    """The last status that the credit service is told, by content."""
+    rows = connection.execute(
+        text(
+            "SELECT payload ->> 'content_id' AS content, coalesce(payload ->> 'status', 'removed') AS status"
+            " FROM effects WHERE kind IN ('set_credit_status', 'remove_credit_status') ORDER BY sequence"
+        )
+    )
+    return {row.content: row.status for row in rows}
+
+
+def owed(connection: Connection, kind: str) -> int:
+    return int(
+        connection.execute(
+            text("SELECT count(*) FROM effects WHERE kind = :kind"), {"kind": kind}
+        ).scalar_one()
+    )
+
+
+def settle(connection: Connection, exam_id: str, user_id: str) -> None:
+    """Carry out the cascades that are owed: they come before a command of the learner, even a refused one."""
+    ask(connection, c.update(exam_id, "none", user_id))
+
+
+# --- which attempt -----------------------------------------------------------------------------------------
+
+
+def test_a_verdict_for_a_removed_attempt_does_not_touch_its_successor(
+    connection: Connection, in_one_batch: bool
+) -> None:
+    outcomes = play(connection, lines("F01"), in_one_batch)
+    assert outcomes[-1] == STALE
+    live = attempts(connection)["F01-E1"]
+    assert (live["status"], live["external_id"]) == ("created", "vendor-2")
+    assert credit(connection) == {"F01-B1": "removed"}
+    assert owed(connection, "send_status_email") == 1  # of the first attempt, which was submitted
+
+
+@pytest.mark.parametrize("name", [{"attempt_code": "first"}, {"external_id": "vendor-1"}])
+@pytest.mark.parametrize("ignore", [True, False])
+def test_nor_does_anything_else_that_names_it(
+    connection: Connection, name: dict[str, str], ignore: bool
+) -> None:
+    if_missing = {"if_missing": "ignore"} if ignore else {}
+    ask(
+        connection, *SETUP, c.create("A", attempt_code="first", external_id="vendor-1"), c.remove("A", **name)
+    )
+    stale = replace(STALE, outcome=Outcome.IGNORED) if ignore else STALE
+    # whether there is no live attempt
+    late = c.update("A", "verified", **name, **if_missing), c.remove("A", **name, **if_missing)
+    assert ask(connection, *late) == [stale, stale]
+    # or another one
+    ask(connection, c.create("A", attempt_code="second", external_id="vendor-2"))
+    assert ask(connection, *late) == [stale, stale]
+    assert attempts(connection)["A"]["version"] == 1
+
+
+def test_a_decline_clears_the_external_id_and_not_the_memory(
+    connection: Connection, in_one_batch: bool
+) -> None:
+    named = [
+        *SETUP,
+        c.create("A", taking_as_proctored=True, external_id="vendor"),
+        c.update("A", "declined", external_id="vendor"),
+        c.update("A", "submitted", external_id="vendor"),
+        c.update("A", "verified", external_id="another"),
+    ]
+    *_, submitted, stale = play(connection, [c.command(one) for one in named], in_one_batch)
+    assert (submitted.outcome, stale) == (Outcome.APPLIED, STALE)
+    assert attempts(connection)["A"]["external_id"] is None
+
+
+def test_an_older_release_has_not_written_down_which_external_ids_an_attempt_had(
+    connection: Connection,
+) -> None:
+    ask(connection, *SETUP, c.create("A", external_id="vendor"))
+    connection.execute(text("UPDATE attempts SET external_ids = NULL"))
+    [declined] = ask(connection, c.update("A", "declined", external_id="vendor"))
+    [submitted] = ask(connection, c.update("A", "submitted", external_id="vendor"))
+    assert (declined.outcome, submitted.outcome) == (Outcome.APPLIED, Outcome.APPLIED)
+
+
+def test_the_code_of_an_attempt_is_its_id_unless_the_lms_chooses_one(connection: Connection) -> None:
+    ask(connection, *SETUP, c.create("A", attempt_code="mine"), c.create("B"))
+    mine, ours = attempts(connection)["A"], attempts(connection)["B"]
+    assert (mine["attempt_code"], ours["attempt_code"]) == ("mine", str(ours["id"]))
+    updated = ask(
+        connection,
+        c.update("A", "started", attempt_code="mine"),
+        c.update("B", "started", attempt_code=str(ours["id"])),
+        c.update("A", "submitted", attempt_code=str(mine["id"])),
+    )
+    assert [one.code for one in updated] == [None, None, OutcomeCode.STALE_ATTEMPT]
+
+
+def test_a_code_is_used_once(connection: Connection, in_one_batch: bool) -> None:
+    ask(connection, *SETUP, c.learner("43"), c.create("A"))
+    ours = str(attempts(connection)["A"]["id"])
+    commands = [
+        c.create("B", attempt_code="code"),
+        c.create("B", attempt_code="code"),
+        c.create("A", "43", attempt_code="code"),
+        c.remove("B"),
+        c.create("B", attempt_code="code"),
+        c.create("B", attempt_code=ours),
+        c.create("B", attempt_code="another"),
+    ]
+    outcomes = play(connection, [c.command(one) for one in commands], in_one_batch)
+    taken = OutcomeCode.ATTEMPT_CODE_TAKEN
+    assert [one.code for one in outcomes] == [
+        None,
+        OutcomeCode.ATTEMPT_EXISTS,
+        taken,
+        None,
+        taken,
+        taken,
+        None,
+    ]
+
+
+def test_a_command_may_say_what_it_expects(connection: Connection) -> None:
+    ask(connection, *SETUP, c.create("A"))
+    [failed] = ask(connection, c.remove("A", from_statuses=["submitted", "verified"]))
+    assert failed == Handled(
+        Outcome.IGNORED, OutcomeCode.PRECONDITION_FAILED, "created is not among from_statuses"
+    )
+    [applied] = ask(connection, c.remove("A", from_statuses=["created"]))
+    assert applied.outcome is Outcome.APPLIED
+
+
+# --- when --------------------------------------------------------------------------------------------------
+
+
+def test_acts_that_are_delivered_together_happened_when_they_happened(
+    connection: Connection, in_one_batch: bool
+) -> None:
+    commands = lines("F11")
+    # The times of the file are put into the last hours.
+    latest = max(one.time for one in commands[3:] if one.time)
+    shift = NOW - timedelta(hours=1) - latest
+    moved = [replace(one, time=one.time + shift) for one in commands[3:] if one.time]
+    play(connection, [*commands[:3], *moved], in_one_batch)
+    found = attempts(connection)["F11-E1"]
+    created, started, submitted = (one.time for one in moved)
+    assert (found["started_at"], found["completed_at"]) == (started, submitted)
+    shown = lookups.attempt_history(connection, exam_id="F11-E1", user_id="F11-U")["transitions"]
+    assert [one["at"] for one in shown] == [created, started, submitted]
+    assert all(one["recorded_at"] >= NOW for one in shown)
+
+
+def test_history_does_not_run_backwards(connection: Connection) -> None:
+    earlier, later = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
+    ask(connection, *SETUP)
+    ask(connection, c.create("A"), time=later)
+    ask(connection, c.update("A", "started"), time=earlier)
+    ask(connection, c.update("A", "submitted"), time=earlier)
+    found = attempts(connection)["A"]
+    assert (found["started_at"], found["completed_at"]) == (later, later)
+
+
+def test_a_time_that_is_not_believed_is_that_of_handling(connection: Connection) -> None:
+    ask(connection, *SETUP)
+    for time in (None, NOW - timedelta(hours=25), NOW + timedelta(hours=1)):
+        ask(connection, c.create("A"), c.update("A", "started"), time=time)
+        assert abs(attempts(connection)["A"]["started_at"] - NOW) < timedelta(minutes=10)
+        ask(connection, c.remove("A"))
+
+
+def test_a_cascade_happened_when_its_cause_did(connection: Connection) -> None:
+    earlier = NOW - timedelta(hours=2)
+    ask(connection, *SETUP)
+    ask(connection, c.create("A"), c.update("A", "declined"), time=earlier)
+    ask(connection, c.update("B", "started"), time=NOW)
+    shown = lookups.attempt_history(connection, exam_id="B", user_id="42")["transitions"]
+    assert [(one["to_status"], one["at"]) for one in shown] == [("created", earlier), ("declined", earlier)]
+
+
+# --- what is known -----------------------------------------------------------------------------------------
+
+
+def test_an_exam_that_is_described_again_stays_a_practice_exam(
+    connection: Connection, in_one_batch: bool
+) -> None:
+    play(connection, lines("F18"), in_one_batch)
+    settle(connection, "F18-E2", "F18-U")
+    found = attempts(connection)
+    assert (found["F18-E1"]["status"], found["F18-E2"]["status"]) == ("created", "declined")
+    exam = connection.execute(text("SELECT exam_name, is_practice_exam FROM exams WHERE exam_id = 'F18-E1'"))
+    assert tuple(exam.one()) == ("New name", True)
+
+
+DESCRIPTIONS = [
+    ("courses", "course_id", {"course_id": "X"}, {"name": "N", "provider": "P", "gives_credit": False}),
+    (
+        "exams",
+        "exam_id",
+        {"exam_id": "X", "course_id": "c", "content_id": "x", "exam_name": "E"},
+        {"is_proctored": False, "is_practice_exam": True, "is_active": False, "time_limit_mins": 9},
+    ),
+    (
+        "learners",
+        "user_id",
+        {"user_id": "X", "username": "u", "email": "u@example.org"},
+        {"full_name": "U", "language": "ar", "time_zone": "Africa/Cairo"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "key", "required", "optional"), DESCRIPTIONS)
+def test_a_field_that_is_left_out_keeps_what_is_known(
+    connection: Connection,
+    in_one_batch: bool,
+    table: str,
+    key: str,
+    required: dict[str, str],
+    optional: dict[str, Any],
+) -> None:
+    models: dict[str, type[CommandData]] = {
+        "courses": CourseUpsert,
+        "exams": ExamUpsert,
+        "learners": LearnerUpsert,
+    }
+    model = models[table]
+    parts = [required, *({**required, name: value} for name, value in optional.items()), required]
+    play(connection, [c.command(model(**part)) for part in parts], in_one_batch)
+    found = connection.execute(text(f"SELECT * FROM {table} WHERE {key} = 'X'")).mappings().one()
+    assert {name: found[name] for name in optional} == optional
+    # and what is sent counts, also if it is the default
+    defaults = {name: model.model_fields[name].default for name in optional}
+    play(connection, [c.command(model(**required, **defaults))], in_one_batch)
+    found = connection.execute(text(f"SELECT * FROM {table} WHERE {key} = 'X'")).mappings().one()
+    assert {name: found[name] for name in optional} == defaults
+
+
+@pytest.mark.parametrize("model", [c.course, c.learner, lambda: c.exam("A")])
+def test_a_description_that_was_overtaken_changes_nothing(
+    connection: Connection, model: Any, in_one_batch: bool
+) -> None:
+    week = timedelta(days=7)
+    times = [NOW - week, NOW - 2 * week, NOW - week, NOW + week, None, NOW - week]
+    commands = [replace(c.command(model()), time=time) for time in times]
+    applied, overtaken = None, OutcomeCode.OVERTAKEN
+    found = [one.code for one in play(connection, commands, in_one_batch)]
+    assert found == [applied, overtaken, applied, applied, applied, overtaken]
+
+
+# --- cascades and removals ---------------------------------------------------------------------------------
+
+
+def test_a_cascade_does_not_take_back_the_credit_of_the_same_content(
+    connection: Connection, in_one_batch: bool
+) -> None:
+    play(connection, lines("F16"), in_one_batch)
+    settle(connection, "F16-E3", "F16-U")
+    assert credit(connection) == {"F16-X": "satisfied", "F16-Y": "failed"}
+    assert "F16-E1b" not in attempts(connection)
+
+
+def test_nor_if_the_exam_has_got_other_content_since(connection: Connection) -> None:
+    ask(connection, *SETUP, c.create("A"), c.update("A", "verified"))
+    ask(connection, c.exam("A", content_id="other"), c.exam("A2", content_id="content-A"))
+    ask(connection, c.create("B"), c.update("B", "declined"))
+    settle(connection, "B", "42")
+    assert credit(connection) == {"content-A": "satisfied", "content-B": "failed"}
+
+
+@pytest.mark.parametrize("by_older_release", [True, False])
+def test_a_removal_removes_credit_under_the_names_that_it_was_set_with(
+    connection: Connection, by_older_release: bool
+) -> None:
+    ask(connection, *SETUP, c.create("A"), c.update("A", "submitted"))
+    ask(connection, c.exam("A", content_id="second"), c.update("A", "verified"))
+    if by_older_release:
+        connection.execute(text("UPDATE attempts SET credit_told = NULL"))
+    ask(connection, c.exam("A", content_id="third"))
+    ask(connection, c.remove("A"))
+    removed = {"content-A": "removed", "second": "removed"}
+    # Without a record the present name might be one of them.
+    assert credit(connection) == removed | ({"third": "removed"} if by_older_release else {})
+
+
+# --- what the outcome and the quarantine remember ----------------------------------------------------------
+
+
+def test_a_rejected_command_is_found_by_its_learner(connection: Connection) -> None:
+    received = [
+        c.received(one) for one in (*SETUP, c.update("A", "verified"), c.update("B", "\0" * 300, "43"))
+    ]
+    c.handle(HANDLER, connection, received)
+    [found] = lookups.commands(connection, user_id="42", exam_id="A", outcome=Outcome.REJECTED)
+    assert (found["code"], found["to_status"]) == ("attempt_not_found", "verified")
+    [other] = lookups.commands(connection, user_id="43")
+    assert other["to_status"] == "�" * 255
+    [course] = lookups.commands(connection, exam_id="B", user_id=None, outcome=Outcome.APPLIED)
+    assert (course["user_id"], course["to_status"]) == (None, None)
+
+
+def test_a_default_that_was_sent_is_not_the_same_as_one_that_was_left_out(connection: Connection) -> None:
+    short = c.exam("A")
+    spelt_out = c.exam("A", is_active=True)
+    c.handle(
+        HANDLER, connection, [c.received(short, "1"), c.received(short, "2"), c.received(spelt_out, "3")]
+    )
+    again = [c.received(spelt_out, "1"), c.received(short, "2"), c.received(short, "3")]
+    found = c.handle(HANDLER, connection, again)
+    assert [(one.source, one.command_id, one.code) for one in found.messages] == [
+        ("/tests", "1", "id_reused"),
+        ("/tests", "3", "id_reused"),
+    ]
+    # An older release has not written it down.
+    connection.execute(text("UPDATE inbox SET sent_defaults = NULL"))
+    assert c.handle(HANDLER, connection, again).messages == []
+    other: Received = c.received(c.exam("A", is_active=False), "1")
+    assert len(c.handle(HANDLER, connection, [other]).messages) == 1
