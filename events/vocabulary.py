@@ -88,6 +88,7 @@ class OutcomeCode(DetailedCode):
     ILLEGAL_TRANSITION = "illegal_transition", "{before} cannot become {to_status}"
     UNKNOWN_STATUS = "unknown_status", "to_status is no status"
     LATE_TIMEOUT = "late_timeout", "a verdict is protected from a late time-out"
+    VERDICT_PROTECTED = "verdict_protected", "{before} is a verdict; only a verdict may replace it"
 
 
 class QuarantineCode(StrEnum):

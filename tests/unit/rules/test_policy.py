@@ -8,7 +8,8 @@ import pytest
 from events.vocabulary import Status
 from worker.errors import ConfigurationError
 from worker.policies import Policies, load_policies
-from worker.rules.policy import PRESETS, Policy, PolicyError, RepeatStatus, TimeOuts, policy_from
+from worker.rules.policy import PRESETS, Policy, RepeatStatus, TimeOuts
+from worker.rules.policy_settings import PolicyError, policy_from
 
 PROVIDER, PLATFORM = PRESETS["provider"], PRESETS["platform"]
 
