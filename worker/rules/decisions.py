@@ -69,7 +69,7 @@ def decide_update(
     cascade_effects: bool = True,
     if_missing: IfMissing = IfMissing.REJECT,
 ) -> Decision:
-    """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 6).
+    """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 7).
 
     Parameters:
         exam: the exam, or None when it is unknown.
@@ -101,7 +101,7 @@ def decide(
     cascade_effects: bool = True,
     is_practice_exam: bool = False,
 ) -> Decision:
-    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 6).
+    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 7).
 
     Parameters:
         attempt: the attempt as it is now.
