@@ -1,6 +1,7 @@
 """Reads the settings of a policy from a table of the policies file, and refuses what is not allowed."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from enum import StrEnum
@@ -123,12 +124,17 @@ def _review_days(key: str, value: Any) -> int:
 
 
 def _contact(key: str, value: Any) -> str:
-    # A line break would reach the mail as it is.
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    # Format characters (Cf) are allowed: text that runs from right to left needs them.
+    if not isinstance(value, str) or not value.strip() or any(map(_breaks_a_line, value)):
         raise PolicyError(key, "must be one line of text, such as an address")
     if len(value) > MAX_CONTACT_CHARS:
         raise PolicyError(key, f"must be {MAX_CONTACT_CHARS} characters at most")
     return value
+
+
+def _breaks_a_line(char: str) -> bool:
+    """Return whether a character ends a line, is a control character, or cannot be encoded."""
+    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def _url(key: str, value: Any) -> str:

@@ -23,7 +23,7 @@ from worker.rules.policy import (
 from worker.rules.policy_settings import PolicyError, policy_from
 
 PROVIDER, PLATFORM, EDX = (PRESETS[name] for name in ("provider", "platform", "edx-proctoring-6"))
-MAIL = {
+MAIL: dict[str, Any] = {
     "review_days": 5,
     "contact": "exams@example.org, or 555-0100",
     "contact_url": "https://example.org/ask?about=exams",
@@ -151,7 +151,7 @@ def test_the_link_to_a_course(course_id: str, link: str) -> None:
     [
         ("review_days", 1),
         ("review_days", 365),
-        ("contact", "اكتب إلى exams@example.org"),
+        ("contact", "اكتب إلى \u200fexams@example.org"),
         ("contact_url", "http://localhost:8000"),
         ("contact_url", "https://[::1]/ask"),
         ("course_url", "https://lms.example.org/courses"),
@@ -194,6 +194,9 @@ def test_what_is_allowed_in_a_mail(key: str, value: Any) -> None:
         ("contact", ""),
         ("contact", "  "),
         ("contact", "exams@example.org\nBcc: all@example.org"),
+        ("contact", "exams@example.org\u2028Bcc: all@example.org"),
+        ("contact", "\x00"),
+        ("contact", "\ud800"),
         ("contact", "x" * 201),
         ("contact", 5),
         ("contact_url", "exams@example.org"),
