@@ -95,6 +95,7 @@ class OutcomeCode(DetailedCode):
     UNKNOWN_STATUS = "unknown_status", "to_status is no status"
     LATE_TIMEOUT = "late_timeout", "a verdict is protected from a late time-out"
     OVERTAKEN = "overtaken", "a newer description was applied before"
+    VERDICT_PROTECTED = "verdict_protected", "{before} is a verdict; only a verdict may replace it"
 
 
 class QuarantineCode(StrEnum):

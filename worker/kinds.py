@@ -54,7 +54,7 @@ class SetCreditStatus(Payload):
     """The learner's credit for the content is to have this status."""
 
     status: str
-    """satisfied, submitted or failed."""
+    """satisfied, submitted, failed or declined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

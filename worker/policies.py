@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import ConfigurationError
-from worker.rules.policy import PRESETS, Policy, PolicyError, policy_from
+from worker.rules.policy import PRESETS, Policy
+from worker.rules.policy_settings import PolicyError, policy_from
 from worker.textfiles import NotTextError, read_text
 
 

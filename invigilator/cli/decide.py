@@ -11,7 +11,8 @@ import click
 from events.times import parse_time
 from events.vocabulary import Status
 from worker.rules.decisions import decide as decide_change
-from worker.rules.policy import PRESETS, Policy, PolicyError, policy_from
+from worker.rules.policy import PRESETS, Policy
+from worker.rules.policy_settings import PolicyError, policy_from
 from worker.rules.values import Attempt
 
 MAX_ERROR_CHARS = 300  # an error may name a key, which the sender chose
@@ -24,6 +25,7 @@ CASE = (
     "is_sample_attempt",
     "started_at",
     "cascade_effects",
+    "is_practice_exam",
     "policy",
 )
 ANSWER = (
@@ -73,6 +75,7 @@ def answer(line: bytes) -> str:
             _to_status(case),
             _policy(case.get("policy", {})),
             cascade_effects=_flag(case, "cascade_effects", True),
+            is_practice_exam=_flag(case, "is_practice_exam", False),
         )
     except CaseError as error:
         return json.dumps({"error": str(error)[:MAX_ERROR_CHARS]})

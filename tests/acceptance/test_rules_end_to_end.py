@@ -30,6 +30,9 @@ allow_timed_out_state = false
 
 [providers.guarded]
 protect_verdicts = true
+
+[providers.edx]
+preset = "edx-proctoring-6"
 """
 
 _numbers = count(1)
@@ -315,19 +318,33 @@ def test_a_repeated_status_is_applied_again_on_the_platform(stack: Stack) -> Non
     assert len({mail["Message-ID"] for mail in scene.mails()}) == 3
 
 
-def test_verdicts_may_be_protected_from_late_time_outs(stack: Stack) -> None:
+def test_verdicts_may_be_protected(stack: Stack) -> None:
     guarded, other = Scene(stack, provider="guarded"), Scene(stack)
     for scene in (guarded, other):
         scene.create()
         scene.update("verified")
     late, taken = guarded.update("timed_out"), other.update("timed_out")
-    asked = guarded.update("submitted")
+    asked, reviewed_again = guarded.update("submitted"), guarded.update("rejected")
     stack.settle()
     assert stack.outcome(late) == ("ignored", "late_timeout")
     assert stack.outcome(taken) == ("applied", None)
-    assert stack.outcome(asked) == ("applied", None)
-    assert guarded.history() == ["created", "verified", "submitted"]
+    assert stack.outcome(asked) == ("ignored", "verdict_protected")
+    assert stack.outcome(reviewed_again) == ("applied", None)
+    assert guarded.history() == ["created", "verified", "rejected"]
+    assert guarded.credit() == "failed"
     assert other.credit() == "submitted"
+
+
+def test_a_provider_may_decide_as_edx_proctoring_6(stack: Stack) -> None:
+    scene = Scene(stack, "A", "B", provider="edx")
+    scene.create("A", taking_as_proctored=True)
+    scene.update("submitted", "A")
+    failed = scene.update("error", "A")
+    declined = scene.update("declined", "A")
+    stack.settle()
+    assert [stack.outcome(one) for one in (failed, declined)] == [("applied", None)] * 2
+    assert scene.history("A") == ["created", "submitted", "error", "declined"]
+    assert (scene.credit("A"), scene.credit("B")) == ("declined", "declined")
 
 
 # --- cascade -------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class HttpLms:
     def set_status(
         self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
     ) -> None:
-        """Set the requirement to `status`: satisfied, submitted or failed."""
+        """Set the requirement to `status`: satisfied, submitted, failed or declined."""
         body = {**_requirement_body(requirement), "status": status}
         self.post("/credit/set-requirement-status", body, key, deadline)
 

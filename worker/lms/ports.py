@@ -125,7 +125,7 @@ class CreditService(Protocol):
     def set_status(
         self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
     ) -> None:
-        """Set the requirement to `status`: satisfied, submitted or failed."""
+        """Set the requirement to `status`: satisfied, submitted, failed or declined."""
         ...
 
     def remove(self, requirement: CreditRequirement, key: CallKey, deadline: Deadline) -> None:

@@ -4,11 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from events.vocabulary import COMPLETED, INCOMPLETE, IfMissing, Outcome, OutcomeCode, Status
-from worker.rules.policy import CREDIT_OF, Policy, RepeatStatus, TimeOuts
+from events.vocabulary import INCOMPLETE, IfMissing, Outcome, OutcomeCode, Status
+from worker.rules.policy import (
+    CREDIT_OF,
+    ErrorAfterCompletion,
+    Policy,
+    ReenterRunning,
+    RepeatStatus,
+    TimedOutBeforeStart,
+    TimeOuts,
+)
 from worker.rules.values import NO_PRECONDITION, Attempt, Exam, Precondition, Requirement
 
 VERDICTS = frozenset({Status.VERIFIED, Status.REJECTED})
+"""What a reviewer has decided."""
+RUNNING = frozenset({Status.STARTED, Status.READY_TO_SUBMIT})
+"""The learner is at work on the exam."""
+BEFORE_START = INCOMPLETE - RUNNING
+"""The learner has not started the exam."""
+ENTRY = BEFORE_START - {Status.ELIGIBLE}
+"""What a learner who enters an exam goes through before the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,7 @@ def decide_update(
     cascade_effects: bool = True,
     precondition: Precondition = NO_PRECONDITION,
 ) -> Decision:
-    """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 6).
+    """Decide an update-status command (docs/rules.md, "Update status", steps 1 to 7).
 
     Parameters:
         exam: the exam, or None when it is unknown.
@@ -73,7 +88,10 @@ def decide_update(
     found = find(exam, attempt, precondition)
     if isinstance(found, Decision):
         return found
-    return decide(found, to_status, policy, cascade_effects=cascade_effects)
+    assert exam is not None, "an attempt was found"
+    return decide(
+        found, to_status, policy, cascade_effects=cascade_effects, is_practice_exam=exam.is_practice_exam
+    )
 
 
 def find(exam: Exam | None, attempt: Attempt | None, precondition: Precondition) -> Attempt | Decision:
@@ -101,15 +119,22 @@ def find(exam: Exam | None, attempt: Attempt | None, precondition: Precondition)
 
 
 def decide(
-    attempt: Attempt, to_status: str | None, policy: Policy, *, cascade_effects: bool = True
+    attempt: Attempt,
+    to_status: str | None,
+    policy: Policy,
+    *,
+    cascade_effects: bool = True,
+    is_practice_exam: bool = False,
 ) -> Decision:
-    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 6).
+    """Decide a change of status of an attempt that exists (docs/rules.md, "Update status", steps 2 to 7).
 
     Parameters:
         attempt: the attempt as it is now.
-        to_status: what is asked for; any string, or None.
+        to_status: the requested status. It may be any string, or None; an unknown one is rejected.
         policy: the policy of the exam's course.
-        cascade_effects: False when the sender wants no siblings declined.
+        cascade_effects: False when the sender wants no sibling attempts declined.
+        is_practice_exam: whether the exam is a practice exam now. The attempt's own flag, `is_sample_attempt`, is
+            that of the time when the attempt was created.
 
     Example:
         >>> started = Attempt(Status.STARTED, taking_as_proctored=True)
@@ -124,44 +149,71 @@ def decide(
         illegal_transition
         >>> print(decide(submitted, "submitted", Policy()).outcome)
         unchanged
+
+        Where verdicts are protected, only another verdict changes one:
+
+        >>> careful = Policy(protect_verdicts=True)
+        >>> verified = Attempt(Status.VERIFIED)
+        >>> for asked in ("rejected", "submitted", "timed_out"):
+        ...     decision = decide(verified, asked, careful)
+        ...     print(decision.outcome, decision.code)
+        applied None
+        ignored verdict_protected
+        ignored late_timeout
     """
     current = attempt.status
     if to_status not in _STATUSES:
         return rejected(OutcomeCode.UNKNOWN_STATUS, current)
     asked = Status(to_status)
-    if policy.protect_verdicts and asked is Status.TIMED_OUT and current in VERDICTS:
-        return Decision(Outcome.IGNORED, current, OutcomeCode.LATE_TIMEOUT)
+    if policy.protect_verdicts and current in VERDICTS and asked not in VERDICTS:
+        late = asked is Status.TIMED_OUT
+        code = OutcomeCode.LATE_TIMEOUT if late else OutcomeCode.VERDICT_PROTECTED
+        return Decision(Outcome.IGNORED, current, code)
     new = _alias(current, asked, policy)
-    if is_illegal(current, new):
+    if _is_illegal(current, new, policy):
         return rejected(OutcomeCode.ILLEGAL_TRANSITION, current)
     if new is current and policy.repeat_status is RepeatStatus.IGNORE:
         return Decision(Outcome.UNCHANGED, current)
-    return _apply(attempt, new, policy, cascade_effects)
+    may_cascade = cascade_effects and (policy.cascade_from_practice or not is_practice_exam)
+    return _apply(attempt, new, policy, may_cascade)
 
 
 _STATUSES = frozenset(str(status) for status in Status)
 
 
 def _alias(current: Status, asked: Status, policy: Policy) -> Status:
-    allowed = policy.allow_timed_out_state is TimeOuts.ALWAYS or (
-        policy.allow_timed_out_state is TimeOuts.FROM_CREATED and current is Status.CREATED
-    )
-    return Status.SUBMITTED if asked is Status.TIMED_OUT and not allowed else asked
+    """Return the status that stands for the requested one. Every later rule sees only this one."""
+    if asked is Status.TIMED_OUT and not _keeps_time_out(current, policy):
+        return Status.SUBMITTED
+    if current in RUNNING and asked in ENTRY and policy.reenter_running is ReenterRunning.SUBMITTED:
+        return Status.SUBMITTED
+    return asked
 
 
-def is_illegal(current: Status, new: Status) -> bool:
-    """Return whether an attempt may not go from `current` to `new` (docs/rules.md, "Update status", step 3)."""
-    return current in COMPLETED and (new in INCOMPLETE or new is Status.ERROR)
+def _keeps_time_out(current: Status, policy: Policy) -> bool:
+    if current in BEFORE_START and policy.timed_out_before_start is TimedOutBeforeStart.TIMED_OUT:
+        return True
+    if policy.allow_timed_out_state is TimeOuts.FROM_CREATED:
+        return current is Status.CREATED
+    return policy.allow_timed_out_state is TimeOuts.ALWAYS
 
 
-def _apply(attempt: Attempt, new: Status, policy: Policy, cascade_effects: bool) -> Decision:
-    cascade = cascade_effects and new in policy.cascade_on
+def _is_illegal(current: Status, new: Status, policy: Policy) -> bool:
+    if current in INCOMPLETE:
+        return False
+    if new is Status.ERROR:
+        return policy.error_after_completion is ErrorAfterCompletion.ILLEGAL
+    return new in INCOMPLETE
+
+
+def _apply(attempt: Attempt, new: Status, policy: Policy, may_cascade: bool) -> Decision:
+    cascade = may_cascade and new in policy.cascade_on
     clear_proctoring = cascade and new is Status.DECLINED
     proctored = attempt.taking_as_proctored and not clear_proctoring
     return Decision(
         Outcome.APPLIED,
         new,
-        credit=CREDIT_OF[new] if new in policy.credit_on else None,
+        credit=policy.credit_of(new),
         cascade=cascade,
         email=proctored and not attempt.is_sample_attempt and new in policy.email_on,
         set_started_at=new is Status.STARTED and attempt.started_at is None,

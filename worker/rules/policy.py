@@ -1,9 +1,9 @@
-"""The policy settings of a proctoring provider and the two presets (docs/rules.md, "Policies")."""
+"""The policy of a proctoring provider, and the presets (docs/rules.md, "Policies")."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from urllib.parse import quote
 
 from events.vocabulary import Status
 
@@ -23,10 +23,38 @@ class RepeatStatus(StrEnum):
     REAPPLY = "reapply"  # outcome `applied`, with effects owed anew
 
 
+class CreditDeclined(StrEnum):
+    """The word that the credit service is told for a declined attempt."""
+
+    FAILED = "failed"
+    DECLINED = "declined"
+
+
+class ReenterRunning(StrEnum):
+    """What becomes of a request that would take a running attempt back to a status before the start."""
+
+    ITSELF = "itself"  # the attempt goes back
+    SUBMITTED = "submitted"  # the learner has left a running exam, so the attempt is submitted
+
+
+class ErrorAfterCompletion(StrEnum):
+    """Whether a completed attempt may become `error`."""
+
+    ILLEGAL = "illegal"
+    LEGAL = "legal"
+
+
+class TimedOutBeforeStart(StrEnum):
+    """What becomes of a request for `timed_out` before the learner has started."""
+
+    AS_POLICY = "as_policy"  # what `allow_timed_out_state` says
+    TIMED_OUT = "timed_out"  # it stays `timed_out`, because there is nothing to submit
+
+
 CREDIT_OF: Mapping[Status, str] = {
     Status.VERIFIED: "satisfied",
     Status.SUBMITTED: "submitted",
-    Status.DECLINED: "failed",
+    Status.DECLINED: "failed",  # unless the policy's `credit_declined` says otherwise
     Status.REJECTED: "failed",
     Status.ERROR: "failed",
     Status.NOT_REVIEWED: "failed",
@@ -36,22 +64,40 @@ CREDIT_OF: Mapping[Status, str] = {
 MAIL_STATUSES = frozenset({Status.SUBMITTED, Status.VERIFIED, Status.REJECTED})
 """The statuses that may be mailed. Each has its templates in `worker/lms/templates`."""
 
+COURSE_ID = "{course_id}"
+"""The placeholder in `MailSettings.course_url`."""
 
-class PolicyError(ValueError):
-    """A policy setting is unknown or has a value that is not allowed.
 
-    `key` is the name of the setting. `allowed` says in words which values it may have.
+@dataclass(frozen=True, slots=True)
+class MailSettings:
+    """What a provider's mails can tell a learner. A mail leaves out what is None.
+
+    `review_days` is the number of days in which a review is done. `contact` is text that says whom to ask, such as
+    an address. `contact_url` is a page for questions. `course_url` is the pattern of a course's page.
+
+    Example:
+        >>> settings = MailSettings(course_url="https://lms.example.org/courses/{course_id}/home")
+        >>> settings.course_link("course-v1:edX+Demo")
+        'https://lms.example.org/courses/course-v1%3AedX%2BDemo/home'
+        >>> print(MailSettings().course_link("course-v1:edX+Demo"))
+        None
     """
 
-    def __init__(self, key: str, allowed: str) -> None:
-        super().__init__(f"{key}: {allowed}")
-        self.key = key
-        self.allowed = allowed
+    review_days: int | None = None
+    contact: str | None = None
+    contact_url: str | None = None
+    course_url: str | None = None
+
+    def course_link(self, course_id: str) -> str | None:
+        """Return the URL of a course's page, or None when no pattern is set. The id is percent-encoded."""
+        if self.course_url is None:
+            return None
+        return self.course_url.replace(COURSE_ID, quote(course_id, safe=""))
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The policy settings of one provider. The defaults are the `provider` preset."""
+    """The policy of one provider. The defaults are the `provider` preset."""
 
     allow_timed_out_state: TimeOuts = TimeOuts.FROM_CREATED
     repeat_status: RepeatStatus = RepeatStatus.IGNORE
@@ -59,79 +105,31 @@ class Policy:
     credit_on: frozenset[Status] = frozenset(CREDIT_OF)
     email_on: frozenset[Status] = MAIL_STATUSES
     protect_verdicts: bool = False
+    cascade_from_practice: bool = True
+    credit_declined: CreditDeclined = CreditDeclined.FAILED
+    reenter_running: ReenterRunning = ReenterRunning.ITSELF
+    error_after_completion: ErrorAfterCompletion = ErrorAfterCompletion.ILLEGAL
+    timed_out_before_start: TimedOutBeforeStart = TimedOutBeforeStart.AS_POLICY
+    mail: MailSettings = MailSettings()
+
+    def credit_of(self, status: Status) -> str | None:
+        """Return the word that the credit service is told for a status, or None when no credit is owed."""
+        if status not in self.credit_on:
+            return None
+        return self.credit_declined.value if status is Status.DECLINED else CREDIT_OF[status]
 
 
 PRESETS: Mapping[str, Policy] = {
     "provider": Policy(),
     "platform": Policy(allow_timed_out_state=TimeOuts.NEVER, repeat_status=RepeatStatus.REAPPLY),
+    "edx-proctoring-6": Policy(
+        allow_timed_out_state=TimeOuts.NEVER,
+        repeat_status=RepeatStatus.REAPPLY,
+        cascade_on=frozenset({Status.DECLINED}),
+        credit_on=frozenset(CREDIT_OF) - {Status.NOT_REVIEWED},
+        cascade_from_practice=False,
+        credit_declined=CreditDeclined.DECLINED,
+        reenter_running=ReenterRunning.SUBMITTED,
+        error_after_completion=ErrorAfterCompletion.LEGAL,
+    ),
 }
-
-
-def policy_from(settings: Mapping[str, Any], base: Policy) -> Policy:
-    """Build a policy from a table of the policies file (docs/rules.md, "Policies").
-
-    Parameters:
-        settings: setting → value. The key `preset` names the preset that the other settings override.
-        base: the policy that the settings override when no preset is named.
-
-    Raises:
-        PolicyError: a setting is unknown, or its value is not allowed.
-    """
-    chosen = dict(settings)
-    if "preset" in chosen:
-        base = _preset(chosen.pop("preset"))
-    changes = {}
-    for key, value in chosen.items():
-        if key not in _READERS:
-            raise PolicyError(key, f"is no setting; the settings are {_words(['preset', *_READERS])}")
-        changes[key] = _READERS[key](key, value)
-    return replace(base, **changes)
-
-
-def _preset(name: Any) -> Policy:
-    if not isinstance(name, str) or name not in PRESETS:
-        raise PolicyError("preset", f"must be one of {_words(PRESETS)}")
-    return PRESETS[name]
-
-
-def _time_outs(key: str, value: Any) -> TimeOuts:
-    if isinstance(value, bool):
-        return TimeOuts.ALWAYS if value else TimeOuts.NEVER
-    if value != TimeOuts.FROM_CREATED:
-        raise PolicyError(key, 'must be true, false or "from_created"')
-    return TimeOuts.FROM_CREATED
-
-
-def _repeat_status(key: str, value: Any) -> RepeatStatus:
-    if value not in list(RepeatStatus):
-        raise PolicyError(key, f"must be one of {_words(RepeatStatus)}")
-    return RepeatStatus(value)
-
-
-def _flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise PolicyError(key, "must be true or false")
-    return value
-
-
-def _statuses(allowed: frozenset[Status]) -> Callable[[str, Any], frozenset[Status]]:
-    def read(key: str, value: Any) -> frozenset[Status]:
-        if not isinstance(value, list) or any(name not in list(allowed) for name in value):
-            raise PolicyError(key, f"must be a list of statuses out of {_words(sorted(allowed))}")
-        return frozenset(Status(name) for name in value)
-
-    return read
-
-
-_READERS: Mapping[str, Callable[[str, Any], Any]] = {
-    "allow_timed_out_state": _time_outs,
-    "repeat_status": _repeat_status,
-    "cascade_on": _statuses(frozenset(Status)),
-    "credit_on": _statuses(frozenset(CREDIT_OF)),
-    "email_on": _statuses(MAIL_STATUSES),
-    "protect_verdicts": _flag,
-}
-
-
-def _words(names: Any) -> str:
-    return ", ".join(str(name) for name in names)

@@ -10,7 +10,9 @@ from events.vocabulary import Outcome, Status
 from invigilator.cli.decide import ANSWER, answer
 from tests.commandline import CommandLine
 
-SAMPLE = Path(__file__).parents[2] / "data" / "decisions-sample.jsonl"
+DATA = Path(__file__).parents[2] / "data"
+SAMPLE = DATA / "decisions-sample.jsonl"
+EDX_SAMPLE = DATA / "edx-proctoring-6-sample.jsonl"
 CASE = {
     "from_status": "created",
     "to_status": "started",
@@ -60,6 +62,20 @@ def test_every_observed_case_is_answered_as_observed(cli: CommandLine) -> None:
         assert said["clear_proctoring"] == (expect["external_id"] is None)
 
 
+def test_every_decision_of_edx_proctoring_6_is_answered_as_observed() -> None:
+    for line in EDX_SAMPLE.read_text().splitlines():
+        observed = json.loads(line)
+        expect = observed.pop("expect")
+        started = observed.pop("started_at_preset")
+        case = {
+            **observed,
+            "started_at": "2026-02-01T09:00:00Z" if started else None,
+            "policy": {"preset": "edx-proctoring-6"},
+        }
+        said = json.loads(answer(json.dumps(case).encode()))
+        assert {name: said[name] for name in expect} == expect
+
+
 def test_needs_no_settings_and_goes_on_after_a_bad_line(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +110,21 @@ def test_outcomes_that_change_nothing_keep_the_status() -> None:
     assert (illegal["code"], illegal["status"]) == ("illegal_transition", Status.VERIFIED)
     late = ask(from_status="verified", to_status="timed_out", policy={"protect_verdicts": True})
     assert (late["outcome"], late["code"], late["status"]) == ("ignored", "late_timeout", "verified")
+    again = ask(from_status="verified", to_status="submitted", policy={"protect_verdicts": True})
+    assert (again["outcome"], again["code"], again["status"]) == ("ignored", "verdict_protected", "verified")
+
+
+def test_the_kind_of_the_exam() -> None:
+    declined = {"to_status": "declined", "policy": {"cascade_from_practice": False}}
+    assert ask(**declined)["cascade"] is True
+    assert ask(**declined, is_practice_exam=False)["cascade"] is True
+    assert ask(**declined, is_practice_exam=True)["cascade"] is False
+    assert ask(to_status="declined", is_practice_exam=True)["cascade"] is True
+
+
+def test_settings_that_decide_nothing_are_taken_and_checked() -> None:
+    assert ask(policy={"review_days": 5}) == ask()
+    assert ask(policy={"review_days": 0})["error"].startswith("policy: review_days: must be a whole number")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +157,7 @@ def test_the_preset_names_what_the_others_override() -> None:
         ({"to_status": ["started"]}, "to_status: must be"),
         ({"taking_as_proctored": 1}, "taking_as_proctored: must be true or false"),
         ({"is_sample_attempt": None}, "is_sample_attempt: must be true or false"),
+        ({"is_practice_exam": 1}, "is_practice_exam: must be true or false"),
         ({"cascade_effects": "no"}, "cascade_effects: must be true or false"),
         ({"started_at": "yesterday"}, "started_at: must be a time such as"),
         ({"started_at": "2026-02-30T09:00:00Z"}, "started_at: must be"),

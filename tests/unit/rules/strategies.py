@@ -5,7 +5,17 @@ from datetime import UTC, datetime
 from hypothesis import strategies as st
 
 from events.vocabulary import Status
-from worker.rules.policy import CREDIT_OF, MAIL_STATUSES, Policy, RepeatStatus, TimeOuts
+from worker.rules.policy import (
+    CREDIT_OF,
+    MAIL_STATUSES,
+    CreditDeclined,
+    ErrorAfterCompletion,
+    Policy,
+    ReenterRunning,
+    RepeatStatus,
+    TimedOutBeforeStart,
+    TimeOuts,
+)
 from worker.rules.values import Attempt, Exam
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -20,6 +30,11 @@ policies = st.builds(
     credit_on=st.frozensets(st.sampled_from(sorted(CREDIT_OF))),
     email_on=st.frozensets(st.sampled_from(sorted(MAIL_STATUSES))),
     protect_verdicts=st.booleans(),
+    cascade_from_practice=st.booleans(),
+    credit_declined=st.sampled_from(CreditDeclined),
+    reenter_running=st.sampled_from(ReenterRunning),
+    error_after_completion=st.sampled_from(ErrorAfterCompletion),
+    timed_out_before_start=st.sampled_from(TimedOutBeforeStart),
 )
 attempts = st.builds(
     Attempt,

@@ -18,11 +18,26 @@ from worker.rules.decisions import (
     evolve,
     new_attempt,
 )
-from worker.rules.policy import CREDIT_OF, PRESETS, Policy, RepeatStatus, TimeOuts
+from worker.rules.policy import (
+    CREDIT_OF,
+    PRESETS,
+    CreditDeclined,
+    ErrorAfterCompletion,
+    Policy,
+    ReenterRunning,
+    RepeatStatus,
+    TimedOutBeforeStart,
+    TimeOuts,
+)
 from worker.rules.values import Attempt, Exam, Precondition
 
 EXAM = Exam("A", "course", "c1", is_proctored=True, is_practice_exam=False, is_active=True)
+PRACTICE = replace(EXAM, is_practice_exam=True)
 PROVIDER, PLATFORM = PRESETS["provider"], PRESETS["platform"]
+VERDICTS = {Status.VERIFIED, Status.REJECTED}
+RUNNING = {Status.STARTED, Status.READY_TO_SUBMIT}
+ENTRY = {Status.CREATED, Status.DOWNLOAD_SOFTWARE_CLICKED, Status.READY_TO_START}
+BEFORE_START = {Status.ELIGIBLE, *ENTRY}
 
 
 @given(attempts, st.lists(st.tuples(asked, st.booleans()), max_size=8), policies)
@@ -34,7 +49,13 @@ def test_no_sequence_reaches_a_forbidden_state(
         after = evolve(attempt, decision, NOW)
         if attempt.status in COMPLETED:
             assert after.status in COMPLETED
-            assert after.status is not Status.ERROR or attempt.status is Status.ERROR
+            assert (
+                after.status is not Status.ERROR
+                or attempt.status is Status.ERROR
+                or policy.error_after_completion is ErrorAfterCompletion.LEGAL
+            )
+        if policy.protect_verdicts and attempt.status in VERDICTS:
+            assert after.status in VERDICTS
         assert attempt.started_at is None or after.started_at == attempt.started_at
         assert after.is_sample_attempt == attempt.is_sample_attempt
         assert after.credit_owed >= attempt.credit_owed
@@ -61,18 +82,25 @@ def test_only_what_is_applied_changes_anything(
     assert (decision.code is None) == (decision.outcome in (Outcome.APPLIED, Outcome.UNCHANGED))
 
 
-@given(attempts, statuses, policies, st.booleans())
+@given(attempts, statuses, policies, st.booleans(), st.booleans())
 def test_what_an_applied_change_owes(
-    attempt: Attempt, to_status: Status, policy: Policy, cascade_effects: bool
+    attempt: Attempt, to_status: Status, policy: Policy, cascade_effects: bool, is_practice_exam: bool
 ) -> None:
-    decision = decide(attempt, to_status, policy, cascade_effects=cascade_effects)
+    decision = decide(
+        attempt, to_status, policy, cascade_effects=cascade_effects, is_practice_exam=is_practice_exam
+    )
     if decision.outcome is not Outcome.APPLIED:
         return
     status = decision.status
     assert status is not None
     after = evolve(attempt, decision, NOW)
-    assert decision.credit == (CREDIT_OF[status] if status in policy.credit_on else None)
-    assert decision.cascade == (cascade_effects and status in policy.cascade_on)
+    words = {**CREDIT_OF, Status.DECLINED: policy.credit_declined.value}
+    assert decision.credit == (words[status] if status in policy.credit_on else None)
+    assert decision.cascade == (
+        cascade_effects
+        and status in policy.cascade_on
+        and not (is_practice_exam and not policy.cascade_from_practice)
+    )
     assert decision.clear_proctoring == (decision.cascade and status is Status.DECLINED)
     assert decision.email == (
         after.taking_as_proctored and not after.is_sample_attempt and status in policy.email_on
@@ -109,15 +137,91 @@ def test_the_same_status_again(status: Status) -> None:
     assert decide(Attempt(status), status, reapplying).outcome is Outcome.APPLIED
 
 
-@pytest.mark.parametrize("current", sorted(Status))
-def test_a_protected_verdict_ignores_a_late_time_out(current: Status) -> None:
-    # This is decided before the alias, so it does not matter whether the time-out becomes `submitted`.
-    for time_outs in TimeOuts:
-        policy = Policy(allow_timed_out_state=time_outs, protect_verdicts=True)
-        decision = decide(Attempt(current), "timed_out", policy)
-        late = decision == Decision(Outcome.IGNORED, current, OutcomeCode.LATE_TIMEOUT)
-        assert late == (current in (Status.VERIFIED, Status.REJECTED))
-    assert decide(Attempt(current), "submitted", policy).outcome is not Outcome.IGNORED
+@given(attempts, statuses, policies)
+def test_a_protected_verdict_takes_only_a_verdict(
+    attempt: Attempt, to_status: Status, policy: Policy
+) -> None:
+    # It is judged before the alias and the transition, and a verdict is judged as without the protection.
+    guarded, open_ = replace(policy, protect_verdicts=True), replace(policy, protect_verdicts=False)
+    decision = decide(attempt, to_status, guarded)
+    if attempt.status in VERDICTS and to_status not in VERDICTS:
+        late = to_status is Status.TIMED_OUT
+        code = OutcomeCode.LATE_TIMEOUT if late else OutcomeCode.VERDICT_PROTECTED
+        assert decision == Decision(Outcome.IGNORED, attempt.status, code)
+    else:
+        assert decision == decide(attempt, to_status, open_)
+
+
+def test_the_same_verdict_again_is_a_repetition() -> None:
+    verified = Attempt(Status.VERIFIED)
+    guarded = Policy(protect_verdicts=True)
+    assert decide(verified, "verified", guarded).outcome is Outcome.UNCHANGED
+    reapplied = decide(verified, "verified", replace(guarded, repeat_status=RepeatStatus.REAPPLY))
+    assert (reapplied.outcome, reapplied.credit) == (Outcome.APPLIED, "satisfied")
+
+
+@given(attempts, statuses, policies)
+def test_a_running_attempt_is_submitted_when_its_learner_enters_again(
+    attempt: Attempt, to_status: Status, policy: Policy
+) -> None:
+    submits = replace(policy, reenter_running=ReenterRunning.SUBMITTED)
+    goes_back = replace(policy, reenter_running=ReenterRunning.ITSELF)
+    enters_again = attempt.status in RUNNING and to_status in ENTRY
+    if enters_again:
+        assert decide(attempt, to_status, submits) == decide(attempt, "submitted", submits)
+        assert decide(attempt, to_status, goes_back).status is to_status
+    else:
+        assert decide(attempt, to_status, submits) == decide(attempt, to_status, goes_back)
+
+
+@given(attempts, statuses, policies)
+def test_error_after_completion(attempt: Attempt, to_status: Status, policy: Policy) -> None:
+    policy = replace(policy, protect_verdicts=False)
+    legal = replace(policy, error_after_completion=ErrorAfterCompletion.LEGAL)
+    illegal = replace(policy, error_after_completion=ErrorAfterCompletion.ILLEGAL)
+    if attempt.status in COMPLETED and to_status is Status.ERROR:
+        refused = Decision(Outcome.REJECTED, attempt.status, OutcomeCode.ILLEGAL_TRANSITION)
+        assert decide(attempt, to_status, illegal) == refused
+        assert decide(attempt, to_status, legal).status is Status.ERROR
+    else:
+        assert decide(attempt, to_status, legal) == decide(attempt, to_status, illegal)
+
+
+def test_an_error_again_is_a_repetition() -> None:
+    legal = Policy(error_after_completion=ErrorAfterCompletion.LEGAL)
+    error = Attempt(Status.ERROR)
+    assert decide(error, "error", legal).outcome is Outcome.UNCHANGED
+    assert decide(error, "error", replace(legal, repeat_status=RepeatStatus.REAPPLY)).credit == "failed"
+
+
+@given(attempts, statuses, policies)
+def test_a_time_out_before_the_start(attempt: Attempt, to_status: Status, policy: Policy) -> None:
+    as_policy = replace(policy, timed_out_before_start=TimedOutBeforeStart.AS_POLICY)
+    kept = replace(policy, timed_out_before_start=TimedOutBeforeStart.TIMED_OUT)
+    if attempt.status in BEFORE_START and to_status is Status.TIMED_OUT:
+        decision = decide(attempt, to_status, kept)
+        assert (decision.status, decision.credit) == (Status.TIMED_OUT, None)
+    else:
+        assert decide(attempt, to_status, kept) == decide(attempt, to_status, as_policy)
+
+
+def test_the_kind_of_the_exam_decides_whether_it_may_decline_others() -> None:
+    # Given attempts that were made before the exam became a practice exam, and after
+    for sample in (False, True):
+        attempt = Attempt(Status.CREATED, taking_as_proctored=True, is_sample_attempt=sample)
+        policy = Policy(cascade_from_practice=False)
+        # Then only the exam's kind counts, and an attempt that declines nobody keeps its fields
+        apart = decide_update(PRACTICE, attempt, "declined", policy)
+        assert (apart.cascade, apart.clear_proctoring) == (False, False)
+        assert decide_update(EXAM, attempt, "declined", policy).cascade
+        assert decide_update(PRACTICE, attempt, "declined", PROVIDER).cascade
+
+
+def test_the_word_for_declined() -> None:
+    declined = Policy(credit_declined=CreditDeclined.DECLINED)
+    words = {status: declined.credit_of(status) for status in Status}
+    assert words == {**dict.fromkeys(Status), **CREDIT_OF, Status.DECLINED: "declined"}
+    assert replace(declined, credit_on=frozenset()).credit_of(Status.DECLINED) is None
 
 
 @pytest.mark.parametrize("to_status", [None, "", "verifed", "Verified", "timed-out"])

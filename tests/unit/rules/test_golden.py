@@ -10,7 +10,8 @@ import pytest
 from events.vocabulary import Outcome, Status
 from worker.rules.cascade import siblings_to_decline
 from worker.rules.decisions import decide, evolve
-from worker.rules.policy import PRESETS, policy_from
+from worker.rules.policy import PRESETS
+from worker.rules.policy_settings import policy_from
 from worker.rules.values import Attempt, Exam
 
 CASES = [
