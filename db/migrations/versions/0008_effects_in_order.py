@@ -1,0 +1,18 @@
+"""Gives effects a key: those that share one run one at a time, oldest first."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+usable_from = "0006"
+
+
+def upgrade() -> None:
+    op.add_column("effects", sa.Column("order_key", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("effects", "order_key")
