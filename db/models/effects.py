@@ -66,6 +66,15 @@ class Effect(Base):
             postgresql_where=text("state = 'running' AND target IS NOT NULL"),
         ),
         Index(
+            "ix_effects_order_key", "order_key", "sequence", postgresql_where=text("order_key IS NOT NULL")
+        ),
+        Index(
+            "uq_effects_running_order_key",
+            "order_key",
+            unique=True,
+            postgresql_where=text("state = 'running' AND order_key IS NOT NULL"),
+        ),
+        Index(
             "ix_effects_owed_cascades",
             "user_id",
             postgresql_where=text("kind = 'cascade_decline' AND state IN ('pending', 'running')"),
@@ -74,7 +83,8 @@ class Effect(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     sequence: Mapped[int] = mapped_column(Identity(always=True))
-    """Of two effects on one target the newer one has the greater number: who inserts holds the learner's lock."""
+    """Of two effects on one target, or with one order key, the newer one has the greater number: who inserts holds
+    the learner's lock."""
     kind: Mapped[str]
     """One of `worker.kinds`; also the name of its Celery task after `effects.`."""
     state: Mapped[str]
@@ -82,6 +92,8 @@ class Effect(Base):
     user_id: Mapped[str]
     target: Mapped[str | None]
     """What it changes on the other side, where only the newest effect counts; null where each effect counts."""
+    order_key: Mapped[str | None]
+    """Effects that share it run one at a time, oldest first; null for an effect that waits for no other."""
     payload: Mapped[dict[str, Any]]
     source: Mapped[str]
     """With `command_id`, names the command that it follows from."""

@@ -109,9 +109,8 @@ class Relay:
     def _offer(self, seen: Due, rooms: Mapping[str, int]) -> float:
         with self.engine.begin() as connection:
             offers = store.offer(connection, seen, rooms, self.offer_ttl_s)
-        self._dispatch(offers)
-        numbers = Counter(offer.kind for offer in offers)
-        if any(numbers[kind] == room for kind, room in rooms.items() if room > 0):
+        self._dispatch(offers.made)
+        if offers.is_full:
             return BUSY_PAUSE_S
         return self.poll_s if all(room > 0 for room in rooms.values()) else min(FULL_PAUSE_S, self.poll_s)
 
