@@ -210,6 +210,8 @@ class World:
         assert worker.error is None or self.faults.struck or given_up, worker.error
         if before.state == "pending" and self._is_blocked(before):
             self.reached["a worker waited for another one's target"] += 1
+        if str(worker.result).startswith("waits for an older one"):
+            self.reached["a mail waited for an older one"] += 1
         return None
 
     def _log_cascade(self, effect_id: UUID) -> None:
@@ -296,6 +298,8 @@ class World:
             self._check_refusal(what, before, refused[effect_id])
         elif not lost or fault in COMMITTED:
             self.changed_by_hand.add(effect_id)
+            if what == "retry":
+                self.lms.retried.add(effect_id)
             self.reached[f"an operator's {what}"] += 1
             if before.kind == EffectKind.CASCADE_DECLINE:
                 self.log.append((what, effect_id))
