@@ -217,9 +217,9 @@ class ModelLms:
             assert call.late, "an older value landed after a newer one, in a call that was still awaited"
 
     def _effects(self, ids: Collection[UUID]) -> dict[UUID, Row[Any]]:
-        query = select(Effect.id, Effect.sequence, Effect.state, Effect.tries, Effect.order_key)
+        query = select(Effect.__table__).where(Effect.id.in_(ids))
         with self.reader.connect() as connection:
-            return {row.id: row for row in connection.execute(query.where(Effect.id.in_(ids)))}
+            return {row.id: row for row in connection.execute(query)}
 
 
 def raised(answer: Answer) -> BaseException | None:

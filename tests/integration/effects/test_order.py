@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db import lookups, operators, order
 from db.effects import Claim
+from db.offers import find_due
 from tests import sample_commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench, claim, end, run_together, until, wanted
 from tests.integration.effects.test_circuit import deadlocks, statements
@@ -377,7 +378,7 @@ def test_what_waits_is_looked_at_once_for_each_try_of_the_one_ahead(
     # Then nothing is due, so that it does not look again
     assert relay.offer_once() == relay.poll_s
     with bench.engine.begin() as connection:
-        assert module.store.find_due(connection, [MAIL]).kinds == []
+        assert find_due(connection, [MAIL]).kinds == []
     assert dispatcher.offers == []
     assert bench.row(newer).due_at == bench.row(older).due_at
 
