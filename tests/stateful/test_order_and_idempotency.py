@@ -56,7 +56,7 @@ REACHED = {
     "a former owner was refused",
     "superseded",
     "an operator's retry",
-    "a mail waited for an older one",
+    "a mail was held back",
 }
 """Events that the examples must have reached. Without them the test would prove little."""
 

@@ -46,6 +46,11 @@ PAST: Mapping[str, str] = {
 }
 """By what may expire: the statement that makes its time pass."""
 
+# Nothing else makes an effect that was never tried due later.
+_HELD_BACK = (
+    "SELECT FROM effects WHERE order_key IS NOT NULL AND state = 'pending' AND tries = 0 AND due_at > now()"
+)
+
 # TRUNCATE creates new files for every table and index, which takes longer than most examples.
 EMPTY = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
 _EVERYTHING = "SELECT {}".format(
@@ -194,6 +199,7 @@ class World:
         except Transient:
             self.reached["the broker was away for the relay"] += 1
         self.broker.taken_before_away = None
+        self.reached["a mail was held back"] += len(self.rows(_HELD_BACK))
 
     def start(self, effect_id: UUID, fault: Fault | None = None) -> Worker | None:
         """Let a worker take a message about an effect. Return the worker if it has made a call."""
