@@ -427,11 +427,11 @@ write_transitions AS (
     "effects": """
 write_effects AS (
     INSERT INTO effects (
-        id, kind, state, attempt_id, user_id, target, payload, source, command_id, done_at
+        id, kind, state, attempt_id, user_id, target, order_key, payload, source, command_id, done_at
     )
     SELECT * FROM json_to_recordset(%(effects)s) AS effect (
-        id uuid, kind text, state text, attempt_id uuid, user_id text, target text, payload jsonb, source text,
-        command_id text, done_at timestamptz
+        id uuid, kind text, state text, attempt_id uuid, user_id text, target text, order_key text, payload jsonb,
+        source text, command_id text, done_at timestamptz
     )
 )""",
     "outcomes": """

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from db import circuits
+from db import circuits, order
 from db.models import EffectState, TryResult
 from db.recordset import recordset
 from db.wake import notify
@@ -88,7 +88,7 @@ class ProbeTakenError(Exception):
 # With stale statistics PostgreSQL may scan the partial index of all pending effects. The CASE hides the condition
 # from the planner, so the row is found by id.
 _LOCK = """
-SELECT id, set_config('idle_in_transaction_session_timeout', '5s', true)
+SELECT id, order_key, set_config('idle_in_transaction_session_timeout', '5s', true)
 FROM effects
 WHERE id = ANY (%(ids)s::uuid[])
     AND CASE
@@ -213,7 +213,8 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
     """Claim due effects for one try each. Effects that cannot be claimed are missing in the result.
 
     An effect with a newer one on its target becomes `superseded`. An effect whose target another one is changing
-    waits for that one, and an effect whose circuit is open waits for the circuit.
+    waits for that one, an effect waits for those of its order key that are ahead of it, and an effect whose circuit
+    is open waits for the circuit.
 
     Parameters:
         wanted: the effects, each once.
@@ -221,7 +222,8 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
 
     Raises:
         ProbeTakenError: another worker probes the service; roll back.
-        sqlalchemy.exc.IntegrityError: another worker has just claimed an effect on the same target; roll back.
+        sqlalchemy.exc.IntegrityError: another worker has just claimed an effect on the same target, or with the
+            same order key; roll back.
     """
     locked = _lock_claimable(connection, [one.id for one in wanted])
     if not locked:
@@ -264,7 +266,8 @@ def wait(connection: Connection, effect_id: UUID) -> None:
     """Make an effect that could not be claimed wait until it can be.
 
     While another effect runs on its target, it waits until the lease of that one ends, or until that one reports
-    back. Otherwise its offer is withdrawn, and the relay offers it again as soon as its circuit is not open.
+    back. While an effect of its order key is ahead of it, it waits for that one. Otherwise its offer is withdrawn,
+    and the relay offers it again as soon as its circuit is not open.
     """
     if locked := _lock_claimable(connection, [effect_id]):
         _wait_locked(connection, locked)
@@ -274,9 +277,12 @@ def _lock_claimable(connection: Connection, effect_ids: Collection[UUID]) -> set
     """Lock those of the effects that may be claimed and that no other transaction has locked.
 
     Nobody waits for a lock here. An effect that is passed over is offered again when its offer expires, or when
-    the worker that ends another effect on the target frees it.
+    the worker that ends another effect on the target frees it. An effect with another one ahead of it in its order
+    is held back.
     """
-    return set(connection.exec_driver_sql(_LOCK, {"ids": list(effect_ids)}).scalars())
+    rows = connection.exec_driver_sql(_LOCK, {"ids": list(effect_ids)}).all()
+    held_back = order.hold_back(connection, [row.id for row in rows if row.order_key is not None])
+    return {row.id for row in rows} - held_back
 
 
 def _wait_locked(connection: Connection, effect_ids: Collection[UUID]) -> None:
@@ -324,7 +330,8 @@ WITH ended AS (
     ) AS after
     WHERE effect.id = after.id
         AND CASE WHEN effect.state = 'running' THEN effect.tries = after.number ELSE false END
-    RETURNING effect.id, effect.target, after.number, after.result, after.error
+    RETURNING
+        effect.id, effect.target, effect.order_key, effect.state, after.number, after.result, after.error
 ), closed AS (
     UPDATE tries AS try
     SET finished_at = clock_timestamp(), result = ended.result, error = ended.error
@@ -335,6 +342,8 @@ SELECT
     id,
     number,
     target,
+    order_key,
+    state,
     (SELECT array_agg(queue) FROM circuits) AS failing,
     set_config('idle_in_transaction_session_timeout', '5s', true)
 FROM ended
@@ -372,6 +381,10 @@ def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID
     targets = [row.target for row in rows if row.target is not None]
     if targets:
         _free_targets(connection, targets)
+    order.let_next(
+        connection,
+        {row.order_key for row in rows if row.order_key is not None and row.state != EffectState.PENDING},
+    )
     failing = {queue for row in rows for queue in row.failing or ()}
     return {(row.id, row.number): RecordedTry(failing) for row in rows}
 

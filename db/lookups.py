@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, literal, select
 from sqlalchemy.orm import aliased
 
+from db import order
 from db.models import (
     Attempt,
     Circuit,
@@ -90,6 +91,7 @@ _EFFECT = (
     Effect.state,
     Effect.tries,
     Effect.target,
+    Effect.order_key,
     Effect.due_at,
     Effect.last_error,
     Effect.created_at,
@@ -239,7 +241,8 @@ def _commands() -> Query:
 def effect(connection: Connection, effect_id: UUID) -> Row | None:
     """An effect with its payload and its tries, oldest first. None when there is no such effect.
 
-    If another effect took its place, `superseded_by_command` is the command that the other one follows from.
+    If another effect took its place, `superseded_by_command` is the command that the other one follows from. If it
+    waits for another one of its order key, `waits_for` is that one's id.
     """
     found = _first(connection, select(*_EFFECT, Effect.payload).where(Effect.id == effect_id))
     if found is None:
@@ -249,6 +252,7 @@ def effect(connection: Connection, effect_id: UUID) -> Row | None:
     return {
         **found,
         "superseded_by_command": _first(connection, winner) if found["superseded_by"] else None,
+        "waits_for": order.ahead_of(connection, effect_id),
         "tries": _all(connection, tries),
     }
 

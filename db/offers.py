@@ -1,5 +1,6 @@
 """The outbox relay's part of an effect: which effects are due, and until when an offer to the workers stands."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from db import order
 from db.recordset import recordset
 
 
@@ -18,6 +20,15 @@ class Offer:
     kind: str
     payload: dict[str, Any]
     tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """Offers that were made together."""
+
+    made: list[Offer]
+    is_full: bool
+    """Whether a kind has taken up all of its room, so that more of it may be due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ WHERE id = ANY (ARRAY(
     ) AS oldest
 ))
 RETURNING
-    id, kind, payload, tries, sequence, due_at AS since,
+    id, kind, order_key, payload, tries, sequence, due_at AS since,
     set_config('idle_in_transaction_session_timeout', '5s', true)
 """
 
@@ -110,7 +121,7 @@ WHERE id = ANY (ARRAY(
     ) AS oldest
 ))
 RETURNING
-    id, kind, payload, tries, sequence, lease_until AS since,
+    id, kind, order_key, payload, tries, sequence, lease_until AS since,
     set_config('idle_in_transaction_session_timeout', '5s', true)
 """
 
@@ -150,7 +161,7 @@ WHERE id = (
     LIMIT 1
 )
 RETURNING
-    id, kind, payload, tries,
+    id, kind, order_key, payload, tries,
     set_config('idle_in_transaction_session_timeout', '5s', true)
 """
 
@@ -176,37 +187,55 @@ def outstanding(connection: Connection) -> dict[str, int]:
     return {row.kind: row.number for row in connection.exec_driver_sql(_OUTSTANDING)}
 
 
-def offer(connection: Connection, found: Due, rooms: Mapping[str, int], ttl_s: float) -> list[Offer]:
+def offer(connection: Connection, found: Due, rooms: Mapping[str, int], ttl_s: float) -> Offers:
     """Mark effects as offered and return them: first those that were lost, then those that are due, oldest first.
+
+    An effect that waits for another one of its order key takes up room, too, but is not offered.
 
     Parameters:
         found: the kinds that have effects to offer.
         rooms: how many effects of each kind at most.
         ttl_s: seconds until an unanswered offer is made again.
     """
-    left = dict(rooms)
-    lost = _offer(connection, _OFFER_LOST, found.lost, left, ttl_s)
-    for one in lost:
-        left[one.kind] -= 1
-    return lost + _offer(connection, _OFFER_DUE, found.due, left, ttl_s)
+    left = Counter(rooms)
+    lost = _mark(connection, _OFFER_LOST, found.lost, left, ttl_s)
+    left.subtract(row.kind for row in lost)
+    due = _mark(connection, _OFFER_DUE, found.due, left, ttl_s)
+    left.subtract(row.kind for row in due)
+    return Offers(
+        made=_offers(lost) + _offers(_those_ready(connection, due)),
+        is_full=any(left[kind] == 0 < room for kind, room in rooms.items()),
+    )
 
 
 def offer_oldest(connection: Connection, kinds: Collection[str], ttl_s: float) -> list[Offer]:
     """Mark one effect of these kinds as offered and return it: the one that has been due, or lost, for longest.
 
-    Returns an empty list when there is none.
+    Effects that wait for others of their order key are passed over. Returns an empty list when there is none.
     """
-    rows = connection.exec_driver_sql(_OFFER_OLDEST, {"kinds": list(kinds), "ttl_s": ttl_s})
-    return [_made(row) for row in rows]
+    values = {"kinds": list(kinds), "ttl_s": ttl_s}
+    while found := connection.exec_driver_sql(_OFFER_OLDEST, values).all():
+        if ready := _those_ready(connection, found):
+            return [_made(row) for row in ready]
+    return []
 
 
-def _offer(
+def _mark(
     connection: Connection, statement: str, kinds: Sequence[str], rooms: Mapping[str, int], ttl_s: float
-) -> list[Offer]:
+) -> Sequence[Row[Any]]:
     with_room = [{"kind": kind, "size": rooms[kind]} for kind in kinds if rooms.get(kind, 0) > 0]
     if not with_room:
         return []
-    rows = connection.exec_driver_sql(statement, {"rooms": recordset(with_room), "ttl_s": ttl_s})
+    return connection.exec_driver_sql(statement, {"rooms": recordset(with_room), "ttl_s": ttl_s}).all()
+
+
+def _those_ready(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    """Leave out the effects that wait for others, and hold those back."""
+    held_back = order.hold_back(connection, [row.id for row in rows if row.order_key is not None])
+    return [row for row in rows if row.id not in held_back]
+
+
+def _offers(rows: Sequence[Row[Any]]) -> list[Offer]:
     # RETURNING keeps no order.
     return [_made(row) for row in sorted(rows, key=lambda row: (row.since, row.sequence))]
 

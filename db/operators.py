@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db import order
 from db.models import EffectState
 from db.wake import notify
 
@@ -48,6 +49,7 @@ _CANCEL = """
 UPDATE effects
 SET state = 'cancelled', offered_until = NULL, dropped_at = clock_timestamp()
 WHERE id = ANY (%(ids)s::uuid[])
+RETURNING order_key
 """
 
 _STATES = "SELECT id, state FROM effects WHERE id = ANY (%(ids)s::uuid[])"
@@ -70,9 +72,13 @@ def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, st
 
 
 def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Cancel effects that are pending or failed. Returns what was refused, as `retry` does."""
+    """Cancel effects that are pending or failed. Returns what was refused, as `retry` does.
+
+    The effects that wait for them in their order need wait no longer.
+    """
     locked = _lock(connection, effect_ids, CANCELLABLE)
-    connection.exec_driver_sql(_CANCEL, {"ids": list(locked)})
+    keys = connection.exec_driver_sql(_CANCEL, {"ids": list(locked)}).scalars()
+    order.let_next(connection, set(filter(None, keys)))
     return _refused(connection, effect_ids, locked, CANCELLABLE)
 
 

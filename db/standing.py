@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db.models import EffectState
+from db.order import AHEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,15 @@ class Standing:
     """Whether a worker has a lease on it that has not ended."""
     is_blocked: bool
     """Whether another effect runs on its target."""
+    ahead: UUID | None
+    """The effect of its order key that it waits for."""
     circuit_open: bool
     circuit_since: datetime | None
     """When the service began to fail. None while it does not."""
     circuit_until: datetime | None
 
 
-_LOOK = """
+_LOOK = f"""
 SELECT
     effect.kind,
     effect.state,
@@ -45,13 +48,15 @@ SELECT
         SELECT FROM effects AS other
         WHERE other.target = effect.target AND other.state = 'running' AND other.id <> effect.id
     ) AS is_blocked,
+    ahead.id AS ahead,
     coalesce(circuit.open_until > statement_timestamp(), false) AS circuit_open,
     circuit.since AS circuit_since,
     circuit.open_until AS circuit_until
 FROM effects AS effect
 LEFT JOIN circuits AS circuit ON circuit.queue = %(queue)s
+LEFT JOIN LATERAL ({AHEAD}) AS ahead ON true
 WHERE effect.id = %(id)s
-"""
+"""  # noqa: S608 - both parts are ours
 
 
 def look(connection: Connection, effect_id: UUID, queue: str) -> Standing | None:

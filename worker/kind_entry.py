@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -45,19 +46,47 @@ P_contra = TypeVar("P_contra", bound=Payload, contravariant=True)
 
 
 class Target(Protocol[P_contra]):
-    """What an effect changes on the other side, and how effects on the same target give way to each other."""
+    """What an effect changes on the other side, and what that means for other effects on the same target."""
 
     def of(self, payload: P_contra) -> str | None:
-        """Return the target's name, or None for an effect that shares its target with no other."""
+        """Return the name of the state that the effect sets. None if it sets none."""
+        ...
+
+    def order_key(self, payload: P_contra, attempt_id: UUID) -> str | None:
+        """Return what names the effects that run one at a time, oldest first. None if the effect waits for none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EachOwed:
-    """Every effect is owed, whatever came before or after it: a mail, a reset."""
+    """Every effect is owed, and in any order: a reset."""
 
     def of(self, payload: Payload) -> None:
         """Return None: the effect shares its target with no other."""
+
+    def order_key(self, payload: Payload, attempt_id: UUID) -> None:
+        """Return None."""
+
+
+@dataclass(frozen=True, slots=True)
+class InOrder(Generic[P_contra]):
+    """Every effect is owed. Those with the same key run one at a time, oldest first: the mails about an attempt.
+
+    An effect has ended for the next one when it is done, or has failed for good, or was cancelled.
+
+    Parameters:
+        key: the key for a payload and the id of its attempt, at most `worker.kinds.MAX_TARGET_CHARS` characters.
+            No other kind uses such a key, unless effects of both kinds are to wait for each other.
+    """
+
+    key: Callable[[P_contra, UUID], str]
+
+    def of(self, payload: P_contra) -> None:
+        """Return None."""
+
+    def order_key(self, payload: P_contra, attempt_id: UUID) -> str:
+        """Return the key."""
+        return self.key(payload, attempt_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +103,9 @@ class LatestWins(Generic[P_contra]):
         """Return the target's name."""
         return self.name(payload)
 
+    def order_key(self, payload: P_contra, attempt_id: UUID) -> None:
+        """Return None."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(Generic[P]):
@@ -86,7 +118,7 @@ class Entry(Generic[P]):
         payload: the type of the payload. It belongs to this kind alone.
         label: what a person reads in Flower and in the log, such as `credit submitted`.
         service: the service that it calls, a field of `worker.lms.connect.Services`; None if it calls nobody.
-        target: `EachOwed` or `LatestWins`.
+        target: `EachOwed`, `InOrder` or `LatestWins`.
         action: where the class is that carries out a try, as `worker.effects.module:Class`.
 
     Raises:
@@ -107,7 +139,10 @@ class Entry(Generic[P]):
         self._require(_is_payload(self.payload), "payload must be a frozen dataclass that inherits Payload")
         self._require(callable(self.label), "label must be a function of the payload")
         self._require(self.service is None or isinstance(self.service, StrEnum), "service must be a Service")
-        self._require(isinstance(self.target, EachOwed | LatestWins), "target must be EachOwed or LatestWins")
+        self._require(
+            isinstance(self.target, EachOwed | InOrder | LatestWins),
+            "target must be EachOwed, InOrder or LatestWins",
+        )
         self._require(_ACTION.fullmatch(self.action), "action must be worker.effects.module:Class")
 
     def _require(self, met: object, what: str) -> None:

@@ -31,7 +31,7 @@ from enum import StrEnum
 from typing import Any, Self
 from urllib.parse import quote
 
-from worker.kind_entry import EachOwed, Entry, LatestWins, Payload, check
+from worker.kind_entry import EachOwed, Entry, InOrder, LatestWins, Payload, check
 from worker.rules.decisions import Decision, Removal
 from worker.rules.values import Exam
 
@@ -142,7 +142,7 @@ class EffectKind(StrEnum):
         payload=SendStatusEmail,
         label=lambda payload: f"mail {payload.status}",
         service=Service.MAILER,
-        target=EachOwed(),
+        target=InOrder(lambda _, attempt_id: f"mail:{attempt_id}"),
         action="worker.effects.mail:SendStatus",
     )
     DELETE_STUDENT_ATTEMPT = Entry(

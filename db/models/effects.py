@@ -83,7 +83,8 @@ class Effect(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     sequence: Mapped[int] = mapped_column(Identity(always=True))
-    """Of two effects on one target the newer one has the greater number: who inserts holds the learner's lock."""
+    """Of two effects on one target, or with one order key, the newer one has the greater number: who inserts holds
+    the learner's lock."""
     kind: Mapped[str]
     """One of `worker.kinds`; also the name of its Celery task after `effects.`."""
     state: Mapped[str]
@@ -92,7 +93,7 @@ class Effect(Base):
     target: Mapped[str | None]
     """What it changes on the other side, where only the newest effect counts; null where each effect counts."""
     order_key: Mapped[str | None]
-    """Effects with the same key run one at a time, oldest first. Null where the order does not matter."""
+    """Effects that share it run one at a time, oldest first; null for an effect that waits for no other."""
     payload: Mapped[dict[str, Any]]
     source: Mapped[str]
     """With `command_id`, names the command that it follows from."""

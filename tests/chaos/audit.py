@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Row
@@ -41,7 +41,8 @@ OR (state IN ('failed', 'cancelled', 'superseded') AND NOT EXISTS (
 """
 # A try whose end is not known for sure: nobody recorded it, or the answer did not come.
 _EFFECTS = """
-SELECT id, kind, state, effects.sequence, tries, count(*) FILTER (
+SELECT id, kind, state, order_key, effects.sequence, tries, bool_or(result = 'failed') AS has_failed,
+    count(*) FILTER (
     WHERE result = 'lost' OR (result = 'retry' AND (
         tries.error LIKE 'no answer from the LMS to POST%'
         OR tries.error LIKE 'POST % took longer than%'
@@ -57,14 +58,26 @@ MAIL = "send_status_email"
 
 
 class Audit:
-    """The invariants of a settled system whose other side has been shut."""
+    """The invariants of a settled system whose other side has been shut.
 
-    def __init__(self, stack: Stack, lms: MoodyLms, traffic: Traffic, calm_database_url: str) -> None:
+    Parameters:
+        cancelled: the ids of the effects that an operator has cancelled, also if they were retried afterwards.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        lms: MoodyLms,
+        traffic: Traffic,
+        calm_database_url: str,
+        cancelled: Collection[str],
+    ) -> None:
         self.findings: dict[str, list[str]] = {}
         self._stack = stack
         self._lms = lms
         self._traffic = traffic
         self._calm_database_url = calm_database_url
+        self._cancelled = cancelled
         self._effects = {str(row.id): row for row in stack.rows(_EFFECTS)}
 
     def run(self) -> Mapping[str, list[str]]:
@@ -78,6 +91,7 @@ class Audit:
             "no effect is lost: all are done, or a newer one took their place": self._lost,
             "the LMS's credit is what the last transition says": self._credit,
             "no older credit value lands after a newer one": self._out_of_order,
+            "the mails about an attempt come in the order of its changes": self._mails_out_of_order,
             "a call or mail comes again only when an answer or its record was lost": self._doubled,
             "nothing reaches the other side that was never owed": self._never_owed,
         }
@@ -130,6 +144,20 @@ class Audit:
             if effect.sequence < newest.get(target, 0):
                 yield (target, call, effect)
             newest[target] = effect.sequence
+
+    def _mails_out_of_order(self) -> Iterable[object]:
+        """Mails that came for the first time after a newer one about the same attempt had come.
+
+        A mail that had failed for good, or was cancelled, may come late: an operator has retried it.
+        """
+        newest: dict[str, int] = {}
+        for effect_id in self._mails():  # a Counter keeps the order of the first arrivals
+            effect = self._effects.get(effect_id)
+            if effect is None or effect.has_failed or effect_id in self._cancelled:
+                continue
+            if effect.sequence < newest.get(effect.order_key, 0):
+                yield effect
+            newest[effect.order_key] = effect.sequence
 
     def _doubled(self) -> Iterable[object]:
         for effect_id, times in (self._calls() + self._mails()).items():

@@ -84,6 +84,8 @@ class Storm:
         self.struck: list[tuple[float, float, Fault]] = []
         """When each fault began and was over, in seconds after the start."""
         self.findings: list[str] = []
+        self.cancelled: set[str] = set()
+        """The ids of the effects that an operator was to cancel, and then to retry."""
         self.failure: BaseException | None = None
         """Why a fault could not be struck, or not be ended: that says nothing about the system."""
         self._stack = stack
@@ -188,6 +190,7 @@ class Storm:
         except DBAPIError:
             return
         if chosen:
+            self.cancelled.update(chosen)
             self.operate("effects", "cancel", *chosen)
             time.sleep(for_s)
             self.operate("effects", "retry", *chosen)

@@ -188,7 +188,8 @@ class _Run:
         self.stack.lms.stop()  # and wait for what is still carried out
         engines.make_template(self.database.url)
         with engines.fresh_database(self.database.url) as calm_database_url:
-            findings = dict(Audit(self.stack, self.lms, self.traffic, calm_database_url).run())
+            audit = Audit(self.stack, self.lms, self.traffic, calm_database_url, self.storm.cancelled)
+            findings = dict(audit.run())
         findings |= self._others(settled, drain_s)
         numbers = {
             **figures(self.stack, self.lms, self.mail, self.traffic),

@@ -19,6 +19,7 @@ from tests.stateful.strategies import EXAMS
 from tests.stateful.world import World
 from worker.kinds import EffectKind
 
+MAIL = EffectKind.SEND_STATUS_EMAIL
 MAX_ROUNDS = 60
 """The largest number of rounds of offering and running until nothing is owed. A handful is enough."""
 
@@ -47,8 +48,10 @@ def check_step(world: World) -> None:
     effects = world.read_effects()
     for effect_id, before in world.effects.items():
         _check_change(world, before, effects[effect_id], effects)
-    running = Counter(row.target for row in effects.values() if row.state == "running" and row.target)
-    assert max(running.values(), default=0) <= 1, "two run on one target"
+    running = [row for row in effects.values() if row.state == "running"]
+    for what in ("target", "order_key"):
+        together = Counter(getattr(row, what) for row in running if getattr(row, what))
+        assert max(together.values(), default=0) <= 1, f"two run with one {what}"
     _check_tries(world, effects)
     _check_histories(world)
     world.effects = effects
@@ -56,13 +59,11 @@ def check_step(world: World) -> None:
 
 
 def _check_change(world: World, before: Row[Any], now: Row[Any], effects: Mapping[UUID, Row[Any]]) -> None:
-    assert (now.sequence, now.target, now.payload, now.kind) == (
-        before.sequence,
-        before.target,
-        before.payload,
-        before.kind,
-    )
+    for column in ("sequence", "target", "order_key", "payload", "kind"):
+        assert getattr(now, column) == getattr(before, column), f"its {column} has changed"
     assert now.tries >= before.tries
+    if before.state == "pending" and now.tries > before.tries:
+        _check_turn(world, now, effects)
     if before.state in ("done", "superseded"):
         assert now == before, "what has ended has changed"
     if before.state in ("failed", "cancelled") and now.id not in world.changed_by_hand:
@@ -70,6 +71,21 @@ def _check_change(world: World, before: Row[Any], now: Row[Any], effects: Mappin
     if now.state == "superseded" != before.state:
         world.reached["superseded"] += 1
         assert world.newer(now, effects), "superseded by nothing"
+
+
+def _check_turn(world: World, begun: Row[Any], effects: Mapping[UUID, Row[Any]]) -> None:
+    """Check that an effect was begun only when the older ones of its order key had ended."""
+    if begun.order_key is None:
+        return
+    was_ahead = [
+        row.id
+        for row in world.effects.values()
+        if row.order_key == begun.order_key
+        and row.sequence < begun.sequence
+        and row.state in ("pending", "running")
+    ]
+    for effect_id in was_ahead:
+        assert effects[effect_id].state not in ("pending", "running"), "it was not its turn"
 
 
 def _check_tries(world: World, effects: Mapping[UUID, Row[Any]]) -> None:
@@ -141,6 +157,8 @@ def _run_all(world: World, owed: Sequence[Row[Any]]) -> None:
         worker = world.start(world.broker.take_offer(0, again=False))
         if worker is not None:
             world.answer(worker, Answer.OK)
+        if not world.broker.offers:
+            world.offer()  # what the end of another one has freed
 
 
 def _is_owed(world: World, row: Row[Any]) -> bool:
@@ -158,6 +176,8 @@ def check_end(world: World) -> None:
     _check_effects_owed(world)
     _check_calls(world)
     _check_credit(world)
+    done = {row.id for row in world.effects.values() if row.state == "done" and row.kind == MAIL}
+    assert done <= world.lms.mails.keys(), "a mail is done, and the mail server does not have it"
     for call in world.in_the_air:
         world.reached["a call was carried out after all had settled"] += 1
         world.lms.land(call)

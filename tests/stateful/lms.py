@@ -2,13 +2,13 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, Row, select
 
 from db.models import Effect
 from tests.stateful.faults import CrashError
@@ -114,6 +114,10 @@ class ModelLms:
     calls: list[Call] = field(default_factory=list)
     applied: dict[Target, list[Call]] = field(default_factory=lambda: defaultdict(list))
     """The calls that changed each target, in order."""
+    mails: dict[UUID, None] = field(default_factory=dict)
+    """The mails that the mail server has, in the order in which they came first."""
+    retried: set[UUID] = field(default_factory=set)
+    """The effects that an operator has retried."""
     _newest: dict[Target, int] = field(default_factory=dict)
     _keys: set[UUID] = field(default_factory=set)
 
@@ -172,8 +176,22 @@ class ModelLms:
         """Carry a call out."""
         assert not call.landed
         call.landed = True
+        if call.kind is EffectKind.SEND_STATUS_EMAIL and call.effect_id not in self.mails:
+            self._check_mail(call)
+            self.mails[call.effect_id] = None
         if call.target is not None and call.sequence is not None:
             self._change(call.target, call.sequence, call)
+
+    def _check_mail(self, call: Call) -> None:
+        """Check that a mail comes before every newer one about its attempt.
+
+        It may come late if an operator has retried it, or if its try was over already: it has failed since.
+        """
+        effects = self._effects({call.effect_id, *self.mails})
+        mine = effects.pop(call.effect_id)
+        if any(one.order_key == mine.order_key and one.sequence > mine.sequence for one in effects.values()):
+            late = (mine.state, mine.tries) != ("running", call.number)
+            assert late or call.effect_id in self.retried, "an older mail came after a newer one"
 
     def _change(self, target: Target, sequence: int, call: Call) -> None:
         if self.honours_sequence and sequence < self._newest.get(target, 0):
@@ -191,17 +209,17 @@ class ModelLms:
 
     def _check_order(self, target: Target, call: Call) -> None:
         """Check that an older value lands after a newer one only in a late call to an LMS without sequences."""
-        ids = {call.effect_id, *(other.effect_id for other in self.applied[target])}
-        with self.reader.connect() as connection:
-            rows = connection.execute(
-                select(Effect.id, Effect.sequence, Effect.state, Effect.tries).where(Effect.id.in_(ids))
-            )
-            effects = {row.id: row for row in rows}
+        effects = self._effects({call.effect_id, *(other.effect_id for other in self.applied[target])})
         mine = effects.pop(call.effect_id)
         call.late = (mine.state, mine.tries) != ("running", call.number)
         if any(other.sequence > mine.sequence and other.state != "cancelled" for other in effects.values()):
             assert not self.honours_sequence, "an LMS that honours the sequence drops it"
             assert call.late, "an older value landed after a newer one, in a call that was still awaited"
+
+    def _effects(self, ids: Collection[UUID]) -> dict[UUID, Row[Any]]:
+        query = select(Effect.__table__).where(Effect.id.in_(ids))
+        with self.reader.connect() as connection:
+            return {row.id: row for row in connection.execute(query)}
 
 
 def raised(answer: Answer) -> BaseException | None:

@@ -46,6 +46,11 @@ PAST: Mapping[str, str] = {
 }
 """By what may expire: the statement that makes its time pass."""
 
+# Nothing else makes an effect that was never tried due later.
+_HELD_BACK = (
+    "SELECT FROM effects WHERE order_key IS NOT NULL AND state = 'pending' AND tries = 0 AND due_at > now()"
+)
+
 # TRUNCATE creates new files for every table and index, which takes longer than most examples.
 EMPTY = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
 _EVERYTHING = "SELECT {}".format(
@@ -194,6 +199,7 @@ class World:
         except Transient:
             self.reached["the broker was away for the relay"] += 1
         self.broker.taken_before_away = None
+        self.reached["a mail was held back"] += len(self.rows(_HELD_BACK))
 
     def start(self, effect_id: UUID, fault: Fault | None = None) -> Worker | None:
         """Let a worker take a message about an effect. Return the worker if it has made a call."""
@@ -210,6 +216,8 @@ class World:
         assert worker.error is None or self.faults.struck or given_up, worker.error
         if before.state == "pending" and self._is_blocked(before):
             self.reached["a worker waited for another one's target"] += 1
+        if str(worker.result).startswith("waits for an older one"):
+            self.reached["a mail waited for an older one"] += 1
         return None
 
     def _log_cascade(self, effect_id: UUID) -> None:
@@ -296,6 +304,8 @@ class World:
             self._check_refusal(what, before, refused[effect_id])
         elif not lost or fault in COMMITTED:
             self.changed_by_hand.add(effect_id)
+            if what == "retry":
+                self.lms.retried.add(effect_id)
             self.reached[f"an operator's {what}"] += 1
             if before.kind == EffectKind.CASCADE_DECLINE:
                 self.log.append((what, effect_id))

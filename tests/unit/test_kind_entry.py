@@ -3,10 +3,11 @@
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from worker.kind_entry import EachOwed, Entry, LatestWins, Payload, check
+from worker.kind_entry import EachOwed, Entry, InOrder, LatestWins, Payload, check
 
 
 class Service(StrEnum):
@@ -49,9 +50,22 @@ def test_a_complete_entry_is_taken() -> None:
     check([entry, Entry(**OTHER)])
     payload = NotifyProctor(exam_id="7", user_id="42", course_id="c", content_id="x")
     assert entry.subject(payload) == "notify proctor · exam 7 · learner 42"
-    assert entry.target.of(payload) is None
-    latest = Entry(**COMPLETE | {"target": LatestWins(lambda one: one.user_id), "service": None})
-    assert latest.target.of(payload) == "42"
+
+
+@pytest.mark.parametrize(
+    ("target", "state", "key"),
+    [
+        (EachOwed(), None, None),
+        (InOrder(lambda one, attempt_id: f"{one.exam_id} {attempt_id.int}"), None, "7 1"),
+        (LatestWins(lambda one: one.user_id), "42", None),
+    ],
+)
+def test_a_target_names_a_state_or_an_order_or_neither(
+    target: Any, state: str | None, key: str | None
+) -> None:
+    entry = Entry(**COMPLETE | {"target": target, "service": None})
+    payload = NotifyProctor(exam_id="7", user_id="42", course_id="c", content_id="x")
+    assert (entry.target.of(payload), entry.target.order_key(payload, UUID(int=1))) == (state, key)
 
 
 def test_every_field_is_tried_here() -> None:
@@ -75,7 +89,7 @@ def test_an_entry_without_a_field_is_refused(missing: str) -> None:
         ("payload", Undecorated, "payload must be a frozen dataclass that inherits Payload"),
         ("label", "notify", "label must be a function of the payload"),
         ("service", "proctoring", "service must be a Service"),
-        ("target", None, "target must be EachOwed or LatestWins"),
+        ("target", None, "target must be EachOwed, InOrder or LatestWins"),
         ("action", "proctoring.notify", "action must be worker.effects.module:Class"),
     ],
 )

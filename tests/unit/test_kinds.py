@@ -77,6 +77,15 @@ def test_both_kinds_of_credit_share_a_target_and_the_others_have_none() -> None:
     }
 
 
+def test_mails_about_one_attempt_go_in_order_and_nothing_else_does() -> None:
+    owed, attempt_id = payloads(), UUID(int=7)
+    keys = {kind: kind.entry.target.order_key(owed[kind], attempt_id) for kind in KINDS_OF_0_1_0}
+    assert keys == {
+        **dict.fromkeys(KINDS_OF_0_1_0),
+        EffectKind.SEND_STATUS_EMAIL: f"mail:{attempt_id}",
+    }
+
+
 # --- payloads ------------------------------------------------------------------------------------------
 
 

@@ -231,6 +231,7 @@ class UnitOfWork:
             "attempt_id": record.id,
             "user_id": payload.user_id,
             "target": kind.entry.target.of(payload),
+            "order_key": kind.entry.target.order_key(payload, record.id),
             "payload": payload,
             "source": cause.source,
             "command_id": cause.command_id,

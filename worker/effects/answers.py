@@ -111,6 +111,8 @@ def why_not_claimed(kind: str, standing: Standing | None) -> str:
 def _why_not_now(standing: Standing) -> str:
     if standing.is_taken:
         return "another has it"
+    if standing.ahead is not None:
+        return f"waits for an older one, effect {standing.ahead}"
     if standing.circuit_open:
         return (
             f"circuit open since {_shown(standing.circuit_since)}, no call before "

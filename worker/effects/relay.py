@@ -108,9 +108,8 @@ class Relay:
     def _offer(self, seen: Due, rooms: Mapping[str, int]) -> float:
         with self.engine.begin() as connection:
             made = offers.offer(connection, seen, rooms, self.offer_ttl_s)
-        self._dispatch(made)
-        numbers = Counter(offer.kind for offer in made)
-        if any(numbers[kind] == room for kind, room in rooms.items() if room > 0):
+        self._dispatch(made.made)
+        if made.is_full:
             return BUSY_PAUSE_S
         return self.poll_s if all(room > 0 for room in rooms.values()) else min(FULL_PAUSE_S, self.poll_s)
 

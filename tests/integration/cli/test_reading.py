@@ -33,6 +33,7 @@ EFFECT = [
     "state",
     "tries",
     "target",
+    "order_key",
     "due_at",
     "last_error",
     "created_at",
@@ -245,7 +246,7 @@ def test_effects(cli: CommandLine, record: Record) -> None:
     assert cli("effects", "list", "--limit", "1", "--json").lines == rows[:1]
     # When one is shown, then its tries and its payload are there
     shown = cli("effects", "show", mail, "--json").json
-    assert set(shown) == {*EFFECT, "payload", "tries", "superseded_by_command"}
+    assert set(shown) == {*EFFECT, "payload", "tries", "superseded_by_command", "waits_for"}
     assert (shown["superseded_by"], shown["superseded_by_command"]) == (None, None)
     assert [(one["number"], one["result"], one["error"]) for one in shown["tries"]] == [
         (1, "retry", "busy"),

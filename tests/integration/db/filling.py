@@ -65,7 +65,8 @@ _PAYLOAD = """
     jsonb_build_object('exam_id', 'e' || e, 'user_id', 'u' || u, 'course_id', 'c' || c, 'content_id', 'k' || e,
         'status', 'submitted', 'requested_by', NULL)
 """
-_COLUMNS = "id, kind, state, attempt_id, user_id, target, payload, source, command_id"
+_ORDER_KEY = f"'mail:' || {_UUID.format('a', '0')}"
+_COLUMNS = "id, kind, state, attempt_id, user_id, target, order_key, payload, source, command_id"
 
 FILL = (
     "INSERT INTO courses SELECT 'c' || c, 'Course ' || c, NULL FROM generate_series(0, :courses - 1) AS c",
@@ -98,6 +99,7 @@ FILL = (
             'delete_student_attempt', 'set_credit_status'])[k + 1],
         CASE WHEN k = 2 THEN 'superseded' ELSE 'done' END, {_UUID.format("a", "0")}, 'u' || u,
         CASE WHEN k IN (0, 2, 4, 6, 9) THEN 'credit:u' || u || '/c' || c || '/k' || e END,
+        CASE WHEN k IN (1, 5, 7) THEN {_ORDER_KEY} END,
         {_PAYLOAD}, '/lms', 'a' || a || '-' || k % 4 + 1, CASE WHEN k = 2 THEN 0 ELSE 1 END,
         at + k * interval '10 min', at + k * interval '10 min', at + k * interval '10 min',
         CASE WHEN k <> 2 THEN at + k * interval '11 min' END, CASE WHEN k = 2 THEN at + k * interval '11 min' END
@@ -110,6 +112,7 @@ FILL = (
             'delete_student_attempt'])[a / 8 % 4 + 1],
         state, {_UUID.format("a", "0")}, 'u' || u,
         CASE WHEN a / 8 % 4 = 0 THEN 'credit:u' || u || '/c' || c || '/k' || e END,
+        CASE WHEN a / 8 % 4 = 1 THEN {_ORDER_KEY} END,
         {_PAYLOAD}, '/lms', 'a' || a || '-1', tries,
         CASE WHEN a / 8 <= 2000 THEN now() + interval '7 days' ELSE now() - interval '1 min' END,
         CASE WHEN a / 8 % 40 = 25 THEN now() + interval '1 h' END, lease, CASE WHEN tries > 0 THEN now() END,

@@ -98,6 +98,7 @@ EFFECTS = [
         "attempt_id": UUID(int=1),
         "user_id": "42",
         "target": "target",
+        "order_key": "key",
         "payload": {"exam_id": "exam-1", "user_id": "42"},
         "source": "/lms",
         "command_id": "command",

@@ -40,7 +40,8 @@ def test_only_the_kinds_with_something_to_offer_are_found(bench: Bench) -> None:
         found = offers.find_due(connection, KINDS)
         assert found == Due(due=[], lost=[CREDIT])
         # Then it is offered, and not again
-        assert [one.id for one in offers.offer(connection, found, dict.fromkeys(KINDS, 9), 60)] == [credit]
+        made = offers.offer(connection, found, dict.fromkeys(KINDS, 9), 60)
+        assert ([one.id for one in made.made], made.is_full) == ([credit], False)
     with bench.engine.begin() as connection:
         assert offers.find_due(connection, KINDS) == Due(due=[], lost=[])
 
@@ -49,4 +50,4 @@ def test_a_kind_gets_no_more_offers_than_it_has_room_for(bench: Bench) -> None:
     with bench.engine.begin() as connection:
         found = offers.find_due(connection, KINDS)
         offered = offers.offer(connection, found, {CREDIT: 0, MAIL: 1}, 60)
-    assert [one.kind for one in offered] == [MAIL]
+    assert ([one.kind for one in offered.made], offered.is_full) == ([MAIL], True)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event, select, text
+from sqlalchemy.orm import InstrumentedAttribute
 
 from db import lookups, operators, prune, shards
 from db.connect import make_engine
@@ -267,6 +268,14 @@ class Paths:
         assert bench.claim(newest) is not None
         with self.explained.on("effect: waits for its target"):
             self.run(newer)
+        older, newer, _ = self.in_order()
+        with self.explained.on("effect: waits for an older one"):
+            self.run(newer)
+        with self.explained.on("relay: some wait for an older one"):
+            Relay(self.engine, Queues(), poll_s=2, offer_ttl_s=60).offer_once()
+        with self.explained.on("effect: frees the next"):
+            self.run(older)
+        assert bench.row(older).state == "done"
 
     def run(self, effect_id: Any) -> None:
         with suppress(TryFailedError):
@@ -282,7 +291,15 @@ class Paths:
 
     def on_one_target(self) -> Sequence[Any]:
         """Three pending effects on one target."""
-        user, exam = self.filled.user(900), self.filled.exam(900, 0)
+        return self.owed(900, Effect.target)
+
+    def in_order(self) -> Sequence[Any]:
+        """Three pending effects with one order key."""
+        return self.owed(901, Effect.order_key)
+
+    def owed(self, learner: int, column: InstrumentedAttribute[str | None]) -> Sequence[Any]:
+        """The last three effects that share what the column says."""
+        user, exam = self.filled.user(learner), self.filled.exam(learner, 0)
         statuses = ("submitted", "rejected", "verified")
         self.bench.apply(
             c.remove(exam, user),
@@ -291,7 +308,7 @@ class Paths:
         )
         query = (
             select(Effect.id)
-            .where(Effect.user_id == user, Effect.target.is_not(None), Effect.state == EffectState.PENDING)
+            .where(Effect.user_id == user, column.is_not(None), Effect.state == EffectState.PENDING)
             .order_by(Effect.sequence)
         )
         with self.engine.begin() as connection:

@@ -1,0 +1,102 @@
+"""Effects in order: of those that share an order key one runs at a time, oldest first.
+
+A pending effect waits while another one is ahead of it: one of its key that runs, or an older one that is pending.
+Whatever ends that one for good, also as failed or cancelled, frees the next. An effect that has begun waits for
+nobody, even if its worker was lost: an older one that a person retries then waits for it.
+
+The row of an effect that waits says no more than a later `due_at`, so that the relay does not look at it again and
+again. That time is only an upper bound: the end of the one ahead makes the next effect due at once. So an effect is
+not forgotten when a worker of a release that does not know order keys has ended the one ahead.
+"""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from db.wake import notify
+
+# With stale statistics PostgreSQL may scan a partial index of all pending or running effects. The CASE hides the
+# state from the planner, so the rows are found by their key.
+AHEAD = """
+SELECT other.id, other.due_at, other.lease_until
+FROM effects AS other
+WHERE other.order_key = effect.order_key
+    AND other.id <> effect.id
+    AND CASE other.state
+        WHEN 'running' THEN true
+        WHEN 'pending' THEN other.sequence < effect.sequence AND effect.state = 'pending'
+        ELSE false
+    END
+ORDER BY other.sequence
+LIMIT 1
+"""
+"""The effect that is ahead of `effect`; the oldest if there are several."""
+
+_HOLD_BACK = f"""
+UPDATE effects
+SET due_at = greatest(effects.due_at, effects.offered_until, ahead.due_at, ahead.lease_until),
+    offered_until = NULL
+FROM unnest(%(ids)s::uuid[]) AS asked (id)
+JOIN effects AS effect ON effect.id = asked.id
+CROSS JOIN LATERAL ({AHEAD}) AS ahead
+WHERE effects.id = effect.id
+RETURNING effects.id
+"""  # noqa: S608 - both parts are ours
+
+# Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. The row is written even if it is
+# due already. Otherwise a relay that has locked it would hold it back after all, and nobody would free it.
+_LET_NEXT = """
+UPDATE effects
+SET due_at = least(due_at, statement_timestamp())
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM effects
+    WHERE id = ANY (ARRAY(
+            SELECT next.id
+            FROM unnest(%(keys)s::text[]) AS freed (order_key)
+            CROSS JOIN LATERAL (
+                SELECT effect.id
+                FROM effects AS effect
+                WHERE effect.order_key = freed.order_key
+                    AND CASE effect.state WHEN 'pending' THEN true ELSE false END
+                ORDER BY effect.sequence
+                LIMIT 1
+            ) AS next
+        ))
+        AND CASE state WHEN 'pending' THEN true ELSE false END
+    ORDER BY sequence
+    FOR UPDATE
+))
+"""
+
+_AHEAD_OF = f"""
+SELECT ahead.id
+FROM effects AS effect
+CROSS JOIN LATERAL ({AHEAD}) AS ahead
+WHERE effect.id = %(id)s AND CASE effect.state WHEN 'pending' THEN true ELSE false END
+"""  # noqa: S608 - both parts are ours
+
+
+def hold_back(connection: Connection, effect_ids: Sequence[UUID]) -> set[UUID]:
+    """Make those of the effects wait that have another one ahead, and withdraw their offers. Returns their ids.
+
+    Parameters:
+        effect_ids: effects with an order key, which an earlier statement of this transaction has locked. A
+            statement that both locks and looks could miss that the one ahead has just ended.
+    """
+    if not effect_ids:
+        return set()
+    return set(connection.exec_driver_sql(_HOLD_BACK, {"ids": effect_ids}).scalars())
+
+
+def let_next(connection: Connection, keys: Collection[str]) -> None:
+    """Make the oldest pending effect of each of these order keys due, because the one ahead of it has ended."""
+    if keys and connection.exec_driver_sql(_LET_NEXT, {"keys": sorted(keys)}).rowcount:
+        notify(connection)
+
+
+def ahead_of(connection: Connection, effect_id: UUID) -> UUID | None:
+    """The effect that a pending one waits for. None when it waits for none, or is not pending."""
+    ahead: UUID | None = connection.exec_driver_sql(_AHEAD_OF, {"id": effect_id}).scalar_one_or_none()
+    return ahead
