@@ -255,10 +255,11 @@ class Changes:
 _INSERTS = {
     "courses": """
 write_courses AS (
-    INSERT INTO courses (course_id, name, provider)
-    SELECT * FROM json_to_recordset(%(courses)s) AS course (course_id text, name text, provider text)
+    INSERT INTO courses (course_id, name, provider, gives_credit)
+    SELECT * FROM json_to_recordset(%(courses)s)
+        AS course (course_id text, name text, provider text, gives_credit bool)
     ON CONFLICT (course_id) DO UPDATE
-    SET name = excluded.name, provider = excluded.provider
+    SET name = excluded.name, provider = excluded.provider, gives_credit = excluded.gives_credit
 )""",
     "exams": """
 write_exams AS (
@@ -280,11 +281,16 @@ write_exams AS (
 )""",
     "learners": """
 write_learners AS (
-    INSERT INTO learners (user_id, username, email, full_name)
-    SELECT * FROM json_to_recordset(%(learners)s)
-        AS learner (user_id text, username text, email text, full_name text)
+    INSERT INTO learners (user_id, username, email, full_name, language, time_zone)
+    SELECT * FROM json_to_recordset(%(learners)s) AS learner (
+        user_id text, username text, email text, full_name text, language text, time_zone text
+    )
     ON CONFLICT (user_id) DO UPDATE
-    SET username = excluded.username, email = excluded.email, full_name = excluded.full_name
+    SET username = excluded.username,
+        email = excluded.email,
+        full_name = excluded.full_name,
+        language = excluded.language,
+        time_zone = excluded.time_zone
 )""",
     "attempts": """
 write_attempts AS (

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationError, WithJsonSchema
 
 from events.errors import InvalidMessageError
-from events.fields import Email, Frozen, Id, Key, Minutes, Text, explain
+from events.fields import Email, Frozen, Id, Key, Language, Minutes, Text, TimeZone, explain
 from events.vocabulary import IfMissing, QuarantineCode, Status
 
 
@@ -48,6 +48,7 @@ class CourseUpsert(CommandData):
     course_id: Id
     name: Text | None = None
     provider: Text | None = None
+    gives_credit: bool = True
 
 
 class ExamUpsert(CommandData):
@@ -74,6 +75,8 @@ class LearnerUpsert(LearnerData):
     username: Key = Field(repr=False)
     email: Email = Field(repr=False)
     full_name: Text | None = Field(default=None, repr=False)
+    language: Language | None = None
+    time_zone: TimeZone | None = None
 
 
 class AttemptCreate(LearnerData):

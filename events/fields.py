@@ -16,6 +16,8 @@ from pydantic import (
 MAX_ID = 255  # characters
 MAX_TEXT = 1000  # characters
 MAX_EMAIL = 254  # characters, the longest address that SMTP can carry
+MAX_LANGUAGE = 64  # characters
+MAX_TIME_ZONE = 64  # characters
 MAX_INTEGER = 2_147_483_647  # PostgreSQL's integer
 
 # The patterns below are those of the JSON Schemas, too, so they must mean the same to every engine. Engines differ
@@ -84,6 +86,20 @@ Email = Annotated[
     Field(json_schema_extra={"not": {"pattern": LINE_FEED}}),
 ]
 """A string with the form of an e-mail address that is safe in the header of a mail."""
+
+Language = Annotated[
+    str,
+    StringConstraints(max_length=MAX_LANGUAGE, pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"),
+    Field(json_schema_extra={"not": {"pattern": LINE_FEED}}),
+]
+"""A string with the form of a BCP 47 language tag, such as es or es-MX."""
+
+TimeZone = Annotated[
+    str,
+    StringConstraints(max_length=MAX_TIME_ZONE, pattern="^[A-Za-z][A-Za-z0-9_+/-]*$"),
+    Field(json_schema_extra={"not": {"pattern": LINE_FEED}}),
+]
+"""A string with the form of an IANA time zone, such as Europe/Madrid. Which zones there are changes over time."""
 
 Minutes = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 """A whole number of minutes."""

@@ -70,11 +70,12 @@ class CommandMethods(ABC, Generic[Answer]):
         course_id: str | int,
         name: str | None = None,
         provider: str | None = None,
+        gives_credit: bool = True,
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
         """Publish a course's details. See `CommandMethods`."""
-        fields = {"course_id": course_id, "name": name, "provider": provider}
+        fields = {"course_id": course_id, "name": name, "provider": provider, "gives_credit": gives_credit}
         return self._publish_new(NewCommand(CourseUpsert, fields, command_id, time))
 
     def upsert_exam(
@@ -111,11 +112,20 @@ class CommandMethods(ABC, Generic[Answer]):
         username: str,
         email: str,
         full_name: str | None = None,
+        language: str | None = None,
+        time_zone: str | None = None,
         command_id: str | None = None,
         time: datetime | None = None,
     ) -> Answer:
         """Publish a learner's details. See `CommandMethods`."""
-        fields = {"user_id": user_id, "username": username, "email": email, "full_name": full_name}
+        fields = {
+            "user_id": user_id,
+            "username": username,
+            "email": email,
+            "full_name": full_name,
+            "language": language,
+            "time_zone": time_zone,
+        }
         return self._publish_new(NewCommand(LearnerUpsert, fields, command_id, time))
 
     def create_attempt(

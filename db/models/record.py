@@ -18,6 +18,8 @@ class Course(Base):
     course_id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str | None]
     provider: Mapped[str | None]
+    gives_credit: Mapped[bool | None]
+    """Null where a release before 0.3 has written the row. It then counts as true."""
 
 
 class Exam(Base):
@@ -45,6 +47,10 @@ class Learner(Base):
     username: Mapped[str]
     email: Mapped[str]
     full_name: Mapped[str | None]
+    language: Mapped[str | None]
+    """A BCP 47 tag, such as es-MX."""
+    time_zone: Mapped[str | None]
+    """An IANA name, such as America/Mexico_City."""
 
 
 class Attempt(Base):
