@@ -1,5 +1,6 @@
 """The policy settings of a proctoring provider and the two presets (docs/rules.md, "Policies")."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -37,6 +38,13 @@ MAIL_STATUSES = frozenset({Status.SUBMITTED, Status.VERIFIED, Status.REJECTED})
 """The statuses that have a mail template."""
 
 
+MAX_REVIEW_DAYS = 366
+COURSE_ID = "{course_id}"
+"""Stands for the id of the course in `course_url`."""
+
+_URL = re.compile(r"https?://[^\s<>\"\x00-\x20\x7f]+")
+
+
 class PolicyError(ValueError):
     """A policy setting is unknown or has a value that is not allowed.
 
@@ -59,6 +67,14 @@ class Policy:
     credit_on: frozenset[Status] = frozenset(CREDIT_OF)
     email_on: frozenset[Status] = MAIL_STATUSES
     protect_verdicts: bool = False
+    review_days: int | None = None
+    """How many days a review takes at most. Mails name the day. None: they name none."""
+    contact: str | None = None
+    """Whom a learner may ask: a name or an address. None: the course team."""
+    contact_url: str | None = None
+    """Where a learner may ask."""
+    course_url: str | None = None
+    """The address of a course's page, with `{course_id}` in the place of the id."""
 
 
 PRESETS: Mapping[str, Policy] = {
@@ -114,6 +130,30 @@ def _flag(key: str, value: Any) -> bool:
     return value
 
 
+def _days(key: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= MAX_REVIEW_DAYS:
+        raise PolicyError(key, f"must be a whole number of days from 1 to {MAX_REVIEW_DAYS}")
+    return value
+
+
+def _one_line(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise PolicyError(key, "must be a text of one line")
+    return value
+
+
+def _url(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not _URL.fullmatch(value):
+        raise PolicyError(key, "must be an address that starts with https:// or http://, without spaces")
+    return value
+
+
+def _course_url(key: str, value: Any) -> str:
+    if not isinstance(value, str) or COURSE_ID not in value:
+        raise PolicyError(key, f"must be an address with {COURSE_ID} in it")
+    return _url(key, value)
+
+
 def _statuses(allowed: frozenset[Status]) -> Callable[[str, Any], frozenset[Status]]:
     def read(key: str, value: Any) -> frozenset[Status]:
         if not isinstance(value, list) or any(name not in list(allowed) for name in value):
@@ -130,6 +170,10 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "credit_on": _statuses(frozenset(CREDIT_OF)),
     "email_on": _statuses(MAIL_STATUSES),
     "protect_verdicts": _flag,
+    "review_days": _days,
+    "contact": _one_line,
+    "contact_url": _url,
+    "course_url": _course_url,
 }
 
 

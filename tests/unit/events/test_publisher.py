@@ -22,7 +22,10 @@ NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
 # A call of each method, and the data that must arrive.
 CALLS: list[tuple[Callable[..., str], dict[str, Any]]] = [
-    (Publisher.upsert_course, {"course_id": "c1", "name": "Maths", "provider": "acme"}),
+    (
+        Publisher.upsert_course,
+        {"course_id": "c1", "name": "Maths", "provider": "acme", "gives_credit": False},
+    ),
     (
         Publisher.upsert_exam,
         {
@@ -38,7 +41,14 @@ CALLS: list[tuple[Callable[..., str], dict[str, Any]]] = [
     ),
     (
         Publisher.upsert_learner,
-        {"user_id": "42", "username": "ada", "email": "ada@example.com", "full_name": "Ada Lovelace"},
+        {
+            "user_id": "42",
+            "username": "ada",
+            "email": "ada@example.com",
+            "full_name": "Ada Lovelace",
+            "language": "es-MX",
+            "time_zone": "America/Mexico_City",
+        },
     ),
     (
         Publisher.create_attempt,
