@@ -36,6 +36,10 @@ def test_every_setting_can_be_set() -> None:
             "credit_on": [],
             "email_on": ["verified"],
             "protect_verdicts": True,
+            "review_days": 5,
+            "contact": "Acme support",
+            "contact_url": "https://acme.example/help?a=b",
+            "course_url": "http://lms.example/{course_id}",
         },
         PROVIDER,
     )
@@ -46,6 +50,10 @@ def test_every_setting_can_be_set() -> None:
         frozenset(),
         frozenset({Status.VERIFIED}),
         True,
+        review_days=5,
+        contact="Acme support",
+        contact_url="https://acme.example/help?a=b",
+        course_url="http://lms.example/{course_id}",
     )
 
 
@@ -74,6 +82,21 @@ def test_a_preset_takes_the_place_of_the_base() -> None:
         ("email_on", ["declined"]),
         ("protect_verdicts", "yes"),
         ("protect_verdict", True),
+        ("review_days", 0),
+        ("review_days", 367),
+        ("review_days", 1.5),
+        ("review_days", True),
+        ("contact", ""),
+        ("contact", " "),
+        ("contact", "two\nlines"),
+        ("contact", 7),
+        ("contact_url", "acme.example"),
+        ("contact_url", "javascript:alert(1)"),
+        ("contact_url", "https://acme.example/ help"),
+        ("contact_url", None),
+        ("course_url", "https://lms.example/course"),
+        ("course_url", "ftp://lms.example/{course_id}"),
+        ("course_url", ["https://lms.example/{course_id}"]),
     ],
 )
 def test_what_is_not_allowed_is_refused_by_name(key: str, value: Any) -> None:
