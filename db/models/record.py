@@ -19,7 +19,7 @@ class Course(Base):
     name: Mapped[str | None]
     provider: Mapped[str | None]
     gives_credit: Mapped[bool | None]
-    """Null where a release before 0.3 has written the row. It then counts as true."""
+    """Null where an older release has written the row. It then counts as true."""
 
 
 class Exam(Base):

@@ -1,13 +1,14 @@
 """`invigilator email`: shows what the mails to learners look like."""
 
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from events.vocabulary import Status
-from invigilator.cli.options import EnumChoice
-from invigilator.cli.output import warn
+from invigilator.cli.options import JSON, EnumChoice
+from invigilator.cli.output import print_document, warn
 
 app = click.Group("email", help="Look at the mails to learners.", no_args_is_help=False)
 
@@ -25,10 +26,11 @@ app = click.Group("email", help="Look at the mails to learners.", no_args_is_hel
     metavar="FILE",
     help="Also write the HTML part to this file.",
 )
-def preview(status: Status, provider: str | None, language: str | None, html_file: Path | None) -> None:
-    """Print the subject and the text of a mail with made-up names, as the settings have it. Nothing is sent."""
-    from dataclasses import replace
-
+@JSON
+def preview(
+    status: Status, provider: str | None, language: str | None, html_file: Path | None, as_json: bool
+) -> None:
+    """Print the subject and the text of a mail with made-up names. Nothing is sent."""
     from worker.lms.mail_templates import MailTemplates, sample
     from worker.policies import load_policies
     from worker.settings import load
@@ -43,4 +45,7 @@ def preview(status: Status, provider: str | None, language: str | None, html_fil
     mail = templates.render(facts)
     if html_file is not None:
         html_file.write_text(mail.html, encoding="utf-8")
-    sys.stdout.write(f"Subject: {mail.subject}\n\n{mail.text}")
+    if as_json:
+        print_document({"language": written.tag, **asdict(mail)}, as_json)
+    else:
+        sys.stdout.write(f"Subject: {mail.subject}\n\n{mail.text}")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import pytest

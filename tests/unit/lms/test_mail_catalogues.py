@@ -32,6 +32,11 @@ def catalogue(tag: str) -> Catalog:
     return read_po(BytesIO((OWN_CATALOGUES / tag / "LC_MESSAGES/mail.po").read_bytes()), locale=tag)
 
 
+def translations(tag: str) -> dict[str, str]:
+    """The texts of a catalogue, with their translations."""
+    return {str(one.id): str(one.string) for one in catalogue(tag) if one.id and one.string and not one.fuzzy}
+
+
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The texts of the templates, as `make catalogues` finds them."""
@@ -42,7 +47,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         cwd=ROOT,
         check=True,
     )
-    return {message.id for message in read_po(BytesIO(file.read_bytes())) if message.id}
+    return {str(message.id) for message in read_po(BytesIO(file.read_bytes())) if message.id}
 
 
 def test_there_are_the_first_three_languages() -> None:
@@ -51,15 +56,13 @@ def test_there_are_the_first_three_languages() -> None:
 
 @pytest.mark.parametrize("tag", TRANSLATED)
 def test_every_text_is_translated(tag: str, texts: set[str]) -> None:
-    done = {one.id for one in catalogue(tag) if one.id and one.string and not one.fuzzy}
-    assert done == texts
+    assert translations(tag).keys() == texts
 
 
 @pytest.mark.parametrize("tag", TRANSLATED)
 def test_a_translation_has_the_places_of_its_text(tag: str) -> None:
-    for message in catalogue(tag):
-        if message.id:
-            assert sorted(places(message.string)) == sorted(places(message.id)), message.id
+    for text, translation in translations(tag).items():
+        assert sorted(places(translation)) == sorted(places(text)), text
 
 
 def places(text: str) -> list[str]:
@@ -69,7 +72,7 @@ def places(text: str) -> list[str]:
 @pytest.mark.parametrize("tag", TRANSLATED)
 def test_a_translation_is_safe_in_html(tag: str) -> None:
     # The templates take it as it is.
-    assert not [message.id for message in catalogue(tag) if message.id and set("<>&") & set(message.string)]
+    assert not [one for one in translations(tag).values() if set("<>&") & set(one)]
 
 
 @pytest.mark.parametrize("tag", TRANSLATED)
@@ -88,17 +91,16 @@ def test_dates_are_written_as_the_language_does(tag: str, locale: str, day: date
 @pytest.mark.parametrize("tag", TRANSLATED)
 def test_no_english_is_left_in_a_mail(tag: str) -> None:
     # Given the words of the mails in English
-    english = {
-        word
-        for message in catalogue(tag)
-        if message.id
-        for word in re.findall(r"[a-z]{4,}", message.id.lower())
-    }
+    english = {word for text in translations(tag) for word in words(text)}
     for status in sorted(MAIL_STATUSES):
         # When one is written in another language, and the names are taken out
         text = rendered(status, tag)
         # Then it has none of them
-        assert not english & set(re.findall(r"[a-z]{4,}", text.lower())), status
+        assert not english & words(text), status
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]{4,}", text.lower()))
 
 
 def rendered(status: Status, tag: str) -> str:

@@ -254,7 +254,7 @@ def test_a_template_that_cannot_be_used_is_refused_at_the_start(
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigurationError, match="INVIGILATOR_TEMPLATES_DIR .*: cannot be read: No such file"
+        ConfigurationError, match=r"INVIGILATOR_TEMPLATES_DIR .*: cannot be read: No such file"
     ):
         MailTemplates(tmp_path / "nowhere")
 
