@@ -240,9 +240,9 @@ def test_it_has_the_policy_and_the_templates_of_the_courses_provider(bench: Benc
 
 
 def test_a_template_that_fails_now_is_tried_again_and_quotes_nothing(bench: Bench, tmp_path: Path) -> None:
-    # Given a template that works with the sample, and not with this learner
+    # Given a template that works with the sample, and not with this exam
     (tmp_path / "default").mkdir()
-    (tmp_path / "default/layout.txt").write_text("{{ 1 // ('Lovelace' in learner_name) }}")
+    (tmp_path / "default/layout.txt").write_text("{{ 1 // ('Mechanics' in exam_name) }}")
     bench.mail_templates = MailTemplates(tmp_path)
     told(bench, TOLD)
     effect_id = owed(bench)
