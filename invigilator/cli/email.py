@@ -37,8 +37,8 @@ def preview(
 
     settings = load()
     templates = MailTemplates(settings.templates_dir)
-    policy = load_policies(settings.policies_file).of(provider)
-    facts = replace(sample(status), provider=provider, policy=policy, language=language)
+    told = load_policies(settings.policies_file).of(provider).mail
+    facts = replace(sample(status), provider=provider, settings=told, language=language)
     written = templates.language(provider, language)
     if language is not None and not language.lower().startswith(written.tag.lower()):
         warn(f"there is no catalogue for {language!r}: this is {written.tag}")

@@ -47,7 +47,7 @@ def _facts(run: MailRun, learner: Addressee) -> MailFacts:
         course_name=_course_name(run, learner),
         gives_credit=learner.gives_credit,
         provider=learner.provider,
-        policy=run.tools.handler.policies.of(learner.provider),
+        settings=run.tools.handler.policies.of(learner.provider).mail,
         language=learner.language,
         time_zone=learner.time_zone,
     )

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from jinja2 import (
     Environment,
@@ -25,7 +24,7 @@ from jinja2.runtime import Context
 from events.vocabulary import Status
 from worker.errors import ConfigurationError
 from worker.lms.mail_language import OWN_CATALOGUES, Catalogues, Language, translated, zone_named
-from worker.rules.policy import COURSE_ID, MAIL_STATUSES, Policy
+from worker.rules.policy import MAIL_STATUSES, MailSettings
 
 OWN_TEMPLATES = Path(__file__).parent / "templates"
 SETTING = "INVIGILATOR_TEMPLATES_DIR"
@@ -50,7 +49,7 @@ class MailFacts:
         course_name: the name of the course, or None when it is unknown. The mail then says `your course`.
         gives_credit: whether the course does.
         provider: the proctoring provider of the course, whose templates are used; None when it names none.
-        policy: the policy of that provider.
+        settings: what the policy of that provider tells.
         language: the learner's, a BCP 47 tag; None when it is unknown.
         time_zone: the learner's, an IANA name; None when it is unknown.
     """
@@ -63,7 +62,7 @@ class MailFacts:
     course_name: str | None = None
     gives_credit: bool = True
     provider: str | None = None
-    policy: Policy = field(default_factory=Policy)
+    settings: MailSettings = field(default_factory=MailSettings)
     language: str | None = None
     time_zone: str | None = None
 
@@ -163,7 +162,9 @@ class _Templates:
         """
         for status in sorted(MAIL_STATUSES):
             known = sample(status)
-            unknown = replace(known, course_name=None, gives_credit=False, policy=Policy(), time_zone=None)
+            unknown = replace(
+                known, course_name=None, gives_credit=False, settings=MailSettings(), time_zone=None
+            )
             for facts in (known, unknown):
                 try:
                     self.render(facts)
@@ -181,7 +182,7 @@ def sample(status: Status) -> MailFacts:
         exam_name="Mechanics (final)",
         course_id="course-v1:acme+phys",
         course_name="Physics 101",
-        policy=Policy(
+        settings=MailSettings(
             review_days=5,
             contact="Acme support",
             contact_url="https://acme.example/help",
@@ -231,9 +232,9 @@ def _ngettext(context: Context, singular: str, plural: str, number: int) -> str:
 
 
 def _values(facts: MailFacts, language: Language) -> dict[str, Any]:
-    policy = facts.policy
+    settings = facts.settings
     at = facts.at.astimezone(zone_named(facts.time_zone))
-    days = policy.review_days
+    days = settings.review_days
     course_name = _one_line(facts.course_name or "")
     your_course = language.translations.gettext(translated("your course"))
     return {
@@ -249,10 +250,9 @@ def _values(facts: MailFacts, language: Language) -> dict[str, Any]:
         "at": language.moment(at),
         "review_days": days,
         "review_by": None if days is None else language.date(at.date() + timedelta(days)),
-        "contact": language.isolated(policy.contact) if policy.contact else None,
-        "contact_url": policy.contact_url,
-        "course_url": policy.course_url
-        and policy.course_url.replace(COURSE_ID, quote(facts.course_id, safe="")),
+        "contact": language.isolated(settings.contact) if settings.contact else None,
+        "contact_url": settings.contact_url,
+        "course_url": settings.course_link(facts.course_id),
     }
 
 

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 from events.vocabulary import Status
 
@@ -38,10 +39,7 @@ MAIL_STATUSES = frozenset({Status.SUBMITTED, Status.VERIFIED, Status.REJECTED})
 """The statuses that have a mail template."""
 
 
-MAX_REVIEW_DAYS = 366
-COURSE_ID = "{course_id}"
-"""Stands for the id of the course in `course_url`."""
-
+MAX_REVIEW_DAYS = 365
 _URL = re.compile(r"https?://[^\s<>\"\x00-\x20\x7f]+")
 
 
@@ -57,6 +55,37 @@ class PolicyError(ValueError):
         self.allowed = allowed
 
 
+COURSE_ID = "{course_id}"
+"""The placeholder in `MailSettings.course_url`."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailSettings:
+    """What a provider's mails can tell a learner. A mail leaves out what is None.
+
+    `review_days` is the number of days in which a review is done. `contact` is text that says whom to ask, such as
+    an address. `contact_url` is a page for questions. `course_url` is the pattern of a course's page.
+
+    Example:
+        >>> settings = MailSettings(course_url="https://lms.example.org/courses/{course_id}/home")
+        >>> settings.course_link("course-v1:edX+Demo")
+        'https://lms.example.org/courses/course-v1%3AedX%2BDemo/home'
+        >>> print(MailSettings().course_link("course-v1:edX+Demo"))
+        None
+    """
+
+    review_days: int | None = None
+    contact: str | None = None
+    contact_url: str | None = None
+    course_url: str | None = None
+
+    def course_link(self, course_id: str) -> str | None:
+        """Return the URL of a course's page, or None when no pattern is set. The id is percent-encoded."""
+        if self.course_url is None:
+            return None
+        return self.course_url.replace(COURSE_ID, quote(course_id, safe=""))
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The policy settings of one provider. The defaults are the `provider` preset."""
@@ -67,14 +96,7 @@ class Policy:
     credit_on: frozenset[Status] = frozenset(CREDIT_OF)
     email_on: frozenset[Status] = MAIL_STATUSES
     protect_verdicts: bool = False
-    review_days: int | None = None
-    """How many days a review takes at most. Mails name the day. None: they name none."""
-    contact: str | None = None
-    """Whom a learner may ask: a name or an address. None: the course team."""
-    contact_url: str | None = None
-    """Where a learner may ask."""
-    course_url: str | None = None
-    """The address of a course's page, with `{course_id}` in the place of the id."""
+    mail: MailSettings = MailSettings()
 
 
 PRESETS: Mapping[str, Policy] = {
@@ -101,7 +123,8 @@ def policy_from(settings: Mapping[str, Any], base: Policy) -> Policy:
         if key not in _READERS:
             raise PolicyError(key, f"is no setting; the settings are {_words(['preset', *_READERS])}")
         changes[key] = _READERS[key](key, value)
-    return replace(base, **changes)
+    mail = {field.name: changes.pop(field.name) for field in fields(MailSettings) if field.name in changes}
+    return replace(base, **changes, mail=replace(base.mail, **mail))
 
 
 def _preset(name: Any) -> Policy:

@@ -16,7 +16,7 @@ from worker.kinds import EffectKind
 from worker.lms.mail_templates import MailTemplates
 from worker.lms.ports import Deadline, Mail
 from worker.policies import Policies
-from worker.rules.policy import Policy
+from worker.rules.policy import MailSettings, Policy
 
 TOLD = "Physics, as we were told"
 ANSWERED = "Physics 101"
@@ -230,7 +230,7 @@ def test_it_has_the_policy_and_the_templates_of_the_courses_provider(bench: Benc
     folder = tmp_path / "providers/acme"
     folder.mkdir(parents=True)
     (folder / "layout.txt").write_text("Acme: {{ title }}, ask {{ contact }}")
-    policies = Policies(providers={"acme": Policy(contact="Bob")})
+    policies = Policies(providers={"acme": Policy(mail=MailSettings(contact="Bob"))})
     bench.handler = Handler(policies, instructor=True)
     bench.mail_templates = MailTemplates(tmp_path)
     effect_id = owed(bench)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from events.vocabulary import Status
 from worker.errors import ConfigurationError
 from worker.lms.mail_templates import MailFacts, MailTemplates, MailText, sample
-from worker.rules.policy import MAIL_STATUSES, Policy
+from worker.rules.policy import MAIL_STATUSES, MailSettings
 
 TEMPLATES = MailTemplates()
 FACTS = MailFacts(
@@ -103,32 +103,35 @@ def test_a_zone_that_is_none_is_utc(zone: str) -> None:
 
 
 def test_the_day_until_which_a_review_takes_is_that_of_the_learners_zone() -> None:
-    in_a_week = Policy(review_days=7)
-    assert "finished by 7 January 2027." in rendered(policy=in_a_week).text
-    assert "finished by 8 January 2027." in rendered(policy=in_a_week, time_zone="Europe/Madrid").text
+    in_a_week = MailSettings(review_days=7)
+    assert "finished by 7 January 2027." in rendered(settings=in_a_week).text
+    assert "finished by 8 January 2027." in rendered(settings=in_a_week, time_zone="Europe/Madrid").text
     assert "finished by" not in rendered().text
-    assert "finished by" not in rendered(Status.VERIFIED, policy=in_a_week).text
+    assert "finished by" not in rendered(Status.VERIFIED, settings=in_a_week).text
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"),
+    ("settings", "said"),
     [
-        (Policy(), "please ask your course team.\n"),
-        (Policy(contact="Acme support"), "please contact: Acme support\n"),
-        (Policy(contact_url="https://a.example/help"), "you can ask it here:\nhttps://a.example/help\n"),
+        (MailSettings(), "please ask your course team.\n"),
+        (MailSettings(contact="Acme support"), "please contact: Acme support\n"),
         (
-            Policy(contact="Acme support", contact_url="https://a.example/help"),
+            MailSettings(contact_url="https://a.example/help"),
+            "you can ask it here:\nhttps://a.example/help\n",
+        ),
+        (
+            MailSettings(contact="Acme support", contact_url="https://a.example/help"),
             "please contact: Acme support\nhttps://a.example/help\n",
         ),
     ],
 )
 @pytest.mark.parametrize("status", sorted(MAIL_STATUSES))
-def test_each_says_whom_to_ask(status: Status, policy: Policy, said: str) -> None:
-    assert said in rendered(status, policy=policy).text
+def test_each_says_whom_to_ask(status: Status, settings: MailSettings, said: str) -> None:
+    assert said in rendered(status, settings=settings).text
 
 
 def test_the_link_to_the_course_has_its_id_quoted() -> None:
-    mail = rendered(policy=Policy(course_url="https://lms.example/c/{course_id}/?a=1&b=2"))
+    mail = rendered(settings=MailSettings(course_url="https://lms.example/c/{course_id}/?a=1&b=2"))
     address = "https://lms.example/c/course-v1%3Aacme%2Bmaths/"
     assert f"Go to the course:\n{address}?a=1&b=2\n" in mail.text
     assert f'href="{address}?a=1&amp;b=2"' in mail.html
@@ -263,7 +266,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_the_sample_shows_everything_that_a_policy_may_tell(status: Status) -> None:
     facts = sample(status)
     text = TEMPLATES.render(facts).text
-    policy = facts.policy
-    assert policy.contact in text if policy.contact else False
-    assert policy.contact_url in text if policy.contact_url else False
+    settings = facts.settings
+    assert settings.contact in text if settings.contact else False
+    assert settings.contact_url in text if settings.contact_url else False
     assert "https://lms.example/courses/course-v1%3Aacme%2Bphys" in text

@@ -8,7 +8,15 @@ import pytest
 from events.vocabulary import Status
 from worker.errors import ConfigurationError
 from worker.policies import Policies, load_policies
-from worker.rules.policy import PRESETS, Policy, PolicyError, RepeatStatus, TimeOuts, policy_from
+from worker.rules.policy import (
+    PRESETS,
+    MailSettings,
+    Policy,
+    PolicyError,
+    RepeatStatus,
+    TimeOuts,
+    policy_from,
+)
 
 PROVIDER, PLATFORM = PRESETS["provider"], PRESETS["platform"]
 
@@ -50,10 +58,12 @@ def test_every_setting_can_be_set() -> None:
         frozenset(),
         frozenset({Status.VERIFIED}),
         True,
-        review_days=5,
-        contact="Acme support",
-        contact_url="https://acme.example/help?a=b",
-        course_url="http://lms.example/{course_id}",
+        mail=MailSettings(
+            review_days=5,
+            contact="Acme support",
+            contact_url="https://acme.example/help?a=b",
+            course_url="http://lms.example/{course_id}",
+        ),
     )
 
 
@@ -83,7 +93,7 @@ def test_a_preset_takes_the_place_of_the_base() -> None:
         ("protect_verdicts", "yes"),
         ("protect_verdict", True),
         ("review_days", 0),
-        ("review_days", 367),
+        ("review_days", 366),
         ("review_days", 1.5),
         ("review_days", True),
         ("contact", ""),
