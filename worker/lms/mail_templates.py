@@ -1,7 +1,7 @@
 """Renders the mails to learners from templates: subject, text and HTML for each status that is mailed.
 
-`<status>.jinja` has the words of a mail, each once. It ends with `{% include layout %}`. There is a layout for each
-part, which arranges the words. docs/mails.md says what a template may use, and how a provider gets its own.
+`<status>.jinja` has the words of a mail, each once, as blocks. It extends `layout`, which is another file for each
+part and arranges the words. docs/mails.md says what a template may use, and how a provider gets its own.
 """
 
 import unicodedata
@@ -17,9 +17,7 @@ from jinja2 import (
     StrictUndefined,
     TemplateError,
     TemplateSyntaxError,
-    pass_context,
 )
-from jinja2.runtime import Context
 
 from events.vocabulary import Status
 from worker.errors import ConfigurationError
@@ -216,19 +214,7 @@ def _environment(loader: FileSystemLoader, layout: str) -> Environment:
         auto_reload=False,  # otherwise Jinja checks the template files for every mail
     )
     environment.policies["ext.i18n.trimmed"] = True
-    environment.install_gettext_callables(_gettext, _ngettext, newstyle=True)  # type: ignore[attr-defined]
     return environment
-
-
-# The environments are those of all languages: the mail that is being rendered has its language.
-@pass_context
-def _gettext(context: Context, text: str) -> str:
-    return str(context["translations"].gettext(text))
-
-
-@pass_context
-def _ngettext(context: Context, singular: str, plural: str, number: int) -> str:
-    return str(context["translations"].ngettext(singular, plural, number))
 
 
 def _values(facts: MailFacts, language: Language) -> dict[str, Any]:
@@ -238,7 +224,9 @@ def _values(facts: MailFacts, language: Language) -> dict[str, Any]:
     course_name = _one_line(facts.course_name or "")
     your_course = language.translations.gettext(translated("your course"))
     return {
-        "translations": language.translations,
+        # What Jinja's `trans` calls. The environments are those of all languages.
+        "gettext": language.translations.gettext,
+        "ngettext": language.translations.ngettext,
         "language": language.tag,
         "direction": language.direction,
         "status": str(facts.status),

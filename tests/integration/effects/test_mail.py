@@ -229,7 +229,7 @@ def test_it_speaks_of_credit_unless_the_course_gives_none(bench: Bench, gives_cr
 def test_it_has_the_policy_and_the_templates_of_the_courses_provider(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "providers/acme"
     folder.mkdir(parents=True)
-    (folder / "layout.txt").write_text("Acme: {{ title }}, ask {{ contact }}")
+    (folder / "layout.txt").write_text("Acme: {% block title %}{% endblock %}, ask {{ contact }}")
     policies = Policies(providers={"acme": Policy(mail=MailSettings(contact="Bob"))})
     bench.handler = Handler(policies, instructor=True)
     bench.mail_templates = MailTemplates(tmp_path)

@@ -20,7 +20,9 @@ def test_it_is_that_of_the_provider_in_the_language(cli: CommandLine, tmp_path: 
     (tmp_path / "policies.toml").write_text('[providers.acme]\nreview_days = 3\ncontact = "Bob"\n')
     folder = tmp_path / "templates/providers/acme"
     folder.mkdir(parents=True)
-    (folder / "layout.html").write_text("<p>{{ title }}</p> {{ contact }} {{ review_by }}")
+    (folder / "layout.html").write_text(
+        "<p>{% block title %}{% endblock %}</p> {{ contact }} {{ review_by }}"
+    )
     cli.monkeypatch.setenv("INVIGILATOR_POLICIES_FILE", "policies.toml")
     cli.monkeypatch.setenv("INVIGILATOR_TEMPLATES_DIR", "templates")
     # When a mail of it is looked at, then both are used

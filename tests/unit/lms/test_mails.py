@@ -203,13 +203,13 @@ def test_a_provider_may_have_templates_of_its_own(tmp_path: Path) -> None:
         folder_with(
             tmp_path,
             {
-                "default/verified.jinja": "{% set title %}All is well{% endset %}{% include layout %}",
-                "default/layout.txt": "Everybody: {{ title }}",
-                "default/layout.html": "<p>Everybody: {{ title }}",
-                "providers/acme/layout.txt": "{{ provider }}: {{ title }}",
+                "default/verified.jinja": "{% extends layout %}{% block title %}All is well{% endblock %}",
+                "default/layout.txt": "Everybody: {% block title %}{% endblock %}",
+                "default/layout.html": "<p>Everybody: {% block title %}{% endblock %}",
+                "providers/acme/layout.txt": "{{ provider }}: {% block title %}{% endblock %}",
                 "providers/acme/verified.jinja": (
-                    "{% set title %}{% trans %}Your proctored exam was verified{% endtrans %} by Acme{% endset %}"
-                    "{% include layout %}"
+                    "{% extends layout %}{% block title %}"
+                    "{% trans %}Your proctored exam was verified{% endtrans %} by Acme{% endblock %}"
                 ),
             },
         )
