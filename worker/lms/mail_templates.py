@@ -100,8 +100,7 @@ class MailTemplates:
         Raises:
             ConfigurationError: the folder, a template or a catalogue cannot be used.
         """
-        own = _Templates([])
-        self._of_everybody = own
+        self._of_everybody = _Templates([])
         self._of_providers: dict[str, _Templates] = {}
         if folder is None:
             return
@@ -192,10 +191,10 @@ def sample(status: Status) -> MailFacts:
 
 def _check_folder(folder: Path) -> None:
     try:
-        unknown = sorted({entry.name for entry in folder.iterdir()} - {OF_EVERYBODY, OF_PROVIDERS})
+        names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
     except OSError as error:
         raise ConfigurationError(f"{SETTING} {folder}: cannot be read: {error.strerror}") from None
-    if unknown:
+    if unknown := sorted(names - {OF_EVERYBODY, OF_PROVIDERS}):
         raise ConfigurationError(
             f"{SETTING} {folder}: {unknown[0]}: is not looked at; "
             f"templates are in {OF_EVERYBODY} and {OF_PROVIDERS}/NAME"

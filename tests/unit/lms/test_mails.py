@@ -204,6 +204,7 @@ def test_a_provider_may_have_templates_of_its_own(tmp_path: Path) -> None:
             tmp_path,
             {
                 "default/verified.jinja": "{% extends layout %}{% block title %}All is well{% endblock %}",
+                ".git/config": "",
                 "default/layout.txt": "Everybody: {% block title %}{% endblock %}",
                 "default/layout.html": "<p>Everybody: {% block title %}{% endblock %}",
                 "providers/acme/layout.txt": "{{ provider }}: {% block title %}{% endblock %}",
