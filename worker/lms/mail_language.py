@@ -10,7 +10,7 @@ language, but it takes 36 MB, which is a third of what a worker's installation m
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
 from unicodedata import bidirectional
@@ -152,9 +152,9 @@ def _read(file: Path) -> GNUTranslations:
         ) from None
 
 
-def zone_named(name: str | None) -> ZoneInfo:
+def zone_named(name: str | None) -> tzinfo:
     """Return a time zone by its IANA name. It is UTC where the name is None, or unknown to this system."""
     try:
-        return ZoneInfo(name or "UTC")
+        return ZoneInfo(name) if name else UTC
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo("UTC")
+        return UTC
