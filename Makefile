@@ -109,6 +109,17 @@ check: lint coverage ## All gates: what CI runs
 schemas: install ## Generate docs/schemas from the contracts
 	$(BIN)/python -m events.schemas docs/schemas
 
+# An unchanged text leaves its catalogue as it is: the dates and the places are left out.
+POT := build/mail.pot
+LOCALE := worker/lms/locale
+
+.PHONY: catalogues
+catalogues: install ## Take the texts of the mails into the catalogues of their translations, and compile those
+	mkdir -p build
+	$(BIN)/pybabel --quiet extract --mapping pyproject.toml --keywords translated --no-location --sort-output --output $(POT) .
+	$(BIN)/pybabel --quiet update --domain mail --no-fuzzy-matching --ignore-pot-creation-date --input-file $(POT) --output-dir $(LOCALE)
+	$(BIN)/pybabel --quiet compile --domain mail --directory $(LOCALE)
+
 .PHONY: clean
 clean: ## Remove the environment, caches, and the embedded engines' data
 	rm -rf $(VENV) $(PEER) build dist .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

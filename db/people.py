@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -18,12 +20,14 @@ class LearnerContact:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempted:
-    """Names an attempt: its learner, its exam, and the course of the exam when the mail came to be owed."""
+class MailOwed:
+    """A mail that is owed about an attempt: its effect, and whom and what it is about."""
 
+    effect_id: UUID
     user_id: str
     exam_id: str
     course_id: str
+    """The course of the exam when the mail came to be owed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +35,56 @@ class Addressee:
     """A learner, and what a mail says about an attempt."""
 
     contact: LearnerContact
+    language: str | None
+    """A BCP 47 tag."""
+    time_zone: str | None
+    """An IANA name."""
     exam_name: str
     course_name: str | None
     """As the LMS told us. None where it did not."""
+    provider: str | None
+    gives_credit: bool
+    """Whether the course does. True where the LMS did not tell."""
+    at: datetime
+    """When the attempt reached the status that the mail tells."""
     may_ask: bool
     """Whether the LMS may be asked for more: its circuit is not open."""
 
 
 _LEARNER_CONTACT = "SELECT username, email, full_name FROM learners WHERE user_id = %(user_id)s"
 
+# The transition is the one that the effect's command made. It is looked up by (attempt_id, version).
 _ADDRESSEES = """
 SELECT
-    attempted.user_id,
-    attempted.exam_id,
-    attempted.course_id,
+    owed.effect_id,
     learner.username,
     learner.email,
     learner.full_name,
+    learner.language,
+    learner.time_zone,
     exam.exam_name,
     course.name AS course_name,
+    course.provider,
+    coalesce(course.gives_credit, true) AS gives_credit,
+    coalesce(transition.at, effect.created_at) AS at,
     NOT EXISTS (
         SELECT FROM circuits WHERE queue = %(lms_queue)s AND open_until > statement_timestamp()
     ) AS may_ask
 FROM (
-    SELECT * FROM json_to_recordset(%(attempted)s) AS one (user_id text, exam_id text, course_id text)
+    SELECT * FROM json_to_recordset(%(owed)s) AS one (effect_id uuid, user_id text, exam_id text, course_id text)
     LIMIT %(number)s
-) AS attempted
-JOIN learners AS learner ON learner.user_id = attempted.user_id
-JOIN exams AS exam ON exam.exam_id = attempted.exam_id
-LEFT JOIN courses AS course ON course.course_id = attempted.course_id
+) AS owed
+JOIN effects AS effect ON effect.id = owed.effect_id
+JOIN learners AS learner ON learner.user_id = owed.user_id
+JOIN exams AS exam ON exam.exam_id = owed.exam_id
+LEFT JOIN courses AS course ON course.course_id = owed.course_id
+LEFT JOIN LATERAL (
+    SELECT at
+    FROM transitions
+    WHERE attempt_id = effect.attempt_id AND source = effect.source AND command_id = effect.command_id
+    ORDER BY version DESC
+    LIMIT 1
+) AS transition ON true
 """
 
 
@@ -73,24 +98,27 @@ def learner_contact(connection: Connection, user_id: str) -> LearnerContact:
     return LearnerContact(username=row.username, email=row.email, full_name=row.full_name)
 
 
-def addressees(
-    connection: Connection, attempts: Sequence[Attempted], lms_queue: str
-) -> dict[Attempted, Addressee]:
-    """Who is to be written to about attempts, and what is known for the mail.
+def addressees(connection: Connection, mails: Sequence[MailOwed], lms_queue: str) -> dict[UUID, Addressee]:
+    """Return to whom mails go, and what is known for them, by effect.
 
     Parameters:
-        attempts: recorded ones, so each has a learner and an exam.
+        mails: about recorded attempts, so each has a learner and an exam.
         lms_queue: names the circuit of the LMS.
     """
-    attempted = recordset([asdict(attempt) for attempt in attempts])
+    owed = recordset([asdict(mail) | {"effect_id": str(mail.effect_id)} for mail in mails])
     rows = connection.exec_driver_sql(
-        _ADDRESSEES, {"attempted": attempted, "number": len(attempts), "lms_queue": lms_queue}
+        _ADDRESSEES, {"owed": owed, "number": len(mails), "lms_queue": lms_queue}
     )
     return {
-        Attempted(user_id=row.user_id, exam_id=row.exam_id, course_id=row.course_id): Addressee(
+        row.effect_id: Addressee(
             contact=LearnerContact(username=row.username, email=row.email, full_name=row.full_name),
+            language=row.language,
+            time_zone=row.time_zone,
             exam_name=row.exam_name,
             course_name=(row.course_name or "").strip() or None,
+            provider=row.provider,
+            gives_credit=row.gives_credit,
+            at=row.at,
             may_ask=row.may_ask,
         )
         for row in rows

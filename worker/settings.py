@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     smtp_url: SecretStr = SecretStr("log:")
     email_from: str = "exams@localhost"
     policies_file: Path | None = None
+    templates_dir: Path | None = None
     command_keys_file: Path | None = None
     command_shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 1
     batch_size: Annotated[int, Field(ge=1, le=1_000)] = 100

@@ -17,6 +17,7 @@ from worker.effects.slots import Slots
 from worker.engines import has_own_engines
 from worker.errors import ConfigurationError
 from worker.lms.connect import LOG, connect
+from worker.lms.mail_templates import MailTemplates
 from worker.policies import load_policies
 from worker.rules.retry import RetryPolicy
 from worker.settings import PREFIX, Settings
@@ -73,7 +74,7 @@ def runner(settings: Settings) -> Runner:
     """Make what runs the effects of one worker process. A database that is away is only warned of.
 
     Raises:
-        ConfigurationError: a setting is missing, or the file of policies is wrong.
+        ConfigurationError: a setting is missing, or the file of policies or a template is wrong.
         UnfitDatabaseError: the database cannot hold every text.
     """
     # httpx would log a line for each request, with the ids of the learner and the course.
@@ -88,6 +89,7 @@ def runner(settings: Settings) -> Runner:
             lease_s=settings.lease_s,
             call_timeout_s=settings.call_timeout_s,
             slots=Slots(settings.max_calls, settings.smtp_max_connections),
+            mail_templates=MailTemplates(settings.templates_dir),
         )
     )
     try:
@@ -118,12 +120,13 @@ def check_settings(settings: Settings) -> None:
     """Check now what the processes would check when they start.
 
     Raises:
-        ConfigurationError: the file of policies, the file of command keys, or the address of a service cannot be
-            used, or a patch to leave out does not exist.
+        ConfigurationError: the file of policies, the file of command keys, a mail's template, or the address of a
+            service cannot be used, or a patch to leave out does not exist.
     """
     patches.check(settings)
     load_policies(settings.policies_file)
     load_trust(settings.command_keys_file)
+    MailTemplates(settings.templates_dir)
     connect(settings).close()
 
 

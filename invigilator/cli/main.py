@@ -11,7 +11,18 @@ from typing import NoReturn
 import click
 
 from events.errors import InvigilatorError
-from invigilator.cli import attempts, commands, decide, demo, effects, prune, publish, quarantine, system
+from invigilator.cli import (
+    attempts,
+    commands,
+    decide,
+    demo,
+    effects,
+    email,
+    prune,
+    publish,
+    quarantine,
+    system,
+)
 from invigilator.cli.output import warn
 
 INTERRUPTED = 130  # the status that shells report for a program that Ctrl-C ended
@@ -33,6 +44,7 @@ for command in (
     attempts.app,
     commands.app,
     effects.app,
+    email.app,
     quarantine.app,
     prune.prune,
     decide.decide,

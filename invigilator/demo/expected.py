@@ -24,7 +24,7 @@ from invigilator.demo.malformed import Malformed
 from invigilator.demo.session import Message, Session
 from invigilator.demo.snapshot import REMOVED, AttemptView, Snapshot, outcome_text
 from worker.kinds import EffectKind
-from worker.lms import mail_templates
+from worker.lms.mail_templates import MailFacts, MailTemplates
 from worker.policies import Policies
 from worker.rules.cascade import siblings_to_decline
 from worker.rules.decisions import (
@@ -42,15 +42,18 @@ from worker.rules.values import Attempt, Exam, Precondition
 NOW = datetime(2000, 1, 1, tzinfo=UTC)  # any time will do: only whether a time is set is compared
 
 
-def expect(session: Session, policies: Policies, *, instructor: bool) -> Snapshot:
+def expect(
+    session: Session, policies: Policies, *, instructor: bool, mail_templates: MailTemplates | None = None
+) -> Snapshot:
     """Return the snapshot that a session must lead to.
 
     Parameters:
         session: the messages, in the order in which they are published.
         policies: the policies of the system.
         instructor: whether the system has an instructor service.
+        mail_templates: those of the system; the ones of this release when left out.
     """
-    oracle = _Oracle(policies, instructor)
+    oracle = _Oracle(policies, instructor, mail_templates or MailTemplates())
     for message in session.messages:
         oracle.take(message)
     return oracle.snapshot()
@@ -60,6 +63,7 @@ def expect(session: Session, policies: Policies, *, instructor: bool) -> Snapsho
 class _Oracle:
     policies: Policies
     instructor: bool
+    mail_templates: MailTemplates
     providers: dict[str, str | None] = field(default_factory=dict)
     exams: dict[str, ExamUpsert] = field(default_factory=dict)
     learners: dict[str, LearnerUpsert] = field(default_factory=dict)
@@ -189,11 +193,17 @@ class _Oracle:
 
     def _mail(self, user_id: str, exam_id: str, status: Status) -> None:
         learner = self.learners[user_id]
-        text = mail_templates.render(
-            status,
-            learner_name=learner.full_name or learner.username,
-            exam_name=self.exams[exam_id].exam_name,
-            course_name=None,
+        exam = self.exams[exam_id]
+        text = self.mail_templates.render(
+            MailFacts(
+                status=status,
+                at=NOW,
+                learner_name=learner.full_name or learner.username,
+                exam_name=exam.exam_name,
+                course_id=exam.course_id,
+                provider=self.providers.get(exam.course_id),
+                language=learner.language,
+            )
         )
         self.mails[learner.email, text.subject] += 1
 

@@ -22,6 +22,7 @@ from invigilator.local.server import HOST
 from invigilator.local.supervision import PartEndedError
 from invigilator.local.up import NO_FLOWER, System, environment
 from worker import extras, folder_lock
+from worker.lms.mail_templates import MailTemplates
 from worker.policies import load_policies
 from worker.settings import Settings
 from worker.signals import on_stop_signals
@@ -69,7 +70,12 @@ def _play(
     settings: Settings, console: Console, lms: ReferenceLms, sink: MailSink, log: TextIO, *, keep: bool
 ) -> bool:
     session = generate(secrets.token_hex(3), seed=SEED, start=datetime.now(UTC))
-    expected = expect(session, load_policies(settings.policies_file), instructor=settings.instructor == "on")
+    expected = expect(
+        session,
+        load_policies(settings.policies_file),
+        instructor=settings.instructor == "on",
+        mail_templates=MailTemplates(settings.templates_dir),
+    )
     lms.name_course(session.course_id, COURSE_NAME)
     flower = _where_flower_is(settings)
     refuse_queued(settings)

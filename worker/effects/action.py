@@ -1,7 +1,7 @@
 """What an action gets, and how a try that failed ends its task."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic
 
@@ -13,6 +13,7 @@ from worker.commands.handler import Handler
 from worker.effects.slots import Slots
 from worker.kind_entry import P
 from worker.lms.connect import Services
+from worker.lms.mail_templates import MailTemplates
 from worker.lms.ports import CallKey, Deadline
 from worker.rules.retry import RetryPolicy
 
@@ -40,6 +41,7 @@ class Tools:
     lease_s: float
     call_timeout_s: float
     slots: Slots
+    mail_templates: MailTemplates = field(default_factory=MailTemplates)
 
 
 @dataclass(frozen=True, slots=True)

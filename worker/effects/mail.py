@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Sequence
 
-from db.people import Addressee, Attempted, addressees
+from db.people import Addressee, MailOwed, addressees
 from events.vocabulary import Status
 from worker.effects.action import Recorded, Run
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.errors import NotCalled, ServiceError, Unavailable
 from worker.kinds import EffectKind, SendStatusEmail
-from worker.lms import mail_templates
+from worker.lms.mail_templates import MailFacts
 from worker.lms.ports import Mail
 
 logger = logging.getLogger(__name__)
@@ -31,15 +31,26 @@ class SendStatus:
     def __call__(self, run: MailRun) -> Recorded:
         """Look up the learner, ask for the course's name, and hand the mail to the mail server."""
         learner = self.addressee(run)
-        text = mail_templates.render(
-            Status(run.payload.status),
-            learner_name=learner.contact.full_name or learner.contact.username,
-            exam_name=learner.exam_name,
-            course_name=_course_name(run, learner),
-        )
+        text = run.tools.mail_templates.render(_facts(run, learner))
         mail = Mail(run.claim.id, learner.contact.email, text.subject, text.text, text.html)
         run.tools.services.mailer.send(mail, run.deadline)
         return Recorded.BY_RUNNER
+
+
+def _facts(run: MailRun, learner: Addressee) -> MailFacts:
+    return MailFacts(
+        status=Status(run.payload.status),
+        at=learner.at,
+        learner_name=learner.contact.full_name or learner.contact.username,
+        exam_name=learner.exam_name,
+        course_id=run.payload.course_id,
+        course_name=_course_name(run, learner),
+        gives_credit=learner.gives_credit,
+        provider=learner.provider,
+        settings=run.tools.handler.policies.of(learner.provider).mail,
+        language=learner.language,
+        time_zone=learner.time_zone,
+    )
 
 
 def _course_name(run: MailRun, learner: Addressee) -> str | None:
@@ -65,7 +76,10 @@ def _asked_name(run: MailRun, may_ask: bool) -> str | None:
 
 
 def _addressees(runs: Sequence[MailRun]) -> list[Addressee]:
-    attempts = [Attempted(run.payload.user_id, run.payload.exam_id, run.payload.course_id) for run in runs]
+    mails = [
+        MailOwed(run.claim.id, run.payload.user_id, run.payload.exam_id, run.payload.course_id)
+        for run in runs
+    ]
     with runs[0].tools.engine.connect() as connection:
-        found = addressees(connection, attempts, LMS)
-    return [found[attempt] for attempt in attempts]
+        found = addressees(connection, mails, LMS)
+    return [found[mail.effect_id] for mail in mails]

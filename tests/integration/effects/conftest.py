@@ -25,6 +25,7 @@ from worker.effects.runner import Runner
 from worker.effects.slots import Slots
 from worker.kinds import QUEUES, EffectKind
 from worker.lms.connect import Services
+from worker.lms.mail_templates import MailTemplates
 from worker.policies import Policies
 from worker.rules.retry import RetryPolicy
 
@@ -43,6 +44,7 @@ class Bench:
     handler: Handler = field(default_factory=lambda: Handler(Policies(), instructor=True))
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(2, 3600, 604_800))
     max_calls: int = 8
+    mail_templates: MailTemplates = field(default_factory=MailTemplates)
 
     @property
     def runner(self) -> Runner:
@@ -50,7 +52,9 @@ class Bench:
             credit=self.credit, instructor=self.instructor, mailer=self.mailer, close=lambda: None
         )
         slots = Slots(self.max_calls, self.max_calls)
-        return Runner(Tools(self.engine, services, self.handler, self.retry, LEASE_S, 10, slots))
+        return Runner(
+            Tools(self.engine, services, self.handler, self.retry, LEASE_S, 10, slots, self.mail_templates)
+        )
 
     def run(self, effect_id: UUID) -> str:
         """As the task of the effect's kind does it. Returns what was done, or why nothing was to do."""

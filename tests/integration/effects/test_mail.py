@@ -1,5 +1,6 @@
 """A mail: to whom it goes, and what it calls the course."""
 
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -8,10 +9,14 @@ from events.commands import CourseUpsert
 from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench, run_together
 from tests.integration.effects.test_circuit import CREDIT, EMAIL, circuit
+from worker.commands.handler import Handler
 from worker.effects.action import TryFailedError
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 from worker.kinds import EffectKind
-from worker.lms.ports import Deadline
+from worker.lms.mail_templates import MailTemplates
+from worker.lms.ports import Deadline, Mail
+from worker.policies import Policies
+from worker.rules.policy import MailSettings, Policy
 
 TOLD = "Physics, as we were told"
 ANSWERED = "Physics 101"
@@ -172,3 +177,77 @@ def test_each_of_a_group_has_its_own_courses_name(bench: Bench) -> None:
     texts = {mail.effect_id: mail.text for mail in bench.mailer.sent}
     assert (TOLD in texts[first], "Chemistry" in texts[first]) == (True, False)
     assert (TOLD in texts[second], "Chemistry" in texts[second]) == (False, True)
+
+
+# --- the learner's language and time, and the course's provider ----------------------------------------------
+
+
+def only_mail(bench: Bench) -> Mail:
+    [mail] = bench.mailer.sent
+    return mail
+
+
+def test_it_is_in_the_learners_language_and_time(bench: Bench) -> None:
+    # Given a learner whose language and zone are told when the mail is already owed
+    effect_id = owed(bench)
+    bench.execute("UPDATE transitions SET at = '2026-11-28T23:30Z' WHERE to_status = 'submitted'")
+    told(bench, TOLD)
+    bench.apply(c.learner().model_copy(update={"language": "es-MX", "time_zone": "Asia/Tokyo"}))
+    # When it is sent
+    bench.run(effect_id)
+    # Then it tells the moment of that change, and not of the attempt's others
+    mail = only_mail(bench)
+    assert mail.subject == "Se ha entregado su examen supervisado: Exam A"
+    assert "Entregado: 29 de noviembre de 2026, 08:30 (Asia/Tokyo)\n" in mail.text
+
+
+def test_each_mail_of_an_attempt_has_the_time_of_its_own_change(bench: Bench) -> None:
+    told(bench, TOLD)
+    first = owed(bench)
+    bench.apply(c.update("A", "verified"))
+    second = bench.ids(EffectKind.SEND_STATUS_EMAIL)[-1]
+    bench.execute("UPDATE transitions SET at = '2026-11-28T09:00Z' WHERE to_status = 'submitted'")
+    bench.execute("UPDATE transitions SET at = '2026-11-28T10:00Z' WHERE to_status = 'verified'")
+    run_together(bench.runner, [(one, EffectKind.SEND_STATUS_EMAIL) for one in (first, second)])
+    texts = {mail.effect_id: mail.text for mail in bench.mailer.sent}
+    assert "Submitted: 28 November 2026, 09:00 (UTC)\n" in texts[first]
+    assert "Verified: 28 November 2026, 10:00 (UTC)\n" in texts[second]
+
+
+@pytest.mark.parametrize("gives_credit", [True, False, None])
+def test_it_speaks_of_credit_unless_the_course_gives_none(bench: Bench, gives_credit: bool | None) -> None:
+    # Given a course that a release has written that did not know of it, or the LMS has told
+    bench.apply(
+        c.create("A", taking_as_proctored=True), c.update("A", "submitted"), c.update("A", "rejected")
+    )
+    told(bench, TOLD)
+    bench.execute("UPDATE courses SET gives_credit = :gives_credit", gives_credit=gives_credit)
+    bench.run(bench.ids(EffectKind.SEND_STATUS_EMAIL)[-1])
+    assert ("You will not get credit" in only_mail(bench).text) == (gives_credit is not False)
+
+
+def test_it_has_the_policy_and_the_templates_of_the_courses_provider(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "providers/acme"
+    folder.mkdir(parents=True)
+    (folder / "layout.txt").write_text("Acme: {% block title %}{% endblock %}, ask {{ contact }}")
+    policies = Policies(providers={"acme": Policy(mail=MailSettings(contact="Bob"))})
+    bench.handler = Handler(policies, instructor=True)
+    bench.mail_templates = MailTemplates(tmp_path)
+    effect_id = owed(bench)
+    bench.apply(CourseUpsert(course_id=c.COURSE, name=TOLD, provider="acme"))
+    bench.run(effect_id)
+    assert only_mail(bench).text == "Acme: Your proctored exam was submitted, ask Bob"
+
+
+def test_a_template_that_fails_now_is_tried_again_and_quotes_nothing(bench: Bench, tmp_path: Path) -> None:
+    # Given a template that works with the sample, and not with this exam
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default/layout.txt").write_text("{{ 1 // ('Mechanics' in exam_name) }}")
+    bench.mail_templates = MailTemplates(tmp_path)
+    told(bench, TOLD)
+    effect_id = owed(bench)
+    with pytest.raises(TryFailedError) as caught:
+        bench.run(effect_id)
+    assert "ZeroDivisionError" in str(caught.value)
+    assert bench.row(effect_id).state == "pending"
+    assert bench.mailer.calls == []

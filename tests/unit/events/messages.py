@@ -61,7 +61,7 @@ _words = st.from_regex(r"[a-z0-9.]{1,60}", fullmatch=True)
 _names = st.none() | _text(max_size=1000)
 
 data: st.SearchStrategy[CommandData] = st.one_of(
-    st.builds(CourseUpsert, course_id=_ids, name=_names, provider=_names),
+    st.builds(CourseUpsert, course_id=_ids, name=_names, provider=_names, gives_credit=st.booleans()),
     st.builds(
         ExamUpsert,
         exam_id=_ids,
@@ -79,6 +79,8 @@ data: st.SearchStrategy[CommandData] = st.one_of(
         username=_text(1),
         email=st.builds("{}@{}".format, _words, _words),
         full_name=_names,
+        language=st.none() | st.sampled_from(["es", "es-MX", "zh-Hant-TW"]),
+        time_zone=st.none() | st.sampled_from(["UTC", "Europe/Madrid", "Etc/GMT+5"]),
     ),
     st.builds(
         AttemptCreate,
