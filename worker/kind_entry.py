@@ -9,7 +9,6 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 from worker.errors import Permanent
 
@@ -179,7 +178,7 @@ def _reader(payload: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(payload)
 
 
-def _explain(problem: ErrorDetails) -> str:
+def _explain(problem: Mapping[str, Any]) -> str:
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "missing":
         return f"the effect's payload has no {name}"
