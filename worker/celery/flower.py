@@ -20,10 +20,9 @@ from flower.api.tasks import GetQueueLengths
 from flower.events import Events
 from flower.options import options
 from flower.views.broker import BrokerView
-from kombu.exceptions import OperationalError
 from tornado.web import HTTPError
 
-from events.connecting import reason_of
+from events.connecting import broker_errors, reason_of
 from events.sharding import queue_name
 from worker.commands.sources.base import Depth
 from worker.commands.sources.brokers import depths
@@ -97,10 +96,7 @@ class PatientEvents(Events):  # type: ignore[misc]
 
 
 def _explained(error: Exception, celery: Any) -> str:
-    connection = celery.connection_for_read()
-    if isinstance(
-        error, (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
-    ):
+    if isinstance(error, (OSError, *broker_errors(celery.connection_for_read()))):
         return f"the broker is away: {reason_of(error)}"
     return f"events cannot be received: {type(error).__name__}"
 
