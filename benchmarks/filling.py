@@ -7,8 +7,6 @@ from typing import Any
 from benchmarks.engines import connect
 
 ATTEMPTS = 5_000_000
-TRANSITIONS_PER_ATTEMPT = 4
-EFFECTS_PER_ATTEMPT = 2
 
 _NUMBERED = """
     SELECT a, a / 4 AS u, a / 80 AS c, a / 80 * 4 + a % 4 AS e,

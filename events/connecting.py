@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from kombu import connection
+from kombu.exceptions import OperationalError
 from kombu.transport import get_transport_cls
 
 from events.broker_url import BrokerUrl
@@ -79,6 +80,15 @@ class OneClientConnection(Connection):
         "rediss": "events.redis_transport:Transport",
         "sentinel": "events.redis_transport:SentinelTransport",
     }
+
+
+def broker_errors(connection: Any) -> tuple[type[Exception], ...]:
+    """Return the errors by which kombu says that a broker is away, or has ended a connection or a channel.
+
+    Parameters:
+        connection: kombu's. Each transport has errors of its own.
+    """
+    return (OperationalError, *connection.connection_errors, *connection.channel_errors)
 
 
 def reason_of(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from events.connecting import reason_of
+from events.connecting import broker_errors, reason_of
 from events.errors import PublishError, ShardsMismatchError
 from events.sharding import MAX_SHARDS, SHARDS_KEY, queue_name
 
@@ -159,11 +159,7 @@ class Sender:
         ensured = self._connection.ensure(self, self._send, **retries)
         try:
             ensured(parcel, deadline, retries)
-        except (
-            OperationalError,
-            *self._connection.connection_errors,
-            *self._connection.channel_errors,
-        ) as error:
+        except broker_errors(self._connection) as error:
             self.disconnect()
             raise not_taken(error, parcel.command_id) from error
 

@@ -18,8 +18,6 @@ from typing import Any, NoReturn
 from worker.errors import ConfigurationError
 from worker.settings import PREFIX, Settings
 
-logger = logging.getLogger(__name__)
-
 
 class Process(StrEnum):
     """A kind of process in which patches are applied."""

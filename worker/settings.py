@@ -144,6 +144,21 @@ def load() -> Settings:
         raise ConfigurationError("; ".join(_explain(error))) from None
 
 
+def as_variables(settings: Settings) -> dict[str, str]:
+    """Write settings as the environment variables that `load` reads as the same settings."""
+    return {f"{PREFIX}{name.upper()}": _text(value) for name, value in settings if value is not None}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, timedelta):
+        return f"{value // timedelta(minutes=1)}m"
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    return str(value.absolute() if isinstance(value, Path) else value)
+
+
 def _env_file(environment: Mapping[str, str]) -> dict[str, str]:
     named = environment.get(ENV_FILE)
     if named == "" or (named is None and not os.path.lexists(DEFAULT_ENV_FILE)):

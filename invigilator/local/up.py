@@ -6,13 +6,10 @@ import sysconfig
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
-
-from pydantic import SecretStr
 
 from db.migrate import upgrade
 from events.errors import InvigilatorError
@@ -22,7 +19,7 @@ from invigilator.local.procfile import PROCFILE, Child, Output, read_procfile, s
 from invigilator.local.server import Server, Watch
 from invigilator.local.supervision import Part, PartEndedError, how_it_ended
 from worker import engines, extras
-from worker.settings import ENV_FILE, PREFIX, Settings
+from worker.settings import ENV_FILE, PREFIX, Settings, as_variables
 from worker.signals import on_stop_signals
 from worker.wiring import check_settings
 
@@ -195,7 +192,7 @@ def environment(settings: Settings) -> dict[str, str]:
     the machine may read a command line.
     """
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-    variables = others | _variables(settings)
+    variables = others | as_variables(settings)
     variables[ENV_FILE] = ""  # the settings already contain what the file says
     variables["PATH"] = os.pathsep.join(
         filter(None, [*_program_folders(), os.environ.get("PATH", os.defpath)])
@@ -212,20 +209,6 @@ def _program_folders() -> list[str]:
     """Return the folders in which pip puts programs: beside this Python, the scheme's folder, and the user's."""
     of_user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
     return list(dict.fromkeys([str(Path(sys.executable).parent), sysconfig.get_path("scripts"), of_user]))
-
-
-def _variables(settings: Settings) -> dict[str, str]:
-    return {f"{PREFIX}{name.upper()}": _text(value) for name, value in settings if value is not None}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, timedelta):
-        return f"{value // timedelta(minutes=1)}m"
-    if isinstance(value, frozenset):
-        return ",".join(sorted(value))
-    return str(value.absolute() if isinstance(value, Path) else value)
 
 
 def _flower_port() -> int:

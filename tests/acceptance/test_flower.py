@@ -251,7 +251,7 @@ def test_flower_comes_back_soon_after_the_broker_and_ends_without_it(database_ur
         flower = Flower(stack)
         rabbit.end(signal.SIGKILL)
         again = "trying again in 2 s"
-        stack.wait_until(lambda: flower.process.output().count(again) >= 6, "some attempts")
+        stack.wait_until(lambda: flower.process.output().count(again) >= 3, "some attempts")
         # When the broker is back
         rabbit.start()
         stack.start("effects")
@@ -260,6 +260,6 @@ def test_flower_comes_back_soon_after_the_broker_and_ends_without_it(database_ur
         # and when the broker is away again, it still ends when it is told to
         rabbit.end(signal.SIGKILL)
         before = flower.process.output().count(again)
-        stack.wait_until(lambda: flower.process.output().count(again) >= before + 3, "more attempts")
+        stack.wait_until(lambda: flower.process.output().count(again) > before, "another attempt")
         httpx.get(f"{flower.url}/api/workers?refresh=1&workername=x", timeout=PATIENCE_S)
         assert flower.process.terminate() == 0

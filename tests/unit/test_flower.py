@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.events import EventReceiver
+from kombu.transport.memory import Transport
+from kombu.utils import functional
 
 from worker.celery.flower import PatientEvents
 
@@ -40,3 +42,38 @@ def test_only_an_error_of_the_broker_says_that_it_is_away(
     ):
         PatientEvents(app, None, max_tasks_in_memory=1).run()
     assert caplog.messages == [said]
+
+
+def test_a_broker_that_goes_between_two_connections_is_tried_again_after_the_same_pause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a broker that takes one connection, and is away from then on
+    establish = Transport.establish_connection
+    taken: list[Transport] = []
+
+    def take_one(transport: Transport) -> Any:
+        if taken:
+            raise ConnectionRefusedError
+        taken.append(transport)
+        return establish(transport)
+
+    def lose(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError
+
+    def stop(_: float) -> None:
+        raise _StopError
+
+    monkeypatch.setattr(EventReceiver, "wakeup_workers", lambda *_, **__: None)  # has a connection of its own
+    monkeypatch.setattr(Transport, "establish_connection", take_one)
+    monkeypatch.setattr(Transport, "drain_events", lose)
+    monkeypatch.setattr(time, "sleep", stop)
+    monkeypatch.setattr(functional, "sleep", stop)
+    # When Flower receives events
+    with (
+        Celery("test", broker="memory://", set_as_current=False) as app,
+        caplog.at_level(logging.WARNING),
+        pytest.raises(_StopError),
+    ):
+        PatientEvents(app, None, max_tasks_in_memory=1).run()
+    # Then the pause is its own, not kombu's
+    assert caplog.messages[-1] == "the broker is away: ConnectionResetError; trying again in 2 s"

@@ -7,11 +7,11 @@ from typing import Any
 
 from celery import Celery
 from kombu import Producer
-from kombu.exceptions import BatchPublishError, OperationalError
+from kombu.exceptions import BatchPublishError
 from kombu.utils.uuid import uuid
 
 from db.offers import Offer
-from events.connecting import reason_of
+from events.connecting import broker_errors, reason_of
 from worker.celery import strict_consumer
 from worker.effects.answers import label
 from worker.errors import Transient
@@ -80,14 +80,7 @@ class CeleryDispatcher:
             pool.replace(connection)
             # AttributeError: when a Redis server goes away, kombu 5.7 sometimes uses a channel that it has closed,
             # whose connection is None (seen).
-            away = (
-                OperationalError,
-                BatchPublishError,
-                AttributeError,
-                *connection.connection_errors,
-                *connection.channel_errors,
-            )
-            if isinstance(error, away):
+            if isinstance(error, (BatchPublishError, AttributeError, *broker_errors(connection))):
                 raise Transient(f"the broker is away: {reason_of(error)}") from error
             raise
         connection.release()

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,9 @@ from flower.api.tasks import GetQueueLengths
 from flower.events import Events
 from flower.options import options
 from flower.views.broker import BrokerView
-from kombu.exceptions import OperationalError
 from tornado.web import HTTPError
 
-from events.connecting import reason_of
+from events.connecting import broker_errors, reason_of
 from events.sharding import queue_name
 from worker.commands.sources.base import Depth
 from worker.commands.sources.brokers import depths
@@ -77,6 +76,15 @@ def queues(shards: int) -> list[str]:
     return [*(queue_name(shard) for shard in range(shards)), *sorted(set(QUEUES.values()))]
 
 
+class Receiver(EventReceiver):  # type: ignore[misc]
+    """Receives on the connection that it is given. Celery's opens one more, and tries with growing pauses."""
+
+    @contextmanager
+    def establish_connection(self) -> Iterator[Any]:
+        """Give the connection that is there. See kombu."""
+        yield self.connection
+
+
 class PatientEvents(Events):  # type: ignore[misc]
     """Receives the workers' events. When that ends, it begins again after a short pause."""
 
@@ -92,15 +100,12 @@ class PatientEvents(Events):  # type: ignore[misc]
     def _receive(self) -> None:
         with self.capp.connection_for_read() as connection:
             connection.connect()  # tries once; a channel would try again by itself, with growing pauses
-            receiver = EventReceiver(connection, handlers={"*": self.on_event}, app=self.capp)
+            receiver = Receiver(connection, handlers={"*": self.on_event}, app=self.capp)
             receiver.capture(limit=None, timeout=None, wakeup=True)
 
 
 def _explained(error: Exception, celery: Any) -> str:
-    connection = celery.connection_for_read()
-    if isinstance(
-        error, (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
-    ):
+    if isinstance(error, (OSError, *broker_errors(celery.connection_for_read()))):
         return f"the broker is away: {reason_of(error)}"
     return f"events cannot be received: {type(error).__name__}"
 

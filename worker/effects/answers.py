@@ -35,8 +35,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The parts that every line about one try has: which effect it is, and the ids."""
+    """A try that has begun, and the parts that every line about it has: which effect it is, and the ids."""
 
+    claim: Claim
     label: str
     trail: str
 
@@ -44,7 +45,7 @@ class About:
     def claimed(cls, claim: Claim) -> "About":
         """Describe a try that has begun."""
         shown = label(claim.kind, claim.payload, claim.number)
-        return cls(shown, ids(claim.id, claim.source, claim.command_id))
+        return cls(claim, shown, ids(claim.id, claim.source, claim.command_id))
 
     def says(self, what: str) -> str:
         """Make a line about the try."""

@@ -104,40 +104,42 @@ class Runner:
         """Run one try of a claimed effect and record what came of it. Raises what `run` raises."""
         about = About.claimed(claim)
         try:
-            return self._run(claim, about)
+            return self._run(about)
         except DBAPIError as error:
             # The result is not recorded: the effect stays running until its lease ends, then it is offered again.
             raise TryAgainError(about.says(_reason(claim.id, error))) from None
 
-    def _run(self, claim: Claim, about: About) -> Answer:
+    def _run(self, about: About) -> Answer:
+        claim = about.claim
         if claim.lost_tries >= LOST_TRIES and claim.retrying_for_s >= self.tools.retry.retry_for_s:
             # Most likely the effect ends its workers.
-            return self._fail(claim, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
+            return self._fail(about, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
             payload = EffectKind(claim.kind).entry.read(claim.payload)
             recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline))
         except Permanent as error:
-            return self._fail(claim, str(error), error)
+            return self._fail(about, str(error), error)
         except Transient as error:
             if isinstance(error, Crowded):
                 self.tools.slots.shrink(claim.kind, error.others)
-            return self._try_again(claim, str(error), error)
+            return self._try_again(about, str(error), error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
             # Most likely the database failed, or a bug did that the next release mends.
-            return self._try_again(claim, _reason(claim.id, error), None)
+            return self._try_again(about, _reason(claim.id, error), None)
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
         if recorded is not Recorded.BY_ACTION and not self.record(end):
-            return self._too_late(claim)
+            return self._too_late(about)
         return about.done(result)
 
-    def _too_late(self, claim: Claim) -> Answer:
+    def _too_late(self, about: About) -> Answer:
         """Answer for a try whose end is not recorded, because another worker has taken or finished the effect."""
+        claim = about.claim
         with self.tools.engine.connect() as connection:
             seen = standing.look(connection, claim.id, claim.queue)
         if seen is not None and seen.state == EffectState.DONE:
-            return About.claimed(claim).done("done before this try came back")
+            return about.done("done before this try came back")
         why = f"came back too late: {answers.why_not_claimed(claim.kind, seen)}"
         return answers.nothing_to_do(claim.id, seen, why)
 
@@ -158,7 +160,8 @@ class Runner:
             claims = effects.claim(connection, list(distinct.values()), self.tools.lease_s)
         return [claims.pop(one.id, None) for one in wanted]
 
-    def _try_again(self, claim: Claim, reason: str, error: Transient | None) -> Answer:
+    def _try_again(self, about: About, reason: str, error: Transient | None) -> Answer:
+        claim = about.claim
         delay_s = delay_before_retry(
             self.tools.retry,
             tries=claim.unforgiven,
@@ -167,20 +170,21 @@ class Runner:
             retry_after_s=None if error is None else error.retry_after_s,
         )
         if delay_s is None:
-            return self._fail(claim, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
+            return self._fail(about, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
         if self._record_failure(
             claim, TryEnd(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error
         ):
-            raise TryAgainError(About.claimed(claim).says(reason))
-        return self._too_late(claim)
+            raise TryAgainError(about.says(reason))
+        return self._too_late(about)
 
-    def _fail(self, claim: Claim, reason: str, error: ServiceError | None) -> Answer:
+    def _fail(self, about: About, reason: str, error: ServiceError | None) -> Answer:
+        claim = about.claim
         end = TryEnd(claim.id, claim.number, TryResult.FAILED, reason)
         if self._record_failure(claim, end, error):
             command = answers.command(claim.source, claim.command_id)
             logger.warning("effect %s (%s) failed: %s · %s", claim.id, claim.kind, reason, command)
-            raise TryFailedError(About.claimed(claim).says(reason))
-        return self._too_late(claim)
+            raise TryFailedError(about.says(reason))
+        return self._too_late(about)
 
     def _record_failure(self, claim: Claim, end: TryEnd, error: ServiceError | None) -> bool:
         def note(connection: Connection, claim: Claim, ended: RecordedTry) -> Change | None:
@@ -243,7 +247,7 @@ def _reason(effect_id: UUID, error: Exception) -> str:
     """
     if _is_away(error):
         return f"the database is away: {brief(error)}"
-    if isinstance(error, DBAPIError) and classify(error) not in (Failure.DATA, Failure.OTHER):
+    if _may_be_recorded_later(error):
         return f"the database does not serve us now: {describe(error)}"
     reason = f"unexpected {describe(error)}"
     logger.error("effect %s: %s\n%s", effect_id, reason, "".join(format_tb(error.__traceback__)))

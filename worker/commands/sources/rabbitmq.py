@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from kombu import Queue
-from kombu.exceptions import OperationalError
 
 from events.broker_url import BrokerUrl
-from events.connecting import Connection
+from events.connecting import Connection, broker_errors
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
 
@@ -138,9 +137,8 @@ class RabbitSource:
 
 @contextmanager
 def _broker(connection: Any) -> Iterator[None]:
-    errors = (OperationalError, *connection.connection_errors, *connection.channel_errors)
     try:
         yield
-    except errors as error:
+    except broker_errors(connection) as error:
         connection.release()
         raise BrokerAwayError(f"the broker is away: {type(error).__name__}: {error}") from error

@@ -4,10 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from kombu.exceptions import OperationalError
-
 from events.broker_url import BrokerUrl
-from events.connecting import Connection
+from events.connecting import Connection, broker_errors
 from events.sharding import MAX_SHARDS, queue_name
 from worker.commands.sources.base import INSPECTION_TIMEOUT_S, UNNUMBERED, Depth, Orphan, away
 
@@ -47,7 +45,7 @@ def _asking(broker: BrokerUrl) -> Iterator[Any]:
         with connection:
             connection.connect()
             yield connection
-    except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+    except broker_errors(connection) as error:
         raise away(error) from error
 
 
