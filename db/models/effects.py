@@ -66,6 +66,15 @@ class Effect(Base):
             postgresql_where=text("state = 'running' AND target IS NOT NULL"),
         ),
         Index(
+            "ix_effects_order_key", "order_key", "sequence", postgresql_where=text("order_key IS NOT NULL")
+        ),
+        Index(
+            "uq_effects_running_order_key",
+            "order_key",
+            unique=True,
+            postgresql_where=text("state = 'running' AND order_key IS NOT NULL"),
+        ),
+        Index(
             "ix_effects_owed_cascades",
             "user_id",
             postgresql_where=text("kind = 'cascade_decline' AND state IN ('pending', 'running')"),
@@ -82,6 +91,8 @@ class Effect(Base):
     user_id: Mapped[str]
     target: Mapped[str | None]
     """What it changes on the other side, where only the newest effect counts; null where each effect counts."""
+    order_key: Mapped[str | None]
+    """Effects with the same key run one at a time, oldest first. Null where the order does not matter."""
     payload: Mapped[dict[str, Any]]
     source: Mapped[str]
     """With `command_id`, names the command that it follows from."""

@@ -34,6 +34,8 @@ class InboxEntry(Base):
     type: Mapped[str]
     fingerprint: Mapped[bytes]
     """SHA-256 of type and data. It tells a duplicate from another command that reuses the id."""
+    sent_defaults: Mapped[str | None]
+    """The names of the fields that were sent with their default values. Null before revision 0015."""
 
 
 class HandledCommand(Base):
@@ -46,6 +48,7 @@ class HandledCommand(Base):
         Index(None, "handled_at"),
         Index(None, "code", "handled_at", postgresql_where=text("code IS NOT NULL")),
         Index(None, "outcome", "handled_at", postgresql_where=text("outcome <> 'applied'")),
+        Index(None, "user_id", "handled_at", postgresql_where=text("user_id IS NOT NULL")),
     )
 
     inbox_id: Mapped[int] = mapped_column(ForeignKey("inbox.id", ondelete="CASCADE"), primary_key=True)
@@ -53,6 +56,10 @@ class HandledCommand(Base):
     code: Mapped[str | None]
     detail: Mapped[str | None]
     handled_at: Mapped[datetime]
+    # What the command was about. Null where it has no such field, and before revision 0013.
+    user_id: Mapped[str | None]
+    exam_id: Mapped[str | None]
+    to_status: Mapped[str | None]
 
 
 class QuarantinedMessage(Base):
@@ -62,6 +69,7 @@ class QuarantinedMessage(Base):
     __table_args__ = (
         one_of("code", QuarantineCode),
         Index("ix_quarantine_size", "id", postgresql_include=["size"]),
+        Index(None, "source", "command_id", postgresql_where=text("source IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -72,6 +80,9 @@ class QuarantinedMessage(Base):
     body: Mapped[bytes]
     size: Mapped[int] = mapped_column(Integer, Computed("octet_length(body)", persisted=True))
     received_at: Mapped[datetime]
+    # As the message says. Null where they cannot be read, and before revision 0014.
+    source: Mapped[str | None]
+    command_id: Mapped[str | None]
 
 
 class Shard(Base):

@@ -1,9 +1,11 @@
 """The record: courses, exams, learners, their attempts, and the history of each attempt."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, Text, UniqueConstraint, text, true
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, one_of
@@ -18,6 +20,9 @@ class Course(Base):
     course_id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str | None]
     provider: Mapped[str | None]
+    gives_credit: Mapped[bool] = mapped_column(server_default=true())
+    described_at: Mapped[datetime | None]
+    """The time of the last upsert that was applied. Null before revision 0010."""
 
 
 class Exam(Base):
@@ -34,6 +39,8 @@ class Exam(Base):
     is_practice_exam: Mapped[bool]
     is_active: Mapped[bool]
     time_limit_mins: Mapped[int | None] = mapped_column(Integer)
+    described_at: Mapped[datetime | None]
+    """The time of the last upsert that was applied. Null before revision 0011."""
 
 
 class Learner(Base):
@@ -45,6 +52,12 @@ class Learner(Base):
     username: Mapped[str]
     email: Mapped[str]
     full_name: Mapped[str | None]
+    language: Mapped[str | None]
+    """A BCP 47 tag."""
+    time_zone: Mapped[str | None]
+    """A name of the IANA time zone database."""
+    described_at: Mapped[datetime | None]
+    """The time of the last upsert that was applied. Null before revision 0012."""
 
 
 class Attempt(Base):
@@ -61,6 +74,7 @@ class Attempt(Base):
             unique=True,
             postgresql_where=text("removed_at IS NULL"),
         ),
+        Index("uq_attempts_code", text("COALESCE(attempt_code, id::text)"), unique=True),
         Index(None, "exam_id", "user_id", "removed_at"),
         Index(None, "user_id"),
         Index(None, "status"),
@@ -72,11 +86,20 @@ class Attempt(Base):
     status: Mapped[str]
     taking_as_proctored: Mapped[bool]
     is_sample_attempt: Mapped[bool]
+    attempt_code: Mapped[str | None]
+    """The code that the LMS has chosen. Null where it has chosen none: then the id's text is the code."""
     external_id: Mapped[str | None]
+    external_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """Every external id that the attempt ever had. The present one counts, even if it is missing here."""
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     credit_owed: Mapped[bool]
     """Whether a credit status was ever owed. A removal needs this when the effects have been pruned."""
+    credit_told: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """The pairs [course_id, content_id] of the credit requirements that effects of the attempt have set.
+
+    Null where there are none, or where a release before revision 0008 has set them.
+    """
     version: Mapped[int] = mapped_column(Integer)
     """The number of transitions so far."""
     created_at: Mapped[datetime]
@@ -100,6 +123,9 @@ class Transition(Base):
     from_status: Mapped[str | None]
     to_status: Mapped[str]
     at: Mapped[datetime]
+    """When it happened."""
+    recorded_at: Mapped[datetime | None]
+    """When it was handled. Null before revision 0009: then it is `at`."""
     source: Mapped[str]
     """With `command_id`, names the command that caused it; for a cascade, the one that started the cascade."""
     command_id: Mapped[str]
