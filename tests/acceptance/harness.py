@@ -32,7 +32,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 """Where the `invigilator` and the `celery` are that are tested; `Stack.programs` may be set to another folder."""
 PATIENCE_S = 150  # how long anything may take before the test gives up; never how long it should take
-POLL_S = 0.03
+POLL_S = 0.02
+POLL_CAP_S = 0.25
+"""Looking costs CPU time, which is what the tests lack: the longer something takes, the rarer are the looks."""
 TAIL_CHARS = 6000
 WORKERS = ("effects", "mail")
 EVERYBODY = ("commands", "relay", *WORKERS)
@@ -363,11 +365,13 @@ class Stack:
             AssertionError: a process ended by itself, or it takes for ever; with the state of everything.
         """
         deadline = time.monotonic() + PATIENCE_S
+        pause_s = POLL_S
         while not condition():
             self._assert_alive(what)
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited in vain for {what}\n{self.report()}")
-            time.sleep(POLL_S)
+            time.sleep(pause_s)
+            pause_s = min(1.2 * pause_s, POLL_CAP_S)
         self._assert_alive(what)
 
     def _assert_alive(self, what: str) -> None:

@@ -98,7 +98,8 @@ def effects(stack: Stack) -> list[Row[Any]]:
 
 def states(stack: Stack) -> Counter[str]:
     """How many effects are in each state."""
-    return Counter(row.state for row in effects(stack))
+    rows = stack.rows("SELECT state, count(*) AS number FROM effects GROUP BY state")
+    return Counter({row.state: row.number for row in rows})
 
 
 def results(stack: Stack) -> dict[str, list[str | None]]:

@@ -11,6 +11,7 @@ from tests.acceptance.lms import Answer
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 from tests.chaos.crashpoints.effects import (
     UNHURRIED,
+    end_offers,
     holding_calls,
     introduce,
     lapse,
@@ -54,6 +55,7 @@ def test_the_prober_killed_after_a_restart_of_the_database(
         stack.start("effects")
         lapse(stack)
         stack.execute("UPDATE effects SET due_at = now() WHERE state = 'pending'")
+        end_offers(stack)
         stack.settle()
         assert stack.rows("SELECT * FROM circuits") == []
         assert_nothing_lost_or_doubled(stack, calm_database_url)
