@@ -20,9 +20,16 @@ LONGEST = ("tests/stateful/", "tests/integration/local/test_up.py", "tests/insta
 """One worker of pytest-xdist runs a whole file. A long file that begins last keeps the other workers waiting."""
 
 
+OF_PROCESSES = ("tests/acceptance/", "tests/chaos/", "tests/install/", "tests/stateful/")
+"""What is tested here runs in other processes. Coverage would see little of it, and take a tenth of the time."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest files first."""
+    """Run the longest files first. Coverage comes from the unit and integration tests alone."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    for item in items:
+        if item.nodeid.startswith(OF_PROCESSES):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from worker.rules.retry import CIRCUIT_FAILURES
 CREDIT = "invigilator.effects.credit"
 LIMIT = 2
 WORKERS = 2
-BACKLOG = 700
+BACKLOG = 300
 WARM = CIRCUIT_FAILURES + 10
 """Failures in a row after which every code path of an outage has been gone through."""
 LONG = WARM + 40
@@ -75,12 +75,12 @@ def test_an_outage_is_waited_for_and_the_backlog_drains(stack: Stack) -> None:
     stack.lms.stop()
     stack.client.course("course")
     stack.client.exam("exam", "course")
-    stack.client.publish(submitted(0, 100))
+    stack.client.publish(submitted(0, 60))
     stack.settle_commands()
     stack.wait_until(lambda: failures(stack) >= WARM, "the circuit to open and some probes to fail")
     before = resident([relay, *workers])
     # When a backlog grows, and probe after probe fails
-    stack.client.publish(submitted(100, BACKLOG - 100))
+    stack.client.publish(submitted(60, BACKLOG - 60))
     stack.settle_commands()
     stack.wait_until(lambda: failures(stack) >= LONG, "many probes to fail")
     # Then there was one try for each probe, and for what was on its way when the circuit opened

@@ -6,7 +6,7 @@ from tests.acceptance.harness import Stack
 from tests.acceptance.load import feeding, load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 
-COMMANDS = 900
+COMMANDS = 500
 CONSUMER_KILLS = 8
 WORKER_KILLS = 4
 BATCH = 5  # small, so that there are many moments to be killed at

@@ -23,7 +23,7 @@ def test_an_attempt_and_killed_consumers(stack: Stack, calm_database_url: str) -
         stack.start(name)
     for _ in range(2):
         stack.start("commands", BATCH_SIZE=BATCH)
-    bodies = load(500, seed=12)
+    bodies = load(300, seed=12)
     stack.client.publish(bodies)
     for kill in range(1, KILLS + 1):
         stack.wait_until_handled(len(bodies) * kill // (KILLS + 1))

@@ -10,7 +10,7 @@ BATCH = 5
 
 
 def test_a_stopped_owner_that_wakes_up_does_no_harm(stack: Stack, calm_database_url: str) -> None:
-    bodies = load(800, seed=7)
+    bodies = load(400, seed=7)
     for _ in range(2):
         stack.start("commands", BATCH_SIZE=BATCH)
     chance = random.Random(8)
@@ -59,7 +59,7 @@ def test_whoever_was_stopped_stands_by_afterwards(stack: Stack) -> None:
 def test_asked_to_end_it_finishes_its_batch_and_releases_the_shard(
     stack: Stack, calm_database_url: str
 ) -> None:
-    bodies = load(800, seed=10)
+    bodies = load(400, seed=10)
     stack.client.publish(bodies)
     process = stack.start("commands", BATCH_SIZE=BATCH)
     stack.wait_until(lambda: stack.handled() > 100, "some of it to be done")

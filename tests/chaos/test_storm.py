@@ -10,7 +10,7 @@ from tests.chaos.storm import Orders, run
 from tests.chaos.traffic import stream
 
 MINUTES = 0.6
-RATE = 15
+RATE = 8
 SEEDS = {"redis": 11, "rabbitmq": 12}
 
 
