@@ -17,7 +17,6 @@ from tests.chaos.crashpoints.effects import (
     UNHURRIED,
     assert_no_call_without_its_try,
     calls,
-    end_offers,
     holding_calls,
     introduce,
     lapse,
@@ -111,8 +110,7 @@ def test_severed_on_commit_of_a_claim(severed: tuple[Stack, Proxy], calm_databas
     # Given a claim that never arrives, then it was none
     sever(stack, proxy, "before", "u")
     assert states(stack) == {"pending": 1}
-    end_offers(stack)
-    stack.wait_until(lambda: states(stack) == {"done": 1}, "it to be offered again")
+    stack.wait_until(lambda: states(stack) == {"done": 1}, "it to be claimed again")
     # Given a claim that is committed, and its worker never learns of it, then somebody takes it over
     sever(stack, proxy, "after", "v")
     assert states(stack) == {"done": 1, "running": 1}
