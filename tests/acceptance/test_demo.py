@@ -1,4 +1,4 @@
-"""`invigilator demo` as a person runs it: to the end, twice, with nothing left running; and stopped half-way."""
+"""`invigilator demo` as a person runs it: stopped half-way, and then to the end though its parts are killed."""
 
 import os
 import signal
@@ -14,6 +14,7 @@ import pytest
 from invigilator.local.procfile import read_procfile
 
 INVIGILATOR = Path(sys.executable).with_name("invigilator")
+FIGURES = "published 1948/1948, committed 1844/1844, effects 1024/1024"
 RECONCILED = "reconciliation: 240 learners, 960 credit requirements compared: 0 differences"
 PATIENCE_S = 300  # before the test gives up; a run takes about a minute
 
@@ -69,62 +70,40 @@ def wait_for(log: Path, words: str) -> None:
         time.sleep(0.1)
 
 
-def test_runs_to_the_end_without_a_difference_and_again_on_the_same_data(data_dir: Path) -> None:
-    # Given a demo that has run to its end
-    first = start(data_dir)
-    out, err = first.communicate(timeout=PATIENCE_S)
-    assert (first.returncode, err) == (0, ""), out
-    assert "Flower is at http://127.0.0.1:" in out
-    assert "published 1895/1895, committed 1793/1793, effects 983/983" in out
-    assert RECONCILED in out
-    assert left_running(data_dir) == []
-    log = (data_dir / "demo.log").read_text()
-    assert "succeeded in" in log
-    assert "example.org" not in log  # nobody's address
-    assert "Learner No." not in log  # nobody's name
-    # When there is another one on what the first one left
-    second = start(data_dir, "--keep")
-    shown = read_until(second, "stays up until Ctrl-C")
-    assert RECONCILED in shown
-    assert left_running(data_dir)
-    # Then it ends when it is told to
-    second.send_signal(signal.SIGTERM)
-    out, err = second.communicate(timeout=PATIENCE_S)
-    assert (second.returncode, err) == (0, ""), out
-    assert left_running(data_dir) == []
-
-
-def test_a_part_that_is_killed_half_way_changes_nothing(data_dir: Path) -> None:
-    # Given a demo at work
-    demo = start(data_dir)
+def test_stopped_half_way_and_then_with_its_parts_killed_it_changes_nothing(data_dir: Path) -> None:
+    # Given a demo at work, which is told to stop
+    stopped = start(data_dir)
     log = data_dir / "demo.log"
     wait_for(log, "succeeded in")
-    # When each of its processes is killed
+    stopped.send_signal(signal.SIGTERM)
+    _, err = stopped.communicate(timeout=PATIENCE_S)
+    # Then it says so, and nothing is left
+    assert stopped.returncode == 1
+    assert err.splitlines() == ["invigilator: stopped before the end of the session"]
+    assert left_running(data_dir) == []
+    # When another one works on what the first one left, and each of its processes is killed
+    log.unlink()
+    demo = start(data_dir, "--keep")
+    wait_for(log, "succeeded in")
     for part in psutil.Process(demo.pid).children():
         if part.name() not in ("postgres", "valkey-server"):
             part.kill()
-    out, err = demo.communicate(timeout=PATIENCE_S)
-    # Then they were started again, and everything has come out all the same
-    assert (demo.returncode, err) == (0, ""), out
-    assert RECONCILED in out
+    # Then they are started again, and everything comes out all the same
+    shown = read_until(demo, "stays up until Ctrl-C")
+    assert "Flower is at http://127.0.0.1:" in shown
+    assert FIGURES in shown
+    assert RECONCILED in shown
+    logged = log.read_text()
     for name in (*read_procfile(), "guard"):
-        assert f"{name} ended by itself (killed by SIGKILL): it is started again" in log.read_text()
-    assert left_running(data_dir) == []
-
-
-def test_sigterm_half_way_stops_everything(data_dir: Path) -> None:
-    # Given a demo at work, and another one that is refused
-    first = start(data_dir)
-    wait_for(data_dir / "demo.log", "succeeded in")
-    second = start(data_dir)
-    _, err = second.communicate(timeout=PATIENCE_S)
-    assert second.returncode == 1
+        assert f"{name} ended by itself (killed by SIGKILL): it is started again" in logged
+    assert "example.org" not in logged  # nobody's address
+    assert "Learner No." not in logged  # nobody's name
+    # When one more is started while it stays up, then that one is refused
+    _, err = start(data_dir).communicate(timeout=PATIENCE_S)
     assert len(err.splitlines()) == 1
     assert "already running" in err
-    # When the first one is told to stop
-    first.send_signal(signal.SIGTERM)
-    _, err = first.communicate(timeout=PATIENCE_S)
-    # Then it says so, and nothing is left
-    assert first.returncode == 1
-    assert err.splitlines() == ["invigilator: stopped before the end of the session"]
+    # And it ends when it is told to
+    demo.send_signal(signal.SIGTERM)
+    out, err = demo.communicate(timeout=PATIENCE_S)
+    assert (demo.returncode, err) == (0, ""), out
     assert left_running(data_dir) == []
