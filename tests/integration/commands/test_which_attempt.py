@@ -338,17 +338,36 @@ def test_a_removal_removes_credit_under_the_names_that_it_was_set_with(
 # --- what the outcome and the quarantine remember ----------------------------------------------------------
 
 
-def test_a_rejected_command_is_found_by_its_learner(connection: Connection) -> None:
-    received = [
-        c.received(one) for one in (*SETUP, c.update("A", "verified"), c.update("B", "\0" * 300, "43"))
+def test_every_outcome_remembers_whom_and_what_its_command_was_about(connection: Connection) -> None:
+    commands: list[tuple[CommandData, tuple[str, str | None, str | None, str | None]]] = [
+        (c.course(), ("applied", None, None, None)),
+        (c.exam("A"), ("applied", None, "A", None)),
+        (c.learner(), ("applied", "42", None, None)),
+        (c.update("A", "verified"), ("rejected", "42", "A", "verified")),
+        (c.create("A"), ("applied", "42", "A", None)),
+        (c.create("A"), ("rejected", "42", "A", None)),
+        (c.create("A", "43"), ("rejected", "43", "A", None)),
+        (c.update("A", "started"), ("applied", "42", "A", "started")),
+        (c.update("A", "started"), ("unchanged", "42", "A", "started")),
+        (c.update("A", "submitted", from_statuses=[]), ("ignored", "42", "A", "submitted")),
+        (c.update("Z", "started"), ("rejected", "42", "Z", "started")),
+        (c.update("A", "\0" * 300), ("rejected", "42", "A", "�" * 255)),
+        (c.update("A", None), ("rejected", "42", "A", None)),
+        (c.remove("A", "43", if_missing="ignore"), ("ignored", "43", "A", None)),
+        (c.remove("A"), ("applied", "42", "A", None)),
     ]
+    received = [c.received(data, str(number)) for number, (data, _) in enumerate(commands)]
     c.handle(HANDLER, connection, received)
-    [found] = lookups.commands(connection, user_id="42", exam_id="A", outcome=Outcome.REJECTED)
-    assert (found["code"], found["to_status"]) == ("attempt_not_found", "verified")
-    [other] = lookups.commands(connection, user_id="43")
-    assert other["to_status"] == "�" * 255
-    [course] = lookups.commands(connection, exam_id="B", user_id=None, outcome=Outcome.APPLIED)
-    assert (course["user_id"], course["to_status"]) == (None, None)
+    c.handle(HANDLER, connection, received)  # a second delivery changes nothing
+    found = {row["id"]: row for row in lookups.commands(connection)}
+    remembered = [
+        tuple(found[str(number)][name] for name in ("outcome", "user_id", "exam_id", "to_status"))
+        for number in range(len(commands))
+    ]
+    assert remembered == [expected for _, expected in commands]
+    assert len(found) == len(commands)
+    [missing] = lookups.commands(connection, user_id="42", exam_id="Z", outcome=Outcome.REJECTED)
+    assert missing["code"] == "exam_not_found"
 
 
 def test_a_default_that_was_sent_is_not_the_same_as_one_that_was_left_out(connection: Connection) -> None:
