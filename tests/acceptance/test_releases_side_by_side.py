@@ -36,7 +36,7 @@ def test_each_release_can_use_the_schema_of_the_other(previous: Release) -> None
 
 def assert_works(stack: Stack, calm_database_url: str, seed: int) -> None:
     """Check that everything happens, that the relay prunes, and that the command line works."""
-    stack.client.publish(load(60, seed=seed))
+    stack.client.publish(load(60, seed=seed, plain=True))
     stack.start("commands")
     relay = stack.start("relay", PRUNE_OLDER_THAN="90d")
     stack.start("effects")
@@ -75,7 +75,7 @@ def test_the_previous_release_works_on_this_schema(
 def test_an_upgrade_stops_nothing(
     previous: Release, empty_database_url: str, valkey_url: str, calm_database_url: str
 ) -> None:
-    commands = load(300, seed=33)
+    commands = load(300, seed=33, plain=True)
     with Stack(empty_database_url, valkey_url, BATCH_SIZE=5) as stack:
         # Given the previous release at work
         use(stack, previous)
