@@ -98,7 +98,7 @@ def _sittings(chance: random.Random, exam: str, learner: str, begin: datetime) -
                 yield Act(happened, "exam.attempt.create.v1", {**ids, **names, "taking_as_proctored": True})
             else:
                 part = chance.choice(["attempt_code", "external_id"])
-                data = {**ids, part: names[part], "to_status": status}
+                data: dict[str, Any] = {**ids, part: names[part], "to_status": status}
                 if chance.random() < 0.1:
                     data["from_statuses"] = ["submitted"]
                 yield Act(happened, "exam.attempt.update-status.v1", data)
