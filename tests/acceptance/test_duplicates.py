@@ -38,11 +38,4 @@ def _indented(body: bytes) -> bytes:
     return json.dumps(json.loads(body), indent=2, sort_keys=True).encode()
 
 
-def _with_defaults(body: bytes) -> bytes:
-    command = json.loads(body)
-    if command["type"] == "exam.attempt.update-status.v1":
-        command["data"] |= {"cascade_effects": True, "if_missing": "reject"}
-    return json.dumps(command).encode()
-
-
-DRESSES: Sequence[Callable[[bytes], bytes]] = (bytes, _retimed, _indented, _with_defaults)
+DRESSES: Sequence[Callable[[bytes], bytes]] = (bytes, _retimed, _indented)

@@ -99,7 +99,8 @@ def _optional(**values: SearchStrategy[Any]) -> SearchStrategy[dict[str, Any]]:
 def _which(draw: st.DrawFn) -> dict[str, Any]:
     """Draw exam and learner, and often a name: that of the live attempt, of another one, or a mixture."""
     exam_id, user_id = draw(_exams), draw(_learners)
-    named = {part: names(exam_id, user_id, draw(_numbers))[part] for part in draw(_parts)}
+    of_exam = draw(st.sampled_from([exam_id, exam_id, exam_id, "A"]))
+    named = {part: names(of_exam, user_id, draw(_numbers))[part] for part in draw(_parts)}
     return {"exam_id": exam_id, "user_id": user_id, **named}
 
 
