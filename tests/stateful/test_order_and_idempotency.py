@@ -61,7 +61,6 @@ REACHED = {
     "a description was overtaken",
     "stale_attempt",
     "precondition_failed",
-    "attempt_code_taken",
 }
 """Events that the examples must have reached. Without them the test would prove little."""
 

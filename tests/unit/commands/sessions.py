@@ -14,10 +14,18 @@ from tests import sample_commands as c
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EXAMS = ("A", "B", "C")
 PROVIDER = "acme"
-SETUP: list[CommandData] = [c.course(PROVIDER), *(c.exam(exam_id) for exam_id in EXAMS), c.learner()]
+YESTERDAY, LONG_AGO = NOW - timedelta(hours=20), NOW - timedelta(days=365)
 
 Session = list[tuple[CommandData, datetime | None]]
 """Commands with the times that their sender says, in the order in which they arrive."""
+SETUP: Session = [
+    (c.course(PROVIDER), LONG_AGO),
+    *((c.exam(exam_id), LONG_AGO) for exam_id in EXAMS),
+    (c.learner(), LONG_AGO),
+    (c.create("A", attempt_code="first", external_id="vendor", taking_as_proctored=True), YESTERDAY),
+    (c.create("B", external_id="other"), YESTERDAY),
+]
+"""With what every delivery begins."""
 Delivery = list[tuple[Command, Receipt]]
 """Commands with the moments at which they are handled."""
 
@@ -95,14 +103,12 @@ times = st.one_of(
     st.integers(-26 * 60, 3).map(lambda minutes: NOW + timedelta(minutes=minutes)),
     st.sampled_from([NOW - timedelta(days=1), NOW + timedelta(seconds=60), NOW - timedelta(days=400)]),
 )
-sessions: SearchStrategy[Session] = st.lists(st.tuples(_commands(), times), max_size=25)
+sessions: SearchStrategy[Session] = st.lists(st.tuples(_commands(), times), min_size=8, max_size=25)
 
 
 def delivery(session: Session) -> Delivery:
-    """Deliver a session, a second between two commands, after what introduces the course and the learner."""
-    long_ago = NOW - timedelta(days=365)
-    everything = [*((one, long_ago) for one in SETUP), *session]
+    """Deliver a session after `SETUP`, a second between two commands."""
     return [
         (Command("/tests", str(number), one, time), new_receipt(NOW + timedelta(seconds=number)))
-        for number, (one, time) in enumerate(everything)
+        for number, (one, time) in enumerate([*SETUP, *session])
     ]
