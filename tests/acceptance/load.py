@@ -40,7 +40,7 @@ def load(
     happened and which attempt they mean: mostly the present one, sometimes an earlier one or one that never was.
 
     Parameters:
-        plain: neither names nor times. Release 0.2.1 knows no more.
+        plain: neither names nor times, for a release that knows neither.
         now: the time around which everything happened. None asks the clock.
     """
     chance = random.Random(seed)
