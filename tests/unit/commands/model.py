@@ -261,11 +261,14 @@ class Model:
 
     def _cascade(self, user_id: str, course_id: str, content_id: str, at: datetime) -> None:
         completed = [one for one in self._live(user_id) if one.status in COMPLETED]
-        done = {content for one in completed for _, content in one.credit_told} | {
-            self.rows["exams"][one.exam_id]["content_id"] for one in completed
-        }
+        done = {(exam["course_id"], exam["content_id"]) for exam in map(self._exam_of, completed)}
+        done = done.union(*(one.credit_told for one in completed))
         for exam_id, exam in sorted(self.rows["exams"].items()):
+            is_sibling = exam["course_id"] == course_id and exam["content_id"] != content_id
             declines = exam["is_active"] and exam["is_proctored"] and not exam["is_practice_exam"]
-            if declines and exam["content_id"] not in done | {content_id}:
+            if is_sibling and declines and (course_id, exam["content_id"]) not in done:
                 attempt = self.live(user_id, exam_id) or self._begin(user_id, exam, at, by_cascade=True)
                 self._update(attempt, exam, "declined", at, cascades=False, by_cascade=True)
+
+    def _exam_of(self, attempt: Attempt) -> Mapping[str, Any]:
+        return self.rows["exams"][attempt.exam_id]

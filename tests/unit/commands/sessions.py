@@ -82,10 +82,11 @@ def _commands(draw: st.DrawFn) -> CommandData:
 
 _descriptions: SearchStrategy[CommandData] = st.one_of(
     st.builds(
-        lambda exam_id, content_id, options: ExamUpsert(
-            exam_id=exam_id, course_id=c.COURSE, content_id=content_id, exam_name="again", **options
+        lambda exam_id, course_id, content_id, options: ExamUpsert(
+            exam_id=exam_id, course_id=course_id, content_id=content_id, exam_name="again", **options
         ),
         _exam_ids,
+        st.sampled_from([c.COURSE, c.COURSE, c.COURSE, "another"]),
         st.sampled_from(["content-A", "content-B", "x"]),
         _fields(is_active=st.booleans(), is_proctored=st.booleans(), is_practice_exam=st.booleans()),
     ),
