@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, TypeAdapte
 
 from events.commands import COMMAND_TYPES, Command, read_data
 from events.errors import InvalidMessageError
-from events.fields import LINE_FEED, Frozen, Id, Key, explain, printable
+from events.fields import LINE_FEED, MAX_ID, Frozen, Id, Key, explain, printable
 from events.times import NO_SUCH_TIME, PATTERN, parse_time, render_time
 from events.vocabulary import QuarantineCode
 
@@ -89,16 +89,37 @@ def parse(body: bytes, content_type: str | None = None) -> Command:
 def identify(body: bytes) -> tuple[str | None, str | None]:
     """Return the source and the id of a message that is no valid command; None for one that cannot be read.
 
+    A sender looks for a message by these. So they are also read where `parse` gives up on the whole message, such
+    as for a name in another encoding, a key that is there twice, or a list of one event. A source or an id that is
+    itself there twice counts as unreadable.
+
     Parameters:
         body: any bytes. One that is longer than `MAX_IDENTIFIED_BYTES` is not read.
     """
     if len(body) > MAX_IDENTIFIED_BYTES:
         return None, None
     try:
-        event = _load(body)
-    except InvalidMessageError:
+        event = _lenient_decoder.decode(body.decode("utf-8-sig", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return None, None
+    if isinstance(event, list) and len(event) == 1:
+        [event] = event
+    if not isinstance(event, dict):
         return None, None
     return _valid(_source, event.get("source")), _valid(_id, event.get("id"))
+
+
+def _that_are_there_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    times = Counter(key for key, _ in pairs)
+    return {key: value for key, value in pairs if times[key] == 1}
+
+
+def _integer(digits: str) -> int | None:
+    # Python refuses to read integers of thousands of digits. No id is that long.
+    return int(digits) if len(digits) <= MAX_ID else None
+
+
+_lenient_decoder = json.JSONDecoder(object_pairs_hook=_that_are_there_once, parse_int=_integer, strict=False)
 
 
 _source: TypeAdapter[str] = TypeAdapter(Key, config=ConfigDict(strict=True))

@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import count
 from typing import Any, Protocol
 
@@ -157,9 +158,11 @@ def _post(broker_url: str) -> Post:
     return RabbitPost(broker_url) if broker_url.startswith("amqp") else RedisPost(broker_url)
 
 
-def event(kind: str, data: dict[str, Any], command_id: str) -> bytes:
-    """A command as bytes."""
+def event(kind: str, data: dict[str, Any], command_id: str, time: datetime | None = None) -> bytes:
+    """A command as bytes. `time` says when it happened."""
     command = {"specversion": "1.0", "id": command_id, "source": SOURCE, "type": kind, "data": data}
+    if time is not None:
+        command["time"] = time.isoformat()
     return json.dumps(command).encode()
 
 

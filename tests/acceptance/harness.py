@@ -342,7 +342,7 @@ class Stack:
         """The statuses that a learner's attempts at an exam have had."""
         rows = self.rows(
             "SELECT to_status FROM transitions t JOIN attempts a ON a.id = attempt_id "
-            "WHERE exam_id = :exam AND user_id = :user ORDER BY a.created_at, a.id, t.version",
+            "WHERE exam_id = :exam AND user_id = :user ORDER BY a.id, t.version",
             exam=exam_id,
             user=user_id,
         )

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, text
 from db.ids import new_receipt
 from events.commands import AttemptUpdateStatus, Command
 from tests import sample_commands as c
+from tests.acceptance import acts
 from tests.acceptance.harness import Stack
 from tests.engines import disposed
 from worker.commands.decoding import decode
@@ -22,11 +24,13 @@ CALM_BATCH = 100
 _OUTCOMES = """
 SELECT source, command_id, outcome, code FROM inbox LEFT JOIN outcomes ON inbox.id = inbox_id
 """
+# The live attempt comes last. Times are those of the acts, and ids those of the processes' clocks: neither says in
+# which order removed attempts came.
 _HISTORY = """
 SELECT exam_id, user_id, removed_at IS NOT NULL AS removed, a.id, a.version AS last, t.version,
        from_status, to_status, source, command_id, effect_id IS NOT NULL AS cascaded
 FROM attempts a JOIN transitions t ON attempt_id = a.id
-ORDER BY exam_id, user_id, a.created_at, a.id, t.version
+ORDER BY exam_id, user_id, removed DESC, a.id, t.version
 """
 _EFFECTS = (
     "SELECT kind, user_id, payload->>'exam_id' AS exam, payload->>'status' AS status, command_id FROM effects"
@@ -41,7 +45,8 @@ class Record(NamedTuple):
     """What can be compared between two runs: all but times and ids of our own."""
 
     outcomes: dict[tuple[str, str], tuple[str, str | None]]
-    histories: dict[tuple[str, str], list[tuple[Any, ...]]]
+    histories: dict[tuple[str, str], Counter[tuple[Any, ...]]]
+    """By exam and learner, the history of each attempt."""
     effects: Counter[tuple[Any, ...]]
 
 
@@ -72,10 +77,15 @@ def _settle_cascades(handler: Handler, connection: Connection) -> None:
 
 def read_record(connection: Connection) -> Record:
     """What a database holds."""
-    histories: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
-    for row in connection.execute(text(_HISTORY)):
-        step = (row.removed, row.version, row.from_status, row.to_status, row.command_id, row.cascaded)
-        histories[row.exam_id, row.user_id].append(step)
+    histories: dict[tuple[str, str], Counter[tuple[Any, ...]]] = defaultdict(Counter)
+    for (exam_id, user_id, _), rows in groupby(
+        connection.execute(text(_HISTORY)), key=lambda row: (row.exam_id, row.user_id, row.id)
+    ):
+        steps = (
+            (row.removed, row.version, row.from_status, row.to_status, row.command_id, row.cascaded)
+            for row in rows
+        )
+        histories[exam_id, user_id][tuple(steps)] += 1
     return Record(
         {
             (row.source, row.command_id): (row.outcome, row.code)
@@ -98,6 +108,7 @@ def assert_record_of_a_calm_day(stack: Stack, calm_database_url: str) -> None:
         _settle_cascades(Handler(Policies(), instructor=True), connection)
     assert_one_outcome_each(stack)
     assert_whole_histories(stack)
+    assert_acts_in_place_and_time(stack)
     calm = calm_record(calm_database_url, list(stack.client.bodies.values()))
     with disposed(stack.database_url) as engine, engine.connect() as connection:
         stormy = read_record(connection)
@@ -125,6 +136,13 @@ def assert_whole_histories(stack: Stack) -> None:
         assert [step.version for step in history] == list(range(1, history[0].last + 1))
         assert [step.from_status for step in history] == [None, *(step.to_status for step in history[:-1])]
     assert [key for key, attempts in live.items() if len(attempts) > 1] == []
+
+
+def assert_acts_in_place_and_time(stack: Stack) -> None:
+    """Each command has changed only the attempt that it named, and each change happened when it must have."""
+    steps = stack.rows(acts.STEPS)
+    assert list(acts.misdirected(steps, stack.rows(acts.REMOVALS), stack.client.bodies)) == []
+    assert list(acts.mistimed(steps, stack.client.bodies)) == []
 
 
 def assert_the_other_side_agrees(stack: Stack) -> None:

@@ -1,9 +1,10 @@
-"""The same on RabbitMQ: the whole way of an attempt, and a consumer killed in the middle of its work."""
+"""The same on RabbitMQ: the whole way of an attempt, a consumer killed at work, and a late day."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.acceptance.day import assert_right_attempts_at_the_right_times, introductions, late_day
 from tests.acceptance.harness import Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
@@ -31,3 +32,11 @@ def test_an_attempt_and_killed_consumers(stack: Stack, calm_database_url: str) -
         stack.start("commands", BATCH_SIZE=BATCH)
     stack.settle()
     assert_nothing_lost_or_doubled(stack, calm_database_url)
+
+
+def test_a_day_that_arrives_late_and_out_of_order(stack: Stack) -> None:
+    day = late_day(seed=2)
+    stack.client.publish([*introductions(), *day])
+    stack.start("commands", BATCH_SIZE=7)
+    stack.settle_commands()
+    assert_right_attempts_at_the_right_times(stack, day)

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from invigilator.demo.reference import Result
 from invigilator.demo.reference.store import DELETE
+from tests.acceptance import acts
 from tests.acceptance.harness import Stack
 from tests.acceptance.oracle import Record, calm_record, expected_credit, read_record
 from tests.chaos.otherside import MoodyLms, MoodyMailSink
@@ -86,6 +87,8 @@ class Audit:
             "every command taken by the broker has exactly one outcome": self._outcomes,
             "what is no command is in quarantine, and nothing else": self._quarantine,
             "the history of each attempt has no gap": lambda: self._stack.rows(_GAPS),
+            "a command changes only the attempt that it names": self._misdirected,
+            "each change happened when its command says, and history does not run backwards": self._mistimed,
             "no attempt has two live rows": lambda: self._stack.rows(_TWO_LIVE),
             "outcomes, histories and effects are those of a calm day": self._calm_day,
             "no effect is lost: all are done, or a newer one took their place": self._lost,
@@ -115,6 +118,13 @@ class Audit:
         sent = set(self._traffic.nonsense)
         yield from (("lost", body[:200]) for body in sent - kept)
         yield from (("never published", body[:200]) for body in kept - sent)
+
+    def _misdirected(self) -> Iterable[object]:
+        steps, removals = self._stack.rows(acts.STEPS), self._stack.rows(acts.REMOVALS)
+        yield from acts.misdirected(steps, removals, self._traffic.commands)
+
+    def _mistimed(self) -> Iterable[object]:
+        yield from acts.mistimed(self._stack.rows(acts.STEPS), self._traffic.commands)
 
     def _calm_day(self) -> Iterable[object]:
         calm = calm_record(self._calm_database_url, list(self._traffic.commands.values()))

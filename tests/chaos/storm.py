@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ class _Run:
     mail: MoodyMailSink
 
     def run(self, say: Callable[[str], None]) -> Report:
-        first, rest = stream(self.orders.seed, round(self.orders.rate * self.orders.seconds), SHARDS)
+        commands = round(self.orders.rate * self.orders.seconds)
+        first, rest = stream(self.orders.seed, commands, SHARDS, datetime.now(UTC))
         self.traffic.start(first, FAST)
         # Courses and exams go to every shard; what is said about them must not be faster.
         self.stack.wait_until(lambda: self.stack.handled() == len(first), "the introductions")

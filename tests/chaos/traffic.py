@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from events.commands import Command
 from events.envelope import MAX_BODY_BYTES, parse
@@ -14,7 +15,7 @@ from events.errors import PublishError
 from events.publisher import Publisher
 from events.sharding import shard_of, shards_of
 from tests.acceptance.client import SOURCE, event
-from tests.acceptance.load import COURSES, load
+from tests.acceptance.load import COURSES, INTRODUCED_AGO, load
 
 LEARNERS = 150
 BROADCASTS = 0.01
@@ -35,19 +36,23 @@ class Item:
     """A command that was published before."""
 
 
-def stream(seed: int, commands: int, shards: int) -> tuple[list[Item], list[Item]]:
-    """What introduces courses, exams and learners, and the items that follow: so many commands, and more."""
+def stream(seed: int, commands: int, shards: int, now: datetime) -> tuple[list[Item], list[Item]]:
+    """What introduces courses, exams and learners, and the items that follow: so many commands, and more.
+
+    Parameters:
+        now: the time around which everything happened.
+    """
     chance = random.Random(f"stream {seed}")
-    bodies = load(commands, learners=LEARNERS, seed=seed)
+    bodies = load(commands, learners=LEARNERS, seed=seed, now=now)
     first, rest = bodies[:-commands], bodies[-commands:]
-    return [_known(body, shards) for body in first], list(_mixed(chance, rest, shards))
+    return [_known(body, shards) for body in first], list(_mixed(chance, rest, shards, now))
 
 
-def _mixed(chance: random.Random, bodies: Sequence[bytes], shards: int) -> Iterator[Item]:
+def _mixed(chance: random.Random, bodies: Sequence[bytes], shards: int, now: datetime) -> Iterator[Item]:
     published: list[Item] = []
     for number, body in enumerate(bodies):
         broadcast = chance.random() < BROADCASTS
-        published.append(_known(_broadcast(chance, number) if broadcast else body, shards))
+        published.append(_known(_broadcast(chance, number, now) if broadcast else body, shards))
         yield published[-1]
         if chance.random() < DUPLICATES:
             again = chance.choice(published[-500:])
@@ -61,9 +66,10 @@ def _known(body: bytes, shards: int) -> Item:
     return Item(body, shards_of(command.data, shards)[0], command)
 
 
-def _broadcast(chance: random.Random, number: int) -> bytes:
+def _broadcast(chance: random.Random, number: int, now: datetime) -> bytes:
     data = {"course_id": f"course-{chance.randrange(COURSES)}", "name": f"renamed {number}"}
-    return event("course.upsert.v1", data, f"broadcast-{number}")
+    # They are younger than the introduction of the course, and some come after a younger one.
+    return event("course.upsert.v1", data, f"broadcast-{number}", now - INTRODUCED_AGO * chance.random())
 
 
 def _nonsense(chance: random.Random, number: int, before: Item, shards: int) -> Item:

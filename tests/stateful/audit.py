@@ -12,8 +12,10 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from events.commands import AttemptCreate, AttemptUpdateStatus
+from tests.acceptance import acts
 from tests.kinds import KINDS_OF_0_1_0
 from tests.stateful.broker import SHARDS
+from tests.stateful.descriptions import check_descriptions
 from tests.stateful.lms import Answer, Target
 from tests.stateful.strategies import EXAMS
 from tests.stateful.world import World
@@ -34,9 +36,14 @@ CREDIT = {
 MAILED = ("submitted", "verified", "rejected")
 CASCADING = ("declined", "rejected")
 
-_ATTEMPTS = "SELECT * FROM attempts ORDER BY created_at, id"
+_ATTEMPTS = "SELECT * FROM attempts ORDER BY removed_at IS NULL, id"
+"""Removed ones first. Here one process makes all ids, so they follow the order in which attempts were made."""
 _TRANSITIONS = "SELECT * FROM transitions ORDER BY attempt_id, version"
 _TRIES = "SELECT * FROM tries ORDER BY effect_id, number"
+_REFUSALS = """
+SELECT source, command_id, outcome, code FROM inbox JOIN outcomes ON inbox.id = inbox_id
+WHERE code IN ('attempt_not_found', 'stale_attempt', 'precondition_failed', 'attempt_code_taken')
+"""
 _INBOX = "SELECT source, command_id, outcome FROM inbox LEFT JOIN outcomes ON inbox.id = inbox_id"
 
 
@@ -172,6 +179,8 @@ def _is_owed(world: World, row: Row[Any]) -> bool:
 def check_end(world: World) -> None:
     """Check that everything published has happened exactly once, and that the LMS has been told."""
     _check_outcomes(world)
+    _check_acts(world)
+    check_descriptions(world)
     _check_quarantine(world)
     _check_effects_owed(world)
     _check_calls(world)
@@ -190,6 +199,25 @@ def _check_outcomes(world: World) -> None:
     assert keys == Counter(world.first.keys()), "an outcome for each command, and for nothing else"
     assert keys.keys() >= {(command.source, command.id) for command in world.commands}
     assert [row for row in rows if row.outcome is None] == []
+
+
+def _check_acts(world: World) -> None:
+    """Check that commands changed the attempts that they named, and when."""
+    bodies = {key: item.body for key, item in world.first.items()}
+    steps = world.rows(acts.STEPS)
+    assert list(acts.misdirected(steps, world.rows(acts.REMOVALS), bodies)) == []
+    assert list(acts.mistimed(steps, bodies)) == []
+    for row in world.rows(_REFUSALS):
+        data: Any = world.first[row.source, row.command_id].command.data
+        world.reached[row.code] += 1
+        if row.code == "precondition_failed":
+            assert data.from_statuses is not None
+        elif row.code == "attempt_code_taken":
+            assert data.attempt_code is not None
+        else:
+            is_named = bool(data.attempt_code or data.external_id)
+            assert is_named or row.code == "attempt_not_found"
+            assert row.outcome == ("ignored" if data.if_missing == "ignore" else "rejected")
 
 
 def _check_quarantine(world: World) -> None:
@@ -243,7 +271,7 @@ def _demanded_by_removals(
         removals[data.exam_id, data.user_id].append(row.command_id)
     credited = {step.attempt_id for step in world.rows(_TRANSITIONS) if step.to_status in CREDIT}
     demanded: Counter[tuple[UUID, str, str | None, str]] = Counter()
-    for attempt in sorted(attempts.values(), key=lambda row: (row.created_at, row.id)):
+    for attempt in attempts.values():
         if attempt.removed_at is None:
             continue
         command_id = removals[attempt.exam_id, attempt.user_id].pop(0)

@@ -34,6 +34,7 @@ from tests.stateful.broker import SHARDS, SOURCE
 from tests.stateful.calm import check_calm
 from tests.stateful.faults import Fault
 from tests.stateful.lms import Answer
+from tests.stateful.strategies import Act
 from tests.stateful.world import PAST, World
 from worker.kinds import EffectKind
 
@@ -57,6 +58,9 @@ REACHED = {
     "superseded",
     "an operator's retry",
     "a mail was held back",
+    "a description was overtaken",
+    "stale_attempt",
+    "precondition_failed",
 }
 """Events that the examples must have reached. Without them the test would prove little."""
 
@@ -76,17 +80,17 @@ class Machine(RuleBasedStateMachine):
     # --- commands ----------------------------------------------------------------------------------------
 
     @rule(batch=BATCH)
-    def publish(self, batch: list[CommandData]) -> None:
-        for data in batch:
-            self.world.publish(data)
+    def publish(self, batch: list[Act]) -> None:
+        for act in batch:
+            self.world.publish(act)
 
     @rule(batch=BATCH)
-    def publish_and_deliver(self, batch: list[CommandData]) -> None:
+    def publish_and_deliver(self, batch: list[Act]) -> None:
         self.publish(batch)
         self._deliver_all()
 
     @rule(batch=BATCH, picks=PICKS, answer=ANSWER)
-    def publish_deliver_and_run(self, batch: list[CommandData], picks: list[int], answer: Answer) -> None:
+    def publish_deliver_and_run(self, batch: list[Act], picks: list[int], answer: Answer) -> None:
         self.publish(batch)
         self._deliver_all()
         self._run(picks, answer, None)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,11 @@ from db import operators, shards
 from db.inbox import Key
 from db.models import Base
 from db.shards import Fence
-from events.commands import Command, CommandData
+from events.commands import Command
 from tests.stateful.broker import SHARDS, SOURCE, ModelBroker
 from tests.stateful.faults import COMMITTED, CrashError, Fault, Faults
 from tests.stateful.lms import UNHEARD, Answer, Call, HeldUpHandler, ModelLms, Worker, raised
-from tests.stateful.strategies import POLICIES, SETTING
+from tests.stateful.strategies import POLICIES, SETTING, Act
 from worker.commands.batches import Batches, Item
 from worker.commands.decoding import decode
 from worker.commands.handler import Handler, Received, ShardLostError
@@ -115,8 +116,8 @@ class World:
         with self.engine.begin() as connection:
             shards.ensure_shards(connection, SHARDS)
         self.fences = [self._take(shard) for shard in range(SHARDS)]
-        for data in SETTING:
-            self.publish(data)
+        for act in SETTING:
+            self.publish(act)
         for shard in range(SHARDS):
             self.deliver(shard, len(self.broker.queues[shard]))
 
@@ -129,9 +130,10 @@ class World:
 
     # --- commands ----------------------------------------------------------------------------------------
 
-    def publish(self, data: CommandData) -> None:
+    def publish(self, act: Act) -> None:
         """Publish a new command."""
-        command = Command(SOURCE, f"c{len(self.commands)}", data)
+        time = None if act.ago is None else datetime.now(UTC) - act.ago
+        command = Command(SOURCE, f"c{len(self.commands)}", act.data, time)
         self.commands.append(command)
         self.broker.publish(command)
 

@@ -108,7 +108,7 @@ def test_each_kind_is_owed_by_something_and_nothing_is_owed_by_chance() -> None:
     assert list(owed_by_removal(Removal(Outcome.APPLIED), EXAM, "42", "ada")) == []
 
 
-PLAIN_FIELDS = {"status", "requested_by"}
+PLAIN_FIELDS = {"status", "requested_by", "at"}
 """The fields beside ids. Whoever adds one makes sure that no name or address gets into it."""
 
 

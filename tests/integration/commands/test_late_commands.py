@@ -1,10 +1,7 @@
-"""Properties of late commands: whatever the order and the times of delivery, history makes sense."""
+"""Late commands on a real PostgreSQL: a batch gives what the same commands give one by one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import groupby, pairwise
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -12,65 +9,13 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from db import batch
-from db.ids import Receipt, new_receipt
 from db.inbox import Handled
-from events.commands import Command, CommandData
-from events.vocabulary import IfMissing, Status
-from tests import sample_commands as c
+from tests.unit.commands.sessions import NOW, PROVIDER, Delivery, Session, delivery, sessions
 from worker.commands.handler import Handler
 from worker.policies import Policies
 from worker.rules.policy import PRESETS
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-EXAMS = ("A", "B")
-SETUP: list[CommandData] = [c.course("acme"), *(c.exam(exam_id) for exam_id in EXAMS), c.learner()]
-CODES = st.sampled_from(["first", "second", None])
-WHICH = {
-    "attempt_code": CODES,
-    "external_id": st.sampled_from(["vendor", None, None]),
-    "if_missing": st.sampled_from(IfMissing),
-}
-
-exam_ids = st.sampled_from(EXAMS)
-data: st.SearchStrategy[CommandData] = st.one_of(
-    st.builds(
-        c.create,
-        exam_ids,
-        attempt_code=CODES,
-        external_id=st.sampled_from(["vendor", None]),
-        taking_as_proctored=st.booleans(),
-    ),
-    st.builds(c.update, exam_ids, st.sampled_from(Status), **WHICH),
-    st.builds(c.update, exam_ids, st.sampled_from([Status.STARTED, Status.SUBMITTED])),
-    st.builds(c.remove, exam_ids, **WHICH),
-    st.builds(c.exam, exam_ids, is_active=st.booleans()),
-    st.builds(c.exam, exam_ids, content_id=st.sampled_from("xyz")),
-    st.builds(c.course, st.sampled_from(["acme", None])),
-)
-# From before they are believed to later than they are believed.
-times = st.none() | st.integers(-26 * 60, 3).map(lambda minutes: NOW + timedelta(minutes=minutes))
-sessions = st.lists(st.tuples(data, times), max_size=20)
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """Commands with the moments at which they are handled."""
-
-    commands: list[tuple[Command, Receipt]]
-
-    @classmethod
-    def of(cls, session: Sequence[tuple[CommandData, datetime | None]]) -> "Day":
-        everything = [*((one, None) for one in SETUP), *session]
-        return cls(
-            [
-                (Command("/tests", str(number), one, time), new_receipt(NOW + timedelta(seconds=number)))
-                for number, (one, time) in enumerate(everything)
-            ]
-        )
-
-
-def handler() -> Handler:
-    return Handler(Policies(providers={"acme": PRESETS["platform"]}), instructor=True)
+HANDLER = Handler(Policies(providers={PROVIDER: PRESETS["platform"]}), instructor=True)
 
 
 @contextmanager
@@ -83,14 +28,12 @@ def forgotten(connection: Connection) -> Iterator[None]:
         savepoint.rollback()
 
 
-def play(connection: Connection, day: Day, size: int) -> list[Handled]:
-    """Handle a day's commands in batches of some size."""
+def play(connection: Connection, commands: Delivery, size: int) -> list[Handled]:
+    """Handle commands in batches of some size."""
     outcomes: list[Handled] = []
-    for start in range(0, len(day.commands), size):
-        commands = day.commands[start : start + size]
-        unit_of_work, handled = handler().decide(
-            connection, commands, batch.lock_learners(connection, ["42"]), NOW
-        )
+    for start in range(0, len(commands), size):
+        learners = batch.lock_learners(connection, ["42", "43"])
+        unit_of_work, handled = HANDLER.decide(connection, commands[start : start + size], learners, NOW)
         unit_of_work.write(connection)
         outcomes += handled
     return outcomes
@@ -110,64 +53,21 @@ def record(connection: Connection) -> dict[str, list[dict[str, Any]]]:
         "transitions": rows(connection, "SELECT * FROM transitions ORDER BY attempt_id, version"),
         "effects": rows(
             connection,
-            "SELECT id, kind, state, attempt_id, target, payload, source, command_id"
+            "SELECT id, kind, state, attempt_id, target, order_key, payload, source, command_id"
             " FROM effects ORDER BY sequence",
         ),
     }
 
 
-examples = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@examples
-@given(sessions, st.integers(1, 25))
-def test_history_never_runs_backwards(
-    connection: Connection, session: list[tuple[CommandData, datetime | None]], size: int
-) -> None:
-    with forgotten(connection):
-        play(connection, Day.of(session), size)
-        found = record(connection)
-    for attempt in found["attempts"]:
-        moments = [attempt["created_at"], attempt["started_at"], attempt["completed_at"]]
-        known = [moment for moment in moments if moment is not None]
-        assert known == sorted(known)
-    for _, history in groupby(found["transitions"], key=lambda row: row["attempt_id"]):
-        steps = list(history)
-        assert [step["version"] for step in steps] == list(range(1, len(steps) + 1))
-        assert [step["at"] for step in steps] == sorted(step["at"] for step in steps)
-        for before, after in pairwise(steps):
-            assert before["to_status"] == after["from_status"]
-            assert before["recorded_at"] <= after["recorded_at"]
-
-
-@examples
-@given(sessions, st.integers(2, 25))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sessions, st.integers(2, 30))
 def test_a_batch_gives_what_the_same_commands_give_one_by_one(
-    connection: Connection, session: list[tuple[CommandData, datetime | None]], size: int
+    connection: Connection, session: Session, size: int
 ) -> None:
-    day = Day.of(session)
+    commands = delivery(session)
     found = []
     for number in (1, size):
         with forgotten(connection):
-            outcomes = play(connection, day, number)
+            outcomes = play(connection, commands, number)
             found.append((outcomes, record(connection)))
     assert found[0] == found[1]
-
-
-@examples
-@given(st.permutations([0, 1, 2, 3, 4]), st.lists(times, min_size=5, max_size=5))
-def test_a_sitting_that_is_delivered_in_any_order_is_not_started_after_it_was_submitted(
-    connection: Connection, order: list[int], moments: list[datetime | None]
-) -> None:
-    sitting: list[CommandData] = [
-        c.create("A", attempt_code="first"),
-        c.update("A", "started", attempt_code="first"),
-        c.update("A", "ready_to_submit", attempt_code="first"),
-        c.update("A", "submitted", attempt_code="first"),
-        c.update("A", "verified", attempt_code="first"),
-    ]
-    with forgotten(connection):
-        play(connection, Day.of([(sitting[number], moments[number]) for number in order]), 3)
-        [attempt] = record(connection)["attempts"]
-    if attempt["started_at"] is not None and attempt["completed_at"] is not None:
-        assert attempt["created_at"] <= attempt["started_at"] <= attempt["completed_at"]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +13,11 @@ from db.ids import new_receipt
 from db.inbox import Handled
 from events.commands import Command, CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Outcome, OutcomeCode
-from invigilator.cli.publish import read_command
 from tests import sample_commands as c
 from worker.commands.handler import Handler, Received
 from worker.policies import Policies
 
 HANDLER = Handler(Policies(), instructor=True)
-DOMAIN = Path(__file__).parents[2] / "data" / "domain"
-"""Small inputs from public bug reports."""
-
 SETUP = [c.course(), c.exam("A"), c.exam("B"), c.learner()]
 NOW = datetime.now(UTC)
 STALE = Handled(Outcome.REJECTED, OutcomeCode.STALE_ATTEMPT, OutcomeCode.STALE_ATTEMPT.detail)
@@ -45,10 +40,6 @@ def ask(connection: Connection, *data: CommandData, time: datetime | None = None
     return play(connection, [replace(c.command(one), time=time) for one in data])
 
 
-def lines(name: str) -> list[Command]:
-    return [read_command(line) for line in (DOMAIN / f"{name}.jsonl").read_bytes().splitlines()]
-
-
 def attempts(connection: Connection) -> dict[str, dict[str, Any]]:
     """The live attempts by exam."""
     return {row["exam_id"]: row for row in lookups.attempts(connection)}
@@ -65,14 +56,6 @@ def credit(connection: Connection) -> dict[str, str]:
     return {row.content: row.status for row in rows}
 
 
-def owed(connection: Connection, kind: str) -> int:
-    return int(
-        connection.execute(
-            text("SELECT count(*) FROM effects WHERE kind = :kind"), {"kind": kind}
-        ).scalar_one()
-    )
-
-
 def settle(connection: Connection, exam_id: str, user_id: str) -> None:
     """Carry out the cascades that are owed: they come before a command of the learner, even a refused one."""
     ask(connection, c.update(exam_id, "none", user_id))
@@ -81,20 +64,9 @@ def settle(connection: Connection, exam_id: str, user_id: str) -> None:
 # --- which attempt -----------------------------------------------------------------------------------------
 
 
-def test_a_verdict_for_a_removed_attempt_does_not_touch_its_successor(
-    connection: Connection, in_one_batch: bool
-) -> None:
-    outcomes = play(connection, lines("F01"), in_one_batch)
-    assert outcomes[-1] == STALE
-    live = attempts(connection)["F01-E1"]
-    assert (live["status"], live["external_id"]) == ("created", "vendor-2")
-    assert credit(connection) == {"F01-B1": "removed"}
-    assert owed(connection, "send_status_email") == 1  # of the first attempt, which was submitted
-
-
 @pytest.mark.parametrize("name", [{"attempt_code": "first"}, {"external_id": "vendor-1"}])
 @pytest.mark.parametrize("ignore", [True, False])
-def test_nor_does_anything_else_that_names_it(
+def test_a_command_for_a_removed_attempt_does_not_touch_its_successor(
     connection: Connection, name: dict[str, str], ignore: bool
 ) -> None:
     if_missing = {"if_missing": "ignore"} if ignore else {}
@@ -187,23 +159,6 @@ def test_a_command_may_say_what_it_expects(connection: Connection) -> None:
 # --- when --------------------------------------------------------------------------------------------------
 
 
-def test_acts_that_are_delivered_together_happened_when_they_happened(
-    connection: Connection, in_one_batch: bool
-) -> None:
-    commands = lines("F11")
-    # The times of the file are put into the last hours.
-    latest = max(one.time for one in commands[3:] if one.time)
-    shift = NOW - timedelta(hours=1) - latest
-    moved = [replace(one, time=one.time + shift) for one in commands[3:] if one.time]
-    play(connection, [*commands[:3], *moved], in_one_batch)
-    found = attempts(connection)["F11-E1"]
-    created, started, submitted = (one.time for one in moved)
-    assert (found["started_at"], found["completed_at"]) == (started, submitted)
-    shown = lookups.attempt_history(connection, exam_id="F11-E1", user_id="F11-U")["transitions"]
-    assert [one["at"] for one in shown] == [created, started, submitted]
-    assert all(one["recorded_at"] >= NOW for one in shown)
-
-
 def test_history_does_not_run_backwards(connection: Connection) -> None:
     earlier, later = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
     ask(connection, *SETUP)
@@ -232,17 +187,6 @@ def test_a_cascade_happened_when_its_cause_did(connection: Connection) -> None:
 
 
 # --- what is known -----------------------------------------------------------------------------------------
-
-
-def test_an_exam_that_is_described_again_stays_a_practice_exam(
-    connection: Connection, in_one_batch: bool
-) -> None:
-    play(connection, lines("F18"), in_one_batch)
-    settle(connection, "F18-E2", "F18-U")
-    found = attempts(connection)
-    assert (found["F18-E1"]["status"], found["F18-E2"]["status"]) == ("created", "declined")
-    exam = connection.execute(text("SELECT exam_name, is_practice_exam FROM exams WHERE exam_id = 'F18-E1'"))
-    assert tuple(exam.one()) == ("New name", True)
 
 
 DESCRIPTIONS = [
@@ -303,16 +247,9 @@ def test_a_description_that_was_overtaken_changes_nothing(
 # --- cascades and removals ---------------------------------------------------------------------------------
 
 
-def test_a_cascade_does_not_take_back_the_credit_of_the_same_content(
-    connection: Connection, in_one_batch: bool
+def test_a_cascade_does_not_take_back_credit_that_the_exam_has_set_under_another_name(
+    connection: Connection,
 ) -> None:
-    play(connection, lines("F16"), in_one_batch)
-    settle(connection, "F16-E3", "F16-U")
-    assert credit(connection) == {"F16-X": "satisfied", "F16-Y": "failed"}
-    assert "F16-E1b" not in attempts(connection)
-
-
-def test_nor_if_the_exam_has_got_other_content_since(connection: Connection) -> None:
     ask(connection, *SETUP, c.create("A"), c.update("A", "verified"))
     ask(connection, c.exam("A", content_id="other"), c.exam("A2", content_id="content-A"))
     ask(connection, c.create("B"), c.update("B", "declined"))
@@ -338,17 +275,36 @@ def test_a_removal_removes_credit_under_the_names_that_it_was_set_with(
 # --- what the outcome and the quarantine remember ----------------------------------------------------------
 
 
-def test_a_rejected_command_is_found_by_its_learner(connection: Connection) -> None:
-    received = [
-        c.received(one) for one in (*SETUP, c.update("A", "verified"), c.update("B", "\0" * 300, "43"))
+def test_every_outcome_remembers_whom_and_what_its_command_was_about(connection: Connection) -> None:
+    commands: list[tuple[CommandData, tuple[str, str | None, str | None, str | None]]] = [
+        (c.course(), ("applied", None, None, None)),
+        (c.exam("A"), ("applied", None, "A", None)),
+        (c.learner(), ("applied", "42", None, None)),
+        (c.update("A", "verified"), ("rejected", "42", "A", "verified")),
+        (c.create("A"), ("applied", "42", "A", None)),
+        (c.create("A"), ("rejected", "42", "A", None)),
+        (c.create("A", "43"), ("rejected", "43", "A", None)),
+        (c.update("A", "started"), ("applied", "42", "A", "started")),
+        (c.update("A", "started"), ("unchanged", "42", "A", "started")),
+        (c.update("A", "submitted", from_statuses=[]), ("ignored", "42", "A", "submitted")),
+        (c.update("Z", "started"), ("rejected", "42", "Z", "started")),
+        (c.update("A", "\0" * 300), ("rejected", "42", "A", "�" * 255)),
+        (c.update("A", None), ("rejected", "42", "A", None)),
+        (c.remove("A", "43", if_missing="ignore"), ("ignored", "43", "A", None)),
+        (c.remove("A"), ("applied", "42", "A", None)),
     ]
+    received = [c.received(data, str(number)) for number, (data, _) in enumerate(commands)]
     c.handle(HANDLER, connection, received)
-    [found] = lookups.commands(connection, user_id="42", exam_id="A", outcome=Outcome.REJECTED)
-    assert (found["code"], found["to_status"]) == ("attempt_not_found", "verified")
-    [other] = lookups.commands(connection, user_id="43")
-    assert other["to_status"] == "�" * 255
-    [course] = lookups.commands(connection, exam_id="B", user_id=None, outcome=Outcome.APPLIED)
-    assert (course["user_id"], course["to_status"]) == (None, None)
+    c.handle(HANDLER, connection, received)  # a second delivery changes nothing
+    found = {row["id"]: row for row in lookups.commands(connection)}
+    remembered = [
+        tuple(found[str(number)][name] for name in ("outcome", "user_id", "exam_id", "to_status"))
+        for number in range(len(commands))
+    ]
+    assert remembered == [expected for _, expected in commands]
+    assert len(found) == len(commands)
+    [missing] = lookups.commands(connection, user_id="42", exam_id="Z", outcome=Outcome.REJECTED)
+    assert missing["code"] == "exam_not_found"
 
 
 def test_a_default_that_was_sent_is_not_the_same_as_one_that_was_left_out(connection: Connection) -> None:

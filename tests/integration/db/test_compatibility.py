@@ -70,7 +70,9 @@ def test_a_database_that_release_0_1_0_has_migrated(empty_database_url: str, lef
     # Given a database at 0006 as that release leaves it: it does not write `invigilator_schema`
     migrate.upgrade(empty_database_url, "0006")
     standby.execute(empty_database_url, left_behind)
-    assert found(empty_database_url) == ("0006", Schema.USABLE)
+    # Then it is refused as too old, with the command that helps
+    assert found(empty_database_url) == ("0006", Schema.OLDER)
+    assert "run `invigilator migrate`" in Schema.OLDER
     # When this release migrates it, then it goes on from there
     migrate.upgrade(empty_database_url)
     assert found(empty_database_url) == (head(), Schema.USABLE)

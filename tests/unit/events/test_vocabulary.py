@@ -15,6 +15,7 @@ def test_each_outcome_code_has_its_detail(code: OutcomeCode) -> None:
     values = {
         OutcomeCode.ILLEGAL_TRANSITION: {"before", "to_status"},
         OutcomeCode.PRECONDITION_FAILED: {"before"},
+        OutcomeCode.VERDICT_PROTECTED: {"before"},
     }
     assert names == values.get(code, set())
 
