@@ -83,7 +83,7 @@ def test_the_course_is_called_what_the_lms_says_else_what_we_were_told(
 
 def test_a_course_that_was_told_without_a_name_has_none(bench: Bench) -> None:
     effect_id = owed(bench)
-    bench.apply(CourseUpsert(course_id=c.COURSE))
+    bench.apply(CourseUpsert(course_id=c.COURSE, name=None))
     bench.run(effect_id)
     assert "Course: your course\n" in sent(bench)
 
