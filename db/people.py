@@ -53,6 +53,8 @@ class Addressee:
 
 _LEARNER_CONTACT = "SELECT username, email, full_name FROM learners WHERE user_id = %(user_id)s"
 
+# Each row is looked up by its key, which LIMIT 1 enforces: for a join PostgreSQL may read a whole table.
+#
 # The transition is the one that the effect's command made. It is looked up by (attempt_id, version).
 _ADDRESSEES = """
 SELECT
@@ -74,10 +76,10 @@ FROM (
     SELECT * FROM json_to_recordset(%(owed)s) AS one (effect_id uuid, user_id text, exam_id text, course_id text)
     LIMIT %(number)s
 ) AS owed
-JOIN effects AS effect ON effect.id = owed.effect_id
-JOIN learners AS learner ON learner.user_id = owed.user_id
-JOIN exams AS exam ON exam.exam_id = owed.exam_id
-LEFT JOIN courses AS course ON course.course_id = owed.course_id
+JOIN LATERAL (SELECT * FROM effects WHERE id = owed.effect_id LIMIT 1) AS effect ON true
+JOIN LATERAL (SELECT * FROM learners WHERE user_id = owed.user_id LIMIT 1) AS learner ON true
+JOIN LATERAL (SELECT * FROM exams WHERE exam_id = owed.exam_id LIMIT 1) AS exam ON true
+LEFT JOIN LATERAL (SELECT * FROM courses WHERE course_id = owed.course_id LIMIT 1) AS course ON true
 LEFT JOIN LATERAL (
     SELECT at
     FROM transitions

@@ -28,6 +28,7 @@ from worker.effects.runner import Runner
 from worker.engines import resolve
 from worker.errors import ConfigurationError
 from worker.kinds import QUEUES, EffectKind, task_name
+from worker.lms.mail_language import missing_zones
 from worker.patches import Process
 from worker.settings import Settings, load
 from worker.wiring import broker_url, runner, unreached
@@ -155,9 +156,9 @@ def start(**_: Any) -> None:
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def warn(**_: Any) -> None:
-    """Warn of services that are only logged and of patches that are left out. Celery has set up its log by now."""
+    """Warn of what works less well than it could. Celery has set up its log by now."""
     settings = _settings(database=True)
-    for line in (*unreached(settings), *patches.switched_off(Process.WORKER, settings)):
+    for line in (*unreached(settings), *missing_zones(), *patches.switched_off(Process.WORKER, settings)):
         logger.warning(line)
 
 

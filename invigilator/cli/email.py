@@ -31,6 +31,7 @@ def preview(
     status: Status, provider: str | None, language: str | None, html_file: Path | None, as_json: bool
 ) -> None:
     """Print the subject and the text of a mail with made-up names. Nothing is sent."""
+    from worker.lms.mail_language import missing_zones
     from worker.lms.mail_templates import MailTemplates, sample
     from worker.policies import load_policies
     from worker.settings import load
@@ -42,6 +43,8 @@ def preview(
     written = templates.language(provider, language)
     if language is not None and not language.lower().startswith(written.tag.lower()):
         warn(f"there is no catalogue for {language!r}: this is {written.tag}")
+    for line in missing_zones():
+        warn(line)
     mail = templates.render(facts)
     if html_file is not None:
         html_file.write_text(mail.html, encoding="utf-8")

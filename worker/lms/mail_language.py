@@ -25,6 +25,9 @@ SOURCE = "en"
 OWN_CATALOGUES = Path(__file__).parent / "locale"
 """The catalogues of this release."""
 
+_ANY_ZONE = "Etc/UTC"
+"""Is in every database of time zones."""
+
 RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"})
 FIRST_STRONG_ISOLATE, POP_DIRECTIONAL_ISOLATE = "\u2068", "\u2069"
 
@@ -115,6 +118,11 @@ class Catalogues:
         by_tag = {tag.lower(): of_tag for tag, of_tag in files.items()}
         self._languages = {tag.lower(): Language(tag, _translations(tag, by_tag)) for tag in files}
 
+    @property
+    def tags(self) -> list[str]:
+        """The tags of the languages that there are, English first."""
+        return [language.tag for language in self._languages.values()]
+
     def language(self, wanted: str | None) -> Language:
         """Return the language nearest to the one that is wanted: es for es-MX, English for one that is missing.
 
@@ -146,7 +154,7 @@ def _read(file: Path) -> GNUTranslations:
     try:
         with file.open("rb") as stream:
             return GNUTranslations(stream)
-    except (OSError, ValueError, struct.error) as error:
+    except (OSError, ValueError, LookupError, struct.error) as error:
         raise ConfigurationError(
             f"the catalogue {file} cannot be read ({type(error).__name__}); write it anew with msgfmt"
         ) from None
@@ -158,3 +166,10 @@ def zone_named(name: str | None) -> tzinfo:
         return ZoneInfo(name) if name else UTC
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return UTC
+
+
+def missing_zones() -> list[str]:
+    """Return a warning if this system knows no time zones, else nothing."""
+    if zone_named(_ANY_ZONE) is not UTC:
+        return []
+    return ["this system knows no time zones, so mails tell times in UTC: install tzdata (system or PyPI)"]

@@ -4,10 +4,11 @@
 part and arranges the words. docs/mails.md says what a template may use, and how a provider gets its own.
 """
 
-import unicodedata
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ OF_EVERYBODY, OF_PROVIDERS = "default", "providers"
 
 SUBJECT, TEXT, HTML = "layout.subject.txt", "layout.txt", "layout.html"
 
-_DIRECTION_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NOT_IN_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,13 +153,13 @@ class _Templates:
         return MailText(" ".join(subject.split()), text, html)
 
     def try_out(self) -> None:
-        """Render a mail of each status, with all that may be known and with nothing.
+        """Render a mail of each status in each language, with all that may be known and with nothing.
 
         Raises:
             ConfigurationError: a template cannot be rendered.
         """
-        for status in sorted(MAIL_STATUSES):
-            known = sample(status)
+        for status, language in product(sorted(MAIL_STATUSES), self.catalogues.tags):
+            known = replace(sample(status), language=language)
             unknown = replace(
                 known, course_name=None, gives_credit=False, settings=MailSettings(), time_zone=None
             )
@@ -167,7 +168,9 @@ class _Templates:
                     self.render(facts)
                 except Exception as error:  # noqa: BLE001 - a template calls what it likes
                     place = f"{self.folders[0]}: {status}.jinja"
-                    raise ConfigurationError(f"{SETTING}: {place}: {_explain(error)}") from None
+                    raise ConfigurationError(
+                        f"{SETTING}: {place}: {_explain(error)} (language {language})"
+                    ) from None
 
 
 def sample(status: Status) -> MailFacts:
@@ -249,11 +252,7 @@ def _one_line(name: str) -> str:
     A line break would end a mail header. A lone surrogate cannot be encoded. A character that controls the
     direction of writing would turn around what follows it.
     """
-    clean = (
-        " " if unicodedata.category(char) in ("Cc", "Cs") or char in _DIRECTION_CONTROLS else char
-        for char in name
-    )
-    return " ".join("".join(clean).split())
+    return " ".join(_NOT_IN_A_NAME.sub(" ", name).split())
 
 
 def _explain(error: Exception) -> str:

@@ -1,11 +1,13 @@
 """Policies on a real PostgreSQL: what the batch of a course with a provider writes."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import Connection, text
 
 from db.inbox import Handled
 from events.commands import CommandData
-from events.vocabulary import Outcome, OutcomeCode
+from events.vocabulary import Outcome, OutcomeCode, Status
 from tests import sample_commands as c
 from worker.commands.handler import Handler
 from worker.policies import Policies
@@ -13,7 +15,11 @@ from worker.rules.policy import PRESETS, Policy
 
 HANDLER = Handler(
     Policies(
-        providers={"edx": PRESETS["edx-proctoring-6"], "guarded": Policy(protect_verdicts=True)},
+        providers={
+            "edx": PRESETS["edx-proctoring-6"],
+            "guarded": Policy(protect_verdicts=True),
+            **{f"guarded {name}": replace(one, protect_verdicts=True) for name, one in PRESETS.items()},
+        }
     ),
     instructor=True,
 )
@@ -97,3 +103,25 @@ def test_a_protected_verdict_keeps_its_credit(connection: Connection) -> None:
     assert late.detail == "verified is a verdict; only a verdict may replace it"
     assert statuses(connection) == {"A": "verified"}
     assert credit(connection) == [("A", "submitted"), ("A", "satisfied")]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("verdict", "word"), [("verified", "satisfied"), ("rejected", "failed")])
+def test_nothing_but_a_verdict_or_a_removal_touches_a_protected_verdict(
+    connection: Connection, preset: str, verdict: str, word: str
+) -> None:
+    # Given a verdict, and an attempt that runs
+    setting(connection, f"guarded {preset}")
+    apply(connection, c.create("A"), c.create("B"), c.update("A", verdict, cascade_effects=False))
+    # When every other status is asked for, and the other exam is declined, all in one batch
+    others = [status for status in Status if status not in ("verified", "rejected")]
+    *late, declined = apply(connection, *[c.update("A", one) for one in others], c.update("B", "declined"))
+    settle_cascades(connection)
+    # Then the verdict stands, and so does its credit
+    assert {one.outcome for one in late} == {Outcome.IGNORED}
+    assert declined.outcome is Outcome.APPLIED
+    assert statuses(connection) == {"A": verdict, "B": "declined"}
+    assert [status for exam, status in credit(connection) if exam == "A"] == [word]
+    # When it is removed, then the next attempt is not protected by it
+    outcomes = apply(connection, c.remove("A"), c.create("A"), c.update("A", "submitted"))
+    assert [one.outcome for one in outcomes] == [Outcome.APPLIED] * 3

@@ -24,6 +24,7 @@ from db.connect import make_engine
 from db.ids import new_receipt
 from db.models import Effect, EffectState
 from db.offers import Offer
+from db.people import MailOwed, addressees
 from db.quarantine import Unreadable
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from tests import engines
@@ -378,6 +379,21 @@ class Paths:
             with self.explained.on("effects show"):
                 assert lookups.effect(connection, ids[0]) is not None
 
+    def mails(self) -> None:
+        """To whom the mails of a worker's threads go, when all are due at once."""
+        query = (
+            select(Effect.id, Effect.user_id, Effect.payload)
+            .where(Effect.kind == EffectKind.SEND_STATUS_EMAIL, Effect.state == EffectState.PENDING)
+            .limit(100)
+        )
+        with self.engine.connect() as connection:
+            mails = [
+                MailOwed(row.id, row.user_id, row.payload["exam_id"], row.payload["course_id"])
+                for row in connection.execute(query)
+            ]
+            with self.explained.on("mails: 100 addressees"):
+                assert len(addressees(connection, mails, EffectKind.SET_CREDIT_STATUS.entry.queue)) == 100
+
 
 def take(rows: Iterable[Any]) -> None:
     assert list(rows)
@@ -404,7 +420,15 @@ def empty_database(server_url: str) -> Iterator[tuple[Engine, Engine]]:
 def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]:
     plans: list[Plan] = []
     paths = Paths(filled, Explained(engine, plans), Explained(preparing, plans), Bench(engine))
-    for run in (paths.status, paths.people, paths.relay, paths.effects, paths.commands, paths.pruning):
+    for run in (
+        paths.status,
+        paths.people,
+        paths.relay,
+        paths.effects,
+        paths.commands,
+        paths.pruning,
+        paths.mails,
+    ):
         run()
     return plans
 

@@ -21,6 +21,7 @@ from events.broker_url import Kind
 from invigilator.local import announcement, single_instance
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
+from tests.zones import no_time_zones
 from worker import app as module
 from worker import engines
 from worker.celery.dispatcher import CeleryDispatcher
@@ -157,6 +158,17 @@ def test_a_worker_says_at_its_start_what_is_only_logged(
         f"INVIGILATOR_{name}" for name in expected
     ]
     assert all("only written to this log; set it to" in line for line in caplog.messages)
+
+
+def test_a_worker_says_at_its_start_that_there_are_no_time_zones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {**OWN, **LMS, **SMTP, "DATA_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(f"INVIGILATOR_{name}", value)
+    with no_time_zones():
+        module.warn()
+    [line] = caplog.messages
+    assert line.startswith("this system knows no time zones, so mails tell times in UTC: install tzdata")
 
 
 def test_a_worker_on_embedded_engines_says_nothing_of_it(

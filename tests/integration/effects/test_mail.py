@@ -83,7 +83,7 @@ def test_the_course_is_called_what_the_lms_says_else_what_we_were_told(
 
 def test_a_course_that_was_told_without_a_name_has_none(bench: Bench) -> None:
     effect_id = owed(bench)
-    bench.apply(CourseUpsert(course_id=c.COURSE))
+    bench.apply(CourseUpsert(course_id=c.COURSE, name=None))
     bench.run(effect_id)
     assert "Course: your course\n" in sent(bench)
 
@@ -208,7 +208,8 @@ def test_each_mail_of_an_attempt_has_the_time_of_its_own_change(bench: Bench) ->
     second = bench.ids(EffectKind.SEND_STATUS_EMAIL)[-1]
     bench.execute("UPDATE transitions SET at = '2026-11-28T09:00Z' WHERE to_status = 'submitted'")
     bench.execute("UPDATE transitions SET at = '2026-11-28T10:00Z' WHERE to_status = 'verified'")
-    run_together(bench.runner, [(one, EffectKind.SEND_STATUS_EMAIL) for one in (first, second)])
+    for effect_id in (first, second):
+        bench.run(effect_id)
     texts = {mail.effect_id: mail.text for mail in bench.mailer.sent}
     assert "Submitted: 28 November 2026, 09:00 (UTC)\n" in texts[first]
     assert "Verified: 28 November 2026, 10:00 (UTC)\n" in texts[second]
@@ -216,12 +217,11 @@ def test_each_mail_of_an_attempt_has_the_time_of_its_own_change(bench: Bench) ->
 
 @pytest.mark.parametrize("gives_credit", [True, False, None])
 def test_it_speaks_of_credit_unless_the_course_gives_none(bench: Bench, gives_credit: bool | None) -> None:
-    # Given a course that a release has written that did not know of it, or the LMS has told
-    bench.apply(
-        c.create("A", taking_as_proctored=True), c.update("A", "submitted"), c.update("A", "rejected")
-    )
-    told(bench, TOLD)
-    bench.execute("UPDATE courses SET gives_credit = :gives_credit", gives_credit=gives_credit)
+    # Given a course as the LMS describes it, or that it never did
+    bench.apply(c.create("A", taking_as_proctored=True), c.update("A", "rejected"))
+    told(bench, None)
+    if gives_credit is not None:
+        bench.apply(CourseUpsert(course_id=c.COURSE, name=TOLD, gives_credit=gives_credit))
     bench.run(bench.ids(EffectKind.SEND_STATUS_EMAIL)[-1])
     assert ("You will not get credit" in only_mail(bench).text) == (gives_credit is not False)
 

@@ -32,6 +32,7 @@ for (const frame of document.querySelectorAll('iframe')) {
         after: block.right - text.right,
         overflows: page.documentElement.scrollWidth > frame.clientWidth,
         text: page.body.innerText,
+        loads: page.querySelectorAll('[src], [background], link, style, script').length,
         links: [...page.querySelectorAll('a')].map(link => link.href),
     };
 }
@@ -80,6 +81,8 @@ def test_a_mail_is_laid_out_as_its_language_asks(
     assert not seen["overflows"]
     # A name is shown as it is, and is no markup
     assert f"{LONG_WORD} & <b>more</b>" in seen["text"]
+    # It loads nothing from anywhere, because many mail clients would not
+    assert seen["loads"] == 0
     assert seen["links"] == [
         "https://acme.example/help",
         "https://lms.example/courses/course-v1%3Aacme%2Bphys",

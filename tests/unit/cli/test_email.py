@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.commandline import CommandLine
+from tests.zones import no_time_zones
 
 
 def test_it_prints_subject_and_text(cli: CommandLine) -> None:
@@ -43,6 +44,14 @@ def test_a_language_without_a_catalogue_is_told(cli: CommandLine) -> None:
     ran = cli("email", "preview", "verified", "--language", "de")
     assert ran.err == "invigilator: there is no catalogue for 'de': this is en\n"
     assert ran.out.startswith("Subject: Your proctored exam was verified: ")
+
+
+def test_a_machine_without_time_zones_is_told(cli: CommandLine) -> None:
+    with no_time_zones():
+        ran = cli("email", "preview", "verified")
+    assert ran.err.startswith("invigilator: this system knows no time zones, ")
+    assert len(ran.err.splitlines()) == 1
+    assert "Verified: 28 November 2026, 09:30 (UTC)\n" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import write_mo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -245,7 +248,7 @@ def test_a_provider_may_have_templates_of_its_own(tmp_path: Path) -> None:
         ),
         (
             {"default/verified.jinja": "{% if %}"},
-            r"verified.jinja: Expected an expression, .* \(verified.jinja, line 1\)",
+            r"verified.jinja: Expected an expression, .* \(verified.jinja, line 1\) \(language en\)",
         ),
         ({"providers/acme/layout.txt": "{{ exam }}"}, r"acme: rejected.jinja: 'exam' is undefined"),
         ({"providers/acme/layout.html": "{{ 1 // 0 }}"}, r"acme: rejected.jinja: ZeroDivisionError: "),
@@ -261,6 +264,29 @@ def test_a_template_that_cannot_be_used_is_refused_at_the_start(
     with pytest.raises(ConfigurationError, match=problem) as caught:
         MailTemplates(folder_with(tmp_path, files))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("translation", "charset", "problem"),
+    [
+        # a translation is used in its language only
+        ("Hallo %(name)s,", "charset=utf-8", r"rejected.jinja: KeyError: 'name' \(language de\)"),
+        ("Hallo 100%,", "charset=utf-8", r"rejected.jinja: ValueError: .* \(language de\)"),
+        ("Hallo,", "charset=utf-9", r"mail.mo cannot be read \(LookupError\)"),
+        ("Hallo,", "charset utf-8", r"mail.mo cannot be read \(IndexError\)"),
+    ],
+)
+def test_a_translation_that_cannot_be_used_is_refused_at_the_start(
+    tmp_path: Path, translation: str, charset: str, problem: str
+) -> None:
+    catalogue, compiled = Catalog("de"), BytesIO()
+    catalogue.add("Hello %(learner_name)s,", translation)
+    write_mo(compiled, catalogue)
+    file = tmp_path / "default/locale/de/LC_MESSAGES/mail.mo"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(compiled.getvalue().replace(b"charset=utf-8", charset.encode()))
+    with pytest.raises(ConfigurationError, match=problem):
+        MailTemplates(tmp_path)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
