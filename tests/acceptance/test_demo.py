@@ -75,7 +75,7 @@ def test_runs_to_the_end_without_a_difference_and_again_on_the_same_data(data_di
     out, err = first.communicate(timeout=PATIENCE_S)
     assert (first.returncode, err) == (0, ""), out
     assert "Flower is at http://127.0.0.1:" in out
-    assert "published 1895/1895, committed 1793/1793, effects 983/983" in out
+    assert "published 1935/1935, committed 1831/1831, effects 1004/1004" in out
     assert RECONCILED in out
     assert left_running(data_dir) == []
     log = (data_dir / "demo.log").read_text()
