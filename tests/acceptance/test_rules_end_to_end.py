@@ -537,7 +537,7 @@ def test_a_verdict_for_a_removed_attempt_does_not_touch_its_successor(stack: Sta
     removed = json.loads(stack.cli("attempts", "show", "--code", first, "--json").stdout)
     assert removed["attempt"]["removed_at"] is not None
     stale = stack.cli("commands", "list", "--user", scene.user, "--code", "stale_attempt", "--json").stdout
-    assert [json.loads(line)["id"] for line in stale.splitlines()] == late[::-1]
+    assert {json.loads(line)["id"] for line in stale.splitlines()} == set(late)
 
 
 def test_without_an_instructor_service_nothing_is_owed_to_it(
