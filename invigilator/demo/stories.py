@@ -60,7 +60,7 @@ class Sitting:
         )
 
     def review(self, to_status: Status) -> CommandData:
-        """Change the attempt's status as the vendor says, who knows the attempt by its external id only."""
+        """Change the attempt's status, as the vendor asks. The vendor knows only the external id."""
         return AttemptUpdateStatus(
             exam_id=self.exam_id,
             user_id=self.user_id,
