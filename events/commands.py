@@ -196,7 +196,7 @@ class Command:
         source: who sent it, 1 to 255 characters.
         id: unique within the source, 1 to 255 characters.
         data: what is asked for.
-        time: when it was sent, with an offset; None when the sender did not say.
+        time: when it happened, with an offset; None when the sender did not say.
     """
 
     source: str

@@ -67,9 +67,12 @@ class CommandMethods(ABC, Generic[Answer]):
     The parameters are the fields of the command's data in the contract, under *Commands in*, and two more. An
     optional field that is left out is not sent: an upsert then keeps what is known.
 
+    Name the attempt in every command about it, by `attempt_code` or `external_id`. Without a name, a command that
+    arrives late is applied to whichever attempt is live then.
+
     Parameters:
         command_id: the command's id; a new one when left out.
-        time: when it was sent, with an offset from UTC; now when left out.
+        time: when it happened, with an offset from UTC; now when left out.
 
     Returns:
         the command's id. Of an `AsyncPublisher`, a coroutine that returns it.

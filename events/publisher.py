@@ -154,7 +154,9 @@ class Publisher(_Base[str]):
 
     Example:
         >>> with Publisher("memory://", source="/lms/acme") as publisher:
-        ...     publisher.update_status(exam_id="7", user_id="42", to_status="submitted", command_id="5f0c")
+        ...     publisher.update_status(
+        ...         exam_id="7", user_id="42", attempt_code="a1", to_status="submitted", command_id="5f0c"
+        ...     )
         '5f0c'
     """
 
@@ -228,7 +230,7 @@ class AsyncPublisher(_Base[Coroutine[Any, Any, str]]):
         >>> async def submit() -> str:
         ...     async with AsyncPublisher("memory://", source="/lms/acme") as publisher:
         ...         return await publisher.update_status(
-        ...             exam_id="7", user_id="42", to_status="submitted", command_id="5f0c"
+        ...             exam_id="7", user_id="42", attempt_code="a1", to_status="submitted", command_id="5f0c"
         ...         )
         >>> asyncio.run(submit())
         '5f0c'

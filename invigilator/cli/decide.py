@@ -10,10 +10,10 @@ import click
 
 from events.times import parse_time
 from events.vocabulary import Status
-from worker.rules.decisions import decide as decide_change
+from worker.rules.decisions import decide_update
 from worker.rules.policy import PRESETS, Policy
 from worker.rules.policy_settings import PolicyError, policy_from
-from worker.rules.values import Attempt
+from worker.rules.values import Attempt, Exam, Precondition
 
 MAX_ERROR_CHARS = 300  # an error may name a key, which the sender chose
 BASE = PRESETS["provider"]
@@ -25,6 +25,7 @@ CASE = (
     "is_sample_attempt",
     "started_at",
     "cascade_effects",
+    "from_statuses",
     "is_practice_exam",
     "policy",
 )
@@ -70,12 +71,13 @@ def answer(line: bytes) -> str:
     """
     try:
         case = _read(line)
-        decision = decide_change(
+        decision = decide_update(
+            _exam(case),
             _attempt(case),
             _to_status(case),
             _policy(case.get("policy", {})),
             cascade_effects=_flag(case, "cascade_effects", True),
-            is_practice_exam=_flag(case, "is_practice_exam", False),
+            precondition=Precondition(from_statuses=_from_statuses(case.get("from_statuses"))),
         )
     except CaseError as error:
         return json.dumps({"error": str(error)[:MAX_ERROR_CHARS]})
@@ -111,13 +113,21 @@ def _refuse_constant(name: str) -> NoReturn:
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
+def _exam(case: dict[str, Any]) -> Exam:
+    # The decision on an attempt depends on no other field of its exam.
+    return Exam(
+        exam_id="",
+        course_id="",
+        content_id="",
+        is_proctored=True,
+        is_practice_exam=_flag(case, "is_practice_exam", False),
+        is_active=True,
+    )
+
+
 def _attempt(case: dict[str, Any]) -> Attempt:
-    name = case.get("from_status")
-    status = _STATUSES.get(name) if isinstance(name, str) else None
-    if status is None:
-        raise CaseError(f"from_status: must be one of {', '.join(_STATUSES)}")
     return Attempt(
-        status,
+        _status("from_status:", case.get("from_status")),
         taking_as_proctored=_flag(case, "taking_as_proctored"),
         is_sample_attempt=_flag(case, "is_sample_attempt"),
         started_at=_time(case.get("started_at")),
@@ -129,6 +139,21 @@ def _to_status(case: dict[str, Any]) -> str | None:
     if to_status is not None and not isinstance(to_status, str):
         raise CaseError("to_status: must be a string or null")
     return to_status
+
+
+def _from_statuses(names: Any) -> list[Status] | None:
+    if names is None:
+        return None
+    if not isinstance(names, list):
+        raise CaseError("from_statuses: must be a list of statuses or null")
+    return [_status("from_statuses: each", name) for name in names]
+
+
+def _status(subject: str, name: Any) -> Status:
+    status = _STATUSES.get(name) if isinstance(name, str) else None
+    if status is None:
+        raise CaseError(f"{subject} must be one of {', '.join(_STATUSES)}")
+    return status
 
 
 def _flag(case: dict[str, Any], key: str, default: bool | None = None) -> bool:

@@ -245,6 +245,7 @@ def _plain(data: ExamUpsert) -> Exam:
 
 def _view(attempt: Attempt) -> AttemptView:
     return AttemptView(
+        attempt.code,
         attempt.status,
         attempt.taking_as_proctored,
         attempt.external_id,

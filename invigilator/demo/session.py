@@ -136,8 +136,8 @@ def _scripts(run: str, course_id: str, learners: int, chance: random.Random) -> 
     for number, story in enumerate(stories, start=1):
         user_id = f"{run}-learner-{number}"
         scripts.append([_learner(run, user_id, number), *story(Actor(user_id, course_id))])
-    stranger = Actor(f"{run}-stranger", course_id)
-    scripts.append([stranger.create(ExamRole.MIDTERM), stranger.move(ExamRole.MIDTERM, "started")])
+    stranger = Actor(f"{run}-stranger", course_id).at(ExamRole.MIDTERM)  # never announced
+    scripts.append([stranger.create(), stranger.move("started")])
     return scripts
 
 

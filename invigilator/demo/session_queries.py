@@ -95,6 +95,7 @@ class SessionQueries:
         )
         return {
             (row.user_id, row.exam_id): AttemptView(
+                row.attempt_code,
                 row.status,
                 row.taking_as_proctored,
                 row.external_id,
@@ -139,6 +140,6 @@ class SessionQueries:
             )
             .join(Transition, Transition.attempt_id == Attempt.id)
             .where(Attempt.exam_id.in_(self.exam_ids))
-            .order_by(Attempt.created_at, Attempt.id, Transition.version)
+            .order_by(Attempt.id, Transition.version)  # ids follow the moment of handling
         )
         return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]

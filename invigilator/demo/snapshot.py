@@ -7,8 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """The compared fields of a live attempt. Of its times, only whether they are set is compared."""
+    """The compared fields of a live attempt. Of its times, only whether they are set is compared.
 
+    `code` is the one that the LMS has chosen, or None.
+    """
+
+    code: str | None
     status: str
     taking_as_proctored: bool
     external_id: str | None

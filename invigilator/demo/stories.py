@@ -19,9 +19,74 @@ class ExamRole(StrEnum):
     UNKNOWN = "unknown"  # never announced, so every command for it is rejected
 
 
+STAFF = "demo-staff"
+"""Who requests the removal of attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """Builds the commands about one attempt. As from a well-made LMS, each of them names the attempt.
+
+    Parameters:
+        exam_id: the exam's id.
+        user_id: the learner's id.
+        attempt_code: the code that the LMS has chosen for the attempt.
+        external_id: the id that the proctoring vendor has given to the attempt; None for one that is not proctored.
+    """
+
+    exam_id: str
+    user_id: str
+    attempt_code: str
+    external_id: str | None
+
+    def create(self) -> CommandData:
+        """Create the attempt."""
+        return AttemptCreate(
+            exam_id=self.exam_id,
+            user_id=self.user_id,
+            attempt_code=self.attempt_code,
+            taking_as_proctored=self.external_id is not None,
+            external_id=self.external_id,
+        )
+
+    def move(self, to_status: str, *, cascade: bool = True) -> CommandData:
+        """Change the attempt's status. The LMS names the attempt by its code."""
+        return AttemptUpdateStatus(
+            exam_id=self.exam_id,
+            user_id=self.user_id,
+            attempt_code=self.attempt_code,
+            to_status=to_status,
+            cascade_effects=cascade,
+        )
+
+    def review(self, to_status: Status) -> CommandData:
+        """Change the attempt's status, as the vendor asks. The vendor knows only the external id."""
+        return AttemptUpdateStatus(
+            exam_id=self.exam_id,
+            user_id=self.user_id,
+            external_id=self.external_id,
+            to_status=to_status,
+        )
+
+    def remove(self, *, only_from: Status | None = None) -> CommandData:
+        """Remove the attempt, requested by the course's staff. With `only_from`, only in that status."""
+        return AttemptRemove(
+            exam_id=self.exam_id,
+            user_id=self.user_id,
+            attempt_code=self.attempt_code,
+            requested_by=STAFF,
+            from_statuses=None if only_from is None else (only_from,),
+        )
+
+    def sit(self, *then: str) -> list[CommandData]:
+        """Create the attempt, take it through every status to `submitted`, and then through the statuses `then`."""
+        steps = (Status.READY_TO_START, Status.STARTED, Status.READY_TO_SUBMIT, Status.SUBMITTED, *then)
+        return [self.create(), *map(self.move, steps)]
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Builds the commands of one learner.
+    """One learner of the session.
 
     Parameters:
         user_id: the learner's id.
@@ -31,53 +96,35 @@ class Actor:
     user_id: str
     course_id: str
 
-    def create(self, role: ExamRole, *, proctored: bool = True, code: str | None = None) -> CommandData:
-        """Create an attempt. A proctored one gets an external id, as the proctoring vendor would give it."""
-        return AttemptCreate(
+    def at(self, role: ExamRole, *, again: bool = False) -> Sitting:
+        """Return the learner's first attempt at an exam, or the second one. It is proctored if the exam is."""
+        code = f"{self.user_id}-{role}-{2 if again else 1}"
+        return Sitting(
             exam_id=exam_id(self.course_id, role),
             user_id=self.user_id,
             attempt_code=code,
-            taking_as_proctored=proctored,
-            external_id=f"vendor-{self.user_id}-{role}" if proctored else None,
+            external_id=None if role is ExamRole.TIMED else f"vendor-{code}",
         )
 
-    def move(
-        self, role: ExamRole, to_status: str, *, cascade: bool = True, code: str | None = None
+    def unnamed_move(
+        self, role: ExamRole, to_status: str, *, if_missing: IfMissing = IfMissing.REJECT
     ) -> CommandData:
-        """Change the status of an attempt. Its code, if there is one, says which attempt is meant."""
+        """Change the status of whichever attempt is live, as from an LMS that does not name attempts."""
         return AttemptUpdateStatus(
             exam_id=exam_id(self.course_id, role),
             user_id=self.user_id,
             to_status=to_status,
-            attempt_code=code,
-            cascade_effects=cascade,
+            if_missing=if_missing,
         )
 
-    def move_if_there(self, role: ExamRole, to_status: str) -> CommandData:
-        """Change the status of an attempt that may not exist (`if_missing` is `ignore`)."""
-        return AttemptUpdateStatus(
-            exam_id=exam_id(self.course_id, role),
-            user_id=self.user_id,
-            to_status=to_status,
-            if_missing=IfMissing.IGNORE,
-        )
-
-    def remove(self, role: ExamRole, *, only_from: Status | None = None) -> CommandData:
-        """Remove an attempt, requested by the course's staff. With `only_from`, only in that status."""
+    def remove_declined(self, role: ExamRole) -> CommandData:
+        """Remove an attempt that a cascade has created. The LMS knows its status, and not its code."""
         return AttemptRemove(
             exam_id=exam_id(self.course_id, role),
             user_id=self.user_id,
-            requested_by="demo-staff",
-            from_statuses=None if only_from is None else (only_from,),
+            requested_by=STAFF,
+            from_statuses=(Status.DECLINED,),
         )
-
-    def sit(self, role: ExamRole, *then: str, proctored: bool = True) -> list[CommandData]:
-        """Create an attempt, take it through every status to `submitted`, and then through the statuses `then`."""
-        steps = (Status.READY_TO_START, Status.STARTED, Status.READY_TO_SUBMIT, Status.SUBMITTED, *then)
-        return [
-            self.create(role, proctored=proctored),
-            *(self.move(role, status) for status in steps),
-        ]
 
 
 def exam_id(course_id: str, role: ExamRole) -> str:
@@ -89,133 +136,143 @@ MIDTERM, FINAL, PRACTICE, TIMED = ExamRole.MIDTERM, ExamRole.FINAL, ExamRole.PRA
 
 
 def _verified(who: Actor) -> list[CommandData]:
+    midterm = who.at(MIDTERM)
     return [
-        *who.sit(PRACTICE),
-        who.create(MIDTERM),
-        who.move(MIDTERM, Status.DOWNLOAD_SOFTWARE_CLICKED),
-        who.move(MIDTERM, Status.STARTED),
-        who.move(MIDTERM, Status.SUBMITTED),
-        who.move(MIDTERM, Status.VERIFIED),
+        *who.at(PRACTICE).sit(),
+        midterm.create(),
+        midterm.move(Status.DOWNLOAD_SOFTWARE_CLICKED),
+        midterm.move(Status.STARTED),
+        midterm.move(Status.SUBMITTED),
+        midterm.review(Status.VERIFIED),
     ]
 
 
 def _verified_on_second_look(who: Actor) -> list[CommandData]:
-    return who.sit(FINAL, Status.SECOND_REVIEW_REQUIRED, Status.VERIFIED)
+    return who.at(FINAL).sit(Status.SECOND_REVIEW_REQUIRED, Status.VERIFIED)
 
 
 def _rejected(who: Actor) -> list[CommandData]:
     # The cascade declines the final, which has just begun.
-    return [who.create(FINAL), *who.sit(MIDTERM, Status.REJECTED)]
+    return [who.at(FINAL).create(), *who.at(MIDTERM).sit(Status.REJECTED)]
 
 
 def _verdict_changed(who: Actor) -> list[CommandData]:
-    return who.sit(MIDTERM, Status.VERIFIED, Status.REJECTED, Status.VERIFIED)
+    return who.at(MIDTERM).sit(Status.VERIFIED, Status.REJECTED, Status.VERIFIED)
 
 
 def _not_reviewed(who: Actor) -> list[CommandData]:
-    return who.sit(FINAL, Status.NOT_REVIEWED)
+    return who.at(FINAL).sit(Status.NOT_REVIEWED)
 
 
 def _declined(who: Actor) -> list[CommandData]:
-    return [who.create(MIDTERM), who.move(MIDTERM, Status.DECLINED)]
+    return [who.at(MIDTERM).create(), who.at(MIDTERM).move(Status.DECLINED)]
 
 
 def _declined_and_too_late(who: Actor) -> list[CommandData]:
-    # The cascade counts before the learner's next command, even if its task has not run yet.
-    return [*_declined(who), who.create(FINAL), who.move(FINAL, Status.STARTED)]
+    # The cascade counts before the learner's next command, even if its task has not run yet. So there is an attempt
+    # at the final already. It is not the one that the LMS names.
+    return [*_declined(who), who.at(FINAL).create(), who.at(FINAL).move(Status.STARTED)]
+
+
+def _declined_and_reviewed(who: Actor) -> list[CommandData]:
+    # The decline has cleared the external id. The attempt is still known by it.
+    return [*_declined(who), who.at(MIDTERM).review(Status.ERROR)]  # illegal
 
 
 def _declined_alone(who: Actor) -> list[CommandData]:
+    midterm = who.at(MIDTERM)
     return [
-        who.create(MIDTERM),
-        who.move(MIDTERM, Status.DECLINED, cascade=False),
-        *who.sit(FINAL, Status.VERIFIED),
+        midterm.create(),
+        midterm.move(Status.DECLINED, cascade=False),
+        *who.at(FINAL).sit(Status.VERIFIED),
     ]
 
 
 def _declined_by_mistake(who: Actor) -> list[CommandData]:
-    return [*_declined(who), who.remove(FINAL), who.remove(MIDTERM), *who.sit(FINAL, Status.VERIFIED)]
+    return [
+        *_declined(who),
+        who.remove_declined(FINAL),
+        who.at(MIDTERM).remove(),
+        *who.at(FINAL).sit(Status.VERIFIED),
+    ]
 
 
 def _timed_declined(who: Actor) -> list[CommandData]:
     # An exam that is not proctored may start a cascade, too. The midterm was submitted before, so it stays.
-    return [
-        *who.sit(MIDTERM),
-        who.create(TIMED, proctored=False),
-        who.move(TIMED, Status.DECLINED),
-    ]
+    return [*who.at(MIDTERM).sit(), who.at(TIMED).create(), who.at(TIMED).move(Status.DECLINED)]
 
 
 def _timed(who: Actor) -> list[CommandData]:
-    return who.sit(TIMED, proctored=False)
+    return who.at(TIMED).sit()
 
 
 def _time_ran_out(who: Actor) -> list[CommandData]:
-    return [
-        who.create(TIMED, proctored=False),
-        who.move(TIMED, Status.STARTED),
-        who.move(TIMED, Status.TIMED_OUT),
-    ]
+    timed = who.at(TIMED)
+    return [timed.create(), timed.move(Status.STARTED), timed.move(Status.TIMED_OUT)]
 
 
 def _never_started(who: Actor) -> list[CommandData]:
-    return [who.create(FINAL), who.move(FINAL, Status.TIMED_OUT)]
+    return [who.at(FINAL).create(), who.at(FINAL).move(Status.TIMED_OUT)]
 
 
 def _late_time_out(who: Actor) -> list[CommandData]:
-    return who.sit(MIDTERM, Status.VERIFIED, Status.TIMED_OUT)
+    return who.at(MIDTERM).sit(Status.VERIFIED, Status.TIMED_OUT)
 
 
 def _retake(who: Actor) -> list[CommandData]:
+    first, second = who.at(MIDTERM), who.at(MIDTERM, again=True)
     return [
-        who.create(MIDTERM),
-        who.move(MIDTERM, Status.STARTED),
-        who.move(MIDTERM, Status.ERROR),
-        who.move(MIDTERM, Status.ERROR),  # illegal
-        who.remove(MIDTERM),
-        *who.sit(MIDTERM, Status.VERIFIED),
+        first.create(),
+        first.move(Status.STARTED),
+        first.move(Status.ERROR),
+        first.move(Status.ERROR),  # illegal
+        first.remove(),
+        *second.sit(Status.VERIFIED),
     ]
 
 
 def _verdict_for_a_removed_attempt(who: Actor) -> list[CommandData]:
-    # The verdict names the first attempt, so it does not touch the second.
-    first, second = (f"{who.course_id}-{who.user_id}-{number}" for number in (1, 2))
+    # Both verdicts name the first attempt, so they do not touch the second.
+    first, second = who.at(MIDTERM), who.at(MIDTERM, again=True)
     return [
-        who.create(MIDTERM, code=first),
-        who.move(MIDTERM, Status.STARTED, code=first),
-        who.move(MIDTERM, Status.SUBMITTED, code=first),
-        who.remove(MIDTERM),
-        who.create(MIDTERM, code=second),
-        who.move(MIDTERM, Status.VERIFIED, code=first),
-        who.create(FINAL, code=first),  # no code is used twice
+        *first.sit(),
+        first.remove(),
+        first.create(),  # no code is used twice
+        second.create(),
+        first.review(Status.REJECTED),
+        first.move(Status.VERIFIED),
+        second.move(Status.STARTED),
     ]
 
 
 def _removed(who: Actor) -> list[CommandData]:
-    return [*who.sit(MIDTERM, Status.SECOND_REVIEW_REQUIRED), who.remove(MIDTERM), who.remove(MIDTERM)]
+    midterm = who.at(MIDTERM)
+    return [*midterm.sit(Status.SECOND_REVIEW_REQUIRED), midterm.remove(), midterm.remove()]
 
 
 def _removed_before_the_start(who: Actor) -> list[CommandData]:
-    return [who.create(FINAL), who.remove(FINAL, only_from=Status.ERROR), who.remove(FINAL)]
+    final = who.at(FINAL)
+    return [final.create(), final.remove(only_from=Status.ERROR), final.remove(only_from=Status.CREATED)]
 
 
 def _reopened(who: Actor) -> list[CommandData]:
-    return who.sit(MIDTERM, Status.VERIFIED, Status.STARTED, Status.ERROR)  # both illegal
+    return who.at(MIDTERM).sit(Status.VERIFIED, Status.STARTED, Status.ERROR)  # both illegal
 
 
 def _impatient(who: Actor) -> list[CommandData]:
-    return [who.create(FINAL), *who.sit(FINAL, Status.SUBMITTED)]  # once too often, each
+    return [who.at(FINAL).create(), *who.at(FINAL).sit(Status.SUBMITTED)]  # once too often, each
 
 
 def _confused(who: Actor) -> list[CommandData]:
+    nowhere, timed = who.at(ExamRole.UNKNOWN), who.at(TIMED)
     return [
-        who.move(MIDTERM, Status.STARTED),
-        who.move_if_there(MIDTERM, Status.SUBMITTED),
-        who.create(ExamRole.UNKNOWN),
-        who.move(ExamRole.UNKNOWN, Status.STARTED),
-        who.create(TIMED, proctored=False),
-        who.move(TIMED, "verifed"),
-        who.move(TIMED, ""),
+        who.unnamed_move(MIDTERM, Status.STARTED),
+        who.unnamed_move(MIDTERM, Status.SUBMITTED, if_missing=IfMissing.IGNORE),
+        nowhere.create(),
+        nowhere.move(Status.STARTED),
+        timed.create(),
+        timed.move("verifed"),
+        timed.move(""),
     ]
 
 
@@ -230,6 +287,7 @@ STORIES: Mapping[str, Callable[[Actor], list[CommandData]]] = MappingProxyType(
             _not_reviewed,
             _declined,
             _declined_and_too_late,
+            _declined_and_reviewed,
             _declined_alone,
             _declined_by_mistake,
             _timed_declined,

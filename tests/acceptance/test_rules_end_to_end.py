@@ -516,6 +516,30 @@ def test_remove_create_remove_in_one_breath(stack: Stack) -> None:
     assert scene.history() == ["created", "submitted"] * 3 + ["created", "verified"]
 
 
+def test_a_verdict_for_a_removed_attempt_does_not_touch_its_successor(stack: Stack) -> None:
+    scene = Scene(stack)
+    first, second = f"{scene.name}-1", f"{scene.name}-2"
+    scene.create(taking_as_proctored=True, attempt_code=first, external_id="vendor-1")
+    scene.update("submitted", attempt_code=first)
+    scene.remove(attempt_code=first, from_statuses=["submitted"])
+    scene.create(taking_as_proctored=True, attempt_code=second, external_id="vendor-2")
+    late = [scene.update("verified", external_id="vendor-1"), scene.update("verified", attempt_code=first)]
+    early = scene.update("verified", attempt_code=second, from_statuses=["submitted"])
+    scene.settled()
+    assert {scene.outcome(one) for one in late} == {("rejected", "stale_attempt")}
+    assert scene.outcome(early) == ("ignored", "precondition_failed")
+    assert scene.credit() is None
+    assert [mail["Subject"] for mail in scene.mails()] == [
+        f"Your proctored exam was submitted: Exam {scene.id('A')}"
+    ]
+    found = json.loads(stack.cli("attempts", "show", "--code", second, "--json").stdout)
+    assert (found["attempt"]["status"], found["attempt"]["external_id"]) == ("created", "vendor-2")
+    removed = json.loads(stack.cli("attempts", "show", "--code", first, "--json").stdout)
+    assert removed["attempt"]["removed_at"] is not None
+    stale = stack.cli("commands", "list", "--user", scene.user, "--code", "stale_attempt", "--json").stdout
+    assert {json.loads(line)["id"] for line in stale.splitlines()} == set(late)
+
+
 def test_without_an_instructor_service_nothing_is_owed_to_it(
     make_module_stack: MakeStack, stack: Stack
 ) -> None:

@@ -122,6 +122,20 @@ def test_the_kind_of_the_exam() -> None:
     assert ask(to_status="declined", is_practice_exam=True)["cascade"] is True
 
 
+def test_the_statuses_in_which_the_attempt_must_be() -> None:
+    assert ask(from_statuses=None) == ask(from_statuses=["created", "started"]) == ask()
+    for other in ([], ["started"]):
+        said = ask(from_statuses=other)
+        assert (said["outcome"], said["code"], said["status"]) == (
+            "ignored",
+            "precondition_failed",
+            "created",
+        )
+    # They are checked before the status that is asked for.
+    assert ask(to_status="verifed", from_statuses=["started"])["code"] == "precondition_failed"
+    assert ask(to_status="verifed", from_statuses=["created"])["code"] == "unknown_status"
+
+
 def test_settings_that_decide_nothing_are_taken_and_checked() -> None:
     assert ask(policy={"review_days": 5}) == ask()
     assert ask(policy={"review_days": 0})["error"].startswith("policy: review_days: must be a whole number")
@@ -159,6 +173,10 @@ def test_the_preset_names_what_the_others_override() -> None:
         ({"is_sample_attempt": None}, "is_sample_attempt: must be true or false"),
         ({"is_practice_exam": 1}, "is_practice_exam: must be true or false"),
         ({"cascade_effects": "no"}, "cascade_effects: must be true or false"),
+        ({"from_statuses": "created"}, "from_statuses: must be a list of statuses or null"),
+        ({"from_statuses": ["created", "verifed"]}, "from_statuses: each must be one of eligible, created"),
+        ({"from_statuses": [None]}, "from_statuses: each must be"),
+        ({"from_statuses": [["created"]]}, "from_statuses: each must be"),
         ({"started_at": "yesterday"}, "started_at: must be a time such as"),
         ({"started_at": "2026-02-30T09:00:00Z"}, "started_at: must be"),
         ({"started_at": "2026-02-01T09:00:00"}, "started_at: must be"),

@@ -25,7 +25,7 @@ def printed(console: Console) -> str:
 
 
 def test_summary(console: Console) -> None:
-    snapshot = expect(session(*WHO.sit(ExamRole.MIDTERM, "verified")), Policies(), instructor=True)
+    snapshot = expect(session(*WHO.at(ExamRole.MIDTERM).sit("verified")), Policies(), instructor=True)
     numbers = Numbers(
         statuses={"verified": 1},
         effects={("set_credit_status", "done"): 1, ("set_credit_status", "superseded"): 1},
