@@ -215,8 +215,7 @@ class Paths:
         )
 
     def relay(self) -> None:
-        """Offers, taken and withdrawn. Some of the effects wait for an older one."""
-        self.in_order()
+        """Offers, taken and withdrawn. Of those that `effects` leaves, one waits for an older one."""
         queues = Queues()
         relay = Relay(self.engine, queues, poll_s=2, offer_ttl_s=60)
         with self.explained.on("relay: offers"):
@@ -409,7 +408,7 @@ def empty_database(server_url: str) -> Iterator[tuple[Engine, Engine]]:
 def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]:
     plans: list[Plan] = []
     paths = Paths(filled, Explained(engine, plans), Explained(preparing, plans), Bench(engine))
-    for run in (paths.status, paths.people, paths.relay, paths.effects, paths.commands, paths.pruning):
+    for run in (paths.status, paths.people, paths.effects, paths.relay, paths.commands, paths.pruning):
         run()
     return plans
 
