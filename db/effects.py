@@ -355,20 +355,6 @@ SET due_at = greatest(due_at, (SELECT open_until FROM circuits WHERE queue = %(q
 WHERE id = %(id)s
 """
 
-# Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. `_LOCK` explains the CASE.
-_FREE_TARGETS = """
-UPDATE effects
-SET offered_until = NULL
-WHERE id = ANY (ARRAY(
-    SELECT id
-    FROM effects
-    WHERE target = ANY (%(targets)s::text[])
-        AND CASE WHEN state = 'pending' THEN offered_until IS NOT NULL ELSE false END
-    ORDER BY sequence
-    FOR UPDATE
-))
-"""
-
 
 def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID, int], RecordedTry]:
     """Record how tries have ended. A try that is no longer its effect's current one changes nothing.
@@ -378,12 +364,12 @@ def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID
     rows = connection.exec_driver_sql(
         _END_TRIES, {"ends": recordset([_end(end) for end in ends]), "number": len(ends)}
     ).all()
-    targets = [row.target for row in rows if row.target is not None]
-    if targets:
-        _free_targets(connection, targets)
     order.let_next(
         connection,
-        {row.order_key for row in rows if row.order_key is not None and row.state != EffectState.PENDING},
+        targets={row.target for row in rows if row.target is not None},
+        keys={
+            row.order_key for row in rows if row.order_key is not None and row.state != EffectState.PENDING
+        },
     )
     failing = {queue for row in rows for queue in row.failing or ()}
     return {(row.id, row.number): RecordedTry(failing) for row in rows}
@@ -405,10 +391,3 @@ def await_circuit(connection: Connection, effect_id: UUID, queue: str) -> None:
     What has come due in the meantime then goes first, so that an effect that always fails is not every probe.
     """
     connection.exec_driver_sql(_AWAIT_CIRCUIT, {"id": effect_id, "queue": queue})
-
-
-def _free_targets(connection: Connection, targets: Sequence[str]) -> None:
-    """Let the effects that wait for these targets be offered again."""
-    freed = connection.exec_driver_sql(_FREE_TARGETS, {"targets": targets})
-    if freed.rowcount:
-        notify(connection)

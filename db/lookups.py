@@ -5,10 +5,22 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    Uuid,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.orm import aliased
 
-from db import order
 from db.models import (
     Attempt,
     Circuit,
@@ -22,6 +34,7 @@ from db.models import (
     Transition,
     Try,
 )
+from db.order import WAITS_FOR
 from events.vocabulary import Outcome, OutcomeCode, Status
 
 Row = dict[str, Any]
@@ -97,6 +110,7 @@ _EFFECT = (
     Effect.created_at,
     Effect.done_at,
     _superseded_by().label("superseded_by"),
+    literal_column(WAITS_FOR, Uuid).label("waits_for"),
 )
 _TRY = (Try.number, Try.started_at, Try.finished_at, Try.result, Try.error)
 _QUARANTINED = (
@@ -241,8 +255,7 @@ def _commands() -> Query:
 def effect(connection: Connection, effect_id: UUID) -> Row | None:
     """An effect with its payload and its tries, oldest first. None when there is no such effect.
 
-    If another effect took its place, `superseded_by_command` is the command that the other one follows from. If it
-    waits for another one of its order key, `waits_for` is that one's id.
+    If another effect took its place, `superseded_by_command` is the command that the other one follows from.
     """
     found = _first(connection, select(*_EFFECT, Effect.payload).where(Effect.id == effect_id))
     if found is None:
@@ -252,7 +265,6 @@ def effect(connection: Connection, effect_id: UUID) -> Row | None:
     return {
         **found,
         "superseded_by_command": _first(connection, winner) if found["superseded_by"] else None,
-        "waits_for": order.ahead_of(connection, effect_id),
         "tries": _all(connection, tries),
     }
 

@@ -23,6 +23,13 @@ ORDER BY sequence
 FOR UPDATE
 """
 
+_WAITING = """
+SELECT waiting.id
+FROM effects AS effect
+JOIN effects AS waiting ON waiting.order_key = effect.order_key
+WHERE effect.id = ANY (%(ids)s::uuid[]) AND CASE waiting.state WHEN 'pending' THEN true ELSE false END
+"""
+
 # The effects that a claim would supersede: see `overtaken` in `db.effects`.
 _OVERTAKEN = """
 SELECT DISTINCT ON (effect.id) effect.id, newer.id AS newest
@@ -76,14 +83,16 @@ def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, s
 
     The effects that wait for them in their order need wait no longer.
     """
-    locked = _lock(connection, effect_ids, CANCELLABLE)
+    # What is freed below is locked here, with the rest, in one order.
+    waiting = connection.exec_driver_sql(_WAITING, {"ids": list(effect_ids)}).scalars()
+    locked = _lock(connection, {*effect_ids, *waiting}, CANCELLABLE).intersection(effect_ids)
     keys = connection.exec_driver_sql(_CANCEL, {"ids": list(locked)}).scalars()
-    order.let_next(connection, set(filter(None, keys)))
+    order.let_next(connection, keys=set(filter(None, keys)))
     return _refused(connection, effect_ids, locked, CANCELLABLE)
 
 
 def _lock(connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]) -> set[UUID]:
-    """Lock those of the effects that are in one of the states."""
+    """Lock those of the effects that are in one of the states. Returns their ids."""
     values = {"ids": list(effect_ids), "states": [state.value for state in states]}
     return set(connection.exec_driver_sql(_LOCK, values).scalars())
 

@@ -44,15 +44,22 @@ WHERE effects.id = effect.id
 RETURNING effects.id
 """  # noqa: S608 - both parts are ours
 
-# Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. The row is written even if it is
-# due already. Otherwise a relay that has locked it would hold it back after all, and nobody would free it.
+# Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. So one statement serves targets
+# and order keys. The row is written even if it is due already. Otherwise a relay that has locked it would hold it
+# back after all, and nobody would free it.
 _LET_NEXT = """
 UPDATE effects
-SET due_at = least(due_at, statement_timestamp())
+SET offered_until = NULL,
+    due_at = CASE WHEN order_key IS NULL THEN due_at ELSE least(due_at, statement_timestamp()) END
 WHERE id = ANY (ARRAY(
     SELECT id
     FROM effects
     WHERE id = ANY (ARRAY(
+            SELECT effect.id
+            FROM effects AS effect
+            WHERE effect.target = ANY (%(targets)s::text[])
+                AND CASE effect.state WHEN 'pending' THEN effect.offered_until IS NOT NULL ELSE false END
+            UNION ALL
             SELECT next.id
             FROM unnest(%(keys)s::text[]) AS freed (order_key)
             CROSS JOIN LATERAL (
@@ -70,12 +77,15 @@ WHERE id = ANY (ARRAY(
 ))
 """
 
-_AHEAD_OF = f"""
-SELECT ahead.id
-FROM effects AS effect
-CROSS JOIN LATERAL ({AHEAD}) AS ahead
-WHERE effect.id = %(id)s AND CASE effect.state WHEN 'pending' THEN true ELSE false END
+WAITS_FOR = f"""
+CASE WHEN effects.state = 'pending' THEN (
+    SELECT ahead.id
+    FROM effects AS effect
+    CROSS JOIN LATERAL ({AHEAD}) AS ahead
+    WHERE effect.id = effects.id
+) END
 """  # noqa: S608 - both parts are ours
+"""The effect that a row of `effects` waits for in its order. Null if it waits for none, or is not pending."""
 
 
 def hold_back(connection: Connection, effect_ids: Sequence[UUID]) -> set[UUID]:
@@ -90,13 +100,14 @@ def hold_back(connection: Connection, effect_ids: Sequence[UUID]) -> set[UUID]:
     return set(connection.exec_driver_sql(_HOLD_BACK, {"ids": effect_ids}).scalars())
 
 
-def let_next(connection: Connection, keys: Collection[str]) -> None:
-    """Make the oldest pending effect of each of these order keys due, because the one ahead of it has ended."""
-    if keys and connection.exec_driver_sql(_LET_NEXT, {"keys": sorted(keys)}).rowcount:
+def let_next(connection: Connection, *, targets: Collection[str] = (), keys: Collection[str] = ()) -> None:
+    """Let the effects go next that have waited for others, which have now ended.
+
+    Parameters:
+        targets: on which nothing runs any more. What waits for one of them may be offered again.
+        keys: order keys of effects that have ended for good. The oldest pending effect of each becomes due.
+    """
+    if not targets and not keys:
+        return
+    if connection.exec_driver_sql(_LET_NEXT, {"targets": list(targets), "keys": list(keys)}).rowcount:
         notify(connection)
-
-
-def ahead_of(connection: Connection, effect_id: UUID) -> UUID | None:
-    """The effect that a pending one waits for. None when it waits for none, or is not pending."""
-    ahead: UUID | None = connection.exec_driver_sql(_AHEAD_OF, {"id": effect_id}).scalar_one_or_none()
-    return ahead

@@ -72,7 +72,8 @@ def show(effect_id: UUID, as_json: bool) -> None:
 def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_json: bool) -> None:
     """Make failed or cancelled effects pending again, due now. Pending ones become due now.
 
-    Others are refused, and so is an effect with a newer one on its target.
+    Others are refused, and so is an effect with a newer one on its target. A failed mail goes now, even if newer
+    ones about its attempt have gone.
     """
     from db import lookups, operators
     from invigilator.cli.database import open_engine

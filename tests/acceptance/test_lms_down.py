@@ -263,14 +263,46 @@ def test_while_the_lms_is_down_only_the_newest_credit_waits(stack: Stack) -> Non
     assert calls == sorted(calls)
 
 
-def test_mails_wait_for_the_mail_server_and_the_course_name(stack: Stack) -> None:
+def test_after_an_outage_of_the_mail_server_the_last_mail_of_each_learner_is_the_truth(stack: Stack) -> None:
+    # Given forty learners, whose attempts change while the mail server refuses every mail, and then is away
     stack.mail.reject_fraction = 1.0
-    user = _owe(stack, "submitted", "verified")
-    stack.wait_until(lambda: stack.mail.rejected > 2, "some mails to be refused")
+    ways = [
+        ("submitted", "verified"),
+        ("submitted", "rejected", "verified"),
+        ("submitted", "rejected"),
+        ("submitted", "verified", "rejected", "submitted"),
+    ]
+    users = {_owe(stack, *way): list(way) for way in ways * 10}
+    stack.settle_commands()
+    stack.wait_until(lambda: stack.mail.rejected > len(users), "many to be refused")
+    stack.mail.stop()
+    stack.wait_until(
+        lambda: stack.rows("SELECT FROM circuits WHERE open_until IS NOT NULL") != [], "a circuit"
+    )
+    # When it is back, and takes some at first, so that a newer mail could overtake an older one
+    before = len(stack.mail.mails)
+    stack.mail.reject_fraction = 0.5
+    stack.mail.start()
+    stack.wait_until(lambda: len(stack.mail.mails) > before + len(users), "many to be taken")
     stack.mail.reject_fraction = 0.0
     stack.settle()
+    # Then each learner has got every mail once, in order, and the last one says what the record says
+    assert {user: _mailed(stack, user) for user in users} == users
+    assert {user: stack.attempt("exam", user).status for user in users} == {
+        user: way[-1] for user, way in users.items()
+    }
+
+
+def _mailed(stack: Stack, user: str) -> list[str]:
+    """The statuses of which a learner was told by mail, in the order of arrival."""
+    owed = stack.rows(
+        "SELECT id, payload->>'status' AS status FROM effects "
+        "WHERE user_id = :user AND kind = 'send_status_email'",
+        user=user,
+    )
+    status_of = {str(effect.id): effect.status for effect in owed}
     mails = [one for one in stack.mail.mails if one.recipient == f"{user}@example.org"]
-    assert len({mail.message_id for mail in mails}) == len(mails) == 2
+    return [status_of[mail.message_id.strip("<").partition("@")[0]] for mail in mails]
 
 
 def test_a_mail_waits_when_the_credit_state_is_away(stack: Stack) -> None:

@@ -28,7 +28,7 @@ class ReceivedMail:
 
 
 class MailSink(BackgroundServer):
-    """A mail server on a free port of 127.0.0.1, in this process.
+    """A mail server in this process. It listens on 127.0.0.1: on a free port at first, and on the same one again.
 
     It runs between `start` and `stop`, or in a `with` block.
 
@@ -41,6 +41,7 @@ class MailSink(BackgroundServer):
     def __init__(self, *, reject_fraction: float = 0.0, seed: int = 0) -> None:
         self.reject_fraction = reject_fraction
         self.rejected = 0
+        self._port = 0
         self._mails: list[ReceivedMail] = []
         self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._conversations: WeakSet[SMTP] = WeakSet()
@@ -50,8 +51,8 @@ class MailSink(BackgroundServer):
     @property
     def url(self) -> str:
         """The URL for `INVIGILATOR_SMTP_URL`."""
-        assert self._server is not None, "not started"
-        return f"smtp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        assert self._port, "not started"
+        return f"smtp://127.0.0.1:{self._port}"
 
     @property
     def mails(self) -> list[ReceivedMail]:
@@ -65,11 +66,12 @@ class MailSink(BackgroundServer):
         return len(mails) - len({mail.message_id for mail in mails})
 
     def start(self) -> None:
-        """Listen on a free port and serve in a thread of its own."""
+        """Listen and serve in a thread of its own."""
         # aiosmtpd logs each recipient at INFO, which is personal data.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
         self._loop = LoopThread("mail-sink")
         self._server = self._loop.run(self._listen())
+        self._port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
         """Close every connection and wait for the thread. `mails` can still be read."""
@@ -103,7 +105,7 @@ class MailSink(BackgroundServer):
             self._conversations.add(conversation)
             return conversation
 
-        return await loop.create_server(connected, "127.0.0.1", 0)
+        return await loop.create_server(connected, "127.0.0.1", self._port)
 
     async def _hang_up(self) -> None:
         assert self._server is not None, "not started"

@@ -1,20 +1,21 @@
 """Effects in order: the mails about one attempt go one at a time, oldest first, and none is dropped."""
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from db import lookups, operators, order
+from db import effects, lookups, operators, order
 from db.effects import Claim
 from db.offers import find_due
 from tests import sample_commands as c
-from tests.integration.effects.conftest import LEASE_S, Bench, claim, end, run_together, until, wanted
+from tests.integration.effects.conftest import LEASE_S, Bench, claim, end, ending, run_together, until, wanted
 from tests.integration.effects.test_circuit import deadlocks, statements
 from tests.integration.effects.test_relay import FakeDispatcher, dispatcher, listening, relay, running
 from worker.effects import relay as module
@@ -26,6 +27,7 @@ from worker.rules.retry import CIRCUIT_FAILURES
 
 __all__ = ["dispatcher", "relay", "statements"]  # fixtures
 
+CREDIT = EffectKind.SET_CREDIT_STATUS
 MAIL = EffectKind.SEND_STATUS_EMAIL
 STATUSES = ("submitted", "verified", "rejected")
 
@@ -70,9 +72,9 @@ def offered(bench: Bench) -> list[UUID]:
     return [offer.id for offer in dispatcher.offers]
 
 
-def retry(bench: Bench, effect_id: UUID) -> None:
+def retry(bench: Bench, *effect_ids: UUID) -> None:
     with bench.engine.begin() as connection:
-        assert operators.retry(connection, [effect_id]) == {}
+        assert operators.retry(connection, effect_ids) == {}
 
 
 def cancel(bench: Bench, *effect_ids: UUID) -> None:
@@ -205,13 +207,18 @@ def test_one_that_was_lost_goes_before_an_older_one_that_a_person_retried(bench:
 # --- people ----------------------------------------------------------------------------------------------
 
 
-def test_a_failed_one_that_a_person_retries_goes_late(bench: Bench) -> None:
-    older, newer = mails(bench)
-    fail(bench, older, Permanent("550"))
-    bench.run(newer)
-    retry(bench, older)
-    assert bench.run(older).endswith("done")
-    assert told(bench) == [newer, older]
+def test_failed_ones_that_a_person_retries_go_late_and_in_order(bench: Bench) -> None:
+    # Given two that have failed, and a newer one that has gone
+    oldest, older, newest = mails(bench, 3)
+    for one in (oldest, older):
+        fail(bench, one, Permanent("550"))
+    bench.run(newest)
+    # When a person retries both: then they go after it, oldest first
+    retry(bench, older, oldest)
+    waits(bench, older, oldest)
+    bench.run(oldest)
+    bench.run(older)
+    assert told(bench) == [newest, oldest, older]
 
 
 def test_a_failed_one_that_is_retried_in_time_goes_first_again(bench: Bench) -> None:
@@ -233,17 +240,20 @@ def test_one_that_waits_and_is_retried_by_a_person_still_waits(bench: Bench) -> 
 
 def test_what_it_waits_for_is_shown(bench: Bench) -> None:
     older, newer = mails(bench)
-    with bench.engine.connect() as connection:
-        shown = [lookups.effect(connection, one) for one in (older, newer)]
-    assert [one and one["waits_for"] for one in shown] == [None, older]
     key = f"mail:{bench.row(older).attempt_id}"
-    assert [one and one["order_key"] for one in shown] == [key, key]
+    assert shown(bench, older, newer) == [(key, None), (key, older)]
     # and nothing that has ended waits
-    bench.run(older)
     cancel(bench, newer)
-    bench.execute("UPDATE effects SET state = 'pending', done_at = NULL WHERE id = :id", id=older)
+    assert shown(bench, older, newer) == [(key, None), (key, None)]
+
+
+def shown(bench: Bench, *effect_ids: UUID) -> list[tuple[str, UUID | None]]:
+    """What the command line says of them, in a list and of each alone: the order key, and what it waits for."""
     with bench.engine.connect() as connection:
-        assert order.ahead_of(connection, newer) is None
+        listed = {row["id"]: row for row in lookups.effects(connection)}
+        alone = [lookups.effect(connection, one) or {} for one in effect_ids]
+    assert [one["waits_for"] for one in alone] == [listed[one]["waits_for"] for one in effect_ids]
+    return [(one["order_key"], one["waits_for"]) for one in alone]
 
 
 # --- several workers -------------------------------------------------------------------------------------
@@ -276,32 +286,34 @@ def test_two_workers_that_meet_take_turns(bench: Bench) -> None:
     assert bench.row(older).due_at >= bench.row(newer).lease_until
 
 
-def waits_for_a_lock(bench: Bench) -> bool:
+def waits_for_a_lock(bench: Bench, number: int = 1) -> bool:
+    """Whether so many sessions do."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     with bench.engine.begin() as connection:
-        return bool(connection.exec_driver_sql(query).scalar())
+        return bool(connection.exec_driver_sql(query).scalar() == number)
 
 
 def test_one_that_ends_while_the_next_is_held_back_frees_it_all_the_same(bench: Bench) -> None:
     older, newer = mails(bench)
     claimed = bench.claim(older)
     assert claimed
-    with bench.engine.connect() as connection, connection.begin():
+    with held(bench, newer) as connection:
         # Given a relay that holds the newer one back
-        connection.exec_driver_sql("SELECT FROM effects WHERE id = %s FOR UPDATE", (str(newer),))
         assert order.hold_back(connection, [newer]) == {newer}
         # When the older one ends at that very moment
-        ending = threading.Thread(target=lambda: end_alone(bench, claimed))
-        ending.start()
+        reporting = threading.Thread(target=lambda: end_alone(bench, claimed))
+        reporting.start()
         until(lambda: waits_for_a_lock(bench))
-    ending.join()
+    reporting.join()
     # Then the newer one is due
     assert is_due(bench, newer)
 
 
-def end_alone(bench: Bench, claimed: Claim) -> None:
+def end_alone(bench: Bench, *claims: Claim) -> None:
+    """A worker records in one transaction that these are done."""
+    ends = [ending(one) for one in claims]
     with bench.engine.begin() as connection:
-        assert end(connection, claimed)
+        assert effects.end_tries(connection, ends).keys() == {one.key for one in ends}
 
 
 def test_one_that_ends_before_the_next_is_locked_is_seen(bench: Bench) -> None:
@@ -316,6 +328,45 @@ def test_one_that_ends_before_the_next_is_locked_is_seen(bench: Bench) -> None:
         assert bench.row(newer).offered_until is None
     # and it offers it afterwards
     assert offered(bench) == [newer]
+
+
+def test_people_who_cancel_crosswise_do_not_deadlock(bench: Bench) -> None:
+    # Given two attempts with an older and a newer mail each, and somebody who has the first newer one
+    [mine, my_next], [others, others_next] = mails(bench), mails(bench, user="7")
+    with ThreadPoolExecutor() as people, held(bench, my_next):
+        # When two people cancel crosswise: each frees what the other cancels
+        first = people.submit(cancel, bench, mine, others_next)
+        until(lambda: waits_for_a_lock(bench))
+        second = people.submit(cancel, bench, others)
+        until(lambda: second.done() or waits_for_a_lock(bench, 2))
+    # Then neither waits for the other for ever
+    assert [first.exception(), second.exception()] == [None, None]
+
+
+def test_a_worker_and_somebody_who_retries_do_not_deadlock(bench: Bench) -> None:
+    # Given a mail and a credit that run, and of each a newer one that waits, the mail being the older of these
+    mail, next_mail = mails(bench, user="7")
+    bench.apply(c.create("A"), c.update("A", "submitted"))
+    claims = [bench.claim(mail), bench.claim(bench.ids(CREDIT)[0])]
+    bench.apply(c.update("A", "verified"))
+    next_credit = bench.ids(CREDIT)[-1]
+    bench.execute("UPDATE effects SET offered_until = now() + interval '1h' WHERE id = :id", id=next_credit)
+    with ThreadPoolExecutor() as both, held(bench, next_mail):
+        # When a person retries the newer ones, and a worker reports that the others are done
+        person = both.submit(retry, bench, next_mail, next_credit)
+        until(lambda: waits_for_a_lock(bench))
+        worker = both.submit(end_alone, bench, *filter(None, claims))
+        until(lambda: waits_for_a_lock(bench, 2))
+    # Then neither waits for the other for ever
+    assert [person.exception(), worker.exception()] == [None, None]
+
+
+@contextmanager
+def held(bench: Bench, effect_id: UUID) -> Iterator[Connection]:
+    """A transaction that has locked its row."""
+    with bench.engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql("SELECT FROM effects WHERE id = %s FOR UPDATE", (str(effect_id),))
+        yield connection
 
 
 def test_many_that_go_on_until_all_is_done_keep_the_order(bench: Bench) -> None:
