@@ -1,6 +1,7 @@
 """The publisher over kombu's in-memory transport: the messages that it sends, and its errors."""
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -477,3 +478,9 @@ class TestAsync:
             asyncio.run(publisher.publish_raw(b"%d" % number, 0))
         asyncio.run(publisher.close())
         assert len(messages_in(0)) == 3
+
+
+def test_a_signature_says_what_may_be_left_out() -> None:
+    assert "language: str | None | events.methods.NotGiven = NOT_GIVEN" in str(
+        inspect.signature(Publisher.upsert_learner)
+    )
