@@ -222,7 +222,11 @@ def _read_time(text: str | None) -> datetime | None:
         raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, f"time: {error}") from None
 
 
-def _render_time(time: datetime) -> str:
+def _render_time(time: object) -> str:
+    if not isinstance(time, datetime):
+        raise InvalidMessageError(
+            QuarantineCode.NOT_CLOUDEVENT, "time: must be a datetime with an offset from UTC"
+        )
     try:
         return render_time(time)
     except ValueError as error:

@@ -38,7 +38,10 @@ def preview(
 
     settings = load()
     templates = MailTemplates(settings.templates_dir)
-    told = load_policies(settings.policies_file).of(provider).mail
+    policies = load_policies(settings.policies_file)
+    told = policies.of(provider).mail
+    if provider is not None and provider not in {*templates.providers, *policies.providers}:
+        warn(f"neither policies nor templates name the provider {provider!r}: this is the default")
     facts = replace(sample(status), provider=provider, settings=told, language=language)
     written = templates.language(provider, language)
     if language is not None and not language.lower().startswith(written.tag.lower()):

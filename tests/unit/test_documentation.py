@@ -22,7 +22,7 @@ DOCUMENTS = [
 ]
 HISTORY = ("CHANGELOG.md",)  # tells of names that are gone
 TOLD = [file for file in DOCUMENTS if file.name not in HISTORY]
-SOURCES = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+SOURCES = [file for room in ROOMS for file in (ROOT / room).rglob("*.py") if ".venv" not in file.parts]
 
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(ROOMS)})/[\w./-]*\w\.(?:py|md|svg|json|jsonl|toml|txt)\b")

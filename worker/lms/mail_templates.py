@@ -5,7 +5,7 @@ part and arranges the words. docs/mails.md says what a template may use, and how
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -125,6 +125,11 @@ class MailTemplates:
         if facts.status not in MAIL_STATUSES:
             raise ValueError(f"no mail is written for {facts.status}")
         return self._of(facts.provider).render(facts)
+
+    @property
+    def providers(self) -> Collection[str]:
+        """The names of the providers that have templates or catalogues of their own."""
+        return self._of_providers
 
     def language(self, provider: str | None, wanted: str | None) -> Language:
         """Return the language in which a mail is written, as `Catalogues.language` does."""

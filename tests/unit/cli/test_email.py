@@ -46,6 +46,13 @@ def test_a_language_without_a_catalogue_is_told(cli: CommandLine) -> None:
     assert ran.out.startswith("Subject: Your proctored exam was verified: ")
 
 
+def test_a_provider_that_nobody_names_is_told(cli: CommandLine) -> None:
+    ran = cli("email", "preview", "verified", "--provider", "acmee")
+    assert ran.err == (
+        "invigilator: neither policies nor templates name the provider 'acmee': this is the default\n"
+    )
+
+
 def test_a_machine_without_time_zones_is_told(cli: CommandLine) -> None:
     with no_time_zones():
         ran = cli("email", "preview", "verified")

@@ -271,6 +271,13 @@ def test_a_time_without_an_offset_is_not_written() -> None:
         render(command)
 
 
+def test_a_time_that_is_text_is_not_written() -> None:
+    command = Command("/lms/acme", "1", parse(encode(event())).data, "2026-03-01T09:00:00Z")  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidMessageError, match="time: must be a datetime with an offset from UTC"):
+        render(command)
+
+
 def test_what_cannot_be_read_back_is_written_all_the_same() -> None:
     command = Command(LONE_SURROGATE, "1", parse(encode(event())).data)
 

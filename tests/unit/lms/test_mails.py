@@ -250,6 +250,10 @@ def test_a_provider_may_have_templates_of_its_own(tmp_path: Path) -> None:
             {"default/verified.jinja": "{% if %}"},
             r"verified.jinja: Expected an expression, .* \(verified.jinja, line 1\) \(language en\)",
         ),
+        (
+            {"default/verified.jinja": "{% extends layout %}{% block title %}Passed{% endblock %}"},
+            r"default: verified.jinja: Required block 'news' not found",
+        ),
         ({"providers/acme/layout.txt": "{{ exam }}"}, r"acme: rejected.jinja: 'exam' is undefined"),
         ({"providers/acme/layout.html": "{{ 1 // 0 }}"}, r"acme: rejected.jinja: ZeroDivisionError: "),
         ({"default/verified.jinja": "{% include 'x' %}"}, "default: verified.jinja: 'x' not found"),
