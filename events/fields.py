@@ -88,7 +88,7 @@ Email = Annotated[
 
 Language = Annotated[
     str,
-    StringConstraints(max_length=35, pattern="^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$"),
+    StringConstraints(max_length=35, pattern="^([A-Za-z]{2,8}|[ixIX]-[A-Za-z0-9]{1,8})(-[A-Za-z0-9]{1,8})*$"),
     Field(json_schema_extra={"not": {"pattern": LINE_FEED}}),
 ]
 """A language tag in the form of BCP 47, such as `ar` or `es-419`."""

@@ -28,6 +28,9 @@ OWN_CATALOGUES = Path(__file__).parent / "locale"
 _ANY_ZONE = "Etc/UTC"
 """Is in every database of time zones."""
 
+_NO_ZONES = ("localtime", "posix", "right/")
+"""Files beside the zones that are not of the IANA database's names, such as the machine's own zone."""
+
 RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"})
 FIRST_STRONG_ISOLATE, POP_DIRECTIONAL_ISOLATE = "\u2068", "\u2069"
 
@@ -162,8 +165,10 @@ def _read(file: Path) -> GNUTranslations:
 
 def zone_named(name: str | None) -> tzinfo:
     """Return a time zone by its IANA name. It is UTC where the name is None, or unknown to this system."""
+    if name is None or name.startswith(_NO_ZONES):
+        return UTC
     try:
-        return ZoneInfo(name) if name else UTC
+        return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return UTC
 

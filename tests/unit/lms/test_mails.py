@@ -107,7 +107,9 @@ def test_the_time_is_that_of_the_learners_zone_else_utc(status: Status, label: s
     assert "1 January 2027, 00:30 (Europe/Madrid)" in there.html
 
 
-@pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe", "/etc/passwd", "a" * 300])
+@pytest.mark.parametrize(
+    "zone", ["Mars/Olympus", "Europe", "/etc/passwd", "a" * 300, "localtime", "posixrules", "right/UTC"]
+)
 def test_a_zone_that_is_none_is_utc(zone: str) -> None:
     assert "23:30 (UTC)" in rendered(time_zone=zone).text
 
