@@ -42,6 +42,16 @@ class Unreadable:
     command_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was put into quarantine."""
+
+    ids: Sequence[int]
+    """Of the messages, in their order."""
+    discarded: int
+    """How many older messages had to make room."""
+
+
 # --- a batch -----------------------------------------------------------------------------------------------
 
 # The newest message stays, however big it is.
@@ -81,16 +91,13 @@ SELECT count(*) FROM discarded
 
 def write(
     connection: Connection, shard: int, messages: Sequence[Unreadable], bounds: Bounds = DEFAULT_BOUNDS
-) -> int:
-    """Put messages into quarantine, raw, and discard the oldest ones beyond its bounds.
-
-    Returns how many were discarded. The shard counts them.
-    """
+) -> Kept:
+    """Put messages into quarantine, raw, and discard the oldest ones beyond its bounds. The shard counts those."""
     if not messages:
-        return 0
+        return Kept(ids=(), discarded=0)
     # The one hot set that does not travel as JSON: bodies may be hundreds of MiB, and JSON would copy them.
-    connection.execute(
-        insert(QuarantinedMessage),
+    added = connection.execute(
+        insert(QuarantinedMessage).returning(QuarantinedMessage.id, sort_by_parameter_order=True),
         [
             {
                 "shard": shard,
@@ -111,7 +118,8 @@ def write(
         "trimmed_rows": TRIMMED_ROWS,
         "shard": shard,
     }
-    return int(connection.exec_driver_sql(_TRIM_QUARANTINE, values).scalar_one())
+    discarded = int(connection.exec_driver_sql(_TRIM_QUARANTINE, values).scalar_one())
+    return Kept(ids=added.scalars().all(), discarded=discarded)
 
 
 # --- a person ----------------------------------------------------------------------------------------------
