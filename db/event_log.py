@@ -1,6 +1,6 @@
 """The event log: written with the change, numbered after its commit, read by position.
 
-docs/decisions/0030-the-event-log.md has the reasons.
+docs/decisions/0032-the-event-log.md has the reasons.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,6 @@ INSERT_EVENTS = """
 """
 
 _WRITE = f"WITH written AS ({INSERT_EVENTS}) SELECT {notification(EVENTS_CHANNEL)}"
-
-_HAS_SUBSCRIBERS = "SELECT EXISTS (SELECT FROM subscribers)"
 
 
 def row(
@@ -72,11 +70,6 @@ def write(connection: Connection, rows: Sequence[Row]) -> None:
         connection.exec_driver_sql(_WRITE, {"events": recordset(rows)})
 
 
-def has_subscribers(connection: Connection) -> bool:
-    """Return whether anybody subscribes, so that events are to be written."""
-    return bool(connection.exec_driver_sql(_HAS_SUBSCRIBERS).scalar_one())
-
-
 # --- numbering ---------------------------------------------------------------------------------------------
 
 # The lock makes this the one numberer until the transaction ends. Who waits for the lock would see the events of
@@ -103,15 +96,15 @@ FOR UPDATE OF event_log
 
 _NUMBER = f"""
 WITH unnumbered AS MATERIALIZED (
-    SELECT id, row_number() OVER (ORDER BY sequence) AS number
+    SELECT sequence, row_number() OVER (ORDER BY sequence) AS number
     FROM (
-        SELECT id, sequence FROM events WHERE position IS NULL ORDER BY sequence LIMIT %(rows)s
+        SELECT sequence FROM events WHERE position IS NULL ORDER BY sequence LIMIT %(rows)s
     ) AS oldest
 ), numbered AS (
     UPDATE events
     SET position = %(position)s + unnumbered.number
     FROM unnumbered
-    WHERE events.id = unnumbered.id
+    WHERE events.sequence = unnumbered.sequence AND events.position IS NULL
 ), moved AS (
     UPDATE event_log
     SET position = %(position)s + (SELECT count(*) FROM unnumbered), server_run = %(server_run)s
@@ -174,16 +167,22 @@ def read(connection: Connection, after: int, rows: int = READ_AT_ONCE) -> list[E
 
 # --- pruning -----------------------------------------------------------------------------------------------
 
-# What is removed has no gaps, so that whoever reads on from behind `pruned_to` misses nothing. A subscriber without
-# a cursor holds nothing back. The log's row is locked, because a person may set a cursor back at the same time.
+_LIMIT_WAITS = "SELECT set_config('lock_timeout', '1s', true)"
+
+# A person may set a cursor back at the same time. Who waits for the lock would see the cursors of before the wait,
+# so they are looked at in a second statement.
+_LOCK_ENDS = "SELECT FROM event_log FOR UPDATE"
+
+# What is left has no holes, so that whoever reads on from `pruned_to` misses nothing. A subscriber without a cursor
+# holds nothing back.
 _PRUNE = """
-WITH log AS MATERIALIZED (
-    SELECT pruned_to, position, set_config('lock_timeout', '1s', true) FROM event_log FOR UPDATE
-), page AS MATERIALIZED (
+WITH page AS MATERIALIZED (
     SELECT id, position, time
     FROM events
-    WHERE position > (SELECT pruned_to FROM log)
-        AND position <= (SELECT least(log.position, (SELECT min(position) FROM subscribers)) FROM log)
+    WHERE position > (SELECT pruned_to FROM event_log)
+        AND position <= (
+            SELECT least(position, (SELECT min(position) FROM subscribers)) FROM event_log
+        )
     ORDER BY position
     LIMIT %(rows)s
 ), kept AS MATERIALIZED (
@@ -218,4 +217,6 @@ def prune(connection: Connection, age: timedelta) -> int:
 
     Returns how many were removed. There may be more when that is `PAGE_ROWS`.
     """
+    connection.exec_driver_sql(_LIMIT_WAITS)
+    connection.exec_driver_sql(_LOCK_ENDS)
     return int(connection.exec_driver_sql(_PRUNE, {"age": age, "rows": PAGE_ROWS}).scalar_one())

@@ -50,6 +50,8 @@ class Kept:
     """Of the messages, in their order."""
     discarded: int
     """How many older messages had to make room."""
+    has_subscribers: bool
+    """Whether anybody subscribes to events."""
 
 
 # --- a batch -----------------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ WITH sized AS (
     SET quarantine_discarded = quarantine_discarded + (SELECT count(*) FROM discarded)
     WHERE shard = %(shard)s AND EXISTS (SELECT FROM discarded)
 )
-SELECT count(*) FROM discarded
+SELECT (SELECT count(*) FROM discarded) AS discarded, EXISTS (SELECT FROM subscribers) AS has_subscribers
 """
 
 
@@ -94,7 +96,7 @@ def write(
 ) -> Kept:
     """Put messages into quarantine, raw, and discard the oldest ones beyond its bounds. The shard counts those."""
     if not messages:
-        return Kept(ids=(), discarded=0)
+        return Kept(ids=(), discarded=0, has_subscribers=False)
     # The one hot set that does not travel as JSON: bodies may be hundreds of MiB, and JSON would copy them.
     added = connection.execute(
         insert(QuarantinedMessage).returning(QuarantinedMessage.id, sort_by_parameter_order=True),
@@ -118,8 +120,8 @@ def write(
         "trimmed_rows": TRIMMED_ROWS,
         "shard": shard,
     }
-    discarded = int(connection.exec_driver_sql(_TRIM_QUARANTINE, values).scalar_one())
-    return Kept(ids=added.scalars().all(), discarded=discarded)
+    trimmed = connection.exec_driver_sql(_TRIM_QUARANTINE, values).one()
+    return Kept(added.scalars().all(), trimmed.discarded, trimmed.has_subscribers)
 
 
 # --- a person ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from db.event_log import number
+from db.event_log import NUMBERED_AT_ONCE, number
 from db.recordset import recordset
 from db.wake import POSITIONS_CHANNEL, notification
 
@@ -50,6 +50,9 @@ def store(
         definitions: all subscribers.
         without_cursor: the names of those who remember by themselves how far they have come.
     """
+    # The log is locked before the subscribers, as `replay` does. What was written before they came is not for them.
+    while number(connection) == NUMBERED_AT_ONCE:
+        pass
     connection.exec_driver_sql(_LOCK)
     removed = connection.exec_driver_sql(_REMOVE, {"names": list(definitions)}).scalars().all()
     rows = [
@@ -57,7 +60,6 @@ def store(
         for name, definition in definitions.items()
     ]
     if rows:
-        number(connection)  # what was written before they came is not for them
         connection.exec_driver_sql(_STORE, {"subscribers": recordset(rows)})
     return list(removed)
 

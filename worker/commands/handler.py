@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import batch, event_log, inbox, quarantine
+from db import batch, inbox, quarantine
 from db.batch import Needs
 from db.ids import Receipt
 from db.inbox import Arrival, Handled, Key
@@ -129,8 +129,7 @@ class Handler:
         unit_of_work, outcomes = self.decide(
             connection, [(item.command, item.receipt) for item in fresh], begun.learners, begun.now
         )
-        if quarantined:
-            unit_of_work.telling.is_on = event_log.has_subscribers(connection)
+        if kept.has_subscribers:
             unit_of_work.telling.quarantined(quarantined, kept.ids)
         unit_of_work.write(
             connection,

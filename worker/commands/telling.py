@@ -98,13 +98,13 @@ class Telling:
             )
 
     def quarantined(self, messages: Sequence[Unreadable], quarantine_ids: Sequence[int]) -> None:
-        """Tell which messages went to quarantine; of very many only how many.
+        """Tell which messages went to quarantine, of very many only how many.
+
+        The caller knows that somebody subscribes.
 
         Parameters:
-            quarantine_ids: of the messages, in their order.
+            quarantine_ids: of the messages, in their order. There is at least one.
         """
-        if not self.is_on or not messages:
-            return
         told = (
             [_message(*one) for one in zip(messages, quarantine_ids, strict=True)]
             if len(messages) <= NAMED_AT_ONCE

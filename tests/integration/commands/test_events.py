@@ -191,6 +191,15 @@ def test_a_failed_cascade_that_is_done_after_all(apply: Apply, connection: Conne
     ]
 
 
+def test_nobody_hears_of_a_cascade_that_has_recovered(connection: Connection) -> None:
+    # Given a cascade whose failure was told to somebody who subscribes no more
+    setting = (*SETUP, c.create("A", taking_as_proctored=True), c.update("A", "declined"))
+    c.apply(HANDLER, connection, [c.stamped(one) for one in setting])
+    connection.exec_driver_sql("UPDATE effects SET failure_told = true WHERE kind = 'cascade_decline'")
+    c.apply(HANDLER, connection, [c.stamped(c.update("B", "declined"))])
+    assert told(connection) == []
+
+
 def unreadable(body: bytes = b"?") -> Unreadable:
     return Unreadable(QuarantineCode.NOT_JSON, "no JSON", {}, body, new_receipt().at)
 
