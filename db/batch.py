@@ -15,11 +15,12 @@ import orjson
 from sqlalchemy import Connection
 
 from db import prepared
+from db.event_log import INSERT_EVENTS
 from db.inbox import Arrival, Key
 from db.models import TryResult
 from db.recordset import Row, in_hex, recordset
 from db.shards import IN_HAND_LOCKS, Renewal
-from db.wake import NOTIFY_EFFECTS
+from db.wake import EFFECTS_CHANNEL, EVENTS_CHANNEL, notification
 
 # --- begin -------------------------------------------------------------------------------------------------
 
@@ -174,6 +175,7 @@ class Needs:
         exam_ids: exams. All other exams of their courses are read, too.
         course_ids: courses whose exams another command of the batch may look at.
         attempt_codes: codes that new attempts are to have.
+        requesters: those who ask for a removal, who may be learners.
         courses: courses that are described.
         exams: exams that are described.
         learners: learners that are described.
@@ -183,6 +185,7 @@ class Needs:
     exam_ids: set[str] = field(default_factory=set)
     course_ids: set[str] = field(default_factory=set)
     attempt_codes: set[str] = field(default_factory=set)
+    requesters: set[str] = field(default_factory=set)
     courses: set[str] = field(default_factory=set)
     exams: set[str] = field(default_factory=set)
     learners: set[str] = field(default_factory=set)
@@ -207,6 +210,10 @@ class Found:
     """The cascades that are owed, oldest first. They are locked."""
     attempt_codes: set[str]
     """Those of the codes that attempts have already."""
+    requesters: set[str]
+    """Those of the requesters who are known learners."""
+    has_subscribers: bool
+    """Whether anybody subscribes to events."""
     described: Mapping[str, Sequence[Row]]
     """The whole rows of what is described, by table: courses, exams, learners."""
 
@@ -272,13 +279,19 @@ SELECT json_build_object(
         SELECT json_agg(cascade)
         FROM (
             SELECT
-                id, payload, source, command_id, CASE WHEN state = 'running' THEN tries END AS running_try
+                id, payload, source, command_id, tries, failure_told,
+                CASE WHEN state = 'running' THEN tries END AS running_try,
+                (
+                    SELECT coalesce(attempt_code, attempts.id::text)
+                    FROM attempts
+                    WHERE attempts.id = effects.attempt_id
+                ) AS attempt_code
             FROM effects
             WHERE kind = 'cascade_decline'
                 AND state IN ('pending', 'running')
                 AND user_id = ANY (%(user_ids)s::text[])
             ORDER BY sequence
-            FOR UPDATE
+            FOR UPDATE OF effects
         ) AS cascade
     ),
     'attempt_codes', (
@@ -286,6 +299,8 @@ SELECT json_build_object(
         FROM attempts
         WHERE coalesce(attempt_code, id::text) = ANY (%(attempt_codes)s::text[])
     ),
+    'requesters', (SELECT json_agg(user_id) FROM learners WHERE user_id = ANY (%(requesters)s::text[])),
+    'has_subscribers', EXISTS (SELECT FROM subscribers),
     'described', json_build_object(
         'courses', (SELECT json_agg(courses) FROM courses WHERE course_id = ANY (%(courses)s::text[])),
         'exams', (SELECT json_agg(exams) FROM exams WHERE exam_id = ANY (%(exams)s::text[])),
@@ -307,6 +322,8 @@ def read(connection: Connection, needs: Needs) -> Found:
         attempts=answer["attempts"] or (),
         cascades=answer["cascades"] or (),
         attempt_codes=set(answer["attempt_codes"] or ()),
+        requesters=set(answer["requesters"] or ()),
+        has_subscribers=answer["has_subscribers"],
         described={table: rows or () for table, rows in answer["described"].items()},
     )
 
@@ -335,6 +352,7 @@ class Changes:
     transitions: Collection[Row] = ()
     effects: Collection[Row] = ()
     outcomes: Collection[Row] = ()
+    events: Collection[Row] = ()
     finished: Collection[UUID] = ()
     """The ids of the cascades that are carried out, whether or not a worker has claimed them."""
 
@@ -442,7 +460,11 @@ write_outcomes AS (
         to_status text
     )
 )""",
+    "events": f"write_events AS ({INSERT_EVENTS})",
 }
+
+WAKES = {"effects": notification(EFFECTS_CHANNEL), "events": notification(EVENTS_CHANNEL)}
+"""What the rows of a table ask of the relays, when they are committed."""
 
 _FINISH = """
 finish_effects AS (
@@ -457,7 +479,7 @@ finish_effects AS (
 
 
 def write(connection: Connection, changes: Changes, result: TryResult = TryResult.FOLDED) -> None:
-    """Write what a batch changes, and wake the relays if it owes effects. Writes nothing if nothing has changed.
+    """Write what a batch changes, and wake the relays. Writes nothing if nothing has changed.
 
     Foreign keys are checked when all of it is there.
 
@@ -479,5 +501,5 @@ def _write_statement(tables: Sequence[str], finishes: bool) -> str:
     parts = [_INSERTS[table] for table in tables]
     if finishes:
         parts.append(_FINISH)
-    last = NOTIFY_EFFECTS if "effects" in tables else "SELECT 1"
-    return " ".join(["WITH", ", ".join(parts), last])
+    notices = [WAKES[table] for table in tables if table in WAKES]
+    return " ".join(["WITH", ", ".join(parts), f"SELECT {', '.join(notices) or '1'}"])

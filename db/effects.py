@@ -11,10 +11,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from db import circuits, order
+from db import circuits, event_log, order
+from db.ids import new_receipt
 from db.models import EffectState, TryResult
+from db.recordset import Row as EventRow
 from db.recordset import recordset
 from db.wake import notify
+from events.event_types import EffectFailed, EffectRecovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +317,11 @@ WITH ended AS (
         offered_until = NULL,
         last_error = after.error,
         done_at = CASE WHEN after.state = 'done' THEN clock_timestamp() END,
-        due_at = coalesce(clock_timestamp() + after.delay_s * interval '1 s', effect.due_at)
+        due_at = coalesce(clock_timestamp() + after.delay_s * interval '1 s', effect.due_at),
+        failure_told = CASE
+            WHEN after.state = 'failed' AND effect.event_id IS NULL AND EXISTS (SELECT FROM subscribers) THEN true
+            ELSE effect.failure_told
+        END
     FROM (
         SELECT
             *,
@@ -331,7 +338,8 @@ WITH ended AS (
     WHERE effect.id = after.id
         AND CASE WHEN effect.state = 'running' THEN effect.tries = after.number ELSE false END
     RETURNING
-        effect.id, effect.target, effect.order_key, effect.state, after.number, after.result, after.error
+        effect.id, effect.target, effect.order_key, effect.state, after.number, after.result, after.error,
+        effect.kind, effect.user_id, effect.attempt_id, effect.traceparent, effect.tries, effect.failure_told
 ), closed AS (
     UPDATE tries AS try
     SET finished_at = clock_timestamp(), result = ended.result, error = ended.error
@@ -344,6 +352,16 @@ SELECT
     target,
     order_key,
     state,
+    error,
+    kind,
+    user_id,
+    traceparent,
+    tries,
+    failure_told,
+    CASE WHEN failure_told THEN (
+        SELECT coalesce(attempt_code, attempts.id::text) FROM attempts WHERE attempts.id = ended.attempt_id
+    ) END AS attempt_code,
+    clock_timestamp() AS ended_at,
     (SELECT array_agg(queue) FROM circuits) AS failing,
     set_config('idle_in_transaction_session_timeout', '5s', true)
 FROM ended
@@ -371,6 +389,7 @@ def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID
             row.order_key for row in rows if row.order_key is not None and row.state != EffectState.PENDING
         },
     )
+    event_log.write(connection, _news(rows))
     failing = {queue for row in rows for queue in row.failing or ()}
     return {(row.id, row.number): RecordedTry(failing) for row in rows}
 
@@ -383,6 +402,29 @@ def _end(end: TryEnd) -> dict[str, Any]:
         "error": end.error,
         "delay_s": end.delay_s,
     }
+
+
+_TOLD = {EffectState.FAILED: EffectFailed, EffectState.DONE: EffectRecovered}
+
+
+def _news(rows: Sequence[Row[Any]]) -> list[EventRow]:
+    """The events of effects that have failed for good, and of those that are done after their failure was told."""
+    told = [row for row in rows if row.failure_told and row.state in _TOLD]
+    return [_told(event_id, row) for event_id, row in zip(new_receipt().ids(), told, strict=False)]
+
+
+def _told(event_id: UUID, row: Row[Any]) -> EventRow:
+    data = _TOLD[row.state](
+        effect_id=row.id, kind=row.kind, attempt_code=row.attempt_code, reason=row.error, tries=row.tries
+    )
+    return event_log.row(
+        event_id,
+        data,
+        row.ended_at,
+        subject=row.attempt_code,
+        user_id=row.user_id,
+        traceparent=row.traceparent,
+    )
 
 
 def await_circuit(connection: Connection, effect_id: UUID, queue: str) -> None:

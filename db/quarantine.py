@@ -42,6 +42,18 @@ class Unreadable:
     command_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was put into quarantine."""
+
+    ids: Sequence[int]
+    """Of the messages, in their order."""
+    discarded: int
+    """How many older messages had to make room."""
+    has_subscribers: bool
+    """Whether anybody subscribes to events."""
+
+
 # --- a batch -----------------------------------------------------------------------------------------------
 
 # The newest message stays, however big it is.
@@ -75,22 +87,19 @@ WITH sized AS (
     SET quarantine_discarded = quarantine_discarded + (SELECT count(*) FROM discarded)
     WHERE shard = %(shard)s AND EXISTS (SELECT FROM discarded)
 )
-SELECT count(*) FROM discarded
+SELECT (SELECT count(*) FROM discarded) AS discarded, EXISTS (SELECT FROM subscribers) AS has_subscribers
 """
 
 
 def write(
     connection: Connection, shard: int, messages: Sequence[Unreadable], bounds: Bounds = DEFAULT_BOUNDS
-) -> int:
-    """Put messages into quarantine, raw, and discard the oldest ones beyond its bounds.
-
-    Returns how many were discarded. The shard counts them.
-    """
+) -> Kept:
+    """Put messages into quarantine, raw, and discard the oldest ones beyond its bounds. The shard counts those."""
     if not messages:
-        return 0
+        return Kept(ids=(), discarded=0, has_subscribers=False)
     # The one hot set that does not travel as JSON: bodies may be hundreds of MiB, and JSON would copy them.
-    connection.execute(
-        insert(QuarantinedMessage),
+    added = connection.execute(
+        insert(QuarantinedMessage).returning(QuarantinedMessage.id, sort_by_parameter_order=True),
         [
             {
                 "shard": shard,
@@ -111,7 +120,8 @@ def write(
         "trimmed_rows": TRIMMED_ROWS,
         "shard": shard,
     }
-    return int(connection.exec_driver_sql(_TRIM_QUARANTINE, values).scalar_one())
+    trimmed = connection.exec_driver_sql(_TRIM_QUARANTINE, values).one()
+    return Kept(added.scalars().all(), trimmed.discarded, trimmed.has_subscribers)
 
 
 # --- a person ----------------------------------------------------------------------------------------------

@@ -7,7 +7,19 @@ from sqlalchemy import Connection
 EFFECTS_CHANNEL = "invigilator_effects"
 """The channel on which a transaction that owes effects notifies the relays."""
 
-NOTIFY_EFFECTS = f"SELECT pg_notify('{EFFECTS_CHANNEL}', '')"
+EVENTS_CHANNEL = "invigilator_events"
+"""The channel on which a transaction that writes events notifies the relays, which number them."""
+
+POSITIONS_CHANNEL = "invigilator_positions"
+"""The channel on which the relay that has numbered events notifies those who publish and read them."""
+
+
+def notification(channel: str) -> str:
+    """Return the SQL expression that notifies a channel when its transaction commits."""
+    return f"pg_notify('{channel}', '')"
+
+
+NOTIFY_EFFECTS = f"SELECT {notification(EFFECTS_CHANNEL)}"
 """The statement that wakes the relays when its transaction commits."""
 
 _QUEUE_USAGE = "SELECT pg_notification_queue_usage()"

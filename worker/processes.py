@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from db import shards
 from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
+from events.cloudevent import source_of
 from events.sharding import queue_name
 from worker import patches
 from worker.app import app, check_broker
@@ -25,9 +26,13 @@ from worker.commands.sources import Source, open_source
 from worker.commands.trust import Trust, load_trust
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
+from worker.feeds.brokers import open_target
+from worker.feeds.numberer import Numberer
+from worker.feeds.publisher import FeedPublisher
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
+from worker.subscriptions import load_subscriptions
 from worker.threads import Loop, run_until_stopped
 from worker.wiring import broker_url, database_engine, handler, offer_ttl_s
 
@@ -67,7 +72,7 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
 
 
 def relay(settings: Settings) -> None:
-    """Offer due effects to the Celery workers until SIGTERM, and prune every day if the settings say so.
+    """Offer due effects to the Celery workers and publish events until SIGTERM, and prune every day.
 
     Parameters:
         settings: with the addresses of the database and the broker.
@@ -80,11 +85,38 @@ def relay(settings: Settings) -> None:
     engine = database_engine(settings, "relay")
     loop = Relay(engine, CeleryDispatcher(app), settings.poll_s, offer_ttl_s(settings))
     loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
-    if settings.prune_older_than is not None:
-        pruning = database_engine(settings, "prune")
-        pruner = Pruner(pruning, settings.prune_older_than)
-        loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
-    run_until_stopped(loops)
+    pruning = database_engine(settings, "prune")
+    pruner = Pruner(pruning, settings.prune_older_than, settings.events_keep)
+    loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
+    run_until_stopped(loops | _feed_loops(settings))
+
+
+def _feed_loops(settings: Settings) -> dict[str, Loop]:
+    """The loops that number events, and publish them to each feed."""
+    subscriptions = load_subscriptions(settings.subscriptions_file)
+    # A publisher that stands still in a transaction may not hold the cursor for longer than its lease.
+    idle = f"-c idle_in_transaction_session_timeout={int(settings.shard_lease_s * 1000)}"
+    numbering = database_engine(settings, "events", session_settings=idle)
+    numberer = Numberer(numbering, subscriptions, settings.poll_s)
+    loops = {"events": _after_checks(partial(check_schema, numbering), numbering, numberer.run)}
+    for name, feed in subscriptions.feeds().items():
+        engine = database_engine(settings, name, session_settings=idle)
+        publisher = FeedPublisher(
+            name=name,
+            feed=feed,
+            source=source_of(settings.instance),
+            owner=_owner(),
+            engine=engine,
+            open_target=partial(open_target, broker_url(settings), feed),
+            lease_s=settings.shard_lease_s,
+        )
+        loops[name] = _after_checks(partial(check_schema, engine), engine, publisher.run)
+    return loops
+
+
+def _owner() -> str:
+    """A name for this process that no other one has had."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: int) -> Loop:
@@ -98,7 +130,7 @@ def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: 
     consumer = Consumer(
         shard=shard,
         shards=settings.command_shards,
-        owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        owner=_owner(),
         engine=engine,
         batches=Batches(engine, write, settings.shard_lease_s),
         open_source=open_shard,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from db import event_log
 from db.errors import Failure, brief, classify
 from db.prune import Page, Place, Removed, moment_before, remove_commands, remove_effects
 
@@ -42,6 +43,20 @@ def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> R
     return effects + _remove(engine, remove_commands, before, stopping)
 
 
+def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Event) -> int:
+    """Remove events that are older than that, and that every subscriber has passed. Returns how many.
+
+    Parameters and errors are those of `prune`.
+    """
+    removed, page = 0, event_log.PAGE_ROWS
+    while page == event_log.PAGE_ROWS and not stopping.is_set():
+        with engine.begin() as connection:
+            page = event_log.prune(connection, older_than)
+        removed += page
+        stopping.wait(PAGE_PAUSE_S)
+    return removed
+
+
 def _remove(
     engine: Engine,
     remove: Callable[[Connection, datetime, Place | None], Page[Place]],
@@ -61,10 +76,16 @@ def _remove(
 
 @dataclass(frozen=True, slots=True)
 class Pruner:
-    """Prunes soon after the start, then every day."""
+    """Prunes soon after the start, then every day.
+
+    Parameters:
+        older_than: the age of effects and commands that are removed. None leaves them.
+        events_keep: the age of events that are removed.
+    """
 
     engine: Engine
-    older_than: timedelta
+    older_than: timedelta | None
+    events_keep: timedelta
 
     def run(self, stopping: threading.Event) -> None:
         """Prune until told to stop. An error of the database does not end this: it is logged, and tried again."""
@@ -74,12 +95,18 @@ class Pruner:
 
     def _prune(self, stopping: threading.Event) -> float:
         try:
-            removed = prune(self.engine, self.older_than, stopping)
+            events = prune_events(self.engine, self.events_keep, stopping)
+            removed = None if self.older_than is None else prune(self.engine, self.older_than, stopping)
         except DBAPIError as error:
             again_s = FIRST_AFTER_S if classify(error) is Failure.UNAVAILABLE else AGAIN_AFTER_S
             logger.warning("pruning: %s; trying again in %g s", brief(error), again_s)
             return again_s
-        logger.info(
-            "pruned: effects %d, tries %d, commands %d", removed.effects, removed.tries, removed.commands
-        )
+        finally:
+            self.engine.dispose()  # no connection waits for the next day
+        if removed is not None:
+            logger.info(
+                "pruned: effects %d, tries %d, commands %d", removed.effects, removed.tries, removed.commands
+            )
+        if events:
+            logger.info("pruned: events %d", events)
         return EVERY_S

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     policies_file: Path | None = None
     templates_dir: Path | None = None
     command_keys_file: Path | None = None
+    subscriptions_file: Path | None = None
+    instance: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")] = "main"
+    events_keep: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(days=30)
     command_shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 1
     batch_size: Annotated[int, Field(ge=1, le=1_000)] = 100
     believe_time_for_s: Seconds = 86_400

@@ -21,6 +21,7 @@ from worker.lms.mail_templates import MailTemplates
 from worker.policies import load_policies
 from worker.rules.retry import RetryPolicy
 from worker.settings import PREFIX, Settings
+from worker.subscriptions import load_subscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -120,12 +121,13 @@ def check_settings(settings: Settings) -> None:
     """Check now what the processes would check when they start.
 
     Raises:
-        ConfigurationError: the file of policies, the file of command keys, a mail's template, or the address of a
-            service cannot be used, or a patch to leave out does not exist.
+        ConfigurationError: the file of policies, of command keys or of subscriptions, a mail's template, or the
+            address of a service cannot be used, or a patch to leave out does not exist.
     """
     patches.check(settings)
     load_policies(settings.policies_file)
     load_trust(settings.command_keys_file)
+    load_subscriptions(settings.subscriptions_file)
     MailTemplates(settings.templates_dir)
     connect(settings).close()
 

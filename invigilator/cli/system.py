@@ -83,7 +83,7 @@ def relay() -> None:
 @JSON
 def status(as_json: bool) -> None:
     """Count what is queued, in quarantine and owed."""
-    from db import lookups
+    from db import lookups, subscribers
     from invigilator.cli.database import reading
     from worker.commands.sources.brokers import orphans, queued, read_url_and_entry
     from worker.engines import resolve
@@ -110,6 +110,10 @@ def status(as_json: bool) -> None:
             "oldest_pending_s": lookups.oldest_pending_s(connection),
             "circuits": lookups.open_circuits(connection),
             "orphan_queues": unread,
+            "feeds": {
+                one.name: {"behind": one.behind, "since": one.failing_since, "reason": one.reason}
+                for one in subscribers.standings(connection)
+            },
         }
     print_document(document, as_json)
 

@@ -15,7 +15,7 @@ from tests import sample_commands as c
 from tests.acceptance.oracle import Record, read_record
 from tests.stateful.world import EMPTY, LEASE_S, World
 from worker.commands.handler import ClaimedCascade, Received
-from worker.commands.unit_of_work import Cause
+from worker.commands.records import Cause
 from worker.kinds import QUEUES, EffectKind
 
 

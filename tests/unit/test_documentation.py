@@ -10,6 +10,7 @@ import pytest
 
 from db.models import EffectState
 from events.commands import COMMAND_TYPES
+from events.event_types import EVENT_TYPES
 from invigilator.cli.main import invigilator
 from worker.kinds import EffectKind, task_name
 
@@ -127,6 +128,11 @@ def test_the_contract_has_a_row_for_each_kind(kind: EffectKind) -> None:
 @pytest.mark.parametrize("command_type", COMMAND_TYPES)
 def test_the_contract_tells_of_each_command_type(command_type: str) -> None:
     assert f"`{command_type}`" in (ROOT / "docs/contract.md").read_text()
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_the_contract_tells_of_each_event_type(event_type: str) -> None:
+    assert f"`{event_type}`" in (ROOT / "docs/contract.md").read_text()
 
 
 # --- the layers ---------------------------------------------------------------------------------------------

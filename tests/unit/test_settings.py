@@ -56,6 +56,8 @@ def test_any_driver_suffix_is_accepted(driver: str, monkeypatch: pytest.MonkeyPa
         ("INSTRUCTOR", "maybe", "'on' or 'off'"),
         ("QUARANTINE_MAX", "0", "greater than or equal to 1"),
         ("QUARANTINE_MAX_MB", "0", "greater than or equal to 1"),
+        ("INSTANCE", "a b", "should match pattern"),
+        ("EVENTS_KEEP", "90", "must be a number of days, hours or minutes such as 90d"),
         ("PRUNE_OLDER_THAN", "90", "must be a number of days, hours or minutes such as 90d"),
     ],
 )

@@ -25,7 +25,7 @@ from events.commands import (
     LearnerUpsert,
 )
 from worker.commands.fold import Fold
-from worker.commands.unit_of_work import Cause
+from worker.commands.records import Cause
 from worker.rules.moments import Clock
 
 Data = TypeVar("Data", bound=CommandData)
@@ -83,6 +83,12 @@ def _attempt(data: AttemptCreate | AttemptData, needs: Needs) -> None:
     needs.exam_ids.add(data.exam_id)
 
 
+def _removal(data: AttemptRemove, needs: Needs) -> None:
+    _attempt(data, needs)
+    if data.requested_by is not None:
+        needs.requesters.add(data.requested_by)
+
+
 def _new_attempt(data: AttemptCreate, needs: Needs) -> None:
     _attempt(data, needs)
     if data.attempt_code is not None:
@@ -100,7 +106,7 @@ _TYPES = table(
         ),
         CommandType(model=AttemptCreate, apply=Fold.create, add_needs=_new_attempt, moment=Clock.of_act),
         CommandType(model=AttemptUpdateStatus, apply=Fold.update, add_needs=_attempt, moment=Clock.of_act),
-        CommandType(model=AttemptRemove, apply=Fold.remove, add_needs=_attempt, moment=Clock.of_act),
+        CommandType(model=AttemptRemove, apply=Fold.remove, add_needs=_removal, moment=Clock.of_act),
     ),
     COMMAND_TYPES.values(),
 )
@@ -116,7 +122,9 @@ def apply(fold: Fold, command: Command, receipt: Receipt, clock: Clock) -> Handl
     kind = _TYPES[type(command.data)]
     at = kind.moment(clock, command.time, receipt.at)
     cause = Cause(command.source, command.id, at, receipt.at, receipt.ids())
-    return kind.apply(fold, command.data, cause)
+    handled = kind.apply(fold, command.data, cause)
+    fold.unit_of_work.telling.not_applied(command, handled, cause)
+    return handled
 
 
 def needs_of(commands: Iterable[Command]) -> Needs:

@@ -14,7 +14,8 @@ from events.commands import (
     LearnerUpsert,
 )
 from events.vocabulary import Outcome, OutcomeCode, Status
-from worker.commands.unit_of_work import AttemptRecord, Cascade, Cause, UnitOfWork
+from worker.commands.records import AttemptRecord, Cause
+from worker.commands.unit_of_work import Cascade, UnitOfWork
 from worker.kinds import owed_by, owed_by_removal
 from worker.policies import Policies
 from worker.rules.cascade import siblings_to_decline
@@ -99,7 +100,7 @@ class Fold:
         if exam is not None and record is not None and removal.outcome is Outcome.APPLIED:
             for payload in owed_by_removal(removal, exam, data.user_id, data.requested_by):
                 self.unit_of_work.owe(record, payload, cause)
-            self.unit_of_work.remove(record, cause)
+            self.unit_of_work.remove(record, cause, data.requested_by)
         return _handled(removal.outcome, removal.code, before=removal.status)
 
     def _exam(self, user_id: str, exam_id: str, cause: Cause) -> Exam | None:
@@ -112,7 +113,7 @@ class Fold:
         if exam is not None:
             for cascade in self.unit_of_work.cascades.pop((user_id, exam.course_id), ()):
                 self.decline_siblings(cascade, cause)
-                self.unit_of_work.finish(cascade, cause.handled_at)
+                self.unit_of_work.finish(cascade, cause)
         return exam
 
     def decline_siblings(self, cascade: Cascade, cause: Cause) -> None:
@@ -123,7 +124,13 @@ class Fold:
         payload = cascade.payload
         at = cause.handled_at if payload.at is None else datetime.fromisoformat(payload.at)
         of_cascade = Cause(
-            cascade.source, cascade.command_id, at, cause.handled_at, cause.ids, effect_id=cascade.id
+            cascade.source,
+            cascade.command_id,
+            at,
+            cause.handled_at,
+            cause.ids,
+            effect_id=cascade.id,
+            cascaded_from=cascade.attempt_code,
         )
         siblings = siblings_to_decline(
             payload.course_id,

@@ -22,7 +22,8 @@ from events.fields import MAX_ID
 from events.vocabulary import QuarantineCode
 from worker.commands import command_types
 from worker.commands.fold import Fold
-from worker.commands.unit_of_work import Cause, UnitOfWork
+from worker.commands.records import Cause
+from worker.commands.unit_of_work import UnitOfWork
 from worker.kinds import CascadeDecline
 from worker.policies import Policies
 from worker.rules.moments import Clock
@@ -123,11 +124,13 @@ class Handler:
         known |= {key: first[key].fingerprint for key in new}
         reused = [_reused(item) for item in received if not item.fingerprint.matches(known[item.key])]
         quarantined = [*unreadable, *reused]
-        discarded = quarantine.write(connection, renewal.fence.shard, quarantined, self.bounds)
+        kept = quarantine.write(connection, renewal.fence.shard, quarantined, self.bounds)
         fresh = [item for key, item in first.items() if key in new]
         unit_of_work, outcomes = self.decide(
             connection, [(item.command, item.receipt) for item in fresh], begun.learners, begun.now
         )
+        if kept.has_subscribers:
+            unit_of_work.telling.quarantined(quarantined, kept.ids)
         unit_of_work.write(
             connection,
             [
@@ -142,7 +145,7 @@ class Handler:
                 for item, handled in zip(fresh, outcomes, strict=True)
             ],
         )
-        return Quarantined(quarantined, discarded)
+        return Quarantined(quarantined, kept.discarded)
 
     def decide(
         self,
@@ -188,7 +191,7 @@ class Handler:
         for cascade in unit_of_work.owed():
             if cascade.running is not None and (cause := causes.get((cascade.id, cascade.running))):
                 fold.decline_siblings(cascade, cause)
-                unit_of_work.finish(cascade, cause.handled_at)
+                unit_of_work.finish(cascade, cause)
                 settled.add(cascade.id)
         unit_of_work.write(connection, result=TryResult.DONE)
         return [one.effect_id in settled for one in claimed]

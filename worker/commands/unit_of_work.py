@@ -1,6 +1,6 @@
 """The unit of work of a batch: what it loaded, what it changed, and how that is written back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -16,73 +16,11 @@ from db.recordset import Row
 from events.commands import CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
 from worker.commands.descriptions import Descriptions
+from worker.commands.records import AttemptRecord, Cause
+from worker.commands.telling import Telling
 from worker.kind_entry import Payload, UnreadablePayloadError
 from worker.kinds import CascadeDecline, EffectKind, kind_of
 from worker.rules.values import Attempt, Exam
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What causes a change.
-
-    Parameters:
-        source: with `command_id`, names the command.
-        command_id: unique within the source.
-        at: when it happened, as far as that is believed.
-        handled_at: the moment of handling.
-        ids: for the rows that follow from it.
-        effect_id: the cascade that makes the change, if one does.
-    """
-
-    source: str
-    command_id: str
-    at: datetime
-    handled_at: datetime
-    ids: Iterator[UUID]
-    effect_id: UUID | None = None
-
-
-@dataclass(slots=True)
-class AttemptRecord:
-    """An attempt and where it is stored.
-
-    `attempt_code` is the code that the LMS has chosen, or None. `changed_at` is the time of the last transition.
-    """
-
-    id: UUID
-    exam_id: str
-    user_id: str
-    attempt_code: str | None
-    attempt: Attempt
-    version: int
-    created_at: datetime
-    changed_at: datetime
-    removed_at: datetime | None = None
-
-    def moment(self, cause: Cause) -> datetime:
-        """Return when the next change happens. The history never runs backwards, however late a command comes."""
-        return max(cause.at, self.changed_at)
-
-    def row(self) -> dict[str, Any]:
-        """The attempt as a row of its table."""
-        return {
-            "id": self.id,
-            "exam_id": self.exam_id,
-            "user_id": self.user_id,
-            "attempt_code": self.attempt_code,
-            "status": self.attempt.status,
-            "taking_as_proctored": self.attempt.taking_as_proctored,
-            "is_sample_attempt": self.attempt.is_sample_attempt,
-            "external_id": self.attempt.external_id,
-            "external_ids": sorted(self.attempt.external_ids) or None,
-            "started_at": self.attempt.started_at,
-            "completed_at": self.attempt.completed_at,
-            "credit_owed": self.attempt.credit_owed,
-            "credit_told": sorted(self.attempt.credit_told) or None,
-            "version": self.version,
-            "created_at": self.created_at,
-            "removed_at": self.removed_at,
-        }
 
 
 @dataclass(slots=True)
@@ -93,6 +31,11 @@ class Cascade:
     payload: CascadeDecline
     source: str
     command_id: str
+    attempt_code: str | None
+    """Of the attempt that started it."""
+    failure_told: bool = False
+    """Whether an event has told that it failed."""
+    tries: int = 0
     new: dict[str, Any] | None = None
     """Its row while it is not in the database yet."""
     running: int | None = None
@@ -113,6 +56,9 @@ class UnitOfWork:
 
     attempt_codes: set[str] = field(default_factory=set)
     """Those of the codes that the batch asks for that attempts have already."""
+    requesters: set[str] = field(default_factory=set)
+    """Those who ask for a removal and are known."""
+    telling: Telling = field(default_factory=Telling)
 
     _courses: Descriptions = field(default_factory=lambda: Descriptions("course_id"))
     _exams: Descriptions = field(default_factory=lambda: Descriptions("exam_id"))
@@ -140,6 +86,8 @@ class UnitOfWork:
             with suppress(UnreadablePayloadError):
                 self._remember_cascade(_cascade(row))
         self.attempt_codes = found.attempt_codes
+        self.requesters = found.requesters
+        self.telling.is_on = found.has_subscribers
         self._courses.load(found.described["courses"])
         self._exams.load(found.described["exams"])
         self._learners.load(found.described["learners"])
@@ -215,10 +163,12 @@ class UnitOfWork:
         """Record what the rules made of an attempt, with a transition in its history."""
         self._move(record, record.attempt.status, attempt, cause)
 
-    def remove(self, record: AttemptRecord, cause: Cause) -> None:
+    def remove(self, record: AttemptRecord, cause: Cause, requested_by: str | None) -> None:
         """Mark an attempt as removed. Its row stays."""
         record.removed_at = record.moment(cause)
         self._changed[record.id] = record
+        known = requested_by if requested_by in self.requesters | self.learners else None
+        self.telling.removed(record, self.exams[record.exam_id], cause, known)
         del self.attempts[record.user_id][record.exam_id]
 
     def owe(self, record: AttemptRecord, payload: Payload, cause: Cause) -> None:
@@ -245,16 +195,21 @@ class UnitOfWork:
                     payload=payload,
                     source=cause.source,
                     command_id=cause.command_id,
+                    attempt_code=record.attempt.code,
                     new=row,
                 )
             )
 
-    def finish(self, cascade: Cascade, at: datetime) -> None:
+    def finish(self, cascade: Cascade, cause: Cause) -> None:
         """Mark a cascade as done."""
         if cascade.new is None:
             self._finished.append(cascade.id)
         else:
-            cascade.new.update(state=EffectState.DONE, done_at=at)
+            cascade.new.update(state=EffectState.DONE, done_at=cause.handled_at)
+        if cascade.failure_told:
+            self.telling.recovered(
+                cascade.id, cascade.tries, cascade.attempt_code, cascade.payload.user_id, cause
+            )
 
     def _remember_cascade(self, cascade: Cascade) -> None:
         key = (cascade.payload.user_id, cascade.payload.course_id)
@@ -279,6 +234,11 @@ class UnitOfWork:
                 "effect_id": cause.effect_id,
             }
         )
+        exam = self.exams[record.exam_id]
+        if before is None:
+            self.telling.created(record, exam, cause)
+        else:
+            self.telling.status_changed(record, exam, cause, before)
 
     # --- writing -------------------------------------------------------------------------------------
 
@@ -302,6 +262,7 @@ class UnitOfWork:
             transitions=self._transitions,
             effects=self._effects,
             outcomes=outcomes,
+            events=self.telling.rows,
             finished=self._finished,
         )
         batch.write(connection, changes, result)
@@ -344,5 +305,8 @@ def _cascade(row: Row) -> Cascade:
         payload=EffectKind.CASCADE_DECLINE.entry.read(row["payload"]),
         source=row["source"],
         command_id=row["command_id"],
+        attempt_code=row["attempt_code"],
+        failure_told=bool(row["failure_told"]),
+        tries=row["tries"],
         running=row["running_try"],
     )

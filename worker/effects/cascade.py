@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from db.connect import limit_statements
 from db.ids import new_receipt
 from worker.commands.handler import ClaimedCascade
-from worker.commands.unit_of_work import Cause
+from worker.commands.records import Cause
 from worker.effects.action import Recorded, Run
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.kinds import CascadeDecline

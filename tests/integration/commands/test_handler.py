@@ -27,7 +27,7 @@ from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 from tests import sample_commands as c
 from tests.kinds import KINDS_OF_0_1_0
 from worker.commands.handler import ClaimedCascade, Handler, Quarantined
-from worker.commands.unit_of_work import Cause
+from worker.commands.records import Cause
 from worker.kinds import EffectKind
 from worker.policies import Policies
 from worker.rules.policy import PRESETS

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, select, text
 
 from db import batch
 from db.batch import Changes, Needs
-from db.models import Attempt, Base, Course, Effect, Exam, HandledCommand, Learner, Transition
+from db.models import Attempt, Base, Course, Effect, Event, Exam, HandledCommand, Learner, Transition
 from db.recordset import Row
 
 MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -105,6 +105,17 @@ EFFECTS = [
         "done_at": None,
     }
 ]
+EVENTS = [
+    {
+        "id": UUID(int=31),
+        "type": "exam.attempt.status-changed.v1",
+        "time": moment(5),
+        "subject": "code-1",
+        "user_id": "42",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "data": {"exam_id": "exam-1"},
+    }
+]
 CHANGES = Changes(
     courses=COURSES,
     exams=EXAMS,
@@ -112,6 +123,7 @@ CHANGES = Changes(
     attempts=ATTEMPTS,
     transitions=TRANSITIONS,
     effects=EFFECTS,
+    events=EVENTS,
 )
 
 
@@ -136,6 +148,7 @@ def test_every_value_is_in_its_column(written: Engine) -> None:
         assert recorded(connection, Attempt, ATTEMPTS) == ATTEMPTS
         assert recorded(connection, Transition, TRANSITIONS) == TRANSITIONS
         assert recorded(connection, Effect, EFFECTS) == EFFECTS
+        assert recorded(connection, Event, EVENTS) == EVENTS
 
 
 def test_so_it_is_of_an_outcome(engine: Engine) -> None:
@@ -215,6 +228,9 @@ def test_the_next_batch_reads_what_was_written(written: Engine) -> None:
             "payload": EFFECTS[0]["payload"],
             "source": "/lms",
             "command_id": "command",
+            "tries": 0,
+            "failure_told": None,
             "running_try": None,
+            "attempt_code": "code-1",
         }
     ]

@@ -235,7 +235,7 @@ def test_a_command_that_was_pruned_and_comes_again_is_a_new_one(record: Engine) 
 def until_stopped(record: Engine, condition: Callable[[], bool]) -> None:
     """Runs the daily pruning until something has happened."""
     stopping = threading.Event()
-    thread = threading.Thread(target=Pruner(record, 90 * DAY).run, args=(stopping,))
+    thread = threading.Thread(target=Pruner(record, 90 * DAY, 30 * DAY).run, args=(stopping,))
     thread.start()
     try:
         deadline = time.monotonic() + PATIENCE_S

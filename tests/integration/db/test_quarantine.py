@@ -44,7 +44,7 @@ def write(connection: Connection) -> Write:
     shards.ensure_shards(connection, 2)
 
     def run(*messages: bytes, bounds: Bounds) -> int:
-        return quarantine.write(connection, 1, [message(body) for body in messages], bounds)
+        return quarantine.write(connection, 1, [message(body) for body in messages], bounds).discarded
 
     return run
 
@@ -100,11 +100,11 @@ def test_a_message_that_is_being_replayed_is_not_waited_for(engine: Engine) -> N
         # When a batch wants room, then it takes what is free, at once
         with engine.begin() as batch:
             batch.execute(text("SET LOCAL lock_timeout = '1ms'"))
-            assert quarantine.write(batch, 0, [message(b"3")], Bounds(messages=1)) == 1
+            assert quarantine.write(batch, 0, [message(b"3")], Bounds(messages=1)).discarded == 1
     # And the next one takes the other
     with engine.begin() as batch:
         assert bodies(batch) == [b"1", b"3"]
-        assert quarantine.write(batch, 0, [message(b"4")], Bounds(messages=1)) == 2
+        assert quarantine.write(batch, 0, [message(b"4")], Bounds(messages=1)).discarded == 2
 
 
 def test_two_shards_make_room_at_the_same_time(engine: Engine) -> None:
@@ -117,15 +117,15 @@ def test_two_shards_make_room_at_the_same_time(engine: Engine) -> None:
     with engine.connect() as one, engine.connect() as two:
         for connection in (one, two):
             connection.execute(text("SET lock_timeout = '1ms'"))
-        assert quarantine.write(one, 0, [message(b"1")] * 2, bounds) == 2
+        assert quarantine.write(one, 0, [message(b"1")] * 2, bounds).discarded == 2
         # those that the second would take are the first's already
-        assert quarantine.write(two, 1, [message(b"2")] * 2, bounds) == 0
+        assert quarantine.write(two, 1, [message(b"2")] * 2, bounds).discarded == 0
         two.commit()
         one.commit()
     # Then neither waits, and the next batch evens it out
     with engine.begin() as connection:
         assert len(bodies(connection)) == 6
-        assert quarantine.write(connection, 1, [message(b"3")], bounds) == 3
+        assert quarantine.write(connection, 1, [message(b"3")], bounds).discarded == 3
         assert discarded(connection) == [2, 3]
 
 
@@ -180,7 +180,7 @@ def test_making_room_reads_no_bodies(engine: Engine) -> None:
     before = blocks_of_bodies(engine)
     # When one of them makes room
     with engine.begin() as connection:
-        assert quarantine.write(connection, 0, [message()], Bounds(messages=100)) == 1
+        assert quarantine.write(connection, 0, [message()], Bounds(messages=100)).discarded == 1
     # Then no more is read than what is deleted
     assert blocks_of_bodies(engine) - before < before / 50
 

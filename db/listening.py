@@ -1,0 +1,45 @@
+"""Waits for PostgreSQL's notifications, over a connection that does nothing else."""
+
+import select
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+from sqlalchemy import Engine
+
+STOP_CHECK_S = 1.0
+
+
+@contextmanager
+def listening(engine: Engine, channel: str) -> Iterator[Any]:
+    """Listen on a channel, and yield what `wait` takes.
+
+    Parameters:
+        engine: with a direct connection: LISTEN does not work through PgBouncer in transaction mode.
+
+    Raises:
+        psycopg2.Error: the connection is lost. SQLAlchemy does not wrap the errors of this connection.
+    """
+    connection = engine.raw_connection()
+    try:
+        psycopg: Any = connection.driver_connection
+        psycopg.autocommit = True
+        with closing(psycopg.cursor()) as cursor:
+            cursor.execute(f"LISTEN {channel}")
+        yield psycopg
+    finally:
+        # A connection that listens must not go back to the pool.
+        connection.invalidate()
+        connection.close()
+
+
+def wait(notifications: Any, seconds: float, stopping: threading.Event) -> None:
+    """Wait for a notification, at most for so many seconds, and take all that have come."""
+    ends_at = time.monotonic() + seconds
+    readable: Sequence[Any] = ()
+    while not readable and not stopping.is_set() and (left := ends_at - time.monotonic()) > 0:
+        readable, _, _ = select.select([notifications], [], [], min(STOP_CHECK_S, left))
+    notifications.poll()
+    notifications.notifies.clear()

@@ -1,0 +1,286 @@
+"""One suite over both brokers: a feed publishes in order, from its cursor, one process at a time."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from kombu import Connection
+from redis import Redis
+from sqlalchemy import Engine, text
+
+from db import event_log, subscribers
+from events.envelope import CONTENT_TYPE
+from tests.integration.effects.conftest import until
+from tests.integration.feeds.conftest import number, tell
+from worker.commands.sources import BrokerAwayError
+from worker.feeds.base import OvertakenError, Publication
+from worker.feeds.brokers import open_target
+from worker.feeds.numberer import Numberer
+from worker.feeds.publisher import FeedPublisher
+from worker.feeds.redis import epoch_key
+from worker.subscriptions import Feed, Subscriptions
+
+NAME = "feed.lms"
+LEASE_S = 60.0
+AWAY = "redis://127.0.0.1:1"
+
+_names = count(1)
+
+
+@dataclass
+class Listener:
+    """A broker, and whoever listens to one feed on it."""
+
+    url: str
+    feed: Feed = field(default_factory=lambda: Feed(name=f"events-{next(_names)}"))
+
+    @property
+    def is_redis(self) -> bool:
+        return self.url.startswith("redis")
+
+    def bind(self) -> None:
+        """On RabbitMQ: make a queue that gets everything."""
+        if not self.is_redis:
+            with open_target(self.url, self.feed), Connection(self.url) as connection:
+                channel = connection.default_channel
+                channel.queue_declare(self.feed.name, durable=True, auto_delete=False)
+                channel.queue_bind(self.feed.name, self.feed.name, "#")
+
+    def unbind(self) -> None:
+        if not self.is_redis:
+            with Connection(self.url) as connection:
+                connection.default_channel.queue_delete(self.feed.name)
+                connection.default_channel.exchange_delete(self.feed.name)
+
+    def take(self) -> list[dict[str, Any]]:
+        """Take what has come since the last time, in order."""
+        return [json.loads(body) for body in (self._from_redis() if self.is_redis else self._from_rabbitmq())]
+
+    def sizes(self) -> list[int]:
+        return [one["data"]["size"] for one in self.take()]
+
+    def _from_redis(self) -> list[bytes]:
+        client = Redis.from_url(self.url)
+        entries: Any = client.xrange(self.feed.name)
+        client.xtrim(self.feed.name, maxlen=0, approximate=False)
+        client.close()
+        return [values[b"event"] for _, values in entries]
+
+    def _from_rabbitmq(self) -> list[bytes]:
+        bodies = []
+        with Connection(self.url) as connection:
+            channel = connection.default_channel
+            while message := channel.basic_get(self.feed.name, no_ack=True):
+                assert message.properties["message_id"] == json.loads(message.body)["id"]
+                assert message.properties["delivery_mode"] == 2
+                assert message.properties["content_type"] == CONTENT_TYPE
+                assert message.delivery_info["routing_key"] == json.loads(message.body)["type"]
+                bodies.append(message.body)
+        return bodies
+
+
+@pytest.fixture(params=["valkey", "rabbitmq"])
+def listener(request: pytest.FixtureRequest) -> Iterator[Listener]:
+    listener = Listener(request.getfixturevalue(f"{request.param}_url"))
+    listener.bind()
+    yield listener
+    listener.unbind()
+
+
+def publisher(engine: Engine, listener: Listener, url: str | None = None, owner: str = "me") -> FeedPublisher:
+    return FeedPublisher(
+        name=NAME,
+        feed=listener.feed,
+        source="/invigilator/main",
+        owner=owner,
+        engine=engine,
+        open_target=partial(open_target, url or listener.url, listener.feed),
+        lease_s=LEASE_S,
+    )
+
+
+def subscribe(engine: Engine) -> None:
+    with engine.begin() as connection:
+        subscribers.store(connection, {NAME: {}})
+
+
+@contextmanager
+def running(*loops: Callable[[threading.Event], None]) -> Iterator[None]:
+    stopping = threading.Event()
+    threads = [threading.Thread(target=loop, args=(stopping,)) for loop in loops]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+def standing(engine: Engine) -> subscribers.Standing:
+    with engine.begin() as connection:
+        [found] = subscribers.standings(connection)
+    return found
+
+
+def test_a_feed_gets_everything_in_order(engine: Engine, listener: Listener) -> None:
+    # Given a feed that is new, and a relay's loops
+    feed = Subscriptions(feed={"lms": listener.feed})
+    numberer = Numberer(engine, feed, poll_s=60)
+    numberer.store()
+    with running(numberer.run, publisher(engine, listener).run):
+        # When events are committed, many and few
+        tell(engine, *range(event_log.READ_AT_ONCE + 1))
+        tell(engine, 7_000)
+        until(lambda: standing(engine).behind == 0)
+    # Then it has each once, in order, as CloudEvents with growing positions
+    heard = listener.take()
+    assert [one["data"]["size"] for one in heard] == [*range(event_log.READ_AT_ONCE + 1), 7_000]
+    positions = [int(one["sequence"]) for one in heard]
+    assert positions == list(range(positions[0], positions[0] + len(heard)))
+    assert {(one["source"], one["type"]) for one in heard} == {
+        ("/invigilator/main", "exam.message.quarantined.v1")
+    }
+
+
+def test_a_replay_comes_with_the_same_ids(engine: Engine, listener: Listener) -> None:
+    subscribe(engine)
+    tell(engine, 1, 2, 3)
+    number(engine)
+    with running(publisher(engine, listener).run):
+        until(lambda: standing(engine).behind == 0)
+        first = listener.take()
+        with engine.begin() as connection:
+            assert subscribers.replay(connection, NAME, int(first[0]["sequence"])) is None
+        again: list[dict[str, Any]] = []
+
+        def has_all_again() -> bool:
+            again.extend(listener.take())
+            return len(again) >= 2
+
+        until(has_all_again)
+    assert again == first[1:]
+
+
+def test_other_types_are_passed_over(engine: Engine, listener: Listener) -> None:
+    listener.feed = Feed(name=listener.feed.name, types=["exam.attempt.*"])
+    subscribe(engine)
+    tell(engine, 1)
+    number(engine)
+    with running(publisher(engine, listener).run):
+        until(lambda: standing(engine).behind == 0)
+    assert listener.take() == []
+
+
+def test_a_feed_that_is_away_is_named_and_loses_nothing(engine: Engine, listener: Listener) -> None:
+    # Given a broker that does not answer
+    subscribe(engine)
+    tell(engine, 1, 2)
+    number(engine)
+    with running(publisher(engine, listener, url=AWAY).run):
+        until(lambda: standing(engine).failing_since is not None)
+    assert standing(engine).behind == 2
+    assert "the broker takes no events" in str(standing(engine).reason)
+    # When it is back, then it gets what has waited, and nothing is said any more
+    with running(publisher(engine, listener).run):
+        until(lambda: standing(engine).behind == 0)
+    assert (standing(engine).reason, listener.sizes()) == (None, [1, 2])
+
+
+def test_a_standby_takes_over_when_the_lease_has_ended(engine: Engine, listener: Listener) -> None:
+    # Given somebody who serves the feed and is never heard of again
+    subscribe(engine)
+    with engine.begin() as connection:
+        assert subscribers.take(connection, NAME, "somebody", LEASE_S) is not None
+    tell(engine, 1)
+    number(engine)
+    standby = publisher(engine, listener)
+    with engine.begin() as connection:
+        assert subscribers.take(connection, NAME, standby.owner, LEASE_S) is None
+        connection.execute(text("UPDATE subscribers SET lease_until = now() - interval '1 s'"))
+    with running(standby.run):
+        until(lambda: standing(engine).behind == 0)
+    assert listener.sizes() == [1]
+
+
+def test_a_publisher_that_wakes_up_late_adds_nothing_to_redis(valkey_url: str) -> None:
+    # Given a publisher that was stopped, and its successor
+    listener = Listener(valkey_url)
+    one = Publication("id", "exam.attempt.created.v1", b'{"data": {"size": 1}}')
+    with open_target(valkey_url, listener.feed) as late, open_target(valkey_url, listener.feed) as successor:
+        late.publish([one], epoch=1)
+        successor.publish([one], epoch=2)
+        # When it goes on, then it is refused, also if it has looked before the successor came
+        with pytest.raises(OvertakenError):
+            late.publish([one], epoch=1)
+        with pytest.raises(OvertakenError):
+            _publish_while(late, lambda: successor.publish([one], epoch=3))
+    assert listener.sizes() == [1, 1, 1]
+
+
+def _publish_while(late: Any, what: Callable[[], None]) -> None:
+    """Let something happen between a publisher's look at the epoch and its write."""
+    pipeline = late.client.pipeline
+
+    def held_up(**options: Any) -> Any:
+        made = pipeline(**options)
+        multi = made.multi
+
+        def multi_after_that() -> None:
+            what()
+            multi()
+
+        made.multi = multi_after_that
+        return made
+
+    late.client.pipeline = held_up
+    late.publish([Publication("id", "t", b"{}")], epoch=2)
+
+
+def test_a_stream_is_kept_short(valkey_url: str) -> None:
+    listener = Listener(valkey_url, Feed(name="short", max_len=100))
+    many = [Publication(str(n), "t", b"{}") for n in range(500)]
+    with open_target(valkey_url, listener.feed) as target:
+        target.publish(many, epoch=1)
+        target.publish(many, epoch=1)
+    client = Redis.from_url(valkey_url)
+    assert client.xlen("short") < 500
+    client.delete("short", epoch_key("short"))
+    client.close()
+
+
+def test_an_exchange_of_another_kind_is_named(rabbitmq_url: str) -> None:
+    listener = Listener(rabbitmq_url)
+    with Connection(rabbitmq_url) as connection:
+        connection.default_channel.exchange_declare(
+            listener.feed.name, "fanout", durable=True, auto_delete=False
+        )
+        try:
+            with pytest.raises(BrokerAwayError, match="is no durable topic exchange"):
+                open_target(rabbitmq_url, listener.feed)
+        finally:
+            connection.default_channel.exchange_delete(listener.feed.name)
+
+
+def test_who_is_taken_out_is_not_served(engine: Engine, listener: Listener) -> None:
+    numberer = Numberer(engine, Subscriptions(feed={"lms": listener.feed}), poll_s=60)
+    numberer.store()
+    with running(publisher(engine, listener).run):
+        until(lambda: _owner(engine) == "me")
+        Numberer(engine, Subscriptions(), poll_s=60).store()
+        tell(engine, 1)
+        number(engine)
+    assert listener.take() == []
+
+
+def _owner(engine: Engine) -> str | None:
+    with engine.begin() as connection:
+        owner: str | None = connection.exec_driver_sql("SELECT owner FROM subscribers").scalar()
+        return owner

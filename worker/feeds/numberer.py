@@ -1,0 +1,73 @@
+"""Stores who subscribes, and numbers the events of the log as they are committed."""
+
+import logging
+import threading
+from dataclasses import dataclass
+
+import psycopg2
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import event_log, subscribers
+from db.errors import brief
+from db.listening import listening, wait
+from db.wake import EVENTS_CHANNEL
+from worker.subscriptions import Subscriptions
+
+logger = logging.getLogger(__name__)
+
+GATHER_S = 0.01
+"""Seconds after each round in which notifications gather, so that one round serves many batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numberer:
+    """Numbers events until told to stop. Several may run: the lock of the log's row lets one at a time.
+
+    Parameters:
+        engine: with a direct connection.
+        subscriptions: of the settings' file.
+        poll_s: seconds after which it looks without being notified.
+    """
+
+    engine: Engine
+    subscriptions: Subscriptions
+    poll_s: float
+
+    def run(self, stopping: threading.Event) -> None:
+        """Store who subscribes. Then number what is committed, if anybody does."""
+        is_stored = False
+        while not stopping.is_set():
+            try:
+                if not is_stored:
+                    self.store()
+                    is_stored = True
+                if self.subscriptions.definitions():
+                    self._serve(stopping)
+                else:
+                    self.engine.dispose()
+                    stopping.wait()
+            except (DBAPIError, psycopg2.Error) as error:
+                logger.warning("events: %s; trying again in %g s", brief(error), self.poll_s)
+                stopping.wait(self.poll_s)
+
+    def store(self) -> None:
+        """Store who subscribes. The other processes follow what is stored."""
+        with self.engine.begin() as connection:
+            taken_out = subscribers.store(
+                connection, self.subscriptions.definitions(), self.subscriptions.without_cursor()
+            )
+        for name in taken_out:
+            logger.warning("events: %s subscribes no more; where it stood is forgotten", name)
+
+    def number_once(self) -> bool:
+        """Number what is committed. Returns whether there may be more."""
+        with self.engine.begin() as connection:
+            return event_log.number(connection) == event_log.NUMBERED_AT_ONCE
+
+    def _serve(self, stopping: threading.Event) -> None:
+        with listening(self.engine, EVENTS_CHANNEL) as notifications:
+            while not stopping.is_set():
+                if not self.number_once():
+                    wait(notifications, self.poll_s, stopping)
+                    stopping.wait(GATHER_S)

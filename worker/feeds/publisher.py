@@ -1,0 +1,120 @@
+"""Publishes the log to one feed: in order, one process at a time, from where its cursor stands."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg2
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import event_log, subscribers
+from db.errors import brief
+from db.listening import listening, wait
+from db.subscribers import Tenure
+from db.wake import POSITIONS_CHANNEL
+from events.cloudevent import Event, render
+from worker.commands.sources.base import BrokerAwayError
+from worker.feeds.base import OvertakenError, Publication, Target
+from worker.subscriptions import Feed
+
+logger = logging.getLogger(__name__)
+
+RENEWALS_PER_LEASE = 3
+PAUSE_S = 1.0
+"""Seconds to wait after an error before the feed is taken again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPublisher:
+    """Serves one feed, or stands by for it, in one thread.
+
+    Any error of the database or the broker ends the tenure, and everything starts anew from the cursor. A feed that
+    is away waits alone: every feed has a thread and a cursor of its own.
+
+    Parameters:
+        name: of the subscriber.
+        feed: what it wants.
+        source: of the events.
+        owner: who this is, for the database.
+        engine: with a direct connection.
+        open_target: connects to where the feed publishes to.
+        lease_s: seconds for which the feed is taken, or its lease renewed.
+    """
+
+    name: str
+    feed: Feed
+    source: str
+    owner: str
+    engine: Engine
+    open_target: Callable[[], Target]
+    lease_s: float
+
+    def run(self, stopping: threading.Event) -> None:
+        """Publish until told to stop."""
+        while not stopping.is_set():
+            try:
+                with self.engine.begin() as connection:
+                    taken = subscribers.take(connection, self.name, self.owner, self.lease_s)
+                if taken is None:
+                    stopping.wait(self.lease_s / RENEWALS_PER_LEASE)
+                else:
+                    self._serve(*taken, stopping)
+            except (DBAPIError, psycopg2.Error, OvertakenError) as error:
+                logger.warning("%s: %s; starting over", self.name, brief(error))
+                self.engine.dispose()
+                stopping.wait(PAUSE_S)
+
+    def _serve(self, tenure: Tenure, cursor: int, stopping: threading.Event) -> None:
+        reason = None
+        try:
+            with self.open_target() as target, listening(self.engine, POSITIONS_CHANNEL) as notifications:
+                while not stopping.is_set():
+                    if events := self._read(cursor):
+                        self.publish(target, events, tenure)
+                        cursor = self.move(tenure, cursor, events[-1].position)
+                    else:
+                        wait(notifications, self.lease_s / RENEWALS_PER_LEASE, stopping)
+                        cursor = self._set_cursor(tenure, cursor, cursor)  # renews the lease
+        except BrokerAwayError as error:
+            reason = str(error)
+            logger.warning("%s: %s; its events wait in the database", self.name, reason)
+        with self.engine.begin() as connection:
+            subscribers.release(connection, tenure, reason)
+        if reason is not None:
+            stopping.wait(PAUSE_S)
+
+    def _read(self, cursor: int) -> Sequence[Event]:
+        with self.engine.begin() as connection:
+            return event_log.read(connection, cursor)
+
+    def publish(self, target: Target, events: Sequence[Event], tenure: Tenure) -> None:
+        """Publish those of the events that the feed wants.
+
+        Raises:
+            BrokerAwayError: the broker may have some of them, or none.
+            OvertakenError: another process serves the feed.
+        """
+        wanted = [
+            Publication(str(event.id), event.type, render(event, self.source))
+            for event in events
+            if self.feed.wants(event.type)
+        ]
+        if wanted:
+            target.publish(wanted, tenure.epoch)
+
+    def move(self, tenure: Tenure, before: int, after: int) -> int:
+        """Move the cursor on, and renew the lease. Returns where to go on.
+
+        Raises:
+            OvertakenError: another process serves the feed, or it subscribes no more.
+        """
+        return self._set_cursor(tenure, before, after)
+
+    def _set_cursor(self, tenure: Tenure, before: int, after: int) -> int:
+        with self.engine.begin() as connection:
+            position = subscribers.move(connection, tenure, before, after, self.lease_s)
+        if position is None:
+            raise OvertakenError
+        return position

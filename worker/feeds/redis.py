@@ -1,0 +1,85 @@
+"""Publishes events to a stream of Redis or Valkey."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from redis import Redis, RedisError, WatchError
+
+from events.broker_url import BrokerUrl
+from events.redis_server import explained, refuse_unsuitable
+from worker.commands.sources.base import BrokerAwayError
+from worker.commands.sources.redis import SOCKET_TIMEOUT_S, make_client
+from worker.feeds.base import OvertakenError, Publication
+from worker.subscriptions import Feed
+
+FIELD = "event"
+"""The one field of an entry."""
+
+
+def epoch_key(stream: str) -> str:
+    """Return the key that holds the epoch of the last publisher of a stream."""
+    return f"{stream}.epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisTarget:
+    """A stream. The key beside it holds the epoch of who publishes to it.
+
+    The key is read and written in the transaction that adds to the stream. So a publisher that wakes up after
+    another one has begun adds nothing.
+    """
+
+    client: Redis
+    stream: str
+    max_len: int
+
+    @classmethod
+    def open(cls, broker: BrokerUrl, feed: Feed) -> Self:
+        """Connect.
+
+        Raises:
+            BrokerAwayError: no connection, or the server cannot be our broker.
+        """
+        client = make_client(broker, SOCKET_TIMEOUT_S)
+        with _broker():
+            refuse_unsuitable(client)
+        return cls(client, feed.name, feed.max_len)
+
+    def publish(self, publications: Sequence[Publication], epoch: int) -> None:
+        """See `Target`."""
+        key = epoch_key(self.stream)
+        begin: Any = self.client.pipeline  # parts of it have no types
+        with _broker(), begin(transaction=True) as pipeline:
+            pipeline.watch(key)
+            known = pipeline.get(key)
+            if known is not None and int(known) > epoch:
+                raise OvertakenError
+            pipeline.multi()
+            pipeline.set(key, epoch)
+            for one in publications:
+                pipeline.xadd(self.stream, {FIELD: one.body}, maxlen=self.max_len, approximate=True)
+            try:
+                pipeline.execute()
+            except WatchError:
+                raise OvertakenError from None
+
+    def close(self) -> None:
+        """See `Target`."""
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _broker() -> Iterator[None]:
+    try:
+        with explained():
+            yield
+    except (RedisError, OSError) as error:
+        raise BrokerAwayError(f"the broker takes no events: {type(error).__name__}: {error}") from error
