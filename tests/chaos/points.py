@@ -117,6 +117,19 @@ POINTS = {
         "after",
         "everything of a cascade is written, not committed",
     ),
+    "before_numbering_commit": Point("db.event_log", "number", "after", "events are numbered, not committed"),
+    "before_events": Point(
+        "worker.feeds.publisher", "FeedPublisher.publish", "before", "events are read, none is published"
+    ),
+    "before_cursor": Point(
+        "worker.feeds.publisher",
+        "FeedPublisher.publish",
+        "after",
+        "events are published, the cursor stands before them",
+    ),
+    "after_cursor": Point(
+        "worker.feeds.publisher", "FeedPublisher.move", "after", "the cursor stands behind the events"
+    ),
     "after_cascade": Point("worker.effects.cascade", "decline", "after", "a cascade is committed"),
 }
 

@@ -11,8 +11,10 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
+from db import event_log
 from events.commands import AttemptCreate, AttemptUpdateStatus
 from tests.acceptance import acts
+from events.event_types import EVENT_TYPES
 from tests.kinds import KINDS_OF_0_1_0
 from tests.stateful.broker import SHARDS
 from tests.stateful.descriptions import check_descriptions
@@ -24,6 +26,9 @@ from worker.kinds import EffectKind
 MAIL = EffectKind.SEND_STATUS_EMAIL
 MAX_ROUNDS = 60
 """The largest number of rounds of offering and running until nothing is owed. A handful is enough."""
+
+CREATED, CHANGED, REMOVED, NOT_APPLIED, QUARANTINED, FAILED, RECOVERED = EVENT_TYPES
+MANY_EVENTS = 100_000
 
 CREDIT = {
     "verified": "satisfied",
@@ -44,6 +49,7 @@ _REFUSALS = """
 SELECT source, command_id, outcome, code FROM inbox JOIN outcomes ON inbox.id = inbox_id
 WHERE code IN ('attempt_not_found', 'stale_attempt', 'precondition_failed', 'attempt_code_taken')
 """
+_CODES = "SELECT coalesce(attempt_code, id::text) AS code, version, removed_at FROM attempts"
 _INBOX = "SELECT source, command_id, outcome FROM inbox LEFT JOIN outcomes ON inbox.id = inbox_id"
 
 
@@ -182,6 +188,7 @@ def check_end(world: World) -> None:
     _check_acts(world)
     check_descriptions(world)
     _check_quarantine(world)
+    _check_events(world)
     _check_effects_owed(world)
     _check_calls(world)
     _check_credit(world)
@@ -223,6 +230,33 @@ def _check_acts(world: World) -> None:
 def _check_quarantine(world: World) -> None:
     rows = world.rows("SELECT code, body FROM quarantine")
     assert Counter((row.code, bytes(row.body)) for row in rows) == world.quarantined
+
+
+def _check_events(world: World) -> None:
+    """Check that everything that happened was told once, and in the order of each attempt."""
+    with world.engine.begin() as connection:
+        while event_log.number(connection):
+            pass
+        events = event_log.read(connection, after=0, rows=MANY_EVENTS)
+    told = defaultdict(list)
+    for event in events:
+        told[event.type].append(event)
+    changes = [event for event in events if event.type in (CREATED, CHANGED)]
+    versions = defaultdict(list)
+    for event in changes:
+        versions[event.subject].append(event.data["version"])
+    assert versions == {row.code: list(range(1, row.version + 1)) for row in world.rows(_CODES)}
+    assert Counter(event.subject for event in told[REMOVED]) == Counter(
+        row.code for row in world.rows(_CODES) if row.removed_at is not None
+    )
+    assert Counter((event.data["source"], event.data["id"]) for event in told[NOT_APPLIED]) == Counter(
+        (row.source, row.command_id) for row in world.rows(_INBOX) if row.outcome != "applied"
+    )
+    assert sum(event.data["count"] for event in told[QUARANTINED]) == world.quarantined.total()
+    failed = Counter(event.data["effect_id"] for event in told[FAILED])
+    recovered = Counter(event.data["effect_id"] for event in told[RECOVERED])
+    done = {str(row.id) for row in world.effects.values() if row.state == "done"}
+    assert recovered == Counter(failed.keys() & done)
 
 
 def _check_effects_owed(world: World) -> None:

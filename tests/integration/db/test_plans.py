@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
-from db import lookups, operators, prune, shards
+from db import event_log, lookups, operators, prune, shards, subscribers
 from db.connect import make_engine
 from db.ids import new_receipt
 from db.models import Effect, EffectState
@@ -49,11 +50,21 @@ FEW_ROWS = 200
 EXEMPT = {
     "shards": "has a row for each shard",
     "circuits": "has a row for each service",
+    "subscribers": "has a row for each subscriber",
+    "event_log": "has one row",
     "quarantine": "is bounded, and its big bodies are kept out of line",
     "pg_database": "has a row for each database",
 }
 COUNTED = "status: effects"
 """Counts all effects, from an index."""
+
+
+EVENTS = 60_000 * SCALE
+MANY_EVENTS = """
+INSERT INTO events (id, position, type, time, data)
+SELECT gen_random_uuid(), number, 'exam.message.quarantined.v1', now() - interval '40 days', '{}'
+FROM generate_series(1, :rows) AS number
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +335,27 @@ class Paths:
         with self.engine.connect() as connection, self.explained.on(COUNTED):
             lookups.count_effects(connection)
 
+    def events(self) -> None:
+        """The log: written, numbered, published and pruned."""
+        with self.engine.begin() as connection:
+            connection.execute(text(MANY_EVENTS), {"rows": EVENTS})
+            connection.execute(
+                text("UPDATE event_log SET position = :rows, server_run = NULL"), {"rows": EVENTS}
+            )
+            subscribers.store(connection, {"feed.lms": {}})
+            connection.execute(text("ANALYZE events"))
+        self.bench.apply(c.create(self.filled.exam(902, 1), self.filled.user(902)))
+        with self.explained.on("events: numbered"), self.engine.begin() as connection:
+            event_log.number(connection)
+        with self.explained.on("events: read"), self.engine.begin() as connection:
+            event_log.read(connection, EVENTS // 2)
+        with self.explained.on("events: cursor moved"), self.engine.begin() as connection:
+            taken = subscribers.take(connection, "feed.lms", "me", 60)
+            assert taken is not None
+            subscribers.move(connection, taken[0], taken[1], taken[1] + 1, 60)
+        with self.explained.on("events: a page is pruned"), self.engine.begin() as connection:
+            assert event_log.prune(connection, timedelta(days=1)) == event_log.PAGE_ROWS
+
     def pruning(self) -> None:
         """The first page, one in the middle, and the last."""
         with self.engine.connect() as connection:
@@ -430,6 +462,7 @@ def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]
         paths.effects,
         paths.relay,
         paths.commands,
+        paths.events,
         paths.pruning,
         paths.mails,
     ):
