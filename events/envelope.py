@@ -16,6 +16,8 @@ from events.times import NO_SUCH_TIME, PATTERN, parse_time, render_time
 from events.vocabulary import QuarantineCode
 
 CONTENT_TYPE = "application/cloudevents+json"
+AWAITED_HEADER = "invigilator-awaited"
+"""The header of a message whose sender waits for the outcome. `consume` then wakes those who wait."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_IDENTIFIED_BYTES = 1024 * 1024
 """The source and the id of a longer message are not looked for, because reading it takes too long."""
@@ -72,7 +74,17 @@ def parse(body: bytes, content_type: str | None = None) -> Command:
         )
     if content_type:
         _check_content_type(content_type)
-    event = _load(body)
+    return read_event(read_json(body))
+
+
+def read_event(event: object) -> Command:
+    """Read a command from a CloudEvent that `read_json` has returned.
+
+    Raises:
+        InvalidMessageError: it is no command: `not_cloudevent`, `unknown_type` or `invalid_data`.
+    """
+    if not isinstance(event, dict):
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "must be a JSON object")
     envelope = _read_envelope(event)
     time = _read_time(envelope.time)
     model = COMMAND_TYPES.get(envelope.type)
@@ -95,8 +107,10 @@ def identify(body: bytes) -> tuple[str | None, str | None]:
     if len(body) > MAX_IDENTIFIED_BYTES:
         return None, None
     try:
-        event = _load(body)
+        event = read_json(body)
     except InvalidMessageError:
+        return None, None
+    if not isinstance(event, dict):
         return None, None
     return _valid(_source, event.get("source")), _valid(_id, event.get("id"))
 
@@ -148,9 +162,17 @@ def _check_content_type(content_type: object) -> None:
         raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "content type: charset must be utf-8")
 
 
-def _load(body: bytes) -> dict[str, Any]:
+def read_json(body: bytes) -> Any:
+    """Read JSON, and refuse what two readers might understand in two ways.
+
+    Parameters:
+        body: the caller bounds its size.
+
+    Raises:
+        InvalidMessageError: `not_json`. A member that is there twice, `NaN` and the infinities are no JSON.
+    """
     try:
-        event = _decoder.decode(body.decode("utf-8"))
+        return _decoder.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -160,9 +182,6 @@ def _load(body: bytes) -> dict[str, Any]:
     except ValueError:
         # Python refuses to read integers of thousands of digits.
         raise _not_json("a number is too long") from None
-    if not isinstance(event, dict):
-        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "must be a JSON object")
-    return event
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

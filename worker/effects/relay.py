@@ -1,12 +1,9 @@
 """The outbox relay: it offers due effects to the workers. The rows are the truth, a message only says "look"."""
 
 import logging
-import select
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from db import circuits, offers
 from db.errors import brief
 from db.offers import Due, Offer
-from db.wake import EFFECTS_CHANNEL
+from db.wake import EFFECTS_CHANNEL, listening, wait
 from worker.errors import Transient
 from worker.kinds import QUEUES
 
@@ -31,7 +28,6 @@ FULL_PAUSE_S = 0.5
 """Seconds until the next round if there was no room, because workers are slow or away."""
 GATHER_S = 0.05
 """Seconds after each round in which notifications gather, so that one round serves many batches."""
-STOP_CHECK_S = 1.0
 
 
 class Dispatcher(Protocol):
@@ -62,7 +58,7 @@ class Relay:
         """Offer what is due, again and again: when effects are committed, and every `poll_s` seconds."""
         while not stopping.is_set():
             try:
-                with _listening(self.engine) as notifications:
+                with listening(self.engine, EFFECTS_CHANNEL) as notifications:
                     self._serve(notifications, stopping)
             except (DBAPIError, psycopg2.Error, Transient) as error:
                 # psycopg2's own come from the connection that listens: SQLAlchemy does not wrap those.
@@ -73,7 +69,7 @@ class Relay:
         while not stopping.is_set():
             pause_s = self.offer_once()
             stopping.wait(GATHER_S)
-            _wait(notifications, pause_s - GATHER_S, stopping)
+            wait(notifications, pause_s - GATHER_S, stopping)
 
     def offer_once(self) -> float:
         """Offer what is due, as far as there is room. Returns the seconds to wait before the next round.
@@ -130,28 +126,3 @@ class Relay:
             with self.engine.begin() as connection:
                 offers.withdraw(connection, [offer.id for offer in made])
             raise
-
-
-@contextmanager
-def _listening(engine: Engine) -> Iterator[Any]:
-    connection = engine.raw_connection()
-    try:
-        psycopg: Any = connection.driver_connection
-        psycopg.autocommit = True
-        with closing(psycopg.cursor()) as cursor:
-            cursor.execute(f"LISTEN {EFFECTS_CHANNEL}")
-        yield psycopg
-    finally:
-        # A connection that listens must not go back to the pool.
-        connection.invalidate()
-        connection.close()
-
-
-def _wait(notifications: Any, seconds: float, stopping: threading.Event) -> None:
-    """Wait for a notification, at most for so many seconds, and take all that have come."""
-    ends_at = time.monotonic() + seconds
-    readable: Sequence[Any] = ()
-    while not readable and not stopping.is_set() and (left := ends_at - time.monotonic()) > 0:
-        readable, _, _ = select.select([notifications], [], [], min(STOP_CHECK_S, left))
-    notifications.poll()
-    notifications.notifies.clear()
