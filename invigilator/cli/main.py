@@ -22,6 +22,7 @@ from invigilator.cli import (
     publish,
     quarantine,
     system,
+    web,
 )
 from invigilator.cli.output import warn
 
@@ -49,6 +50,8 @@ for command in (
     prune.prune,
     decide.decide,
     demo.demo,
+    web.web,
+    web.token,
 ):
     invigilator.add_command(command)
 

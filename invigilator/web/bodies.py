@@ -1,0 +1,113 @@
+"""Reads the body of a call that sends commands."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from fastapi import Request
+
+from events.commands import Command
+from events.envelope import MAX_BODY_BYTES, read_event, read_json
+from events.errors import InvalidMessageError
+from events.vocabulary import QuarantineCode
+from invigilator.web.problems import ProblemCode, ProblemError
+from invigilator.web.tokens import FILE, Sender
+
+MAX_COMMANDS = 100
+MAX_CALL_BYTES = 7 * 1024 * 1024
+READ_TIMEOUT_S = 30.0
+BATCH_TYPE = "application/cloudevents-batch+json"
+MEDIA_TYPES = ("application/json", "application/cloudevents+json", BATCH_TYPE)
+
+
+Signed = tuple[Command, str | None]
+"""A command, and the key that signs it: None where commands are not signed."""
+
+SigningKey = Callable[[Command], str | None]
+"""Returns the key of a command, and raises `InvalidMessageError` for one that would not be accepted."""
+
+
+async def read_commands(request: Request, sender: Sender, signing_key: SigningKey) -> list[Signed]:
+    """Read the commands of a call. What may be left out is filled in.
+
+    Parameters:
+        sender: whose commands they must be.
+        signing_key: signs them.
+
+    Raises:
+        ProblemError: one of them is none, or may not be sent. `index` says which one of several.
+    """
+    _check_media_type(request)
+    try:
+        document = read_json(await _read(request))
+    except InvalidMessageError as error:
+        raise _refused(error, HTTPStatus.BAD_REQUEST) from None
+    if not isinstance(document, list):
+        return [_read_command(document, sender, signing_key)]
+    if not 1 <= len(document) <= MAX_COMMANDS:
+        detail = f"an array must hold 1 to {MAX_COMMANDS} events"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, QuarantineCode.NOT_CLOUDEVENT, detail)
+    return [_read_command(event, sender, signing_key, index=index) for index, event in enumerate(document)]
+
+
+def _check_media_type(request: Request) -> None:
+    media_type, *_ = request.headers.get("content-type", "").partition(";")
+    if media_type.strip().lower() not in MEDIA_TYPES:
+        detail = f"content type: must be one of {', '.join(MEDIA_TYPES)}"
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemCode.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_CALL_BYTES:
+                    raise _too_large(f"at most {MAX_CALL_BYTES} bytes in a call; send several")
+    except TimeoutError:
+        detail = f"the body must arrive within {READ_TIMEOUT_S:g} s"
+        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, ProblemCode.TOO_SLOW, detail) from None
+    return bytes(body)
+
+
+def _read_command(event: Any, sender: Sender, signing_key: SigningKey, **place: int) -> Signed:
+    size = len(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    if size > MAX_BODY_BYTES:
+        raise _too_large(f"{size} bytes; at most {MAX_BODY_BYTES} are allowed for a command", **place)
+    try:
+        command = read_event(_filled(event, sender.source))
+    except InvalidMessageError as error:
+        raise _refused(error, HTTPStatus.UNPROCESSABLE_ENTITY, **place) from None
+    if command.source != sender.source:
+        detail = f"source: is not that of the token; leave it out, or change it in the {FILE}"
+        raise ProblemError(HTTPStatus.FORBIDDEN, ProblemCode.NOT_ALLOWED, detail, **place)
+    try:
+        sender.permit.check(command.data)
+        return command, signing_key(command)
+    except InvalidMessageError as error:
+        raise _refused(error, HTTPStatus.FORBIDDEN, **place) from None
+
+
+def _filled(event: Any, source: str) -> Any:
+    if not isinstance(event, dict):
+        return event
+    defaults = {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": source,
+        "time": datetime.now(UTC).isoformat(),
+    }
+    return defaults | event
+
+
+def _refused(error: InvalidMessageError, status: HTTPStatus, **place: int) -> ProblemError:
+    return ProblemError(status, error.reason, error.detail, **place)
+
+
+def _too_large(detail: str, **place: int) -> ProblemError:
+    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ProblemCode.TOO_LARGE, detail, **place)
