@@ -9,9 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from events.commands import Command
-from events.envelope import MAX_BODY_BYTES, read_event, read_json
+from events.envelope import MAX_BODY_BYTES, read_event, read_json, render
 from events.errors import InvalidMessageError
 from events.vocabulary import QuarantineCode
 from invigilator.web.problems import ProblemCode, ProblemError
@@ -69,16 +70,15 @@ async def _read(request: Request) -> bytes:
                 body += chunk
                 if len(body) > MAX_CALL_BYTES:
                     raise _too_large(f"at most {MAX_CALL_BYTES} bytes in a call; send several")
-    except TimeoutError:
+    except (TimeoutError, ClientDisconnect):
         detail = f"the body must arrive within {READ_TIMEOUT_S:g} s"
         raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, ProblemCode.TOO_SLOW, detail) from None
     return bytes(body)
 
 
 def _read_command(event: Any, sender: Sender, signing_key: SigningKey, **place: int) -> Signed:
-    size = len(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
-    if size > MAX_BODY_BYTES:
-        raise _too_large(f"{size} bytes; at most {MAX_BODY_BYTES} are allowed for a command", **place)
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    _check_size(text.encode("utf-8", "surrogatepass"), **place)
     try:
         command = read_event(_filled(event, sender.source))
     except InvalidMessageError as error:
@@ -86,11 +86,17 @@ def _read_command(event: Any, sender: Sender, signing_key: SigningKey, **place: 
     if command.source != sender.source:
         detail = f"source: is not that of the token; leave it out, or change it in the {FILE}"
         raise ProblemError(HTTPStatus.FORBIDDEN, ProblemCode.NOT_ALLOWED, detail, **place)
+    _check_size(render(command), **place)  # with what was filled in
     try:
         sender.permit.check(command.data)
         return command, signing_key(command)
     except InvalidMessageError as error:
         raise _refused(error, HTTPStatus.FORBIDDEN, **place) from None
+
+
+def _check_size(body: bytes, **place: int) -> None:
+    if len(body) > MAX_BODY_BYTES:
+        raise _too_large(f"{len(body)} bytes; at most {MAX_BODY_BYTES} are allowed for a command", **place)
 
 
 def _filled(event: Any, source: str) -> Any:

@@ -33,15 +33,24 @@ class Readiness:
         self._broker_url = broker_url
         self._lock = threading.Lock()
         self._looked_at = -KEPT_S
-        self._reasons: list[str] = []
+        self._reasons = ["nobody has looked yet"]
 
     def reasons(self) -> list[str]:
-        """Return why calls would fail now. Nothing when they would not. It blocks."""
-        with self._lock:
-            if time.monotonic() - self._looked_at >= KEPT_S:
-                self._reasons = [reason for reason in (self._of_database(), self._of_broker()) if reason]
-                self._looked_at = time.monotonic()
-            return self._reasons
+        """Return why calls would fail now. Nothing when they would not.
+
+        It blocks one caller at a time: the others get the last answer.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._lock.release()
+        return self._reasons
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked_at >= KEPT_S:
+            self._reasons = [reason for reason in (self._of_database(), self._of_broker()) if reason]
+            self._looked_at = time.monotonic()
 
     def _of_database(self) -> str:
         try:

@@ -1,5 +1,6 @@
 """`POST /v1/commands`: commands in, with or without waiting for their outcomes."""
 
+import logging
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -8,8 +9,10 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from db import lookups
+from db.errors import brief
 from events.commands import Command
 from events.errors import PublishError
 from invigilator.web.access import Access
@@ -19,6 +22,8 @@ from invigilator.web.openapi import BATCH_REF, EVENT_REF, problems
 from invigilator.web.problems import unavailable
 from invigilator.web.tokens import Caller, Scope
 from invigilator.web.waiting import Outcomes, Waiting
+
+logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 60
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
@@ -93,12 +98,10 @@ def routes(
         before = await run_in_threadpool(outcomes.before, commands)
         with outcomes.expecting(commands, before) as waiting:
             await _publish(publisher, signed, awaited=True)
-            # A command that was handled before needs no `consume` to have its outcome.
-            await run_in_threadpool(outcomes.look)
-            await outcomes.wait(waiting, wait_s)
-            if all(one.outcome for one in waiting):
-                response.status_code = HTTPStatus.OK
-            return SentCommands(commands=await run_in_threadpool(_told, engine, waiting))
+            told = await _outcomes(engine, outcomes, waiting, wait_s)
+        if all(one.outcome for one in told):
+            response.status_code = HTTPStatus.OK
+        return SentCommands(commands=told)
 
     return router
 
@@ -113,12 +116,27 @@ async def _publish(publisher: CommandSink, signed: Sequence[Signed], *, awaited:
     try:
         for command, key in signed:
             await publisher.publish(command, signing_key=key, awaited=awaited)
-    except PublishError:
+    except PublishError as error:
+        logger.warning("web: %s", error)
         # Some may have arrived. With the ids that were filled in the caller can send all of them again.
         raise unavailable(
             "the broker does not take commands now; send them again with the ids in `commands`",
             commands=[_sent(command).model_dump(exclude_unset=True) for command, _ in signed],
         ) from None
+
+
+async def _outcomes(
+    engine: Engine, outcomes: Outcomes, waiting: Sequence[Waiting], seconds: float
+) -> list[SentCommand]:
+    try:
+        # A command that was handled before needs no `consume` to have its outcome.
+        await run_in_threadpool(outcomes.look, waiting)
+        await outcomes.wait(waiting, seconds)
+        return await run_in_threadpool(_told, engine, waiting)
+    except DBAPIError as error:
+        # The broker has the commands. Without the ids that were filled in the caller would send them as new ones.
+        logger.warning("web: %s", brief(error))
+        return [_sent(one.command) for one in waiting]
 
 
 def _sent(command: Command) -> SentCommand:

@@ -48,6 +48,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,  # its lines have the ids of learners
                 server_header=False,
+                lifespan="off",
                 timeout_graceful_shutdown=GRACE_S,
             )
         )

@@ -33,7 +33,7 @@ class Answer:
     detail: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
     """Somebody who waits for a command.
 
@@ -87,7 +87,7 @@ class Outcomes:
         self._engine = engine
         self._poll_s = poll_s
         self._lock = threading.Lock()
-        self._waiting: list[Waiting] = []
+        self._waiting: set[Waiting] = set()
         self._closed = False
 
     def before(self, commands: Sequence[Command]) -> Mapping[Key, Told]:
@@ -111,12 +111,12 @@ class Outcomes:
         loop = asyncio.get_running_loop()
         waiting = [Waiting(command, before[_key(command)], loop.create_future()) for command in commands]
         with self._lock:
-            self._waiting.extend(waiting)
+            self._waiting.update(waiting)
         try:
             yield waiting
         finally:
             with self._lock:
-                self._waiting = [one for one in self._waiting if one not in waiting]
+                self._waiting.difference_update(waiting)
 
     async def wait(self, waiting: Sequence[Waiting], seconds: float) -> None:
         """Wait until all have an answer, for so many seconds at most, or until `close`."""
@@ -136,21 +136,23 @@ class Outcomes:
             try:
                 with wake.listening(self._engine, wake.OUTCOMES_CHANNEL) as notifications:
                     while not stopping.is_set():
-                        self.look()
+                        self.look(self._everybody())
                         wake.wait(notifications, self._poll_s, stopping)
             except (DBAPIError, psycopg2.Error) as error:
                 # psycopg2's own come from the connection that listens: SQLAlchemy does not wrap those.
                 logger.warning("web: %s; trying again in %g s", brief(error), self._poll_s)
                 stopping.wait(self._poll_s)
 
-    def look(self) -> None:
-        """Look at every command that somebody waits for.
+    def _everybody(self) -> Sequence[Waiting]:
+        with self._lock:
+            return [one for one in self._waiting if not one.answer.done()]
+
+    def look(self, waiting: Sequence[Waiting]) -> None:
+        """Answer those whose commands have an outcome. It blocks.
 
         Raises:
             sqlalchemy.exc.DBAPIError: the database cannot answer.
         """
-        with self._lock:
-            waiting = [one for one in self._waiting if not one.answer.done()]
         if not waiting:
             return
         with self._engine.connect() as connection:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from invigilator.web.bodies import MAX_CALL_BYTES
 from tests import sample_commands as c
@@ -126,6 +127,18 @@ def test_a_media_type_that_is_none(api: Api, media_type: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
+def test_what_is_filled_in_counts(api: Api) -> None:
+    # Given a command that is as long as it may be without an id
+    padding = "x" * 64_000
+    named = event(c.update("A", padding))
+    named["data"]["to_status"] += "y" * (65_536 - len(json.dumps(named, separators=(",", ":"))))
+    # When its id is filled in
+    answer = post(api, named)
+    # Then nobody is sent what would be refused
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert api.sink.published == []
+
+
 def test_a_broker_that_is_away(api: Api) -> None:
     api.sink.away = True
     answer = post(api, [event(c.create("A"))])
@@ -234,6 +247,19 @@ def test_many_wait_without_threads_and_connections(api: Api, record: Record) -> 
 def handle_all(api: Api) -> None:
     for command in list(api.sink.published):
         api.sink.consume(command)
+
+
+def test_a_database_that_goes_away_does_not_hide_the_ids(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a database that goes away when the broker has the command
+    def fail(*_: object) -> None:
+        raise OperationalError("", None, Exception())
+
+    monkeypatch.setattr(api.outcomes, "look", fail)
+    # When one waits for a command without an id
+    answer = post(api, event(c.create("A")), **WAIT)
+    # Then it is told which one to ask for later
+    assert answer.status_code == 202
+    assert answer.json()["commands"] == [{"source": SOURCE, "id": api.sink.published[0].id}]
 
 
 def test_who_waits_goes_on_when_the_process_stops(api: Api) -> None:
