@@ -4,8 +4,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
+from uuid import uuid4
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 
@@ -96,6 +97,20 @@ def read_event(event: object) -> Command:
     if not isinstance(data, dict):
         raise InvalidMessageError(QuarantineCode.INVALID_DATA, "data: must be an object")
     return Command(envelope.source, envelope.id, read_data(model, data), time)
+
+
+def filled_in(source: str) -> dict[str, str]:
+    """Return the members of a new event that a sender may leave to us, by name.
+
+    Parameters:
+        source: who sends it.
+    """
+    return {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": source,
+        "time": datetime.now(UTC).isoformat(),
+    }
 
 
 def identify(body: bytes) -> tuple[str | None, str | None]:

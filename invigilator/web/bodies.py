@@ -3,16 +3,14 @@
 import asyncio
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
-from uuid import uuid4
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from events.commands import Command
-from events.envelope import MAX_BODY_BYTES, read_event, read_json, render
+from events.envelope import MAX_BODY_BYTES, filled_in, read_event, read_json, render
 from events.errors import InvalidMessageError
 from events.vocabulary import QuarantineCode
 from invigilator.web.problems import ProblemCode, ProblemError
@@ -79,8 +77,9 @@ async def _read(request: Request) -> bytes:
 def _read_command(event: Any, sender: Sender, signing_key: SigningKey, **place: int) -> Signed:
     text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
     _check_size(text.encode("utf-8", "surrogatepass"), **place)
+    filled = filled_in(sender.source) | event if isinstance(event, dict) else event
     try:
-        command = read_event(_filled(event, sender.source))
+        command = read_event(filled)
     except InvalidMessageError as error:
         raise _refused(error, HTTPStatus.UNPROCESSABLE_ENTITY, **place) from None
     if command.source != sender.source:
@@ -97,18 +96,6 @@ def _read_command(event: Any, sender: Sender, signing_key: SigningKey, **place: 
 def _check_size(body: bytes, **place: int) -> None:
     if len(body) > MAX_BODY_BYTES:
         raise _too_large(f"{len(body)} bytes; at most {MAX_BODY_BYTES} are allowed for a command", **place)
-
-
-def _filled(event: Any, source: str) -> Any:
-    if not isinstance(event, dict):
-        return event
-    defaults = {
-        "specversion": "1.0",
-        "id": str(uuid4()),
-        "source": source,
-        "time": datetime.now(UTC).isoformat(),
-    }
-    return defaults | event
 
 
 def _refused(error: InvalidMessageError, status: HTTPStatus, **place: int) -> ProblemError:

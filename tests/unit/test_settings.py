@@ -197,7 +197,7 @@ def test_a_name_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatc
 def test_variables_of_others_are_none_of_our_business(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("LMS_URI", "SMTP_URL", "INVIGIL", "XINVIGILATOR_WEB_ADDRESS"):
+    for name in ("LMS_URI", "SMTP_URL", "INVIGIL", "XINVIGILATOR_METRICS_TOKEN"):
         monkeypatch.setenv(name, "x")
         Path(".env").write_text(f"{name}=x\nOTHER_{name}=y")
         load()
