@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from events.commands import Command
@@ -22,6 +23,9 @@ READ_TIMEOUT_S = 30.0
 BATCH_TYPE = "application/cloudevents-batch+json"
 MEDIA_TYPES = ("application/json", "application/cloudevents+json", BATCH_TYPE)
 
+Place = Mapping[str, int]
+"""Which command of several: what a problem says of it."""
+NOWHERE: Place = {}
 
 Signed = tuple[Command, str | None]
 """A command, and the key that signs it: None where commands are not signed."""
@@ -41,8 +45,14 @@ async def read_commands(request: Request, sender: Sender, signing_key: SigningKe
         ProblemError: one of them is none, or may not be sent. `index` says which one of several.
     """
     _check_media_type(request)
+    body = await _read(request)
+    # Some megabytes take a tenth of a second, in which nobody else would be answered.
+    return await run_in_threadpool(_parse, body, sender, signing_key)
+
+
+def _parse(body: bytes, sender: Sender, signing_key: SigningKey) -> list[Signed]:
     try:
-        document = read_json(await _read(request))
+        document = read_json(body)
     except InvalidMessageError as error:
         raise _refused(error, HTTPStatus.BAD_REQUEST) from None
     if not isinstance(document, list):
@@ -50,7 +60,9 @@ async def read_commands(request: Request, sender: Sender, signing_key: SigningKe
     if not 1 <= len(document) <= MAX_COMMANDS:
         detail = f"an array must hold 1 to {MAX_COMMANDS} events"
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, QuarantineCode.NOT_CLOUDEVENT, detail)
-    return [_read_command(event, sender, signing_key, index=index) for index, event in enumerate(document)]
+    return [
+        _read_command(event, sender, signing_key, {"index": index}) for index, event in enumerate(document)
+    ]
 
 
 def _check_media_type(request: Request) -> None:
@@ -74,33 +86,36 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def _read_command(event: Any, sender: Sender, signing_key: SigningKey, **place: int) -> Signed:
-    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-    _check_size(text.encode("utf-8", "surrogatepass"), **place)
+def _read_command(event: Any, sender: Sender, signing_key: SigningKey, place: Place = NOWHERE) -> Signed:
+    try:
+        text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, QuarantineCode.NOT_JSON, "nested too deeply") from None
+    _check_size(text.encode("utf-8", "surrogatepass"), place)
     filled = filled_in(sender.source) | event if isinstance(event, dict) else event
     try:
         command = read_event(filled)
     except InvalidMessageError as error:
-        raise _refused(error, HTTPStatus.UNPROCESSABLE_ENTITY, **place) from None
+        raise _refused(error, HTTPStatus.UNPROCESSABLE_ENTITY, place) from None
     if command.source != sender.source:
         detail = f"source: is not that of the token; leave it out, or change it in the {FILE}"
-        raise ProblemError(HTTPStatus.FORBIDDEN, ProblemCode.NOT_ALLOWED, detail, **place)
-    _check_size(render(command), **place)  # with what was filled in
+        raise ProblemError(HTTPStatus.FORBIDDEN, ProblemCode.NOT_ALLOWED, detail, members=place)
+    _check_size(render(command), place)  # with what was filled in
     try:
         sender.permit.check(command.data)
         return command, signing_key(command)
     except InvalidMessageError as error:
-        raise _refused(error, HTTPStatus.FORBIDDEN, **place) from None
+        raise _refused(error, HTTPStatus.FORBIDDEN, place) from None
 
 
-def _check_size(body: bytes, **place: int) -> None:
+def _check_size(body: bytes, place: Place = NOWHERE) -> None:
     if len(body) > MAX_BODY_BYTES:
-        raise _too_large(f"{len(body)} bytes; at most {MAX_BODY_BYTES} are allowed for a command", **place)
+        raise _too_large(f"{len(body)} bytes; at most {MAX_BODY_BYTES} are allowed for a command", place)
 
 
-def _refused(error: InvalidMessageError, status: HTTPStatus, **place: int) -> ProblemError:
-    return ProblemError(status, error.reason, error.detail, **place)
+def _refused(error: InvalidMessageError, status: HTTPStatus, place: Place = NOWHERE) -> ProblemError:
+    return ProblemError(status, error.reason, error.detail, members=place)
 
 
-def _too_large(detail: str, **place: int) -> ProblemError:
-    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ProblemCode.TOO_LARGE, detail, **place)
+def _too_large(detail: str, place: Place = NOWHERE) -> ProblemError:
+    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ProblemCode.TOO_LARGE, detail, members=place)

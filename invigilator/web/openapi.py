@@ -1,5 +1,6 @@
 """What the OpenAPI document says beyond what FastAPI finds out by itself: bodies, errors, and the way in."""
 
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,10 +25,9 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Have an application describe itself at /openapi.json."""
 
+    @cache
     def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
-        return app.openapi_schema
+        return _document(app)
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
 
@@ -57,7 +57,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 def _as_component(whole: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a command's schema as a part of a document: with its own definitions, and what may be left out."""
     place = f"#/components/schemas/{name}/$defs/"
-    moved = _with_refs(whole, place)
+    moved: dict[str, Any] = _with_refs(whole, place)
     moved.pop("$schema")
     # OpenAPI's tools do not read a piece in another dialect. The parser refuses 7.0, which this lets pass.
     moved["$defs"]["Integer"] = {"type": "integer"}

@@ -76,13 +76,13 @@ class ProblemError(InvigilatorError):
         code: str,
         detail: str,
         headers: Mapping[str, str] | None = None,
-        **members: Any,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.problem_code = code
         self.headers = headers
-        self.members = members
+        self.members = members or {}
 
     def answer(self) -> JSONResponse:
         """Return the answer that tells of it."""
@@ -102,10 +102,10 @@ def not_found(detail: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, ProblemCode.NOT_FOUND, detail)
 
 
-def unavailable(detail: str, **members: Any) -> ProblemError:
+def unavailable(detail: str, members: Mapping[str, Any] | None = None) -> ProblemError:
     """Make the error of a call that may succeed in a few seconds."""
     return ProblemError(
-        HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.UNAVAILABLE, detail, {"Retry-After": "5"}, **members
+        HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.UNAVAILABLE, detail, {"Retry-After": "5"}, members
     )
 
 

@@ -121,7 +121,7 @@ async def _publish(publisher: CommandSink, signed: Sequence[Signed], *, awaited:
         # Some may have arrived. With the ids that were filled in the caller can send all of them again.
         raise unavailable(
             "the broker does not take commands now; send them again with the ids in `commands`",
-            commands=[_sent(command).model_dump(exclude_unset=True) for command, _ in signed],
+            {"commands": [_sent(command).model_dump(exclude_unset=True) for command, _ in signed]},
         ) from None
 
 

@@ -1,6 +1,7 @@
 """Who may call, for what and how often."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,10 +57,10 @@ def guarded(api: Api, tokens: Tokens) -> Api:
         bearer("inv_unknown"),
         {"Authorization": READER},
         {"Authorization": f"Basic {READER}"},
-        {"Authorization": "Bearer \xff"},
+        {"Authorization": b"Bearer \xff"},
     ],
 )
-def test_without_a_token_every_call_is_refused(guarded: Api, headers: dict[str, str]) -> None:
+def test_without_a_token_every_call_is_refused(guarded: Api, headers: Any) -> None:
     for path in ("/v1/attempts", "/v1/attempt", "/v1/commands", "/v1/timeline", "/v1/events"):
         answer = guarded.get(path, headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")

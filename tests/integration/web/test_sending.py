@@ -120,6 +120,15 @@ def test_a_body_that_is_none(api: Api, body: bytes, status: int, code: str) -> N
     assert "index" not in answer.json()
 
 
+def test_depth_is_refused_whatever_notices_it(api: Api) -> None:
+    headers = {"Content-Type": "application/json"}
+    bodies = [b"[" * depth + b"]" * depth for depth in range(700, 1100, 3)]
+    statuses = {
+        api.call("POST", "/v1/commands", content=body, headers=headers).status_code for body in bodies
+    }
+    assert statuses == {400, 422}
+
+
 @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", ""])
 def test_a_media_type_that_is_none(api: Api, media_type: str) -> None:
     headers = {"Content-Type": media_type}
