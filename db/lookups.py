@@ -152,13 +152,7 @@ def attempt_history(
         _ATTEMPT_CODE: code,
         Attempt.id: attempt_id,
     }
-    attempt = _first(
-        connection,
-        _only(select(*_ATTEMPT), wanted)
-        # Ids follow the moment of handling. Times are those of the acts, which a sender may have wrong.
-        .order_by(Attempt.removed_at.is_(None).desc(), Attempt.id.desc())
-        .limit(1),
-    )
+    attempt = _first_attempt(connection, wanted)
     if attempt is None:
         return {"attempt": None, "transitions": [], "effects": []}
     found = attempt["id"]
@@ -171,6 +165,21 @@ def attempt_history(
     }
 
 
+def attempt(
+    connection: Connection, *, exam_id: str | None = None, user_id: str | None = None, code: str | None = None
+) -> Row | None:
+    """The attempt of `attempt_history`, without its history. None when there is none."""
+    return _first_attempt(
+        connection, {Attempt.exam_id: exam_id, Attempt.user_id: user_id, _ATTEMPT_CODE: code}
+    )
+
+
+def _first_attempt(connection: Connection, wanted: Mapping[Any, Any]) -> Row | None:
+    # Ids follow the moment of handling. Times are those of the acts, which a sender may have wrong.
+    newest_first = (Attempt.removed_at.is_(None).desc(), Attempt.id.desc())
+    return _first(connection, _only(select(*_ATTEMPT), wanted).order_by(*newest_first).limit(1))
+
+
 def attempts(
     connection: Connection,
     *,
@@ -178,20 +187,26 @@ def attempts(
     exam_id: str | None = None,
     user_id: str | None = None,
     status: Status | None = None,
-    removed: bool = False,
+    removed: bool | None = False,
+    after: UUID | None = None,
     limit: int | None = None,
 ) -> Iterable[Row]:
     """Attempts, oldest first. None stands for any.
 
     Parameters:
-        removed: whether to include those that were removed.
+        removed: False for live ones, True for those that were removed, None for both.
+        after: the id of an attempt; only later ones are wanted.
         limit: how many at most. None for all of them.
     """
     statement = select(*_ATTEMPT).order_by(Attempt.id).limit(limit)
     if course_id is not None:
         statement = statement.join(Exam, Exam.exam_id == Attempt.exam_id).where(Exam.course_id == course_id)
-    if not removed:
-        statement = statement.where(Attempt.removed_at.is_(None))
+    if removed is not None:
+        statement = statement.where(
+            Attempt.removed_at.is_not(None) if removed else Attempt.removed_at.is_(None)
+        )
+    if after is not None:
+        statement = statement.where(Attempt.id > after)
     wanted = {Attempt.exam_id: exam_id, Attempt.user_id: user_id, Attempt.status: status}
     return _stream(connection, _only(statement, wanted))
 

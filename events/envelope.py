@@ -4,8 +4,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
+from uuid import uuid4
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 
@@ -16,6 +17,8 @@ from events.times import NO_SUCH_TIME, PATTERN, parse_time, render_time
 from events.vocabulary import QuarantineCode
 
 CONTENT_TYPE = "application/cloudevents+json"
+AWAITED_HEADER = "invigilator-awaited"
+"""The header of a message whose sender waits for the outcome. `consume` then wakes those who wait."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_IDENTIFIED_BYTES = 1024 * 1024
 """The source and the id of a longer message are not looked for, because reading it takes too long."""
@@ -72,7 +75,17 @@ def parse(body: bytes, content_type: str | None = None) -> Command:
         )
     if content_type:
         _check_content_type(content_type)
-    event = _load(body)
+    return read_event(read_json(body))
+
+
+def read_event(event: object) -> Command:
+    """Read a command from a CloudEvent that `read_json` has returned.
+
+    Raises:
+        InvalidMessageError: it is no command: `not_cloudevent`, `unknown_type` or `invalid_data`.
+    """
+    if not isinstance(event, dict):
+        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "must be a JSON object")
     envelope = _read_envelope(event)
     time = _read_time(envelope.time)
     model = COMMAND_TYPES.get(envelope.type)
@@ -84,6 +97,20 @@ def parse(body: bytes, content_type: str | None = None) -> Command:
     if not isinstance(data, dict):
         raise InvalidMessageError(QuarantineCode.INVALID_DATA, "data: must be an object")
     return Command(envelope.source, envelope.id, read_data(model, data), time)
+
+
+def filled_in(source: str) -> dict[str, str]:
+    """Return the members of a new event that a sender may leave to us, by name.
+
+    Parameters:
+        source: who sends it.
+    """
+    return {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": source,
+        "time": datetime.now(UTC).isoformat(),
+    }
 
 
 def identify(body: bytes) -> tuple[str | None, str | None]:
@@ -169,9 +196,17 @@ def _check_content_type(content_type: object) -> None:
         raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "content type: charset must be utf-8")
 
 
-def _load(body: bytes) -> dict[str, Any]:
+def read_json(body: bytes) -> Any:
+    """Read JSON, and refuse what two readers might understand in two ways.
+
+    Parameters:
+        body: the caller bounds its size.
+
+    Raises:
+        InvalidMessageError: `not_json`. A member that is there twice, `NaN` and the infinities are no JSON.
+    """
     try:
-        event = _decoder.decode(body.decode("utf-8"))
+        return _decoder.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -181,9 +216,6 @@ def _load(body: bytes) -> dict[str, Any]:
     except ValueError:
         # Python refuses to read integers of thousands of digits.
         raise _not_json("a number is too long") from None
-    if not isinstance(event, dict):
-        raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "must be a JSON object")
-    return event
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

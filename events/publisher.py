@@ -11,7 +11,7 @@ from typing import Any, Self
 from events.broker_url import BrokerUrl, Kind, for_each_kind, read_broker_url
 from events.commands import Command
 from events.connecting import Connection, OneClientConnection
-from events.envelope import CONTENT_TYPE, parse, render
+from events.envelope import AWAITED_HEADER, CONTENT_TYPE, parse, render
 from events.executor import SerialExecutor
 from events.methods import Answer, CommandMethods, NewCommand
 from events.sender import Parcel, Sender, ShardCount, not_taken
@@ -110,10 +110,12 @@ class _Base(CommandMethods[Answer]):
         """How many shards it publishes to: as it was told, or as the broker said last."""
         return self._shard_count.number
 
-    def _parcel(self, command: Command, signing_key: str | None) -> Parcel:
+    def _parcel(self, command: Command, signing_key: str | None, awaited: bool) -> Parcel:
         body = render(command)
         parsed = parse(body)  # a command that Invigilator would not understand is not sent
         headers = _signature(body, signing_key or self._signing_key)
+        if awaited:
+            headers[AWAITED_HEADER] = "1"
         return Parcel(body, CONTENT_TYPE, headers, parsed.id, partial(shards_of, parsed.data))
 
     def _raw(self, body: bytes, shard: int, content_type: str, headers: Mapping[str, str] | None) -> Parcel:
@@ -174,18 +176,19 @@ class Publisher(_Base[str]):
             self._executor.run(_close, self._timeout_s)
         self._executor.rest()
 
-    def publish(self, command: Command, *, signing_key: str | None = None) -> None:
+    def publish(self, command: Command, *, signing_key: str | None = None, awaited: bool = False) -> None:
         """Publish a command to its learner's shard, or to every shard when it belongs to no learner.
 
         Parameters:
             command: its source may be another than this publisher's.
             signing_key: a key of that source, instead of this publisher's.
+            awaited: whether somebody waits for the outcome, who is then told of the commit.
 
         Raises:
             InvalidMessageError: the command is not valid; nothing was sent.
             PublishError: the broker did not take it.
         """
-        self._send(self._parcel(command, signing_key))
+        self._send(self._parcel(command, signing_key, awaited))
 
     def publish_raw(
         self,
@@ -250,9 +253,11 @@ class AsyncPublisher(_Base[Coroutine[Any, Any, str]]):
             await self._executor.run_async(_close, self._timeout_s)
         self._executor.rest()
 
-    async def publish(self, command: Command, *, signing_key: str | None = None) -> None:
+    async def publish(
+        self, command: Command, *, signing_key: str | None = None, awaited: bool = False
+    ) -> None:
         """As `Publisher.publish`."""
-        await self._send(self._parcel(command, signing_key))
+        await self._send(self._parcel(command, signing_key, awaited))
 
     async def publish_raw(
         self,

@@ -8,6 +8,7 @@ from worker.errors import ConfigurationError
 
 LOCAL = "local"
 FLOWER = "flower"
+WEB = "web"
 
 
 def missing(extra: str) -> list[str]:

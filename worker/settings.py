@@ -28,6 +28,9 @@ ENV_FILE = "INVIGILATOR_ENV_FILE"
 
 DEFAULT_ENV_FILE = ".env"
 
+MAX_PORT = 65_535
+_ADDRESS = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[\w.-]+)):(?P<port>[0-9]{1,5})", re.ASCII)
+
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
@@ -71,8 +74,11 @@ class Settings(BaseSettings):
     smtp_max_connections: Annotated[int, Field(ge=1, le=1_000)] = 4
     instructor: Literal["on", "off"] = "on"
     flower_broker_api: SecretStr | None = None
-    flower_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    flower_port: Annotated[int, Field(ge=1, le=MAX_PORT)] | None = None
     flower_unauthenticated_api: bool = False
+    web_address: str = "127.0.0.1:8080"
+    api_tokens_file: Path | None = None
+    api_rate: Annotated[float, Field(ge=1, le=1_000_000)] = 100
     quarantine_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     quarantine_max_mb: Annotated[int, Field(ge=1, le=1_048_576)] = 1_024
     prune_older_than: Annotated[timedelta | None, BeforeValidator(_duration)] = None
@@ -112,6 +118,12 @@ class Settings(BaseSettings):
             raise ValueError("must name a host after smtp:// or smtps://")
         return value
 
+    @field_validator("web_address")
+    @classmethod
+    def _known_address(cls, value: str) -> str:
+        host_and_port(value)
+        return value
+
     @model_validator(mode="after")
     def _deadline_within_lease(self) -> "Settings":
         # A try that outlives its lease may run beside its successor. Half leaves time to record the result.
@@ -123,6 +135,18 @@ class Settings(BaseSettings):
         if self.retry_base_s > self.retry_cap_s:
             raise ValueError(f"{PREFIX}RETRY_BASE_S must not be above {PREFIX}RETRY_CAP_S")
         return self
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split an address such as `127.0.0.1:8080` or `[::1]:8080`. The host has no brackets.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found["port"]) > MAX_PORT:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    return found["ipv6"] or found["host"], int(found["port"])
 
 
 def load() -> Settings:

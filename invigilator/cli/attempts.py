@@ -71,7 +71,7 @@ def list_(
             exam_id=exam,
             user_id=user,
             status=status,
-            removed=removed,
+            removed=None if removed else False,
             limit=rows_wanted(limit, as_json),
         )
         print_rows(rows, COLUMNS, as_json, "attempts", limit=limit)

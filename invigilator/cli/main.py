@@ -23,6 +23,7 @@ from invigilator.cli import (
     publish,
     quarantine,
     system,
+    web,
 )
 from invigilator.cli.output import warn
 
@@ -51,6 +52,8 @@ for command in (
     prune.prune,
     decide.decide,
     demo.demo,
+    web.web,
+    web.token,
 ):
     invigilator.add_command(command)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -79,29 +79,18 @@ def read_command(line: bytes) -> "Command":
 
 
 def _filled(line: bytes) -> bytes:
+    from events.envelope import filled_in
+    from invigilator.cli.broker import SOURCE
+
     try:
         event = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
         return line  # `parse` reports the error
     if not isinstance(event, dict):
         return line
-    missing = {name: value for name, value in _defaults().items() if name not in event}
+    missing = {name: value for name, value in filled_in(SOURCE).items() if name not in event}
     if not missing:
         return line
     # The members are inserted into the text. Parsing and serialising it would hide a member that occurs twice.
     head = json.dumps(missing).removesuffix("}").encode("ascii")
     return head + (b"," if event else b"") + line[1:]
-
-
-def _defaults() -> dict[str, Any]:
-    from datetime import UTC, datetime
-    from uuid import uuid4
-
-    from invigilator.cli.broker import SOURCE
-
-    return {
-        "specversion": "1.0",
-        "id": str(uuid4()),
-        "source": SOURCE,
-        "time": datetime.now(UTC).isoformat(),
-    }

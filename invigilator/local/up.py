@@ -19,13 +19,19 @@ from invigilator.local.procfile import PROCFILE, Child, Output, read_procfile, s
 from invigilator.local.server import Server, Watch
 from invigilator.local.supervision import Part, PartEndedError, how_it_ended
 from worker import engines, extras
-from worker.settings import ENV_FILE, PREFIX, Settings, as_variables
+from worker.settings import ENV_FILE, PREFIX, Settings, as_variables, host_and_port
 from worker.signals import on_stop_signals
 from worker.wiring import check_settings
 
-FLOWER = "flower"  # the Procfile's name for it. Flower only displays, so the system continues without it
+# The Procfile's names for what the system continues without: Flower only displays, and commands also come by the
+# broker. Each is the name of the extra that it needs.
+FLOWER = extras.FLOWER
+WEB = extras.WEB
 NO_FLOWER = "Flower is not installed, so the tasks are not displayed; to install it"
+NO_WEB = "what the HTTP API needs is not installed; to install it"
+DISPENSABLE = {FLOWER: NO_FLOWER, WEB: NO_WEB}
 FLOWER_PORT = 5555
+WEB_ADDRESS = f"{PREFIX}WEB_ADDRESS"
 STOP_MARGIN_S = 5.0  # added to a try's deadline: time to record the try and to disconnect
 WATCH_S = 0.2
 
@@ -136,9 +142,10 @@ class System:
         self._start_children(stack, guard, commands)
 
     def _without_missing(self, commands: dict[str, str]) -> dict[str, str]:
-        if FLOWER in commands and extras.missing(extras.FLOWER):
-            del commands[FLOWER]
-            self._output.write(f"{NO_FLOWER}: {extras.how_to_install(extras.FLOWER)}")
+        for name, complaint in DISPENSABLE.items():
+            if name in commands and extras.missing(name):
+                del commands[name]
+                self._output.write(f"{complaint}: {extras.how_to_install(name)}")
         return commands
 
     def _start_engines(self, stack: ExitStack, guard: Guard) -> None:
@@ -171,10 +178,12 @@ class System:
         stack.callback(self._stop_children)
         for name, command in commands.items():
             start = partial(Child, name, command, variables, Path.cwd(), self._output, guard)
-            self._parts.append(Part(name, start, self._output.write, indispensable=name != FLOWER))
+            self._parts.append(Part(name, start, self._output.write, indispensable=name not in DISPENSABLE))
         self.check()
         if FLOWER in commands:
             self._output.write(f"Flower is at http://{server.HOST}:{variables['FLOWER_PORT']}")
+        if WEB in commands:
+            self._output.write(f"the HTTP API is at http://{variables[WEB_ADDRESS]}")
 
     def _stop_children(self) -> None:
         alive = [part.running for part in self._parts if isinstance(part.running, Child)]
@@ -202,6 +211,8 @@ def environment(settings: Settings) -> dict[str, str]:
     variables["PYTHONPATH"] = os.pathsep.join([*filter(None, sys.path), str(Path.cwd())])
     variables["PYTHONUNBUFFERED"] = "1"
     variables["FLOWER_PORT"] = str(settings.flower_port or _flower_port())
+    if "web_address" not in settings.model_fields_set:
+        variables[WEB_ADDRESS] = _free_address(settings.web_address)
     return variables
 
 
@@ -209,6 +220,11 @@ def _program_folders() -> list[str]:
     """Return the folders in which pip puts programs: beside this Python, the scheme's folder, and the user's."""
     of_user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
     return list(dict.fromkeys([str(Path(sys.executable).parent), sysconfig.get_path("scripts"), of_user]))
+
+
+def _free_address(default: str) -> str:
+    host, port = host_and_port(default)
+    return f"{host}:{port if server.is_free(port) else server.free_port()}"
 
 
 def _flower_port() -> int:

@@ -13,7 +13,7 @@ from tests.acceptance.harness import Stack
 from tests.install.environments import MODULES, ROOT, Environment
 
 PACKAGES = ("db", "events", "invigilator", "worker")
-NOT_FOR_PRODUCTION = ("invigilator.demo.", "invigilator.local.", "worker.celery.flower")
+NOT_FOR_PRODUCTION = ("invigilator.demo.", "invigilator.local.", "invigilator.web.", "worker.celery.flower")
 PUBLISH = """
 import sys
 from events.publisher import Publisher
@@ -86,6 +86,15 @@ def test_flower_is_an_extra_of_its_own(production: Environment, tmp_path: Path) 
     assert run.stderr == (
         "invigilator: `celery flower` needs the extra [flower] (flower, tornado missing): "
         "pip install 'invigilator[flower]'\n"
+    )
+
+
+def test_the_api_is_an_extra_of_its_own(production: Environment, tmp_path: Path) -> None:
+    run = production.run("invigilator", "web", folder=tmp_path)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == (
+        "invigilator: `invigilator web` needs the extra [web] (fastapi, starlette, uvicorn missing): "
+        "pip install 'invigilator[web]'\n"
     )
 
 

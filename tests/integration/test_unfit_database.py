@@ -9,7 +9,8 @@ from invigilator.local.procfile import read_procfile
 from tests import engines, standby
 from tests.forkserver import run_to_end
 
-PROCESSES = ("commands", "relay", "effects")
+PROCESSES = ("commands", "relay", "effects", "web")
+OF_ONE_SCHEMA = ("commands", "relay", "web")
 WRITING = (
     "invigilator migrate",
     "invigilator effects retry --state failed",
@@ -45,16 +46,16 @@ def test_nobody_starts_or_writes_where_names_would_get_lost(postgres_url: str, t
             assert "ENCODING 'UTF8' TEMPLATE template0" in line
 
 
-def test_nobody_consumes_or_offers_in_a_newer_schema(database_url: str, tmp_path: Path) -> None:
+def test_nobody_consumes_offers_or_serves_in_a_newer_schema(database_url: str, tmp_path: Path) -> None:
     standby.execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
-    for command in (read_procfile()["commands"], read_procfile()["relay"], "invigilator migrate"):
+    for command in (*(read_procfile()[name] for name in OF_ONE_SCHEMA), "invigilator migrate"):
         line = complaint(command, database_url, tmp_path)
         assert "newer release" in line
         assert "run `invigilator migrate`" not in line
 
 
-def test_nobody_consumes_or_offers_in_an_older_schema(empty_database_url: str, tmp_path: Path) -> None:
-    for name in ("commands", "relay"):
+def test_nobody_consumes_offers_or_serves_in_an_older_schema(empty_database_url: str, tmp_path: Path) -> None:
+    for name in OF_ONE_SCHEMA:
         line = complaint(read_procfile()[name], empty_database_url, tmp_path)
         assert "run `invigilator migrate`" in line
 

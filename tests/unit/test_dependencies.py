@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("db", "events", "invigilator", "worker")
 FOR_LOCAL = ("invigilator/cli/demo.py", "invigilator/demo/", "invigilator/local/")
 FOR_FLOWER = ("worker/celery/flower.py", "worker/celery/flower_command.py", "worker/patches.py")
+FOR_WEB = ("invigilator/web/",)
 DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -45,7 +46,7 @@ def foreign(file: Path) -> set[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_import_is_asked_for(package: str) -> None:
     everywhere = names(PROJECT["dependencies"])
-    extras = {FOR_LOCAL: "local", FOR_FLOWER: "flower"}
+    extras = {FOR_LOCAL: "local", FOR_FLOWER: "flower", FOR_WEB: "web"}
     for file in (ROOT / package).rglob("*.py"):
         module = file.relative_to(ROOT).as_posix()
         asked = [PROJECT["optional-dependencies"][one] for of, one in extras.items() if module.startswith(of)]

@@ -9,7 +9,7 @@ from db.quarantine import Bounds
 from worker import wiring
 from worker.errors import ConfigurationError
 from worker.logs import warn_once
-from worker.settings import Settings, load
+from worker.settings import Settings, host_and_port, load
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,10 @@ def test_any_driver_suffix_is_accepted(driver: str, monkeypatch: pytest.MonkeyPa
         ("RETRY_BASE_S", "7200", "must not be above INVIGILATOR_RETRY_CAP_S"),
         ("CALL_TIMEOUT_S", "30", "must be below half of INVIGILATOR_LEASE_S"),
         ("INSTRUCTOR", "maybe", "'on' or 'off'"),
+        ("WEB_ADDRESS", "secret", "must be HOST:PORT, such as 127.0.0.1:8080"),
+        ("WEB_ADDRESS", "secret:70000", "must be HOST:PORT"),
+        ("WEB_ADDRESS", "::1:8080", "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"),
+        ("API_RATE", "0", "greater than or equal to 1"),
         ("QUARANTINE_MAX", "0", "greater than or equal to 1"),
         ("QUARANTINE_MAX_MB", "0", "greater than or equal to 1"),
         ("INSTANCE", "a b", "should match pattern"),
@@ -106,6 +110,18 @@ def test_what_the_database_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1", 8080),
+        ("[::1]:0", "::1", 0),
+        ("web.example.org:443", "web.example.org", 443),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(address: str, host: str, port: int) -> None:
+    assert host_and_port(address) == (host, port)
+
+
+@pytest.mark.parametrize(
     ("name", "right"),
     [
         ("INVIGILATOR_SMTP_URI", "INVIGILATOR_SMTP_URL"),
@@ -155,8 +171,8 @@ def test_every_misspelling_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("others", "name"),
     [
-        ({}, "INVIGILATOR_WEB_ADDRESS"),
-        ({}, "invigilator_Web_Address"),
+        ({}, "INVIGILATOR_METRICS_TOKEN"),
+        ({}, "invigilator_Metrics_Token"),
         ({}, "INVIGILATOR_"),
         # Near a name that is set, which is therefore not what was meant.
         ({"INVIGILATOR_SMTP_URL": "smtp://h"}, "INVIGILATOR_SMTP_URI"),
@@ -183,7 +199,7 @@ def test_a_name_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatc
 def test_variables_of_others_are_none_of_our_business(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("LMS_URI", "SMTP_URL", "INVIGIL", "XINVIGILATOR_WEB_ADDRESS"):
+    for name in ("LMS_URI", "SMTP_URL", "INVIGIL", "XINVIGILATOR_METRICS_TOKEN"):
         monkeypatch.setenv(name, "x")
         Path(".env").write_text(f"{name}=x\nOTHER_{name}=y")
         load()

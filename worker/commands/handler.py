@@ -16,7 +16,9 @@ from db.models import TryResult
 from db.quarantine import DEFAULT_BOUNDS, Bounds, Unreadable
 from db.shards import Renewal
 from db.texts import storable
+from db.wake import notify_outcomes
 from events.commands import Command, Fingerprint
+from events.envelope import AWAITED_HEADER
 from events.errors import InvigilatorError
 from events.fields import MAX_ID
 from events.vocabulary import QuarantineCode
@@ -145,6 +147,8 @@ class Handler:
                 for item, handled in zip(fresh, outcomes, strict=True)
             ],
         )
+        if any(AWAITED_HEADER in item.headers for item in received):
+            notify_outcomes(connection)
         return Quarantined(quarantined, kept.discarded)
 
     def decide(

@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
-from db import event_log, lookups, operators, prune, shards, subscribers
+from db import awaited, event_log, lookups, operators, prune, shards, subscribers, timeline
 from db.connect import make_engine
 from db.ids import new_receipt
 from db.models import Effect, EffectState
@@ -389,6 +389,15 @@ class Paths:
                 take(lookups.attempts(connection, exam_id=exam, limit=100))
                 take(lookups.attempts(connection, user_id=user, limit=100))
                 take(lookups.attempts(connection, status=Status.STARTED, limit=100))
+            with self.explained.on("API: attempts, the next page"):
+                [*_, last] = lookups.attempts(connection, limit=100)
+                take(lookups.attempts(connection, after=last["id"], limit=100))
+            with self.explained.on("API: awaited commands"):
+                keys = [("/lms", f"a{number}-1") for number in range(200)]
+                assert len(awaited.look(connection, keys)) == 200
+            with self.explained.on("API: timeline"):
+                mail = EffectKind.SEND_STATUS_EMAIL
+                take(timeline.read(connection, user, mail_kind=mail, after=None, limit=100))
             with self.explained.on("commands show"):
                 lookups.command(connection, "/lms", "a7-1")
             with self.explained.on("commands list"):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -221,10 +222,11 @@ def test_a_part_that_keeps_ending_stops_everything_and_is_named(up: Up) -> None:
     assert up.processes() == []
 
 
-def test_flower_may_keep_ending(up: Up) -> None:
-    # Given a dashboard that cannot run
+@pytest.mark.parametrize("name", ["flower", "web"])
+def test_what_only_shows_may_keep_ending(up: Up, name: str) -> None:
+    # Given a part that cannot run
     count = up.folder / "count"
-    (up.folder / "Procfile").write_text(f"flower: echo >> {count}; exit 1\nwork: {up.patient()}\n")
+    (up.folder / "Procfile").write_text(f"{name}: echo >> {count}; exit 1\nwork: {up.patient()}\n")
     process = up.start_and_wait()
     # When it has ended more often than others may
     until(lambda: count.exists() and len(count.read_text().splitlines()) > KEEPS_ENDING)
@@ -555,6 +557,15 @@ def test_a_port_that_is_none_is_not_flowers(monkeypatch: pytest.MonkeyPatch) -> 
     assert int(environment(Settings(_env_file=None))["FLOWER_PORT"]) > 0
 
 
+def test_the_api_has_the_address_that_it_was_given_or_a_free_one() -> None:
+    given = environment(Settings(_env_file=None, web_address="[::1]:1"))
+    assert given["INVIGILATOR_WEB_ADDRESS"] == "[::1]:1"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        unset = Settings.model_construct(set(), **dict(Settings(_env_file=None, web_address=address)))
+        assert environment(unset)["INVIGILATOR_WEB_ADDRESS"] not in (address, "")
+
+
 def test_the_processes_run_with_the_very_same_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -586,6 +597,9 @@ def test_the_processes_run_with_the_very_same_settings(
         flower_broker_api=SecretStr("http://guest:pw@mq/api/"),
         flower_port=5000,
         flower_unauthenticated_api=True,
+        web_address="127.0.0.1:8088",
+        api_tokens_file=tmp_path / "tokens.toml",
+        api_rate=7,
         quarantine_max=5,
         quarantine_max_mb=6,
         prune_older_than="90d",

@@ -15,13 +15,14 @@ from events.vocabulary import QuarantineCode
 from tests.unit.events.messages import encode, event
 from worker.commands.decoding import MAX_HEADERS, decode
 from worker.commands.handler import Received
+from worker.commands.permits import Permit
 from worker.commands.sources import Message
 from worker.commands.sources.redis import MAX_ENVELOPE_BYTES, Place, open_envelope
-from worker.commands.trust import Grant, Trust
+from worker.commands.trust import FILE, Grant, Trust
 
 KEY = "k" * 32
 UPDATE = "exam.attempt.update-status.v1"
-TRUST = Trust({"/lms/acme": Grant([KEY], [UPDATE], ["submitted"])})
+TRUST = Trust({"/lms/acme": Grant([KEY], Permit([UPDATE], ["submitted"], FILE))})
 BODY = encode(event(UPDATE))
 SIGNATURE = sign(BODY, KEY)
 

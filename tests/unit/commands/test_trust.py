@@ -92,7 +92,7 @@ def test_a_source_may_ask_for_what_the_file_says(
 @pytest.mark.parametrize("data", [c.update("7", None), c.update("7", "verifed"), c.remove("7"), c.course()])
 def test_a_star_is_everything(trust: Trust, data: CommandData) -> None:
     assert refusal(trust, "/review", data, sign(BODY, trust.grants["/review"].keys[0])) is None
-    assert set(trust.grants["/review"].types) == set(COMMAND_TYPES)
+    assert set(trust.grants["/review"].permit.types) == set(COMMAND_TYPES)
 
 
 def test_one_that_may_not_update_needs_no_statuses(trust: Trust) -> None:

@@ -13,7 +13,7 @@ from kombu.transport.memory import Channel, Transport
 
 from events.commands import AttemptCreate, AttemptUpdateStatus, Command
 from events.connecting import OneClientConnection
-from events.envelope import CONTENT_TYPE, MAX_BODY_BYTES, parse
+from events.envelope import AWAITED_HEADER, CONTENT_TYPE, MAX_BODY_BYTES, parse
 from events.errors import InvalidMessageError, PublishError
 from events.publisher import AsyncPublisher, Publisher
 from events.sharding import queue_name, shard_of
@@ -271,6 +271,16 @@ class TestSigning:
         publisher.publish(command, signing_key=self.OTHER)
 
         assert self.signed_by(self.OTHER, shard_of("42", 2)) == [True]
+
+    def test_whether_somebody_waits_is_told_beside_it(self, publisher: Publisher) -> None:
+        command = Command("/lms/acme", "1", AttemptCreate(exam_id="7", user_id="42"))
+        publisher.publish(command, awaited=True)
+        publisher.publish(command)
+
+        awaited, other = messages_in(shard_of("42", 2))
+        assert awaited["headers"][AWAITED_HEADER] == "1"
+        assert AWAITED_HEADER not in other["headers"]
+        assert awaited["headers"][SIGNATURE_HEADER] == other["headers"][SIGNATURE_HEADER]
 
     def test_a_signature_that_is_there_stays(self, publisher: Publisher) -> None:
         publisher.publish_raw(b"{}", 0, headers={SIGNATURE_HEADER: sign(b"{}", self.OTHER)})

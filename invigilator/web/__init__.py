@@ -1,0 +1,1 @@
+"""What is reached over HTTP: the API. It needs the extra [web]."""

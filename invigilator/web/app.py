@@ -1,0 +1,49 @@
+"""Puts the application together."""
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from sqlalchemy import Engine
+
+from invigilator.web import attempts, commands, events, health, openapi, problems, sending, timeline
+from invigilator.web.access import Access
+from invigilator.web.bodies import SigningKey
+from invigilator.web.health import Readiness
+from invigilator.web.sending import CommandSink
+from invigilator.web.waiting import Outcomes
+
+
+def make_app(
+    *,
+    engine: Engine,
+    publisher: CommandSink,
+    outcomes: Outcomes,
+    access: Access,
+    signing_key: SigningKey,
+    readiness: Readiness,
+) -> FastAPI:
+    """Return the application. The caller runs `outcomes`."""
+    app = FastAPI(
+        title="Invigilator",
+        version=version("invigilator"),
+        description="The record of online exam attempts: commands in, and what has become of them.",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+    )
+    problems.install(app)
+    openapi.install(app)
+    app.middleware("http")(_no_store)
+    app.include_router(health.routes(readiness))
+    app.include_router(attempts.routes(engine, access))
+    app.include_router(commands.routes(engine, access))
+    app.include_router(timeline.routes(engine, access))
+    app.include_router(events.routes(access))
+    app.include_router(sending.routes(engine, publisher, outcomes, access, signing_key))
+    return app
+
+
+async def _no_store(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call(request)
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,121 @@
+"""Reads the body of a call that sends commands."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from events.commands import Command
+from events.envelope import MAX_BODY_BYTES, filled_in, read_event, read_json, render
+from events.errors import InvalidMessageError
+from events.vocabulary import QuarantineCode
+from invigilator.web.problems import ProblemCode, ProblemError
+from invigilator.web.tokens import FILE, Sender
+
+MAX_COMMANDS = 100
+MAX_CALL_BYTES = 7 * 1024 * 1024
+READ_TIMEOUT_S = 30.0
+BATCH_TYPE = "application/cloudevents-batch+json"
+MEDIA_TYPES = ("application/json", "application/cloudevents+json", BATCH_TYPE)
+
+Place = Mapping[str, int]
+"""Which command of several: what a problem says of it."""
+NOWHERE: Place = {}
+
+Signed = tuple[Command, str | None]
+"""A command, and the key that signs it: None where commands are not signed."""
+
+SigningKey = Callable[[Command], str | None]
+"""Returns the key of a command, and raises `InvalidMessageError` for one that would not be accepted."""
+
+
+async def read_commands(request: Request, sender: Sender, signing_key: SigningKey) -> list[Signed]:
+    """Read the commands of a call. What may be left out is filled in.
+
+    Parameters:
+        sender: whose commands they must be.
+        signing_key: signs them.
+
+    Raises:
+        ProblemError: one of them is none, or may not be sent. `index` says which one of several.
+    """
+    _check_media_type(request)
+    body = await _read(request)
+    # Some megabytes take a tenth of a second, in which nobody else would be answered.
+    return await run_in_threadpool(_parse, body, sender, signing_key)
+
+
+def _parse(body: bytes, sender: Sender, signing_key: SigningKey) -> list[Signed]:
+    try:
+        document = read_json(body)
+    except InvalidMessageError as error:
+        raise _refused(error, HTTPStatus.BAD_REQUEST) from None
+    if not isinstance(document, list):
+        return [_read_command(document, sender, signing_key)]
+    if not 1 <= len(document) <= MAX_COMMANDS:
+        detail = f"an array must hold 1 to {MAX_COMMANDS} events"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, QuarantineCode.NOT_CLOUDEVENT, detail)
+    return [
+        _read_command(event, sender, signing_key, {"index": index}) for index, event in enumerate(document)
+    ]
+
+
+def _check_media_type(request: Request) -> None:
+    media_type, *_ = request.headers.get("content-type", "").partition(";")
+    if media_type.strip().lower() not in MEDIA_TYPES:
+        detail = f"content type: must be one of {', '.join(MEDIA_TYPES)}"
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemCode.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_CALL_BYTES:
+                    raise _too_large(f"at most {MAX_CALL_BYTES} bytes in a call; send several")
+    except (TimeoutError, ClientDisconnect):
+        detail = f"the body must arrive within {READ_TIMEOUT_S:g} s"
+        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, ProblemCode.TOO_SLOW, detail) from None
+    return bytes(body)
+
+
+def _read_command(event: Any, sender: Sender, signing_key: SigningKey, place: Place = NOWHERE) -> Signed:
+    try:
+        text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, QuarantineCode.NOT_JSON, "nested too deeply") from None
+    _check_size(text.encode("utf-8", "surrogatepass"), place)
+    filled = filled_in(sender.source) | event if isinstance(event, dict) else event
+    try:
+        command = read_event(filled)
+    except InvalidMessageError as error:
+        raise _refused(error, HTTPStatus.UNPROCESSABLE_ENTITY, place) from None
+    if command.source != sender.source:
+        detail = f"source: is not that of the token; leave it out, or change it in the {FILE}"
+        raise ProblemError(HTTPStatus.FORBIDDEN, ProblemCode.NOT_ALLOWED, detail, members=place)
+    _check_size(render(command), place)  # with what was filled in
+    try:
+        sender.permit.check(command.data)
+        return command, signing_key(command)
+    except InvalidMessageError as error:
+        raise _refused(error, HTTPStatus.FORBIDDEN, place) from None
+
+
+def _check_size(body: bytes, place: Place = NOWHERE) -> None:
+    if len(body) > MAX_BODY_BYTES:
+        raise _too_large(f"{len(body)} bytes; at most {MAX_BODY_BYTES} are allowed for a command", place)
+
+
+def _refused(error: InvalidMessageError, status: HTTPStatus, place: Place = NOWHERE) -> ProblemError:
+    return ProblemError(status, error.reason, error.detail, members=place)
+
+
+def _too_large(detail: str, place: Place = NOWHERE) -> ProblemError:
+    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ProblemCode.TOO_LARGE, detail, members=place)

@@ -1,0 +1,143 @@
+"""The bodies of answers. They have the fields that the command line prints with --json."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from events.vocabulary import Status
+
+# The session of a database may have any time zone.
+Time = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
+"""A time, in UTC."""
+
+
+class Attempt(BaseModel):
+    """An attempt. `version` counts its transitions. `removed_at` is null while it is live."""
+
+    id: UUID
+    exam_id: str
+    user_id: str
+    attempt_code: str
+    status: Status
+    taking_as_proctored: bool
+    is_sample_attempt: bool
+    external_id: str | None
+    started_at: Time | None
+    completed_at: Time | None
+    version: int
+    removed_at: Time | None
+
+
+class Transition(BaseModel):
+    """An applied change of an attempt's status. `from_status` is null at its creation."""
+
+    from_status: Status | None
+    to_status: Status
+    at: Time
+    recorded_at: Time
+    source: str
+    command_id: str
+
+
+class Effect(BaseModel):
+    """What follows from a transition, and how far it is."""
+
+    id: UUID
+    kind: str
+    state: str
+    tries: int
+    target: str | None
+    order_key: str | None
+    due_at: Time
+    last_error: str | None
+    created_at: Time
+    done_at: Time | None
+    superseded_by: UUID | None
+
+
+class AttemptHistory(BaseModel):
+    """An attempt with its transitions and effects, oldest first."""
+
+    attempt: Attempt
+    transitions: list[Transition]
+    effects: list[Effect]
+
+
+class AttemptPage(BaseModel):
+    """Attempts, oldest first. `next` is the cursor of the next page, null on the last one."""
+
+    attempts: list[Attempt]
+    next: str | None
+
+
+class HandledCommand(BaseModel):
+    """What became of a command."""
+
+    source: str
+    id: str
+    type: str
+    outcome: str
+    code: str | None
+    detail: str | None
+    handled_at: Time
+    user_id: str | None
+    exam_id: str | None
+    to_status: str | None
+
+
+class QuarantinedCommand(BaseModel):
+    """A command that was not handled. It waits for a person."""
+
+    source: str
+    id: str
+    outcome: str
+    code: str
+    detail: str
+    received_at: Time
+    quarantine_id: int
+
+
+class SentCommand(BaseModel):
+    """A command that the broker has. The other members are there once it has an outcome."""
+
+    source: str
+    id: str
+    outcome: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    attempt: Attempt | None = None
+
+
+class SentCommands(BaseModel):
+    """The commands of a call, in its order."""
+
+    commands: list[SentCommand]
+
+
+class Health(BaseModel):
+    """Whether the process can do its work, and why not."""
+
+    ready: bool
+    reasons: list[str]
+
+
+class TimelineEntry(BaseModel):
+    """Something that happened to a learner. `what` says what sort of thing, and so which members there are besides.
+
+    `recorded_at` is the moment of handling, and `at` when it happened.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    recorded_at: Time
+    at: Time
+    what: Literal["command", "quarantined", "attempt", "transition", "effect", "try", "mail"]
+
+
+class Timeline(BaseModel):
+    """What happened to a learner, oldest first. `next` is the cursor of the next page, null on the last one."""
+
+    entries: list[TimelineEntry]
+    next: str | None

@@ -1,0 +1,173 @@
+"""`POST /v1/commands`: commands in, with or without waiting for their outcomes."""
+
+import logging
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import lookups
+from db.errors import brief
+from events.commands import Command
+from events.errors import PublishError
+from invigilator.web.access import Access
+from invigilator.web.bodies import BATCH_TYPE, MEDIA_TYPES, Signed, SigningKey, read_commands
+from invigilator.web.documents import Attempt, SentCommand, SentCommands
+from invigilator.web.openapi import BATCH_REF, EVENT_REF, problems
+from invigilator.web.problems import unavailable
+from invigilator.web.tokens import Caller, Scope
+from invigilator.web.waiting import Outcomes, Waiting
+
+logger = logging.getLogger(__name__)
+
+MAX_WAIT_S = 60
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
+
+_ONE_OR_MORE = {"schema": {"anyOf": [EVENT_REF, BATCH_REF]}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            media_type: {"schema": BATCH_REF} if media_type == BATCH_TYPE else _ONE_OR_MORE
+            for media_type in MEDIA_TYPES
+        },
+    },
+    "parameters": [
+        {
+            "name": "Prefer",
+            "in": "header",
+            "description": f"`wait=N` waits for the outcomes, {MAX_WAIT_S} seconds at most.",
+            "schema": {"type": "string"},
+        }
+    ],
+}
+
+
+class CommandSink(Protocol):
+    """Where commands go: `events.publisher.AsyncPublisher`."""
+
+    async def publish(self, command: Command, *, signing_key: str | None, awaited: bool) -> None:
+        """Publish a command. Raises `PublishError` if the broker does not take it."""
+        ...
+
+
+def routes(
+    engine: Engine,
+    publisher: CommandSink,
+    outcomes: Outcomes,
+    access: Access,
+    signing_key: SigningKey,
+) -> APIRouter:
+    """Return the route that takes commands.
+
+    Parameters:
+        signing_key: signs the commands.
+    """
+    router = APIRouter()
+
+    @router.post(
+        "/v1/commands",
+        status_code=HTTPStatus.ACCEPTED,
+        response_model=SentCommands,
+        response_model_exclude_unset=True,
+        responses={200: {"model": SentCommands}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
+        openapi_extra=_BODY,
+    )
+    async def send(
+        request: Request,
+        response: Response,
+        caller: Annotated[Caller, Depends(access.needs(Scope.COMMAND))],
+    ) -> Any:
+        """Send a command, or up to 100 in an array.
+
+        202 says that the broker has them. With `Prefer: wait=N` it is 200 as soon as all have an outcome.
+        """
+        assert caller.sender is not None
+        signed = await read_commands(request, caller.sender, signing_key)
+        commands = [command for command, _ in signed]
+        wait_s = _seconds(request)
+        if wait_s == 0:
+            await _publish(publisher, signed, awaited=False)
+            return SentCommands(commands=[_sent(command) for command in commands])
+        response.headers["Preference-Applied"] = f"wait={wait_s}"
+        before = await run_in_threadpool(outcomes.before, commands)
+        with outcomes.expecting(commands, before) as waiting:
+            await _publish(publisher, signed, awaited=True)
+            told = await _outcomes(engine, outcomes, waiting, wait_s)
+        if all(one.outcome for one in told):
+            response.status_code = HTTPStatus.OK
+        return SentCommands(commands=told)
+
+    return router
+
+
+def _seconds(request: Request) -> int:
+    """Return how long the caller prefers to wait. A preference that cannot be read is ignored (RFC 7240)."""
+    found = _WAIT.search(",".join(request.headers.getlist("prefer")))
+    return min(int(found[1]), MAX_WAIT_S) if found else 0
+
+
+async def _publish(publisher: CommandSink, signed: Sequence[Signed], *, awaited: bool) -> None:
+    try:
+        for command, key in signed:
+            await publisher.publish(command, signing_key=key, awaited=awaited)
+    except PublishError as error:
+        logger.warning("web: %s", error)
+        # Some may have arrived. With the ids that were filled in the caller can send all of them again.
+        raise unavailable(
+            "the broker does not take commands now; send them again with the ids in `commands`",
+            {"commands": [_sent(command).model_dump(exclude_unset=True) for command, _ in signed]},
+        ) from None
+
+
+async def _outcomes(
+    engine: Engine, outcomes: Outcomes, waiting: Sequence[Waiting], seconds: float
+) -> list[SentCommand]:
+    try:
+        # A command that was handled before needs no `consume` to have its outcome.
+        await run_in_threadpool(outcomes.look, waiting)
+        await outcomes.wait(waiting, seconds)
+        return await run_in_threadpool(_told, engine, waiting)
+    except DBAPIError as error:
+        # The broker has the commands. Without the ids that were filled in the caller would send them as new ones.
+        logger.warning("web: %s", brief(error))
+        return [_sent(one.command) for one in waiting]
+
+
+def _sent(command: Command) -> SentCommand:
+    return SentCommand(source=command.source, id=command.id)
+
+
+def _told(engine: Engine, waiting: Sequence[Waiting]) -> list[SentCommand]:
+    with engine.connect() as connection:
+        return [_with_outcome(connection, one) for one in waiting]
+
+
+def _with_outcome(connection: Connection, one: Waiting) -> SentCommand:
+    answer = one.outcome
+    if answer is None:
+        return _sent(one.command)
+    return SentCommand(
+        source=one.command.source,
+        id=one.command.id,
+        outcome=answer.outcome,
+        code=answer.code,
+        detail=answer.detail,
+        attempt=_attempt(connection, one.command),
+    )
+
+
+def _attempt(connection: Connection, command: Command) -> Attempt | None:
+    """Return the attempt that a command names, or else the learner's at the exam, as it is now."""
+    exam_id = getattr(command.data, "exam_id", None)
+    user_id = command.data.learner_id
+    if exam_id is None or user_id is None:
+        return None
+    code = getattr(command.data, "attempt_code", None)
+    found = lookups.attempt(connection, exam_id=exam_id, user_id=user_id, code=code)
+    return None if found is None else Attempt.model_validate(found)

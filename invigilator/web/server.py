@@ -1,0 +1,178 @@
+"""`invigilator web` as a process."""
+
+import logging
+import socket
+import threading
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.compatibility import Schema, compare
+from db.errors import brief
+from events.publisher import AsyncPublisher
+from invigilator.web.access import Access
+from invigilator.web.app import make_app
+from invigilator.web.health import Readiness
+from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_tokens
+from invigilator.web.waiting import Outcomes
+from worker.commands.trust import Trust, load_trust
+from worker.errors import ConfigurationError
+from worker.settings import PREFIX, Settings, host_and_port
+from worker.signals import on_stop_signals, stop_signals_blocked
+from worker.wiring import broker_url, database_engine
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 10
+"""Seconds for calls to end after a stop signal. Those that wait for an outcome are answered at once."""
+BACKLOG = 1024
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which answers those who wait before it ends.
+
+    Parameters:
+        app: the application.
+        outcomes: for which calls wait.
+    """
+
+    def __init__(self, app: FastAPI, outcomes: Outcomes) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,  # its lines have the ids of learners
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._outcomes = outcomes
+
+    def stop(self) -> None:
+        """Ask the server to end. A signal handler may call this."""
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own would end the process by the signal, and so with a status that says that it failed.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        with on_stop_signals(self.stop):
+            yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._outcomes.close()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> None:
+    """Serve the API until SIGTERM. Only the main thread may call this.
+
+    Parameters:
+        settings: with the addresses of the database and the broker.
+
+    Raises:
+        ConfigurationError: the settings are wrong, or the address or the database's schema cannot be used.
+    """
+    tokens = read_tokens(settings)
+    trust = load_trust(settings.command_keys_file)
+    check_sources({LOCAL_SOURCE} if tokens is None else tokens.sources(), trust)
+    engine = database_engine(settings, "web")
+    url = broker_url(settings)
+    # None where nobody said how many shards there are: the broker may know.
+    shards = settings.command_shards if "command_shards" in settings.model_fields_set else None
+    outcomes = Outcomes(engine, settings.poll_s)
+    app = make_app(
+        engine=engine,
+        publisher=AsyncPublisher(url, source=LOCAL_SOURCE, shards=shards),
+        outcomes=outcomes,
+        access=Access(tokens, settings.api_rate),
+        signing_key=trust.signing_key if trust else lambda _command: None,
+        readiness=Readiness(engine, url),
+    )
+    try:
+        _check_schema(engine)
+        with closing(_listen(settings.web_address)) as listener:
+            logger.info("the API is at http://%s", settings.web_address)
+            run(Server(app, outcomes), outcomes, listener)
+    finally:
+        engine.dispose()
+
+
+def run(server: Server, outcomes: Outcomes, listener: socket.socket) -> None:
+    """Run a server, and what its calls wait for, until it is stopped or one of the two ends.
+
+    Raises:
+        Exception: what ended the look-out for outcomes.
+    """
+    stopping = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="outcomes") as pool:
+        with stop_signals_blocked():
+            looking = pool.submit(outcomes.run, stopping)
+        looking.add_done_callback(lambda _: server.stop())
+        try:
+            server.run(sockets=[listener])
+        finally:
+            stopping.set()
+        looking.result()
+
+
+def read_tokens(settings: Settings) -> Tokens | None:
+    """Return the tokens of the configured file. None where everybody on this machine may call.
+
+    Raises:
+        ConfigurationError: the file is wrong, or there is none and others could call.
+    """
+    if settings.api_tokens_file is not None:
+        return load_tokens(settings.api_tokens_file)
+    host, _ = host_and_port(settings.web_address)
+    if not is_loopback(host):
+        raise ConfigurationError(
+            f"{PREFIX}WEB_ADDRESS: others can reach it, so {PREFIX}API_TOKENS_FILE is needed; "
+            "`invigilator token new NAME` makes a token"
+        )
+    return None
+
+
+def check_sources(sources: Collection[str], trust: Trust | None) -> None:
+    """Make sure that what is sent can be signed.
+
+    Raises:
+        ConfigurationError: commands must be signed, and a source has no key.
+    """
+    missing = sorted(set(sources) - trust.grants.keys()) if trust else []
+    if missing:
+        raise ConfigurationError(
+            f"commands must be signed, and the source {missing[0]} of the API has no key: add it to the "
+            f"file of {PREFIX}COMMAND_KEYS_FILE"
+        )
+
+
+def _check_schema(engine: Engine) -> None:
+    try:
+        with engine.connect() as connection:
+            schema = compare(connection)
+    except DBAPIError as error:
+        logger.warning("the database is away: %s; starting all the same", brief(error))
+        return
+    if schema is not Schema.USABLE:
+        raise ConfigurationError(schema)
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = host_and_port(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(
+            f"{PREFIX}WEB_ADDRESS {address} cannot be used ({reason}); choose another one"
+        ) from None

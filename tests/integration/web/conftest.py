@@ -1,0 +1,106 @@
+"""The API on a database of its own, called without a network."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from db.ids import new_receipt
+from events.commands import Command
+from events.envelope import AWAITED_HEADER, render
+from events.errors import PublishError
+from invigilator.web.access import Access
+from invigilator.web.app import make_app
+from invigilator.web.health import Readiness
+from invigilator.web.tokens import Tokens
+from invigilator.web.waiting import Outcomes
+from tests import sample_commands as c
+from tests.integration.cli.conftest import Record
+from worker.commands.handler import Received
+
+RATE = 1_000_000
+NEVER_S = 3600.0
+"""What waits for a poll waits for ever, so a test that passes was notified."""
+
+
+@dataclass
+class Sink:
+    """A broker with a `consume` behind it, which handles each command as it is published."""
+
+    record: Record
+    consumes: bool = True
+    away: bool = False
+    published: list[Command] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+
+    async def publish(self, command: Command, *, signing_key: str | None, awaited: bool) -> None:
+        if self.away:
+            raise PublishError
+        self.published.append(command)
+        self.keys.append(signing_key)
+        if self.consumes:
+            await asyncio.to_thread(self.consume, command, awaited)
+
+    def consume(self, command: Command, awaited: bool = True) -> None:
+        headers = {AWAITED_HEADER: "1"} if awaited else {}
+        self.record.handle(Received(command, new_receipt(), headers, render(command), command.fingerprint()))
+
+
+@dataclass
+class Api:
+    """The application, and how it is called."""
+
+    engine: Engine
+    sink: Sink
+    outcomes: Outcomes
+    tokens: Tokens | None = None
+    rate: float = RATE
+
+    def app(self) -> FastAPI:
+        return make_app(
+            engine=self.engine,
+            publisher=self.sink,
+            outcomes=self.outcomes,
+            access=Access(self.tokens, self.rate),
+            signing_key=lambda _command: None,
+            readiness=Readiness(self.engine, "redis://127.0.0.1:1"),
+        )
+
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def call() -> httpx.Response:
+            async with self.client() as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(call())
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None, **query: object) -> httpx.Response:
+        asked = {name: str(value) for name, value in query.items()}
+        return self.call("GET", path, params=asked, headers=headers)
+
+
+@pytest.fixture
+def record(engine: Engine) -> Record:
+    """A course with two exams, and a learner."""
+    record = Record(engine)
+    record.handle(
+        c.received(c.course(), "course"),
+        c.received(c.exam("A"), "exam-A"),
+        c.received(c.exam("B"), "exam-B"),
+        c.received(c.learner(), "learner"),
+    )
+    return record
+
+
+@pytest.fixture
+def api(record: Record) -> Api:
+    """The API, where no file of tokens is configured."""
+    return Api(record.engine, Sink(record), Outcomes(record.engine, NEVER_S))

@@ -1,0 +1,198 @@
+"""What the API tells: attempts, commands and timelines."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests import sample_commands as c
+from tests.commandline import CommandLine
+from tests.integration.cli.conftest import Record
+from tests.integration.cli.conftest import cli as cli
+from tests.integration.web.conftest import Api
+
+
+def codes(page: Any) -> list[str]:
+    return [attempt["attempt_code"] for attempt in page["attempts"]]
+
+
+@pytest.fixture
+def submitted(record: Record) -> Record:
+    """A learner who has submitted exam A, has started exam B, and has sent one command too many."""
+    record.handle(
+        c.received(c.create("A", attempt_code="a1", taking_as_proctored=True), "create-a"),
+        c.received(c.create("B", attempt_code="b1"), "create-b"),
+        c.received(c.update("A", "submitted"), "submit-a"),
+        c.received(c.update("A", "started"), "back"),
+    )
+    return record
+
+
+# --- an attempt ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("submitted")
+def test_an_attempt_is_what_the_command_line_shows(api: Api, cli: CommandLine) -> None:
+    answer = api.get("/v1/attempt", code="a1")
+    shown = cli("attempts", "show", "--code", "a1", "--json").json
+    assert answer.status_code == 200
+    assert answer.json() == shown
+    assert answer.headers["etag"] == '"2"'
+    assert answer.headers["cache-control"] == "no-store"
+    assert api.get("/v1/attempt", exam_id="A", user_id="42").json() == shown
+
+
+@pytest.mark.usefixtures("submitted")
+def test_an_attempt_that_did_not_change_is_not_sent_again(api: Api) -> None:
+    for seen in ('"2"', 'W/"2"', '"1", "2"'):
+        answer = api.get("/v1/attempt", {"If-None-Match": seen}, code="a1")
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"2"')
+    assert api.get("/v1/attempt", {"If-None-Match": '"1"'}, code="a1").status_code == 200
+    # The attempt of a learner at an exam may be another one by now.
+    assert api.get("/v1/attempt", {"If-None-Match": '"2"'}, exam_id="A", user_id="42").status_code == 200
+
+
+def test_a_removal_changes_the_etag(api: Api, submitted: Record) -> None:
+    submitted.handle(c.received(c.remove("A")))
+    answer = api.get("/v1/attempt", {"If-None-Match": '"2"'}, code="a1")
+    assert answer.status_code == 200
+    assert answer.json()["attempt"]["removed_at"] is not None
+
+
+def test_an_attempt_that_is_not_there(api: Api) -> None:
+    answer = api.get("/v1/attempt", code="nobody's")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("query", [{}, {"exam_id": "A"}, {"user_id": "42"}, {"code": ""}, {"code": "x\0"}])
+def test_an_attempt_must_be_named(api: Api, query: dict[str, str]) -> None:
+    answer = api.get("/v1/attempt", **query)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_query")
+
+
+# --- attempts -----------------------------------------------------------------------------------------------
+
+
+def test_attempts_are_filtered(api: Api, submitted: Record) -> None:
+    submitted.handle(c.received(c.remove("B")))
+    assert codes(api.get("/v1/attempts").json()) == ["a1"]
+    assert codes(api.get("/v1/attempts", removed="true").json()) == ["b1"]
+    assert codes(api.get("/v1/attempts", removed="any").json()) == ["a1", "b1"]
+    assert codes(api.get("/v1/attempts", removed="any", exam_id="B").json()) == ["b1"]
+    assert codes(api.get("/v1/attempts", course_id=c.COURSE, user_id="42", status="submitted").json()) == [
+        "a1"
+    ]
+    assert codes(api.get("/v1/attempts", course_id="other").json()) == []
+
+
+@pytest.mark.usefixtures("submitted")
+def test_pages_follow_each_other(api: Api) -> None:
+    first = api.get("/v1/attempts", limit=1).json()
+    second = api.get("/v1/attempts", limit=1, cursor=first["next"]).json()
+    assert codes(first) + codes(second) == ["a1", "b1"]
+    assert second["next"] is None
+
+
+@pytest.mark.parametrize(
+    "query", [{"status": "banana"}, {"limit": 0}, {"limit": 501}, {"cursor": "x"}, {"removed": "maybe"}]
+)
+def test_a_wrong_parameter_is_named(api: Api, query: dict[str, Any]) -> None:
+    problem = api.get("/v1/attempts", **query).json()
+    assert (problem["status"], problem["code"]) == (400, "invalid_query")
+    assert problem["detail"].startswith(f"{next(iter(query))}: ")
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("submitted")
+def test_a_command_is_what_the_command_line_shows(api: Api, cli: CommandLine) -> None:
+    answer = api.get("/v1/commands", source="/tests", id="back")
+    assert answer.json() == cli("commands", "show", "--source", "/tests", "--id", "back", "--json").json
+    assert (answer.json()["outcome"], answer.json()["code"]) == ("rejected", "illegal_transition")
+
+
+def test_a_command_in_quarantine(api: Api, record: Record) -> None:
+    record.quarantine(b"{", source="/lms", command_id="broken")
+    found = api.get("/v1/commands", source="/lms", id="broken").json()
+    assert (found["outcome"], found["code"]) == ("quarantined", "not_json")
+
+
+def test_a_command_that_nobody_has_seen(api: Api) -> None:
+    assert api.get("/v1/commands", source="/lms", id="none").status_code == 404
+    assert api.get("/v1/commands", source="/lms").json()["code"] == "invalid_query"
+
+
+# --- a timeline ---------------------------------------------------------------------------------------------
+
+
+def test_a_timeline_has_everything_in_order(api: Api, submitted: Record) -> None:
+    submitted.quarantine(b"{", source="/tests", command_id="back")
+    entries = api.get("/v1/timeline", user_id="42").json()["entries"]
+    moments = [entry["recorded_at"] for entry in entries]
+    assert moments == sorted(moments)
+    told = [(entry["what"], entry.get("outcome") or entry.get("to_status") or "") for entry in entries]
+    assert [one for one in told if one[0] == "transition"] == [
+        ("transition", "created"),
+        ("transition", "created"),
+        ("transition", "submitted"),
+    ]
+    assert [one for one in told if one[0] == "command"].count(("command", "rejected")) == 1
+    assert {"command", "quarantined", "attempt", "transition", "effect"} == {what for what, _ in told}
+    assert "u42@example.org" not in json.dumps(entries)
+    assert "Ada" not in json.dumps(entries)
+
+
+def test_a_timeline_tells_of_tries_and_mails(api: Api, submitted: Record) -> None:
+    submitted.execute(
+        "INSERT INTO tries (effect_id, number, started_at, finished_at, result)"
+        " SELECT id, 1, now(), now(), 'done' FROM effects WHERE kind = 'send_status_email'"
+    )
+    entries = api.get("/v1/timeline", user_id="42").json()["entries"]
+    assert [entry["what"] for entry in entries if entry["what"] in ("try", "mail")] == ["try", "mail"]
+
+
+@pytest.mark.usefixtures("submitted")
+def test_the_pages_of_a_timeline_have_each_entry_once(api: Api) -> None:
+    whole = api.get("/v1/timeline", user_id="42").json()["entries"]
+    pages: list[Any] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = api.get("/v1/timeline", user_id="42", limit=2, **cursor).json()
+        pages += page["entries"]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert pages == whole
+
+
+@pytest.mark.parametrize("cursor", ["x", "bnVsbA==", "W10=", "WyIyMDI2LTAxLTAxIiwgIngiXQ==", "é"])
+def test_a_cursor_that_is_none(api: Api, cursor: str) -> None:
+    answer = api.get("/v1/timeline", user_id="42", cursor=cursor)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_query")
+
+
+def test_nobody_has_an_empty_timeline(api: Api) -> None:
+    assert api.get("/v1/timeline", user_id="nobody").json() == {"entries": [], "next": None}
+
+
+# --- the rest -----------------------------------------------------------------------------------------------
+
+
+def test_the_event_log_is_off(api: Api) -> None:
+    answer = api.get("/v1/events")
+    assert (answer.status_code, answer.json()["code"]) == (404, "events_off")
+
+
+def test_what_is_not_there_is_a_problem_too(api: Api) -> None:
+    assert api.get("/v2/attempts").json()["code"] == "not_found"
+    answer = api.call("DELETE", "/v1/attempts")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_health_needs_no_token(api: Api) -> None:
+    assert api.get("/healthz").json() == {"status": "ok"}
+    ready = api.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json() == {"ready": False, "reasons": ["the broker does not answer"]}
