@@ -53,7 +53,8 @@ class FakeCredit(_Fake):
     def course_name(
         self, user_id: str, course_id: str, origin: Origin | None, deadline: Deadline
     ) -> str | None:
-        self._called(FakeCall("course_name", {"user_id": user_id, "course_id": course_id}), deadline)
+        asked = {"user_id": user_id, "course_id": course_id, "origin": origin}
+        self._called(FakeCall("course_name", asked), deadline)
         return self.course_names.get(course_id)
 
 

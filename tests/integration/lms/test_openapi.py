@@ -95,7 +95,8 @@ def test_the_calls_and_the_answers_follow_the_document(lms: Recording) -> None:
 def test_every_call_of_the_document_is_made(lms: Recording) -> None:
     make_every_call(lms)
     made = {(request.path, request.method.lower()) for request, _ in lms.exchanges}
-    assert made == {(path, method) for path, item in DOCUMENT.spec["paths"].items() for method in item}
+    paths = DOCUMENT.spec / "paths"
+    assert made == {(path, method) for path, item in paths.items() for method, _ in item.items()}
 
 
 @pytest.mark.parametrize(
@@ -112,14 +113,19 @@ def test_every_call_of_the_document_is_made(lms: Recording) -> None:
 def test_what_the_worker_never_sends_does_not_follow_it(
     body: dict[str, str], headers: dict[str, str]
 ) -> None:
+    DOCUMENT.validate_request(change({"status": "failed"}, {}))
+    with pytest.raises(OpenAPIError):
+        DOCUMENT.validate_request(change(body, headers))
+
+
+def change(body: dict[str, str], headers: dict[str, str]) -> MockRequest:
     requirement = {"user_id": "42", "course_id": "c", "req_namespace": "proctored_exam", "req_name": "b"}
-    request = MockRequest(
+    key = {"Idempotency-Key": str(UUID(int=1)), "Invigilator-Sequence": "1", "Authorization": "Bearer t"}
+    return MockRequest(
         "http://127.0.0.1:8000",
         "post",
         "/credit/set-requirement-status",
-        headers={"Idempotency-Key": str(UUID(int=1)), "Invigilator-Sequence": "1", **headers},
+        headers=key | headers,
         data=json.dumps(requirement | body).encode(),
         content_type="application/json",
     )
-    with pytest.raises(OpenAPIError):
-        DOCUMENT.validate_request(request)
