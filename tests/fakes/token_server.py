@@ -28,7 +28,7 @@ class TokenServer(HttpServer):
     def answer(self, request: HttpRequest) -> HttpResponse:
         self.asked.append(request)
         headers, body, status = self._endpoint.create_token_response(
-            f"{self.url}{request.path}", request.method, request.body.decode(), dict(request.headers.items())
+            f"{self.url}{request.path}", "POST", request.body.decode(), dict(request.headers.items())
         )
         del headers["Content-Type"]  # the server sets it
         return HttpResponse(HTTPStatus(status), json.loads(body), headers)

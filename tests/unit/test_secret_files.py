@@ -1,6 +1,7 @@
 """Secrets in files of their own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_a_part_alone_is_refused(name: str, problem: str, monkeypatch: pytest.Mo
 
 
 def test_every_secret_is_listed_here() -> None:
-    with_all = {name.lower(): value for name, value in SECRETS.items() if name != "LMS_TOKEN"}
+    with_all: dict[str, Any] = {name.lower(): value for name, value in SECRETS.items() if name != "LMS_TOKEN"}
     settings = Settings(
         _env_file=None, **with_all, lms_oauth_token_url="https://id.invalid", lms_oauth_client_id="me"
     )

@@ -1,7 +1,7 @@
 """docs/openapi-lms.yaml is valid, and the worker's calls and the reference LMS's answers follow it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -46,12 +46,13 @@ def lms() -> Iterator[Recording]:
 def make_every_call(lms: Recording, token: str = "right") -> None:
     with closing(HttpLms(lms.url, BearerToken(token))) as client:
         deadline = Deadline.after(30)
-        for call in (
+        calls: tuple[Callable[[], object], ...] = (
             lambda: client.set_status(REQUIREMENT, "satisfied", KEY, deadline),
             lambda: client.remove(REQUIREMENT, CallKey(UUID(int=8), 2), deadline),
             lambda: client.course_name("42", "course-v1:Org+C+1", KEY.origin, deadline),
             lambda: client.delete_student_attempt("ada", "c", "b", None, KEY, deadline),
-        ):
+        )
+        for call in calls:
             try:
                 call()
             except ServiceError:
