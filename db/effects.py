@@ -41,6 +41,7 @@ class Claim:
     payload: dict[str, Any]
     source: str
     command_id: str
+    attempt_code: str
     number: int
     """Counts the tries of the effect, from 1."""
     unforgiven: int
@@ -151,6 +152,7 @@ WITH seen AS MATERIALIZED (
         effect.id,
         effect.kind,
         effect.state,
+        effect.attempt_id,
         effect.payload,
         effect.source,
         effect.command_id,
@@ -167,7 +169,10 @@ WITH seen AS MATERIALIZED (
     INSERT INTO tries (effect_id, number, sequence, started_at)
     SELECT id, number, sequence, clock_timestamp() FROM claimed WHERE state = 'running'
 )
-SELECT * FROM claimed
+SELECT
+    *,
+    (SELECT coalesce(attempt_code, id::text) FROM attempts WHERE id = claimed.attempt_id) AS attempt_code
+FROM claimed
 """
 
 # The effect waits until the lease of the effect that runs on its target ends. But it waits at least until its own
@@ -256,6 +261,7 @@ def _claim(row: Row[Any], lost_tries: int) -> Claim:
         payload=row.payload,
         source=row.source,
         command_id=row.command_id,
+        attempt_code=row.attempt_code,
         number=row.number,
         unforgiven=row.unforgiven,
         retrying_for_s=row.retrying_for_s,

@@ -2,10 +2,11 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from events.vocabulary import Status
 from worker.errors import ConfigurationError
 from worker.rules.policy import PRESETS, Policy
 from worker.rules.policy_settings import PolicyError, policy_from
@@ -26,10 +27,31 @@ class Policies:
 
     default: Policy = PRESETS["provider"]
     providers: Mapping[str, Policy] = field(default_factory=dict)
+    credit: bool = True
+    """Whether all credit is ours to tell. Otherwise the platform sets and removes what follows from our events."""
 
     def of(self, provider: str | None) -> Policy:
         """Return the policy of a provider, which may be None when the course names none."""
         return self.default if provider is None else self.providers.get(provider, self.default)
+
+    def without_credit(self) -> "Policies":
+        """Return the same policies for a platform that sets credit itself.
+
+        The credit of a status for which the platform has no event stays ours.
+        """
+        return Policies(
+            _without_credit(self.default),
+            {name: _without_credit(policy) for name, policy in self.providers.items()},
+            credit=False,
+        )
+
+
+_WITHOUT_EVENT = frozenset({Status.DECLINED, Status.NOT_REVIEWED})
+"""The statuses with credit of which an Open edX platform hears nothing."""
+
+
+def _without_credit(policy: Policy) -> Policy:
+    return replace(policy, credit_on=policy.credit_on & _WITHOUT_EVENT)
 
 
 def load_policies(path: Path | None) -> Policies:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +21,7 @@ from worker.envfile import read_env_file
 from worker.errors import ConfigurationError
 from worker.logs import warn_once
 from worker.misspelt import meant
+from worker.secretfiles import SUFFIX, read_secret_files
 
 PREFIX = "INVIGILATOR_"
 ENV_FILE = "INVIGILATOR_ENV_FILE"
@@ -52,6 +53,14 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".invigilator")
     lms_url: str = "log:"
     lms_token: SecretStr | None = None
+    lms_oauth_token_url: str | None = None
+    lms_oauth_client_id: str | None = None
+    lms_oauth_client_secret: SecretStr | None = None
+    lms_oauth_scope: str | None = None
+    lms_cert: Path | None = None
+    lms_key: Path | None = None
+    lms_headers: SecretStr | None = None
+    lms_proxy: SecretStr | None = None
     smtp_url: SecretStr = SecretStr("log:")
     email_from: str = "exams@localhost"
     policies_file: Path | None = None
@@ -72,6 +81,7 @@ class Settings(BaseSettings):
     call_timeout_s: Seconds = 10
     max_calls: Annotated[int, Field(ge=1, le=1_000)] = 16
     smtp_max_connections: Annotated[int, Field(ge=1, le=1_000)] = 4
+    credit: Literal["on", "off"] = "on"
     instructor: Literal["on", "off"] = "on"
     flower_broker_api: SecretStr | None = None
     flower_port: Annotated[int, Field(ge=1, le=MAX_PORT)] | None = None
@@ -136,6 +146,28 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}RETRY_BASE_S must not be above {PREFIX}RETRY_CAP_S")
         return self
 
+    @model_validator(mode="after")
+    def _one_way_to_sign_in(self) -> "Settings":
+        parts = (self.lms_oauth_token_url, self.lms_oauth_client_id, self.lms_oauth_client_secret)
+        if any(parts) != all(parts) or (self.lms_oauth_scope and not any(parts)):
+            raise ValueError(
+                f"{PREFIX}LMS_OAUTH_TOKEN_URL, {PREFIX}LMS_OAUTH_CLIENT_ID and {PREFIX}LMS_OAUTH_CLIENT_SECRET "
+                "go together: set all three or none"
+            )
+        if self.lms_token and any(parts):
+            raise ValueError(f"{PREFIX}LMS_TOKEN and {PREFIX}LMS_OAUTH_… are both set: take one of them away")
+        if self.lms_key and not self.lms_cert:
+            raise ValueError(f"{PREFIX}LMS_KEY belongs to {PREFIX}LMS_CERT, which is not set")
+        return self
+
+
+_SECRETS = frozenset(
+    f"{PREFIX}{name.upper()}"
+    for name, field in Settings.model_fields.items()
+    if SecretStr in (field.annotation, *get_args(field.annotation))
+)
+"""The variables whose value may also be in a file."""
+
 
 def host_and_port(address: str) -> tuple[str, int]:
     """Split an address such as `127.0.0.1:8080` or `[::1]:8080`. The host has no brackets.
@@ -152,14 +184,17 @@ def host_and_port(address: str) -> tuple[str, int]:
 def load() -> Settings:
     """Read the settings from the environment, and from the file for what the environment does not say.
 
+    A secret may also be in a file of its own, which the variable with `_FILE` at the end of its name names.
+
     Raises:
-        ConfigurationError: a variable is wrong, or its name looks like a misspelt setting, or the file cannot be
+        ConfigurationError: a variable is wrong, or its name looks like a misspelt setting, or a file cannot be
             read. The text is one line. It names each wrong variable and what is allowed, or the line of the file.
     """
     environment = {name.upper(): value for name, value in os.environ.items()}
     file = _env_file(environment)
     variables = file | {name: value for name, value in environment.items() if value or name not in file}
     _judge_names(variables)
+    variables |= read_secret_files(variables, _SECRETS)
     given: dict[str, Any] = {
         field: value
         for field in Settings.model_fields
@@ -199,6 +234,7 @@ def _env_file(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _judge_names(variables: Mapping[str, str]) -> None:
     settings = {ENV_FILE, *(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)}
+    settings |= {f"{name}{SUFFIX}" for name in _SECRETS}
     unset = {name for name in settings if not variables.get(name)}
     misspelt = []
     for name in sorted(variables.keys() - settings):

@@ -18,7 +18,7 @@ from worker.engines import has_own_engines
 from worker.errors import ConfigurationError
 from worker.lms.connect import LOG, connect
 from worker.lms.mail_templates import MailTemplates
-from worker.policies import load_policies
+from worker.policies import Policies, load_policies
 from worker.rules.retry import RetryPolicy
 from worker.settings import PREFIX, Settings
 from worker.subscriptions import load_subscriptions
@@ -61,10 +61,20 @@ def broker_url(settings: Settings) -> str:
     return settings.broker_url.get_secret_value()
 
 
+def policies(settings: Settings) -> Policies:
+    """Return the policies of the settings' file, without credit if the platform sets that itself.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    read = load_policies(settings.policies_file)
+    return read if settings.credit == "on" else read.without_credit()
+
+
 def handler(settings: Settings) -> Handler:
     """Make the one writer of attempts, with the policies of the settings' file."""
     return Handler(
-        load_policies(settings.policies_file),
+        policies(settings),
         instructor=settings.instructor == "on",
         bounds=Bounds(settings.quarantine_max, settings.quarantine_max_mb),
         believe_time_for_s=settings.believe_time_for_s,

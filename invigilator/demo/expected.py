@@ -146,6 +146,7 @@ class _Oracle:
             exam,
             self.attempts.get(key),
             instructor=self.instructor,
+            credit=self.policies.credit,
             precondition=_precondition(data),
         )
         if exam is not None and removal.outcome is Outcome.APPLIED:

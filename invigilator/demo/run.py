@@ -23,9 +23,9 @@ from invigilator.local.supervision import PartEndedError
 from invigilator.local.up import NO_FLOWER, System, environment
 from worker import extras, folder_lock
 from worker.lms.mail_templates import MailTemplates
-from worker.policies import load_policies
 from worker.settings import Settings
 from worker.signals import on_stop_signals
+from worker.wiring import policies
 
 SEED = 7
 LMS_FAILS = 0.1
@@ -72,7 +72,7 @@ def _play(
     session = generate(secrets.token_hex(3), seed=SEED, start=datetime.now(UTC))
     expected = expect(
         session,
-        load_policies(settings.policies_file),
+        policies(settings),
         instructor=settings.instructor == "on",
         mail_templates=MailTemplates(settings.templates_dir),
     )

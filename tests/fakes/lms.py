@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.errors import ServiceError
-from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail
+from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail, Origin
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,11 @@ class FakeCredit(_Fake):
         self._called(FakeCall("remove", {"requirement": requirement}, key), deadline)
         self.statuses.pop(requirement, None)
 
-    def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
-        self._called(FakeCall("course_name", {"user_id": user_id, "course_id": course_id}), deadline)
+    def course_name(
+        self, user_id: str, course_id: str, origin: Origin | None, deadline: Deadline
+    ) -> str | None:
+        asked = {"user_id": user_id, "course_id": course_id, "origin": origin}
+        self._called(FakeCall("course_name", asked), deadline)
         return self.course_names.get(course_id)
 
 

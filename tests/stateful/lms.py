@@ -15,7 +15,7 @@ from tests.stateful.faults import CrashError
 from worker.commands.handler import ClaimedCascade, Handler
 from worker.errors import Refused, Unavailable
 from worker.kinds import EffectKind
-from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail
+from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail, Origin
 
 PATIENCE_S = 60.0  # seconds that a worker may run before the test fails; it takes milliseconds
 
@@ -131,7 +131,9 @@ class ModelLms:
     def remove(self, requirement: CreditRequirement, key: CallKey, deadline: Deadline) -> None:
         self._credit(EffectKind.REMOVE_CREDIT_STATUS, requirement, None, key)
 
-    def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
+    def course_name(
+        self, user_id: str, course_id: str, origin: Origin | None, deadline: Deadline
+    ) -> str | None:
         return None
 
     def delete_student_attempt(

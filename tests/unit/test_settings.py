@@ -58,6 +58,7 @@ def test_any_driver_suffix_is_accepted(driver: str, monkeypatch: pytest.MonkeyPa
         ("WEB_ADDRESS", "secret:70000", "must be HOST:PORT"),
         ("WEB_ADDRESS", "::1:8080", "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"),
         ("API_RATE", "0", "greater than or equal to 1"),
+        ("CREDIT", "maybe", "'on' or 'off'"),
         ("QUARANTINE_MAX", "0", "greater than or equal to 1"),
         ("QUARANTINE_MAX_MB", "0", "greater than or equal to 1"),
         ("INSTANCE", "a b", "should match pattern"),
@@ -94,8 +95,23 @@ def test_a_file_fills_in_what_the_environment_does_not_say(monkeypatch: pytest.M
 
 
 def test_secrets_are_not_printed() -> None:
-    settings = Settings(database_url="postgresql://u:secret@h/x", lms_token="secret")
-    assert "secret" not in repr(settings)
+    settings = Settings(
+        database_url="postgresql://u:s3cret@h/x",
+        lms_oauth_token_url="https://id.invalid",
+        lms_oauth_client_id="me",
+        lms_oauth_client_secret="s3cret",
+        lms_headers='{"X-Api-Key": "s3cret"}',
+        lms_proxy="http://u:s3cret@h",
+    )
+    assert "s3cret" not in repr(settings)
+
+
+def test_credit_may_be_left_to_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wiring.policies(load()).credit
+    monkeypatch.setenv("INVIGILATOR_CREDIT", "off")
+    policies = wiring.policies(load())
+    assert not policies.credit
+    assert policies.default.credit_on == {"declined", "not_reviewed"}
 
 
 def test_what_the_database_keeps(monkeypatch: pytest.MonkeyPatch) -> None:

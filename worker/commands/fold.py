@@ -95,6 +95,7 @@ class Fold:
             exam,
             record.attempt if record else None,
             instructor=self.instructor,
+            credit=self.policies.credit,
             precondition=_precondition(data),
         )
         if exam is not None and record is not None and removal.outcome is Outcome.APPLIED:

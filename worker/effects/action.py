@@ -14,7 +14,7 @@ from worker.effects.slots import Slots
 from worker.kind_entry import P
 from worker.lms.connect import Services
 from worker.lms.mail_templates import MailTemplates
-from worker.lms.ports import CallKey, Deadline
+from worker.lms.ports import CallKey, Deadline, Origin
 from worker.rules.retry import RetryPolicy
 
 
@@ -55,8 +55,13 @@ class Run(Generic[P]):
 
     @property
     def key(self) -> CallKey:
-        """The idempotency key and the sequence number of the call."""
-        return CallKey(self.claim.id, self.claim.sequence)
+        """What makes the call recognisable, and says from what it follows."""
+        return CallKey(self.claim.id, self.claim.sequence, self.origin)
+
+    @property
+    def origin(self) -> Origin:
+        """The command that the effect follows from, and the attempt."""
+        return Origin(self.claim.source, self.claim.command_id, self.claim.attempt_code)
 
 
 class Recorded(Enum):

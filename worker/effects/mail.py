@@ -72,7 +72,7 @@ def _asked_name(run: MailRun, may_ask: bool) -> str | None:
     if not may_ask:
         raise Unavailable("the LMS is not asked for the course's name: it does not answer")
     payload, deadline = run.payload, run.deadline.part(QUESTION_SHARE)
-    return run.tools.services.credit.course_name(payload.user_id, payload.course_id, deadline)
+    return run.tools.services.credit.course_name(payload.user_id, payload.course_id, run.origin, deadline)
 
 
 def _addressees(runs: Sequence[MailRun]) -> list[Addressee]:

@@ -1,11 +1,14 @@
 """The services that effects call, and the adapters for them that the settings ask for."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 
 from worker.kinds import Service
+from worker.lms.credentials import Anonymous, BearerToken, Credentials
 from worker.lms.http import HttpLms
+from worker.lms.http_client import Network
 from worker.lms.log import LogLms, LogMailer, OnlyLogged
+from worker.lms.network import AUTHORIZATION, HEADERS_SETTING, checked_headers, checked_proxy, tls_context
 from worker.lms.ports import CreditService, InstructorService, Mailer
 from worker.lms.smtp import SmtpMailer
 from worker.settings import Settings
@@ -57,9 +60,54 @@ def connect(settings: Settings) -> Services:
     if settings.lms_url == LOG:
         log = LogLms()
         return Services(credit=log, instructor=log, mailer=mailer, close=_nothing)
-    token = settings.lms_token.get_secret_value() if settings.lms_token else None
-    lms = HttpLms(settings.lms_url, token)
+    lms = connect_lms(settings, credentials(settings))
     return Services(credit=lms, instructor=lms, mailer=mailer, close=lms.close)
+
+
+def connect_lms(settings: Settings, credentials: Credentials) -> HttpLms:
+    """Build a client of the LMS. Nothing is connected before the first call.
+
+    Parameters:
+        settings: with the LMS's URL, and what stands between us and it.
+        credentials: who calls.
+
+    Raises:
+        ConfigurationError: a setting that cannot work.
+    """
+    network = Network(
+        tls=tls_context(settings.lms_cert, settings.lms_key),
+        proxy=checked_proxy(settings.lms_proxy.get_secret_value()) if settings.lms_proxy else None,
+        headers=_headers(settings),
+    )
+    return HttpLms(settings.lms_url, credentials, network)
+
+
+def credentials(settings: Settings) -> Credentials:
+    """Return how the settings want calls to show the LMS who calls.
+
+    Raises:
+        ConfigurationError: a setting that cannot work.
+    """
+    if settings.lms_token:
+        return BearerToken(settings.lms_token.get_secret_value())
+    url, name, secret = (
+        settings.lms_oauth_token_url,
+        settings.lms_oauth_client_id,
+        settings.lms_oauth_client_secret,
+    )
+    if url and name and secret:  # oauthlib is loaded where it is used: a worker is thin by default
+        from worker.lms.oauth import ClientCredentials
+
+        return ClientCredentials(url, name, secret.get_secret_value(), settings.lms_oauth_scope)
+    signed_in_by_header = any(header.lower() == AUTHORIZATION for header in _headers(settings))
+    return Anonymous(HEADERS_SETTING) if signed_in_by_header else Anonymous()
+
+
+def _headers(settings: Settings) -> Mapping[str, str]:
+    if settings.lms_headers is None:
+        return {}
+    signed_in = bool(settings.lms_token or settings.lms_oauth_token_url)
+    return checked_headers(settings.lms_headers.get_secret_value(), signed_in=signed_in)
 
 
 def _mailer(settings: Settings) -> Mailer:

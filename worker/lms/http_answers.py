@@ -12,8 +12,7 @@ from typing import Any
 
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 
-TOKEN_SETTING = "INVIGILATOR_LMS_TOKEN"  # noqa: S105 - the name of the setting, no token
-CREDENTIALS_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED})
+PROXY_SETTING = "INVIGILATOR_LMS_PROXY"
 TRANSIENT_STATUSES = frozenset(
     {
         # A right that is missing for now: a person grants it within RETRY_FOR_S (docs/operations.md).
@@ -37,12 +36,15 @@ class Answer:
     body: bytes
 
 
-def raise_unless_done(answer: Answer, call: str, withheld: Collection[str] = ()) -> None:
+def raise_unless_done(
+    answer: Answer, call: str, credentials: str, withheld: Collection[str | None] = ()
+) -> None:
     """Return when the answer says that the call was carried out (a 2xx status); raise otherwise.
 
     Parameters:
         answer: the LMS's answer.
         call: method and path, for the message.
+        credentials: the settings to check when the LMS does not accept our credentials.
         withheld: values of the call, such as a username, that the message must not repeat.
 
     Raises:
@@ -54,15 +56,22 @@ def raise_unless_done(answer: Answer, call: str, withheld: Collection[str] = ())
         return
     why = reason(answer.body)
     shown = f" ({why})" if why is not None and why not in withheld else ""
-    raise _failure(answer, f"LMS answered {answer.status} to {call}{shown}")
+    raise _failure(answer, f"LMS answered {answer.status} to {call}{shown}", credentials)
 
 
-def _failure(answer: Answer, message: str) -> ServiceError:
-    if answer.status in CREDENTIALS_REFUSED:
-        return Misconfigured(message, setting=TOKEN_SETTING)
-    if answer.status in TRANSIENT_STATUSES or 500 <= answer.status <= 599:
+def _failure(answer: Answer, message: str, credentials: str) -> ServiceError:
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        return Misconfigured(message, setting=credentials)
+    if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return Misconfigured(message, setting=PROXY_SETTING)
+    if is_transient(answer.status):
         return Unavailable(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
     return Refused(message)
+
+
+def is_transient(status: int) -> bool:
+    """Return whether a status says that the same call may be carried out later."""
+    return status in TRANSIENT_STATUSES or 500 <= status <= 599
 
 
 def reason(body: bytes) -> str | None:

@@ -3,11 +3,12 @@
 They log ids only, because a log file is no place for a username, an address or a subject line.
 """
 
+
 # ruff: noqa: ARG002 - the ports name what these adapters must not log
 
 import logging
 
-from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail
+from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail, Origin
 
 logger = logging.getLogger("worker.lms")
 
@@ -44,7 +45,9 @@ class LogLms(OnlyLogged):
             key.effect_id,
         )
 
-    def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
+    def course_name(
+        self, user_id: str, course_id: str, origin: Origin | None, deadline: Deadline
+    ) -> str | None:
         """Log the call and return None."""
         logger.info("credit state asked: user %r, course %r", user_id, course_id)
         return None

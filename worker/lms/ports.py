@@ -17,14 +17,25 @@ CREDIT_NAMESPACE = "proctored_exam"
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """From what a call follows: the command, named by its source and id, and the attempt that it is about."""
+
+    source: str
+    command_id: str
+    attempt_code: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallKey:
     """What makes a repeated or late call recognisable on the other side.
 
-    `effect_id` is the same on every try; `sequence` grows for each target.
+    `effect_id` is the same on every try; `sequence` grows for each target. `origin` is None for a call that follows
+    from no command.
     """
 
     effect_id: UUID
     sequence: int
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,7 @@ class CreditService(Protocol):
         ...     def remove(self, requirement, key, deadline) -> None:
         ...         self._put(requirement, None, key)
         ...
-        ...     def course_name(self, user_id, course_id, deadline) -> str | None:
+        ...     def course_name(self, user_id, course_id, origin, deadline) -> str | None:
         ...         return None
         ...
         ...     def _put(self, requirement, status, key) -> None:
@@ -132,7 +143,9 @@ class CreditService(Protocol):
         """Remove the requirement; one that is not there is fine."""
         ...
 
-    def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
+    def course_name(
+        self, user_id: str, course_id: str, origin: Origin | None, deadline: Deadline
+    ) -> str | None:
         """The name in the learner's credit state, or None when there is no state or no name in it."""
         ...
 

@@ -283,6 +283,7 @@ def decide_removal(
     attempt: Attempt | None,
     *,
     instructor: bool,
+    credit: bool = True,
     precondition: Precondition = NO_PRECONDITION,
 ) -> Removal:
     """Decide a removal, which is legal in every status (docs/rules.md, "Create and remove").
@@ -291,6 +292,7 @@ def decide_removal(
         exam: the exam, or None when it is unknown.
         attempt: the learner's live attempt, or None.
         instructor: whether the platform has an instructor service, which must then delete the learner's answers.
+        credit: False when the platform removes credit itself. Then only what the attempt has set must be removed.
         precondition: which attempt the sender means, and how it must be found.
     """
     found = find(exam, attempt, precondition)
@@ -299,7 +301,7 @@ def decide_removal(
     return Removal(
         Outcome.APPLIED,
         found.status,
-        remove_credit=_requirements_of(found, exam),
+        remove_credit=_requirements_of(found, exam) if credit else sorted(found.credit_told),
         delete_student_attempt=instructor,
     )
 

@@ -18,8 +18,8 @@ STATE = "/credit/state"
 class ReferenceLms(HttpServer):
     """An LMS on a free port of 127.0.0.1, in this process.
 
-    It runs between `start` and `stop`, or in a `with` block. The attributes `fail_fraction` and `latency_s` may
-    be changed while it runs.
+    It runs between `start` and `stop`, or in a `with` block. The attributes `fail_fraction`, `latency_s`
+    and `token` may be changed while it runs.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ReferenceLms(HttpServer):
         super().__init__()
         self.fail_fraction = fail_fraction
         self.latency_s = latency_s
-        self._token = token
+        self.token = token
         self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._chance_lock = threading.Lock()
         self._store = Store()
@@ -102,7 +102,7 @@ class ReferenceLms(HttpServer):
         return HttpResponse(HTTPStatus.OK, {})
 
     def _problem(self, request: HttpRequest) -> HttpResponse | None:
-        if self._token is not None and request.headers.get("Authorization") != f"Bearer {self._token}":
+        if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._refuse(HTTPStatus.UNAUTHORIZED, "wrong token")
         with self._chance_lock:
             fails = self._chance.random() < self.fail_fraction

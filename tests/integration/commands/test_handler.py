@@ -263,6 +263,20 @@ def test_removal_without_an_instructor_service(apply: Apply, connection: Connect
     assert effects(connection) == []
 
 
+def test_credit_that_the_platform_sets_is_not_ours(apply: Apply, connection: Connection) -> None:
+    # Given a platform that hears of a submission, and not of a decline
+    handler = Handler(Policies().without_credit(), instructor=False)
+    # When one attempt is declined, another one submitted, and both are removed
+    apply(c.create("A"), c.update("A", "submitted"), c.remove("A"), handler=handler)
+    assert effects(connection) == []
+    apply(c.create("A"), c.update("A", "declined", cascade_effects=False), c.remove("A"), handler=handler)
+    # Then only the decline has credit of ours, which goes with the attempt
+    assert effects(connection) == [
+        ("set_credit_status", "A", "failed", "pending"),
+        ("remove_credit_status", "A", None, "pending"),
+    ]
+
+
 def test_a_course_has_its_providers_policy(apply: Apply, connection: Connection) -> None:
     handler = Handler(Policies(providers={"acme": PRESETS["platform"]}), instructor=True)
     outcomes = apply(

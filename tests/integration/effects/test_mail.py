@@ -14,7 +14,7 @@ from worker.effects.action import TryFailedError
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 from worker.kinds import EffectKind
 from worker.lms.mail_templates import MailTemplates
-from worker.lms.ports import Deadline, Mail
+from worker.lms.ports import Deadline, Mail, Origin
 from worker.policies import Policies
 from worker.rules.policy import MailSettings, Policy
 
@@ -157,7 +157,9 @@ def test_asking_leaves_time_to_send(bench: Bench) -> None:
     given: list[float] = []
 
     class Slow(type(bench.credit)):  # type: ignore[misc]
-        def course_name(self, user_id: str, course_id: str, deadline: Deadline) -> str | None:
+        def course_name(
+            self, user_id: str, course_id: str, origin: Origin | None, deadline: Deadline
+        ) -> str | None:
             given.append(deadline.seconds)
             raise deadline.late("GET /credit/state")
 

@@ -23,7 +23,7 @@ from worker.effects.action import TryAgainError, TryFailedError
 from worker.errors import Permanent, Transient
 from worker.kinds import EffectKind
 from worker.lms.log import LogLms, LogMailer
-from worker.lms.ports import CreditRequirement
+from worker.lms.ports import CreditRequirement, Origin
 from worker.rules.retry import RetryPolicy
 
 MISFIT = "SELECT nothing FROM nowhere -- ada@example.org"
@@ -47,8 +47,24 @@ def test_credit_is_set_once(bench: Bench) -> None:
     [key] = [call.key for call in bench.credit.calls]
     assert key is not None
     assert key.effect_id == effect_id
+    row = bench.row(effect_id)
+    assert key.origin == Origin(row.source, row.command_id, str(row.attempt_id))
     assert bench.states() == [("set_credit_status", "done")]
     assert bench.tries(effect_id) == [(1, "done", None)]
+
+
+def test_a_call_names_the_attempt_by_the_code_that_the_lms_chose(bench: Bench) -> None:
+    bench.apply(c.create("A", taking_as_proctored=True, attempt_code="ours/7"), c.update("A", "submitted"))
+    for effect_id in bench.ids():
+        bench.run(effect_id)
+    by_credit, by_mail = (
+        next(call for call in bench.credit.calls if call.method == method)
+        for method in ("set_status", "course_name")
+    )
+    assert by_credit.key is not None
+    assert by_credit.key.origin is not None
+    assert by_credit.key.origin.attempt_code == "ours/7"
+    assert by_mail.args["origin"] == by_credit.key.origin
 
 
 def test_an_unknown_effect_is_nothing_to_do(bench: Bench) -> None:

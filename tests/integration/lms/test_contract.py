@@ -113,11 +113,11 @@ def test_credit_that_is_not_there_may_be_removed(remembering: Remembering) -> No
 
 def test_a_course_has_the_name_that_it_was_given(remembering: Remembering) -> None:
     remembering.name_course("course-v1:Org+C+1", "Botany")
-    assert remembering.service.course_name("42", "course-v1:Org+C+1", soon()) == "Botany"
+    assert remembering.service.course_name("42", "course-v1:Org+C+1", None, soon()) == "Botany"
 
 
 def test_the_name_of_an_unknown_course_is_none(credit: CreditService) -> None:
-    assert credit.course_name("42", "course-v1:Org+C+1", soon()) is None
+    assert credit.course_name("42", "course-v1:Org+C+1", None, soon()) is None
 
 
 @dataclass(frozen=True)

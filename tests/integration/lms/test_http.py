@@ -20,12 +20,14 @@ import trustme
 from invigilator.demo.reference import ReferenceLms, Result
 from tests.fakes.servers import ScriptedServer, drip, serving
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
-from worker.lms.http import MAX_BODY_BYTES, HttpLms
-from worker.lms.ports import CallKey, CreditRequirement, Deadline
+from worker.lms.credentials import BearerToken
+from worker.lms.http import HttpLms
+from worker.lms.http_client import MAX_BODY_BYTES
+from worker.lms.ports import CallKey, CreditRequirement, Deadline, Origin
 
 REQUIREMENT = CreditRequirement("learner-42", "course-v1:Org+C+1", "block-v1:Org+C+1+b")
 TARGET = ("learner-42", "course-v1:Org+C+1", "proctored_exam", "block-v1:Org+C+1+b")
-KEY = CallKey(UUID(int=7), 3)
+KEY = CallKey(UUID(int=7), 3, Origin("/lms/a b", "é/1", "code 1"))
 TOKEN = "s3cret-token"
 PERSONAL = ("learner-42", "ada-lovelace", TOKEN)
 
@@ -37,7 +39,7 @@ def soon() -> Deadline:
 @contextmanager
 def client(url: str, token: str | None = TOKEN) -> Iterator[HttpLms]:
     with ExitStack() as stack:
-        lms = HttpLms(url, token)
+        lms = HttpLms(url, BearerToken(token) if token else None)
         stack.callback(lms.close)
         yield lms
 
@@ -91,7 +93,7 @@ def failure_of(lms: HttpLms, deadline: Deadline | None = None) -> ServiceError:
 
 def asked_name(body: str | bytes, status: str = "200 OK") -> str | None:
     with rude(answering(status, body)) as (lms, _):
-        return lms.course_name("learner-42", "c", soon())
+        return lms.course_name("learner-42", "c", None, soon())
 
 
 # What is sent
@@ -108,7 +110,7 @@ def test_the_calls_are_those_of_the_contract() -> None:
         lms.set_status(REQUIREMENT, "satisfied", KEY, soon())
         lms.remove(REQUIREMENT, KEY, soon())
         lms.delete_student_attempt("ada-lovelace", "c", "b", None, KEY, soon())
-        lms.course_name("learner 42&", "course-v1:Org+C+1", soon())
+        lms.course_name("learner 42&", "course-v1:Org+C+1", KEY.origin, soon())
 
     requirement = {
         "user_id": "learner-42",
@@ -132,6 +134,9 @@ def test_the_calls_are_those_of_the_contract() -> None:
     for _, headers, _ in seen:
         assert headers["authorization"] == f"Bearer {TOKEN}"
         assert headers["user-agent"] == "invigilator"
+        # Each part is percent-encoded, so that the space between them is the only one
+        assert headers["invigilator-command"] == "/lms/a%20b %C3%A9%2F1"
+        assert headers["invigilator-attempt"] == "code%201"
 
 
 def test_without_a_token_there_is_no_authorization() -> None:
@@ -156,7 +161,7 @@ def test_the_reference_lms_understands_each_call() -> None:
         lms.remove(REQUIREMENT, CallKey(UUID(int=8), 4), soon())
         assert reference.credit == {}
         lms.delete_student_attempt("ada", "c", "b", "grace", KEY, soon())
-        name = lms.course_name("learner-42", "course-v1:Org+C+1", soon())
+        name = lms.course_name("learner-42", "course-v1:Org+C+1", None, soon())
 
     assert name == "Álgebra & more"
     assert reference.counts == Counter({Result.APPLIED: 2, Result.DUPLICATE: 1, Result.ASKED: 1})
@@ -181,13 +186,13 @@ def test_these_are_worth_another_try(status: int) -> None:
     assert failure.retry_after_s is None
 
 
-@pytest.mark.parametrize("status", [401, 407])
-def test_these_are_about_our_credentials_and_not_about_the_call(status: int) -> None:
+@pytest.mark.parametrize(("status", "setting"), [(401, "LMS_TOKEN"), (407, "LMS_PROXY")])
+def test_these_are_about_our_credentials_and_not_about_the_call(status: int, setting: str) -> None:
     with rude(answering(f"{status} No", '{"code": "token_expired"}', "Retry-After: 7")) as (lms, _):
         failure = failure_of(lms)
 
     assert isinstance(failure, Misconfigured)
-    assert failure.setting == "INVIGILATOR_LMS_TOKEN"
+    assert failure.setting == f"INVIGILATOR_{setting}"
     assert str(failure) == f"LMS answered {status} to POST /credit/set-requirement-status (token_expired)"
     assert failure.retry_after_s is None  # as after a time-out
 
@@ -400,7 +405,7 @@ from worker.errors import Transient
 from worker.lms.http import HttpLms
 from worker.lms.ports import Deadline
 try:
-    HttpLms("http://127.0.0.1:1").course_name("u", "c", Deadline.after(30))
+    HttpLms("http://127.0.0.1:1").course_name("u", "c", None, Deadline.after(30))
 except Transient:
     print("done")
 """

@@ -133,6 +133,12 @@ def test_without_an_instructor_service_nothing_is_reset() -> None:
     assert "delete_student_attempt" not in snapshot.effects
 
 
+def test_credit_of_the_platform_is_not_expected() -> None:
+    snapshot = expected(*WHO.sit(MID, "verified"), WHO.remove(MID), policies=Policies().without_credit())
+    assert snapshot.credit == {}
+    assert not snapshot.effects.keys() & {"set_credit_status", "remove_credit_status"}
+
+
 @pytest.mark.parametrize(
     ("preset", "outcome", "mails"), [("provider", "unchanged", 1), ("platform", "applied", 2)]
 )

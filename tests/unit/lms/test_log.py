@@ -22,7 +22,7 @@ def test_each_call_is_one_line_of_ids(log: pytest.LogCaptureFixture) -> None:
 
     lms.set_status(REQUIREMENT, "submitted", KEY, LATER)
     lms.remove(REQUIREMENT, KEY, LATER)
-    lms.course_name("42", "course-1", LATER)
+    lms.course_name("42", "course-1", None, LATER)
 
     effect = "effect 00000000-0000-0000-0000-000000000007"
     assert log.messages == [
@@ -42,6 +42,6 @@ def test_names_addresses_and_subjects_are_not_logged(log: pytest.LogCaptureFixtu
 
 
 def test_an_id_cannot_forge_a_line(log: pytest.LogCaptureFixture) -> None:
-    LogLms().course_name("42\nERROR all is lost", "course-1", LATER)
+    LogLms().course_name("42\nERROR all is lost", "course-1", None, LATER)
 
     assert "\n" not in log.messages[0]

@@ -352,3 +352,9 @@ def test_a_removal_removes_every_requirement_under_the_name_that_it_was_set_with
     for status in Status:
         attempt = Attempt(status, credit_owed=True, credit_told=told)
         assert decide_removal(EXAM, attempt, instructor=False).remove_credit == sorted(told)
+
+
+@given(attempts)
+def test_credit_that_is_the_platforms_is_not_removed(attempt: Attempt) -> None:
+    removal = decide_removal(EXAM, attempt, instructor=False, credit=False)
+    assert removal.remove_credit == sorted(attempt.credit_told)

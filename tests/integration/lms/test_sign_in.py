@@ -1,0 +1,298 @@
+"""How the worker shows the LMS who calls: OAuth 2, client certificates, headers, and a proxy on the way."""
+
+import json
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trustme
+
+from invigilator.demo.reference import ReferenceLms, Result
+from tests.fakes.servers import drip, serving
+from tests.fakes.token_server import TokenServer
+from tests.integration.lms.test_http import answer, answering, read_request
+from worker.errors import Misconfigured, ServiceError, Unavailable
+from worker.lms.connect import connect_lms, credentials
+from worker.lms.http import HttpLms
+from worker.lms.ports import CallKey, CreditRequirement, Deadline
+from worker.settings import Settings
+
+ID, SECRET = "invigilator: lms", "s3cret/& ü"
+REQUIREMENT = CreditRequirement("42", "c", "b")
+
+
+@contextmanager
+def connected(lms_url: str, **settings: Any) -> Iterator[HttpLms]:
+    read = Settings(_env_file=None, lms_url=lms_url, **settings)
+    with closing(connect_lms(read, credentials(read))) as lms:
+        yield lms
+
+
+@contextmanager
+def signed_in(lms_url: str, token_url: str, secret: str = SECRET, **settings: Any) -> Iterator[HttpLms]:
+    oauth = {"token_url": token_url, "client_id": ID, "client_secret": secret}
+    with connected(
+        lms_url, **{f"lms_oauth_{name}": value for name, value in oauth.items()}, **settings
+    ) as lms:
+        yield lms
+
+
+def call(lms: HttpLms, number: int = 1, deadline: Deadline | None = None) -> None:
+    lms.set_status(
+        REQUIREMENT, "submitted", CallKey(UUID(int=number), number), deadline or Deadline.after(30)
+    )
+
+
+def failure_of(lms: HttpLms, deadline: Deadline | None = None) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        call(lms, deadline=deadline)
+    assert "s3cret" not in str(caught.value)
+    assert "token-" not in str(caught.value)
+    return caught.value
+
+
+@pytest.fixture
+def lms() -> Iterator[ReferenceLms]:
+    with ReferenceLms(token="token-1") as lms:
+        yield lms
+
+
+@pytest.fixture
+def server() -> Iterator[TokenServer]:
+    with TokenServer(ID, SECRET) as server:
+        yield server
+
+
+# OAuth 2
+
+
+def test_a_token_is_fetched_once_and_used_by_every_thread(lms: ReferenceLms, server: TokenServer) -> None:
+    with (
+        signed_in(lms.url, server.url, lms_oauth_scope="credit reset") as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        list(pool.map(lambda number: call(client, number), range(1, 41)))
+
+    assert lms.counts.total() == 40
+    assert lms.counts[Result.REFUSED] == 0
+    assert [request.body for request in server.asked] == [b"grant_type=client_credentials&scope=credit+reset"]
+
+
+def test_a_token_that_has_expired_is_fetched_anew(lms: ReferenceLms) -> None:
+    with TokenServer(ID, SECRET, expires_in=-1) as server, signed_in(lms.url, server.url) as client:
+        call(client, 1)
+        lms.token = "token-2"
+        call(client, 2)
+
+    assert len(server.asked) == 2
+    assert lms.counts == {Result.APPLIED: 2}
+
+
+def test_a_token_that_is_refused_is_fetched_anew_once(lms: ReferenceLms, server: TokenServer) -> None:
+    lms.token = "token-2"
+    with signed_in(lms.url, server.url) as client:
+        call(client)
+        assert lms.counts == {Result.REFUSED: 1, Result.APPLIED: 1}
+        # A second refusal says that no token of ours is accepted
+        lms.token = "another"
+        failure = failure_of(client)
+
+    assert isinstance(failure, Misconfigured)
+    assert str(failure) == "LMS answered 401 to POST /credit/set-requirement-status"
+    assert "INVIGILATOR_LMS_OAUTH_CLIENT_ID" in failure.setting
+    assert len(server.asked) == 3
+
+
+def test_a_client_that_the_token_server_refuses_is_our_mistake(
+    lms: ReferenceLms, server: TokenServer
+) -> None:
+    with signed_in(lms.url, server.url, secret="s3cret") as client:
+        failure = failure_of(client)
+
+    assert isinstance(failure, Misconfigured)
+    assert str(failure) == "the token server answered 401 (invalid_client)"
+    assert "INVIGILATOR_LMS_OAUTH_CLIENT_ID" in failure.setting
+    assert lms.counts.total() == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "[]",
+        "7",
+        "<html>",
+        "{}",
+        '{"error": "s3cret"}',
+        '{"access_token": 7}',
+        '{"access_token": "s3cret s3cret"}',
+        '{"access_token": "s3cret", "token_type": "mac"}',
+        '{"access_token": "s3cret", "expires_in": "soon"}',
+        '{"access_token": "s3cret", "expires_in": 1e400}',
+        b"\xff",
+    ],
+)
+def test_an_answer_without_a_usable_token_is_our_mistake(lms: ReferenceLms, body: str | bytes) -> None:
+    with (
+        serving(after_the_request(answering("200 OK", body))) as server,
+        signed_in(lms.url, f"http://127.0.0.1:{server.port}/token") as client,
+    ):
+        failure = failure_of(client)
+
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_LMS_OAUTH_TOKEN_URL"
+
+
+def test_a_token_server_that_is_busy_is_asked_again_later(lms: ReferenceLms) -> None:
+    busy = answering("503 No", '{"error": "temporarily_unavailable"}', "Retry-After: 7")
+    with (
+        serving(after_the_request(busy)) as server,
+        signed_in(lms.url, f"http://127.0.0.1:{server.port}") as client,
+    ):
+        failure = failure_of(client)
+
+    assert type(failure) is Unavailable
+    assert str(failure) == "the token server answered 503 (temporarily_unavailable)"
+    assert failure.retry_after_s == 7
+
+
+def test_a_token_server_that_is_away_is_named(lms: ReferenceLms) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with signed_in(lms.url, f"http://127.0.0.1:{port}") as client:
+        failure = failure_of(client)
+
+    assert type(failure) is Unavailable
+    assert str(failure) == (
+        "no answer from the token server (ConnectionRefusedError); check INVIGILATOR_LMS_OAUTH_TOKEN_URL"
+    )
+
+
+def test_a_token_server_that_is_silent_is_cut_off_and_the_next_call_asks_again(
+    lms: ReferenceLms, server: TokenServer
+) -> None:
+    def silent_at_first(connection: socket.socket) -> None:
+        read_request(connection)
+        if scripted.connections == 1:
+            drip(connection, b"", b"")
+        connection.sendall(answer("200 OK", '{"access_token": "token-1"}'))
+
+    with (
+        serving(silent_at_first) as scripted,
+        signed_in(lms.url, f"http://127.0.0.1:{scripted.port}") as client,
+    ):
+        failure = failure_of(client, Deadline.after(0.2))
+        call(client)
+
+    assert str(failure) == "the token server took longer than 0.2 s"
+    assert lms.counts == {Result.APPLIED: 1}
+
+
+def after_the_request(script: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    def read_first(connection: socket.socket) -> None:
+        read_request(connection)
+        script(connection)
+
+    return read_first
+
+
+# Headers
+
+
+def test_the_headers_of_a_gateway_go_to_the_lms_and_not_to_the_token_server(server: TokenServer) -> None:
+    seen: list[dict[str, str]] = []
+
+    def script(connection: socket.socket) -> None:
+        seen.append(read_request(connection)[1])
+        connection.sendall(answer("204 No Content"))
+
+    headers = json.dumps({"X-Api-Key": "abc def"})
+    with (
+        serving(script) as scripted,
+        signed_in(f"http://127.0.0.1:{scripted.port}", server.url, lms_headers=headers) as client,
+    ):
+        call(client)
+
+    assert seen[0]["x-api-key"] == "abc def"
+    assert seen[0]["authorization"] == "Bearer token-1"
+    assert "X-Api-Key" not in server.asked[0].headers
+
+
+def test_authorization_may_be_a_header_of_the_settings(lms: ReferenceLms) -> None:
+    with connected(lms.url, lms_headers='{"Authorization": "Bearer token-1"}') as client:
+        call(client)
+        lms.token = "another"
+        failure = failure_of(client)
+
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_LMS_HEADERS"
+
+
+# A proxy
+
+
+def test_every_call_goes_through_the_proxy() -> None:
+    seen: list[tuple[str, dict[str, str]]] = []
+
+    def script(connection: socket.socket) -> None:
+        line, headers, _ = read_request(connection)
+        seen.append((line, headers))
+        connection.sendall(answer("200 OK", '{"access_token": "t"}'))
+
+    with serving(script) as proxy:
+        through = f"http://me:s3cret@127.0.0.1:{proxy.port}"
+        with signed_in("http://lms.invalid/api", "http://id.invalid/token", lms_proxy=through) as client:
+            call(client)
+
+    assert [line.split()[1] for line, _ in seen] == [
+        "http://id.invalid/token",
+        "http://lms.invalid/api/credit/set-requirement-status",
+    ]
+    assert all(headers["proxy-authorization"] == "Basic bWU6czNjcmV0" for _, headers in seen)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_us_is_our_mistake(scheme: str) -> None:
+    with serving(after_the_request(answering("407 Proxy Authentication Required"))) as proxy:
+        through = f"http://me:s3cret@127.0.0.1:{proxy.port}"
+        with connected(f"{scheme}://lms.invalid", lms_proxy=through) as client:
+            failure = failure_of(client)
+
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_LMS_PROXY"
+
+
+# Client certificates
+
+
+def test_an_lms_that_asks_for_a_certificate_gets_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    ours = authority.issue_cert("invigilator.example")
+    ours.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    ours.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def script(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            read_request(wrapped)
+            wrapped.sendall(answer("200 OK"))
+
+    with serving(script) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        with connected(url, lms_cert=tmp_path / "cert.pem", lms_key=tmp_path / "key.pem") as client:
+            call(client)
+        with connected(url) as client:
+            assert isinstance(failure_of(client), Unavailable)

@@ -1,0 +1,115 @@
+"""Access tokens from a token server, by the client credentials grant of OAuth 2 (RFC 6749, section 4.4).
+
+oauthlib writes the request and reads the answer; `worker.lms.http_client` carries them. So the call to the token
+server has the deadline, the proxy and the certificates of the call that waits for it (docs/decisions/0033).
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import quote_plus
+
+import anyio
+import httpx
+from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
+
+from worker.errors import Misconfigured, ServiceError, Unavailable
+from worker.lms.credentials import is_sendable
+from worker.lms.http_answers import Answer, is_transient, reason, retry_after_s
+from worker.lms.http_client import checked_url, first_cause, read_answer
+
+URL_SETTING = "INVIGILATOR_LMS_OAUTH_TOKEN_URL"
+CLIENT_SETTINGS = "INVIGILATOR_LMS_OAUTH_CLIENT_ID, …_CLIENT_SECRET and …_SCOPE"
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str = field(repr=False)
+    ends_at: float  # time.monotonic()
+
+
+class ClientCredentials:
+    """Credentials that are exchanged for access tokens.
+
+    A token is used until it expires, or until the LMS refuses it. One call fetches it while the others wait.
+    """
+
+    setting = CLIENT_SETTINGS
+
+    def __init__(self, token_url: str, client_id: str, client_secret: str, scope: str | None = None) -> None:
+        """Check the settings. Nothing is fetched before the first call.
+
+        Parameters:
+            token_url: the token endpoint of the server.
+            client_id: the name by which that server knows us.
+            client_secret: our password there. Both are sent by HTTP Basic, which every token server must take.
+            scope: the scopes to ask for, separated by spaces. None asks for the server's default.
+
+        Raises:
+            ConfigurationError: the URL cannot work.
+        """
+        self._url = checked_url(token_url, URL_SETTING, query=True)
+        self._secret = client_secret
+        # The standard wants both percent-encoded before they are joined (section 2.3.1).
+        self._basic = httpx.BasicAuth(quote_plus(client_id), quote_plus(client_secret))
+        self._grant = BackendApplicationClient(client_id)
+        self._body = self._grant.prepare_request_body(scope=scope)
+        self._lock = anyio.Lock()
+        self._token: _Token | None = None
+
+    async def token(self, http: httpx.AsyncClient) -> str:
+        """Return the token that is known, or fetch one.
+
+        Raises:
+            Unavailable: the token server does not answer.
+            Misconfigured: it refuses us, or what it answers is no token.
+        """
+        async with self._lock:
+            if self._token is None or self._token.ends_at <= time.monotonic():
+                self._token = await self._fetch(http)
+            return self._token.text
+
+    def renew(self, refused: str | None) -> bool:
+        """Forget the token, unless another call has fetched a newer one. Return True."""
+        if self._token is not None and self._token.text == refused:
+            self._token = None
+        return True
+
+    async def _fetch(self, http: httpx.AsyncClient) -> _Token:
+        asked_at = time.monotonic()
+        answer = await self._ask(http)
+        if not 200 <= answer.status <= 299:
+            raise self._refusal(answer)
+        try:
+            given = self._grant.parse_request_body_response(answer.body.decode())
+        # What it raises for an answer that is no object, or in which a field has the wrong type, is not documented.
+        except (OAuth2Error, ArithmeticError, AttributeError, TypeError, ValueError):
+            raise _no_token("no access token") from None
+        text = given["access_token"]
+        if str(given.get("token_type", "bearer")).lower() != "bearer":
+            raise _no_token("a token of another type than Bearer")
+        if not isinstance(text, str) or not is_sendable(text):
+            raise _no_token("a token that no header can carry")
+        return _Token(text, asked_at + float(given.get("expires_in", float("inf"))))
+
+    async def _ask(self, http: httpx.AsyncClient) -> Answer:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        request = http.stream("POST", self._url, content=self._body, headers=headers, auth=self._basic)
+        try:
+            async with request as response:
+                return await read_answer(response)
+        except (httpx.TransportError, OSError) as error:
+            cause = type(first_cause(error)).__name__
+            raise Unavailable(f"no answer from the token server ({cause}); check {URL_SETTING}") from None
+
+    def _refusal(self, answer: Answer) -> ServiceError:
+        why = reason(answer.body)
+        shown = f" ({why})" if why is not None and why != self._secret else ""
+        message = f"the token server answered {answer.status}{shown}"
+        if is_transient(answer.status):
+            return Unavailable(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
+        return Misconfigured(message, setting=f"{URL_SETTING}, {CLIENT_SETTINGS}")
+
+
+def _no_token(what: str) -> Misconfigured:
+    return Misconfigured(f"the token server answered with {what}", setting=URL_SETTING)
