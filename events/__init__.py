@@ -1,12 +1,50 @@
-"""The wire: what a command looks like, how it reaches a broker, and the publisher that an LMS imports.
+"""The wire: what a command looks like, how it reaches a broker, and the client that an LMS installs.
 
 - The message: `commands` (what can be asked for), `vocabulary` (statuses and codes), `fields`, `times`, `envelope`
   (bytes to command and back), `signing`, `schemas` (JSON Schemas of the commands).
 - The way to the broker: `broker_url` and `tls` (what a URL means), `connecting` with `redis_transport`,
   `amqp_transport` and `redis_server`, `sharding` (which queue).
 - The publisher: `publisher` with `methods` (one for each command), `sender`, and `executor` (deadlines).
+- The answers: `webhooks`.
 - `errors`: the root of every error of this project, and the errors of the wire.
 
-This package imports nothing else of this project, so an LMS that publishes loads nothing of the worker. It is in
-the one wheel of the project and cannot be installed alone.
+This folder is two packages: `events` of the worker's distribution, and `invigilator_client` of the one that an LMS
+installs (`pyproject.toml` here). So its modules import each other relatively, and nothing else of the project. The
+names below are loaded when they are first used: who reads the vocabulary loads no broker.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import (
+        InvalidMessageError,
+        InvalidWebhookError,
+        InvigilatorError,
+        PublishError,
+        ShardsMismatchError,
+        UnsuitableBrokerError,
+    )
+    from .publisher import AsyncPublisher, Publisher
+    from .webhooks import verify_webhook
+
+__all__ = [
+    "AsyncPublisher",
+    "InvalidMessageError",
+    "InvalidWebhookError",
+    "InvigilatorError",
+    "PublishError",
+    "Publisher",
+    "ShardsMismatchError",
+    "UnsuitableBrokerError",
+    "verify_webhook",
+]
+
+_MODULES = {"AsyncPublisher": "publisher", "Publisher": "publisher", "verify_webhook": "webhooks"}
+"""Where the names are that are not in `errors`."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)

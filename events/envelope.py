@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 
-from events.commands import COMMAND_TYPES, Command, read_data
-from events.errors import InvalidMessageError
-from events.fields import LINE_FEED, Frozen, Id, Key, explain, printable
-from events.times import NO_SUCH_TIME, PATTERN, parse_time, render_time
-from events.vocabulary import QuarantineCode
+from .commands import COMMAND_TYPES, Command, read_data
+from .errors import InvalidMessageError
+from .fields import LINE_FEED, Frozen, Id, Key, explain, printable
+from .times import NO_SUCH_TIME, PATTERN, parse_time, render_time
+from .vocabulary import QuarantineCode
 
 CONTENT_TYPE = "application/cloudevents+json"
 MAX_BODY_BYTES = 64 * 1024
