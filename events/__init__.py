@@ -5,7 +5,7 @@
 - The way to the broker: `broker_url` and `tls` (what a URL means), `connecting` with `redis_transport`,
   `amqp_transport` and `redis_server`, `sharding` (which queue).
 - The publisher: `publisher` with `methods` (one for each command), `sender`, and `executor` (deadlines).
-- The answers: `webhooks`.
+- The answers: `client` with `answers` (over HTTP), `webhooks`. `django` is an outbox for those who use Django.
 - `errors`: the root of every error of this project, and the errors of the wire.
 
 This folder is two packages: `events` of the worker's distribution, and `invigilator_client` of the one that an LMS
@@ -17,6 +17,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .answers import (
+        ApiError,
+        Attempt,
+        AttemptCodeTakenError,
+        AttemptExistsError,
+        AttemptNotFoundError,
+        CommandQuarantinedError,
+        CommandRejectedError,
+        ExamNotFoundError,
+        IllegalTransitionError,
+        LearnerNotFoundError,
+        NotAllowedError,
+        OutcomePendingError,
+        RateLimitedError,
+        StaleAttemptError,
+        UnauthorizedError,
+        UnavailableError,
+        UnknownStatusError,
+    )
+    from .client import Client
     from .errors import (
         InvalidMessageError,
         InvalidWebhookError,
@@ -29,22 +49,51 @@ if TYPE_CHECKING:
     from .webhooks import verify_webhook
 
 __all__ = [
+    "ApiError",
     "AsyncPublisher",
+    "Attempt",
+    "AttemptCodeTakenError",
+    "AttemptExistsError",
+    "AttemptNotFoundError",
+    "Client",
+    "CommandQuarantinedError",
+    "CommandRejectedError",
+    "ExamNotFoundError",
+    "IllegalTransitionError",
     "InvalidMessageError",
     "InvalidWebhookError",
     "InvigilatorError",
+    "LearnerNotFoundError",
+    "NotAllowedError",
+    "OutcomePendingError",
     "PublishError",
     "Publisher",
+    "RateLimitedError",
     "ShardsMismatchError",
+    "StaleAttemptError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UnknownStatusError",
     "UnsuitableBrokerError",
     "verify_webhook",
 ]
 
-_MODULES = {"AsyncPublisher": "publisher", "Publisher": "publisher", "verify_webhook": "webhooks"}
-"""Where the names are that are not in `errors`."""
+_MODULES = {
+    "AsyncPublisher": "publisher",
+    "Client": "client",
+    "InvalidMessageError": "errors",
+    "InvalidWebhookError": "errors",
+    "InvigilatorError": "errors",
+    "PublishError": "errors",
+    "Publisher": "publisher",
+    "ShardsMismatchError": "errors",
+    "UnsuitableBrokerError": "errors",
+    "verify_webhook": "webhooks",
+}
+"""Where the names are that are not in `answers`."""
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
+    return getattr(import_module(f".{_MODULES.get(name, 'answers')}", __name__), name)

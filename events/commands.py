@@ -173,6 +173,23 @@ COMMAND_TYPES = types_of(
 """The data of every command, by the name of its type. `worker.commands.command_types` says how each is handled."""
 
 
+def model_of(name: str) -> type[CommandData]:
+    """Return the model of a command type's data.
+
+    Parameters:
+        name: the type, such as `exam.attempt.create.v1`.
+
+    Raises:
+        InvalidMessageError: `unknown_type`.
+    """
+    model = COMMAND_TYPES.get(name)
+    if model is None:
+        raise InvalidMessageError(
+            QuarantineCode.UNKNOWN_TYPE, f"type: must be one of {', '.join(COMMAND_TYPES)}"
+        )
+    return model
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What a command asks for, so that it can be compared later with another that has the same id.
