@@ -183,8 +183,10 @@ def test_a_wrong_argument_is_not_sent(client: Client, server: Server) -> None:
     assert server.calls == []
 
 
-def test_an_id_that_is_no_text_reaches_the_server(client: Client, server: Server) -> None:
-    client.update_status(**SUBMITTED, command_id="\ud800")
+def test_an_id_that_is_no_text_is_refused_by_the_server(client: Client, server: Server) -> None:
+    server.refuse(422, "not_cloudevent")
+    with pytest.raises(InvalidMessageError):
+        client.update_status(**SUBMITTED, command_id="\ud800")
     assert b'"id": "\\ud800"' in server.calls[0].content
 
 
