@@ -47,6 +47,13 @@ if TYPE_CHECKING:
     )
     from .publisher import AsyncPublisher, Publisher
     from .webhooks import verify_webhook
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f".{_MODULES.get(name, 'answers')}", __name__), name)
+
 
 __all__ = [
     "ApiError",
@@ -91,9 +98,3 @@ _MODULES = {
     "verify_webhook": "webhooks",
 }
 """Where the names are that are not in `answers`."""
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES.get(name, 'answers')}", __name__), name)

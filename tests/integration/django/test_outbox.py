@@ -20,7 +20,7 @@ from events.errors import InvalidMessageError, InvigilatorError
 from tests.integration.django.conftest import Broker
 from tests.integration.django.patience import PATIENCE_S, wait_until
 
-SUBMITTED = {"exam_id": "7", "user_id": "42", "to_status": "submitted"}
+SUBMITTED: dict[str, Any] = {"exam_id": "7", "user_id": "42", "to_status": "submitted"}
 AWAY = "redis://127.0.0.1:1"
 UPDATE = "exam.attempt.update-status.v1"
 KILLED = """
@@ -49,7 +49,7 @@ def publish_update(command_id: str, database: str) -> None:
 def waiting(database: str) -> int:
     from events.django.models import OutboxCommand
 
-    return OutboxCommand.objects.using(database).count()
+    return int(OutboxCommand.objects.using(database).count())
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def test_it_goes_on_when_something_is_away(
     from events.django import sending
 
     stopped = threading.Event()
-    results = iter([error, 1, 0])
+    results: Iterator[Exception | int] = iter([error, 1, 0])
 
     def send(_using: str) -> int:
         result = next(results)

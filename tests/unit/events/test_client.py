@@ -43,7 +43,7 @@ ATTEMPT = {
     "removed_at": None,
     "a member of a newer release": 1,
 }
-SUBMITTED = {"exam_id": "7", "user_id": "42", "to_status": "submitted"}
+SUBMITTED: dict[str, Any] = {"exam_id": "7", "user_id": "42", "to_status": "submitted"}
 
 
 class Server:
