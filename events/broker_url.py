@@ -13,7 +13,7 @@ from ipaddress import IPv6Address
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, unquote_plus
 
-from events.tls import PARAMETERS, Tls, read_tls
+from .tls import PARAMETERS, Tls, read_tls
 
 _T = TypeVar("_T")
 

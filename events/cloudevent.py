@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from events.times import render_time
+from .times import render_time
 
 POSITION_DIGITS = 20
 """Positions are written with leading zeros, so that they sort as text."""

@@ -11,14 +11,19 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
-from events.errors import InvalidMessageError
-from events.fields import Email, Frozen, Id, Key, Language, Minutes, Text, TimeZone, explain
-from events.vocabulary import IfMissing, QuarantineCode, Status
+from .errors import InvalidMessageError
+from .fields import Email, Frozen, Id, Key, Language, Minutes, Text, TimeZone, explain
+from .vocabulary import IfMissing, QuarantineCode, Status
 
-# Not strict, because JSON has neither tuples nor enums.
-Statuses = Annotated[tuple[Annotated[Status, Field(strict=False)], ...], Field(strict=False)]
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list | set | frozenset) else value
+
+
+# JSON has neither tuples nor enums. pydantic 2.5 knows no tuple that is not strict.
+Statuses = Annotated[tuple[Annotated[Status, Field(strict=False)], ...], BeforeValidator(_as_tuple)]
 """A list of statuses."""
 
 
@@ -166,6 +171,23 @@ COMMAND_TYPES = types_of(
     AttemptRemove,
 )
 """The data of every command, by the name of its type. `worker.commands.command_types` says how each is handled."""
+
+
+def model_of(name: str) -> type[CommandData]:
+    """Return the model of a command type's data.
+
+    Parameters:
+        name: the type, such as `exam.attempt.create.v1`.
+
+    Raises:
+        InvalidMessageError: `unknown_type`.
+    """
+    model = COMMAND_TYPES.get(name)
+    if model is None:
+        raise InvalidMessageError(
+            QuarantineCode.UNKNOWN_TYPE, f"type: must be one of {', '.join(COMMAND_TYPES)}"
+        )
+    return model
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,20 @@ from kombu import connection
 from kombu.exceptions import OperationalError
 from kombu.transport import get_transport_cls
 
-from events.broker_url import BrokerUrl
-from events.errors import UnsuitableBrokerError
-from events.tls import refused_certificate
+from .broker_url import BrokerUrl
+from .errors import UnsuitableBrokerError
+from .tls import refused_certificate
 
 
 class Connection(connection.Connection):  # type: ignore[misc]
     """kombu's connection, with some transports of ours, to whichever of several hosts answers."""
 
-    # By name, so that a process that uses RabbitMQ loads nothing for Redis.
+    # By name, so that a process that uses RabbitMQ loads nothing for Redis. The client's package has another name.
     transports: ClassVar[Mapping[str, str]] = {
-        "amqps": "events.amqp_transport:Transport",
-        "redis": "events.redis_transport:AskingTransport",
-        "rediss": "events.redis_transport:AskingTransport",
-        "sentinel": "events.redis_transport:AskingSentinelTransport",
+        "amqps": f"{__package__}.amqp_transport:Transport",
+        "redis": f"{__package__}.redis_transport:AskingTransport",
+        "rediss": f"{__package__}.redis_transport:AskingTransport",
+        "sentinel": f"{__package__}.redis_transport:AskingSentinelTransport",
     }
 
     @classmethod
@@ -76,9 +76,9 @@ class OneClientConnection(Connection):
 
     transports: ClassVar[Mapping[str, str]] = {
         **Connection.transports,
-        "redis": "events.redis_transport:Transport",
-        "rediss": "events.redis_transport:Transport",
-        "sentinel": "events.redis_transport:SentinelTransport",
+        "redis": f"{__package__}.redis_transport:Transport",
+        "rediss": f"{__package__}.redis_transport:Transport",
+        "sentinel": f"{__package__}.redis_transport:SentinelTransport",
     }
 
 

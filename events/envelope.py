@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 
-from events.commands import COMMAND_TYPES, Command, read_data
-from events.errors import InvalidMessageError
-from events.fields import LINE_FEED, MAX_ID, Frozen, Id, Key, explain, printable
-from events.times import NO_SUCH_TIME, PATTERN, parse_time, render_time
-from events.vocabulary import QuarantineCode
+from .commands import Command, model_of, read_data
+from .errors import InvalidMessageError
+from .fields import LINE_FEED, MAX_ID, Frozen, Id, Key, explain, printable
+from .times import NO_SUCH_TIME, PATTERN, parse_time, render_time
+from .vocabulary import QuarantineCode
 
 CONTENT_TYPE = "application/cloudevents+json"
 AWAITED_HEADER = "invigilator-awaited"
@@ -88,11 +88,7 @@ def read_event(event: object) -> Command:
         raise InvalidMessageError(QuarantineCode.NOT_CLOUDEVENT, "must be a JSON object")
     envelope = _read_envelope(event)
     time = _read_time(envelope.time)
-    model = COMMAND_TYPES.get(envelope.type)
-    if model is None:
-        raise InvalidMessageError(
-            QuarantineCode.UNKNOWN_TYPE, f"type: must be one of {', '.join(COMMAND_TYPES)}"
-        )
+    model = model_of(envelope.type)
     data = event.get("data")
     if not isinstance(data, dict):
         raise InvalidMessageError(QuarantineCode.INVALID_DATA, "data: must be an object")
@@ -169,6 +165,13 @@ def render(command: Command) -> bytes:
     Raises:
         InvalidMessageError: `not_cloudevent` when the time has no offset.
     """
+    text = json.dumps(to_event(command), ensure_ascii=False, separators=(",", ":"))
+    # A lone surrogate in the id becomes bytes that are not UTF-8, which `parse` refuses.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def to_event(command: Command) -> dict[str, Any]:
+    """Return a command's CloudEvent as an object of JSON. It raises as `render` does."""
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": command.id,
@@ -178,9 +181,7 @@ def render(command: Command) -> bytes:
     if command.time is not None:
         event["time"] = _render_time(command.time)
     event["data"] = command.data.model_dump(mode="json", exclude_unset=True)
-    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-    # A lone surrogate in the id becomes bytes that are not UTF-8, which `parse` refuses.
-    return text.encode("utf-8", "surrogatepass")
+    return event
 
 
 def _check_content_type(content_type: object) -> None:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from events.vocabulary import QuarantineCode
+from .vocabulary import QuarantineCode
 
 
 class InvigilatorError(Exception):
@@ -55,3 +55,9 @@ class UnsuitableBrokerError(InvigilatorError):
     """The server that answered cannot be our broker. The text says why. It continues a sentence: "the broker …"."""
 
     code = "unsuitable_broker"
+
+
+class InvalidWebhookError(InvigilatorError):
+    """A request is no webhook of ours: its signature, its time or its body is wrong."""
+
+    code = "invalid_webhook"

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
+from .vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 
 
 class EventData(BaseModel):

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 from uuid import uuid4
 
-from events.commands import (
+from .commands import (
     AttemptCreate,
     AttemptRemove,
     AttemptUpdateStatus,
@@ -19,7 +19,7 @@ from events.commands import (
     LearnerUpsert,
     read_data,
 )
-from events.vocabulary import IfMissing, Status
+from .vocabulary import IfMissing, Status
 
 
 class NotGiven(Enum):

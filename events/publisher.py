@@ -8,15 +8,15 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
-from events.broker_url import BrokerUrl, Kind, for_each_kind, read_broker_url
-from events.commands import Command
-from events.connecting import Connection, OneClientConnection
-from events.envelope import AWAITED_HEADER, CONTENT_TYPE, parse, render
-from events.executor import SerialExecutor
-from events.methods import Answer, CommandMethods, NewCommand
-from events.sender import Parcel, Sender, ShardCount, not_taken
-from events.sharding import shards_of
-from events.signing import MIN_KEY_CHARS, SIGNATURE_HEADER, sign
+from .broker_url import BrokerUrl, Kind, for_each_kind, read_broker_url
+from .commands import Command
+from .connecting import Connection, OneClientConnection
+from .envelope import AWAITED_HEADER, CONTENT_TYPE, parse, render
+from .executor import SerialExecutor
+from .methods import Answer, CommandMethods, NewCommand
+from .sender import Parcel, Sender, ShardCount, not_taken
+from .sharding import shards_of
+from .signing import MIN_KEY_CHARS, SIGNATURE_HEADER, sign
 
 _IN_MEMORY = "memory://"
 """kombu's broker inside the process, for tests and examples."""

@@ -8,8 +8,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.sentinel import MasterNotFoundError
 
-from events.broker_url import NO_CLUSTER
-from events.errors import UnsuitableBrokerError
+from .broker_url import NO_CLUSTER
+from .errors import UnsuitableBrokerError
 
 
 class UnsuitableServerError(UnsuitableBrokerError, RedisConnectionError):

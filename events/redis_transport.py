@@ -12,7 +12,7 @@ from typing import Any
 
 from kombu.transport import redis
 
-from events.redis_server import explained, refuse_unsuitable
+from .redis_server import explained, refuse_unsuitable
 
 
 class _KeepingNothing:

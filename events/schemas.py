@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from events.commands import COMMAND_TYPES, CommandData
-from events.envelope import Envelope
+from .commands import COMMAND_TYPES, CommandData
+from .envelope import Envelope
 
 FOLDER = Path("docs/schemas")
 

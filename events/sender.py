@@ -8,9 +8,9 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from events.connecting import broker_errors, reason_of
-from events.errors import PublishError, ShardsMismatchError
-from events.sharding import MAX_SHARDS, SHARDS_KEY, queue_name
+from .connecting import broker_errors, reason_of
+from .errors import PublishError, ShardsMismatchError
+from .sharding import MAX_SHARDS, SHARDS_KEY, queue_name
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Sequence
 
-from events.commands import CommandData
+from .commands import CommandData
 
 MAX_SHARDS = 1024
 

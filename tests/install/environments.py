@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ PATIENCE_S = 300  # before a test gives up; never how long anything should take
 NOT_THE_SOURCE = shutil.ignore_patterns(
     ".*", "build", "dist", "*.egg-info", "__pycache__", "benchmarks", "tests"
 )
+CONSTRAINTS = ROOT / "constraints.txt"
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,20 @@ class Environment:
     """A virtual environment without pip, so that everything in it is what something needs."""
 
     folder: Path
+    constraints: Path = CONSTRAINTS
 
     @classmethod
-    def create(cls, folder: Path) -> "Environment":
-        """Make an empty one."""
-        venv.create(folder, with_pip=False, symlinks=True)
-        return cls(folder)
+    def create(
+        cls, folder: Path, *, python: str = sys.executable, constraints: Path = CONSTRAINTS
+    ) -> "Environment":
+        """Make an empty one, of a Python."""
+        subprocess.run(
+            [python, "-m", "venv", "--without-pip", str(folder)],
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE_S,
+        )
+        return cls(folder, constraints)
 
     @property
     def programs(self) -> Path:
@@ -51,7 +59,7 @@ class Environment:
         return {folder.name.split("-")[0].lower() for folder in self.packages.glob("*.dist-info")}
 
     def install(self, *what: str) -> None:
-        """Install, pinned by our constraints. Skips on a laptop without a network, fails in CI."""
+        """Install, pinned by the constraints. Skips on a laptop without a network, fails in CI."""
         self._pip("install", "--quiet", *what)
 
     def build_wheel(self, source: Path, into: Path) -> Path:
@@ -63,7 +71,7 @@ class Environment:
     def _pip(self, *arguments: str) -> None:
         pip = [sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check"]
         run = subprocess.run(
-            [*pip, *arguments, "--constraint", "constraints.txt"],
+            [*pip, *arguments, "--constraint", str(self.constraints)],
             cwd=ROOT,
             capture_output=True,
             text=True,

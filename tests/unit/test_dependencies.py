@@ -4,9 +4,10 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,12 @@ FOR_FLOWER = ("worker/celery/flower.py", "worker/celery/flower_command.py", "wor
 FOR_WEB = ("invigilator/web/",)
 DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CLIENT = tomllib.loads((ROOT / "events" / "pyproject.toml").read_text())["project"]
+FOR_CLIENTS_EXTRAS = {
+    ("events/redis_server.py", "events/redis_transport.py"): "redis",
+    ("events/client.py",): "http",
+    ("events/django/",): "django",
+}
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -45,11 +52,19 @@ def foreign(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_import_is_asked_for(package: str) -> None:
-    everywhere = names(PROJECT["dependencies"])
-    extras = {FOR_LOCAL: "local", FOR_FLOWER: "flower", FOR_WEB: "web"}
+    extras = {FOR_LOCAL: "local", FOR_FLOWER: "flower", FOR_WEB: "web", ("events/django/",): "dev"}
+    check(package, PROJECT, extras)
+
+
+def test_the_client_asks_for_every_import() -> None:
+    check("events", CLIENT, FOR_CLIENTS_EXTRAS)
+
+
+def check(package: str, project: dict[str, Any], extras: Mapping[tuple[str, ...], str]) -> None:
+    everywhere = names(project["dependencies"])
     for file in (ROOT / package).rglob("*.py"):
         module = file.relative_to(ROOT).as_posix()
-        asked = [PROJECT["optional-dependencies"][one] for of, one in extras.items() if module.startswith(of)]
+        asked = [project["optional-dependencies"][one] for of, one in extras.items() if module.startswith(of)]
         assert foreign(file) <= everywhere.union(*map(names, asked)), module
 
 

@@ -18,6 +18,8 @@ PACKAGES = ("events", "db", "worker", "invigilator")
 ENTRY_POINTS = (
     ("events.publisher", "Publisher"),
     ("events.publisher", "AsyncPublisher"),
+    ("events.client", "Client"),
+    ("events.webhooks", "verify_webhook"),
     ("worker.rules.decisions", "decide"),
     ("worker.policies", "load_policies"),
     ("worker.lms.ports", "CreditService"),

@@ -65,8 +65,9 @@ def test_the_committed_schemas_are_current(tmp_path: Path) -> None:
 def test_the_default_folder_is_in_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["schemas"])
+    monkeypatch.delitem(sys.modules, schemas.__name__)
 
-    runpy.run_path(schemas.__file__, run_name="__main__")
+    runpy.run_module(schemas.__name__, run_name="__main__")
 
     assert len(list((tmp_path / "docs" / "schemas").iterdir())) == len(COMMAND_TYPES)
 

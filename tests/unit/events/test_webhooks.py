@@ -1,0 +1,91 @@
+"""Webhooks: what the package of Standard Webhooks signs is accepted, and everything else is refused."""
+
+import json
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from standardwebhooks import Webhook
+
+from events.errors import InvalidWebhookError
+from events.webhooks import TOLERANCE_S, verify_webhook
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OTHER = f"whsec_{b64encode(b'another secret').decode()}"
+EVENT = {"specversion": "1.0", "id": "e1", "type": "exam.attempt.created.v1", "data": {"user_id": "4ö"}}
+BODY = json.dumps(EVENT, ensure_ascii=False).encode()
+
+
+def signed(body: bytes = BODY, *secrets: str, away_s: float = 0) -> dict[str, str]:
+    time = datetime.now(UTC) + timedelta(seconds=away_s)
+    signatures = (Webhook(secret).sign("e1", time, body.decode()) for secret in secrets or (SECRET,))
+    return {
+        "Webhook-Id": "e1",
+        "Webhook-Timestamp": str(int(time.timestamp())),
+        "Webhook-Signature": " ".join(signatures),
+    }
+
+
+def test_what_the_package_signs_is_accepted() -> None:
+    assert verify_webhook(BODY, signed(), [SECRET]) == EVENT
+
+
+@pytest.mark.parametrize("secrets", [[SECRET, OTHER], [OTHER, SECRET], [SECRET.removeprefix("whsec_")]])
+def test_any_live_secret_fits(secrets: list[str]) -> None:
+    assert verify_webhook(BODY, signed(), secrets) == EVENT
+
+
+def test_a_sender_that_changes_its_secret_signs_with_both() -> None:
+    assert verify_webhook(BODY, signed(BODY, OTHER, SECRET), [SECRET]) == EVENT
+
+
+def test_another_secret_does_not_fit() -> None:
+    with pytest.raises(InvalidWebhookError, match="no secret fits"):
+        verify_webhook(BODY, signed(), [OTHER])
+
+
+@pytest.mark.parametrize("header", ["Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"])
+def test_every_header_is_needed(header: str) -> None:
+    headers = signed()
+    del headers[header]
+    with pytest.raises(InvalidWebhookError, match=f"{header.lower()} is missing"):
+        verify_webhook(BODY, headers, [SECRET])
+
+
+@pytest.mark.parametrize(
+    "changed", [{"Webhook-Id": "e2"}, {"Webhook-Signature": "v1,ö"}, {"Webhook-Signature": ""}]
+)
+def test_what_is_signed_cannot_be_changed(changed: dict[str, str]) -> None:
+    with pytest.raises(InvalidWebhookError, match="no secret fits"):
+        verify_webhook(BODY, signed() | changed, [SECRET])
+    with pytest.raises(InvalidWebhookError, match="no secret fits"):
+        verify_webhook(BODY + b" ", signed(), [SECRET])
+
+
+@pytest.mark.parametrize("away_s", [-TOLERANCE_S + 60, TOLERANCE_S - 60])
+def test_clocks_may_differ_a_little(away_s: float) -> None:
+    assert verify_webhook(BODY, signed(away_s=away_s), [SECRET]) == EVENT
+
+
+@pytest.mark.parametrize("away_s", [-TOLERANCE_S - 60, TOLERANCE_S + 60])
+def test_an_old_message_is_a_replayed_one(away_s: float) -> None:
+    with pytest.raises(InvalidWebhookError, match="300 s away; check this server's clock"):
+        verify_webhook(BODY, signed(away_s=away_s), [SECRET])
+
+
+@pytest.mark.parametrize("timestamp", ["", "soon", "-1", "1.5", "٣", "9" * 5000])
+def test_the_time_must_be_seconds(timestamp: str) -> None:
+    with pytest.raises(InvalidWebhookError, match="is no number of seconds"):
+        verify_webhook(BODY, signed() | {"Webhook-Timestamp": timestamp}, [SECRET])
+
+
+@pytest.mark.parametrize(("body", "problem"), [(b"{", "not JSON"), (b"[]", "no event")])
+def test_the_body_must_be_an_event(body: bytes, problem: str) -> None:
+    with pytest.raises(InvalidWebhookError, match=problem):
+        verify_webhook(body, signed(body), [SECRET])
+
+
+@pytest.mark.parametrize("secrets", [[], ["whsec_?"], ["whsec_ö"]])
+def test_secrets_must_be_secrets(secrets: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"at least one secret|must be whsec_ and base64"):
+        verify_webhook(BODY, signed(), secrets)
