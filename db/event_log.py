@@ -1,6 +1,6 @@
 """The event log: written with the change, numbered after its commit, read by position.
 
-docs/decisions/0032-the-event-log.md has the reasons.
+docs/decisions/0034-the-event-log.md has the reasons.
 """
 
 from collections.abc import Sequence

@@ -14,13 +14,13 @@ STOP_CHECK_S = 1.0
 
 @contextmanager
 def listening(engine: Engine, channel: str) -> Iterator[Any]:
-    """Listen on a channel, and yield what `wait` takes.
+    """Listen on a channel. Yields psycopg2's connection, for `wait`.
 
     Parameters:
-        engine: with a direct connection: LISTEN does not work through PgBouncer in transaction mode.
+        engine: its connections must be direct: LISTEN does not work through PgBouncer in transaction mode.
 
     Raises:
-        psycopg2.Error: the connection is lost. SQLAlchemy does not wrap the errors of this connection.
+        sqlalchemy.exc.DBAPIError: the database cannot be reached. psycopg2's own errors may come, too.
     """
     connection = engine.raw_connection()
     try:
@@ -36,7 +36,13 @@ def listening(engine: Engine, channel: str) -> Iterator[Any]:
 
 
 def wait(notifications: Any, seconds: float, stopping: threading.Event) -> None:
-    """Wait for a notification, at most for so many seconds, and take all that have come."""
+    """Wait for a notification, and take all that have come.
+
+    Parameters:
+        notifications: what `listening` yields.
+        seconds: how long at most.
+        stopping: when it is set, the wait ends within a second.
+    """
     ends_at = time.monotonic() + seconds
     readable: Sequence[Any] = ()
     while not readable and not stopping.is_set() and (left := ends_at - time.monotonic()) > 0:

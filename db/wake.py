@@ -1,13 +1,8 @@
-"""How a transaction wakes those who wait for what it has written: NOTIFY, and whoever listens."""
+"""How a transaction wakes those who wait for what it has written."""
 
-import select
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import Any
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 EFFECTS_CHANNEL = "invigilator_effects"
 """The channel on which a transaction that owes effects notifies the relays."""
@@ -30,9 +25,7 @@ NOTIFY_EFFECTS = f"SELECT {notification(EFFECTS_CHANNEL)}"
 OUTCOMES_CHANNEL = "invigilator_outcomes"
 """The channel on which a batch with an awaited command notifies those who wait for its outcome."""
 
-STOP_CHECK_S = 1.0
-
-_NOTIFY_OUTCOMES = f"SELECT pg_notify('{OUTCOMES_CHANNEL}', '')"
+_NOTIFY_OUTCOMES = f"SELECT {notification(OUTCOMES_CHANNEL)}"
 
 _QUEUE_USAGE = "SELECT pg_notification_queue_usage()"
 
@@ -60,45 +53,6 @@ def notify(connection: Connection) -> None:
 def notify_outcomes(connection: Connection) -> None:
     """Wake those who wait for the outcome of a command when this transaction commits."""
     connection.exec_driver_sql(_NOTIFY_OUTCOMES)
-
-
-@contextmanager
-def listening(engine: Engine, channel: str) -> Iterator[Any]:
-    """Listen on a channel. Yields psycopg2's connection, for `wait`.
-
-    Parameters:
-        engine: its connections must be direct: LISTEN does not work through PgBouncer in transaction mode.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: the database cannot be reached. psycopg2's own errors may come, too.
-    """
-    connection = engine.raw_connection()
-    try:
-        psycopg: Any = connection.driver_connection
-        psycopg.autocommit = True
-        with closing(psycopg.cursor()) as cursor:
-            cursor.execute(f"LISTEN {channel}")
-        yield psycopg
-    finally:
-        # A connection that listens must not go back to the pool.
-        connection.invalidate()
-        connection.close()
-
-
-def wait(notifications: Any, seconds: float, stopping: threading.Event) -> None:
-    """Wait for a notification, and take all that have come.
-
-    Parameters:
-        notifications: what `listening` yields.
-        seconds: how long at most.
-        stopping: when it is set, the wait ends within a second.
-    """
-    ends_at = time.monotonic() + seconds
-    readable: Sequence[Any] = ()
-    while not readable and not stopping.is_set() and (left := ends_at - time.monotonic()) > 0:
-        readable, _, _ = select.select([notifications], [], [], min(STOP_CHECK_S, left))
-    notifications.poll()
-    notifications.notifies.clear()
 
 
 def who_fills_the_queue(connection: Connection, suspects: Sequence[int]) -> str | None:

@@ -15,6 +15,7 @@ from db import awaited, wake
 from db.awaited import Told
 from db.errors import brief
 from db.inbox import Key
+from db.listening import listening, wait
 from events.commands import Command
 from events.vocabulary import QuarantineCode
 
@@ -134,10 +135,10 @@ class Outcomes:
         """Look out until told to stop. A thread of its own runs this."""
         while not stopping.is_set():
             try:
-                with wake.listening(self._engine, wake.OUTCOMES_CHANNEL) as notifications:
+                with listening(self._engine, wake.OUTCOMES_CHANNEL) as notifications:
                     while not stopping.is_set():
                         self.look(self._everybody())
-                        wake.wait(notifications, self._poll_s, stopping)
+                        wait(notifications, self._poll_s, stopping)
             except (DBAPIError, psycopg2.Error) as error:
                 # psycopg2's own come from the connection that listens: SQLAlchemy does not wrap those.
                 logger.warning("web: %s; trying again in %g s", brief(error), self._poll_s)

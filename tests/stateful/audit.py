@@ -13,8 +13,8 @@ from sqlalchemy import Row
 
 from db import event_log
 from events.commands import AttemptCreate, AttemptUpdateStatus
-from tests.acceptance import acts
 from events.event_types import EVENT_TYPES
+from tests.acceptance import acts
 from tests.kinds import KINDS_OF_0_1_0
 from tests.stateful.broker import SHARDS
 from tests.stateful.descriptions import check_descriptions

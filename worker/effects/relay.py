@@ -15,7 +15,7 @@ from db import circuits, offers
 from db.errors import brief
 from db.listening import listening, wait
 from db.offers import Due, Offer
-from db.wake import EFFECTS_CHANNEL, listening, wait
+from db.wake import EFFECTS_CHANNEL
 from worker.errors import Transient
 from worker.kinds import QUEUES
 
