@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 
+import kombu
 import pytest
 import redis
 from hypothesis import settings
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
+from events.sharding import queue_name
 from tests import engines
 from tests.tls import Authority, running_tls_rabbitmq
 from tests.turns import MUCH_MEMORY, my_turn
+from worker.kinds import QUEUES
 
 settings.register_profile("full", deadline=None)  # a busy machine is no failure
 settings.register_profile("fast", deadline=None, max_examples=10)
@@ -129,7 +132,11 @@ def tls_rabbitmq(authority: Authority) -> Iterator[tuple[str, int]]:
         yield rabbitmq
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def rabbitmq_url(tls_rabbitmq: tuple[str, int]) -> str:
-    """The URL of that RabbitMQ, without TLS."""
-    return tls_rabbitmq[0]
+    """The URL of that RabbitMQ, without TLS. Nothing waits in our queues."""
+    url, _ = tls_rabbitmq
+    with kombu.Connection(url) as connection:
+        for queue in (queue_name(0), *set(QUEUES.values())):
+            connection.default_channel.queue_delete(queue)
+    return url

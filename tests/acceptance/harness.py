@@ -33,7 +33,7 @@ PROGRAMS = Path(sys.executable).parent
 """Where the `invigilator` and the `celery` are that are tested; `Stack.programs` may be set to another folder."""
 PATIENCE_S = 150  # how long anything may take before the test gives up; never how long it should take
 POLL_S = 0.02
-POLL_CAP_S = 0.25
+POLL_CAP_S = 0.1
 """Looking costs CPU time, which is what the tests lack: the longer something takes, the rarer are the looks."""
 TAIL_CHARS = 6000
 WORKERS = ("effects", "mail")
@@ -358,8 +358,13 @@ class Stack:
 
     # --- waiting -----------------------------------------------------------------------------------------
 
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+    def wait_until(
+        self, condition: Callable[[], bool], what: str, *, longest_pause_s: float = POLL_CAP_S
+    ) -> None:
         """Wait until something is so.
+
+        Parameters:
+            longest_pause_s: between two looks; `POLL_S` for a condition that may be true for a moment only.
 
         Raises:
             AssertionError: a process ended by itself, or it takes for ever; with the state of everything.
@@ -371,7 +376,7 @@ class Stack:
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited in vain for {what}\n{self.report()}")
             time.sleep(pause_s)
-            pause_s = min(1.2 * pause_s, POLL_CAP_S)
+            pause_s = min(1.2 * pause_s, longest_pause_s)
         self._assert_alive(what)
 
     def _assert_alive(self, what: str) -> None:

@@ -18,7 +18,7 @@ BATCH = 5
 
 
 def test_a_primary_behind_sentinels(database_url: str, calm_database_url: str) -> None:
-    first, second, third = thirds(load(360, seed=31))
+    first, second, third = thirds(load(600, seed=31))
     with (
         running_group() as group,
         Stack(database_url, group.url) as stack,
@@ -53,13 +53,14 @@ def test_a_primary_behind_sentinels(database_url: str, calm_database_url: str) -
 
 def test_a_node_of_rabbitmq(database_url: str, calm_database_url: str) -> None:
     """Two nodes that know nothing of each other: what a queue keeps when a node dies is a cluster's to say."""
-    first, second, third = thirds(load(240, seed=32))
+    first, second, third = thirds(load(400, seed=32))
     with restartable_rabbitmq() as one, restartable_rabbitmq() as other:
         url = f"{one.url};{other.url}"
-        with Stack(database_url, url) as stack, Publisher(url, source=SOURCE, timeout_s=5) as publisher:
+        # A publisher that gave the first node up while it is slow would publish on the other, where nobody is.
+        with Stack(database_url, url) as stack, Publisher(url, source=SOURCE, timeout_s=60) as publisher:
             # Given the whole system at work on the first node, with effects under way and no command waiting
             work(stack)
-            stack.lms.latency_s = 0.5  # so slow that effects are left when the commands are through
+            stack.lms.latency_s = 0.8  # so slow that effects are left when the commands are through
             publish(stack, publisher, [*first, *second])
             stack.settle_commands()
             stack.wait_until(lambda: stack.owed() > 0, "effects to be under way")

@@ -6,7 +6,7 @@ from pathlib import Path
 from db.migrate import upgrade
 from tests import engines
 from tests.acceptance.conftest import Start
-from tests.acceptance.harness import Process, Stack
+from tests.acceptance.harness import POLL_S, Process, Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_record_of_a_calm_day
 from tests.chaos.points import Crash
@@ -26,7 +26,9 @@ def test_sessions_terminated_again_and_again(
         stack.client.publish(load(200, seed=31))
         process = stack.start("commands", BATCH_SIZE=BATCH)
         stack.wait_until(
-            lambda: terminate_busy_sessions(stack, process) >= TERMINATIONS, "tenures to end, again and again"
+            lambda: terminate_busy_sessions(stack, process) >= TERMINATIONS,
+            "tenures to end, again and again",
+            longest_pause_s=POLL_S,
         )
         stack.settle_commands()
         assert_record_of_a_calm_day(stack, calm_database_url)

@@ -67,9 +67,9 @@ def test_between_two_lists_of_one_acknowledgement(database_url: str, valkey_url:
 
 
 def test_with_the_acknowledgement_unsent(
-    database_url: str, empty_rabbitmq_url: str, calm_database_url: str
+    database_url: str, rabbitmq_url: str, calm_database_url: str
 ) -> None:
-    with Stack(database_url, empty_rabbitmq_url) as stack:
+    with Stack(database_url, rabbitmq_url) as stack:
         bodies = load(60, seed=23)
         stack.client.publish(bodies)
         kill_after_commits(stack, "before_basic_ack", len(bodies))

@@ -23,8 +23,8 @@ CONSUMER_TIMEOUT = "consumer_timeout = 1000"  # ms
 
 
 @pytest.fixture
-def stack(database_url: str, empty_rabbitmq_url: str) -> Iterator[Stack]:
-    with Stack(database_url, empty_rabbitmq_url) as stack:
+def stack(database_url: str, rabbitmq_url: str) -> Iterator[Stack]:
+    with Stack(database_url, rabbitmq_url) as stack:
         yield stack
 
 
