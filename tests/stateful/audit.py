@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from events.commands import AttemptCreate, AttemptUpdateStatus
 from tests.acceptance import acts
+from tests.documented import CREDIT
 from tests.kinds import KINDS_OF_0_1_0
 from tests.stateful.broker import SHARDS
 from tests.stateful.descriptions import check_descriptions
@@ -25,14 +26,6 @@ MAIL = EffectKind.SEND_STATUS_EMAIL
 MAX_ROUNDS = 60
 """The largest number of rounds of offering and running until nothing is owed. A handful is enough."""
 
-CREDIT = {
-    "verified": "satisfied",
-    "submitted": "submitted",
-    "declined": "failed",
-    "rejected": "failed",
-    "error": "failed",
-    "not_reviewed": "failed",
-}
 MAILED = ("submitted", "verified", "rejected")
 CASCADING = ("declined", "rejected")
 
