@@ -65,10 +65,10 @@ def introductions() -> list[bytes]:
     return [event(type_, data, f"intro-{n}") for n, (type_, data) in enumerate(described)]
 
 
-def late_day(seed: int, now: datetime | None = None) -> list[bytes]:
+def late_day(seed: int) -> list[bytes]:
     """A day's commands in the order in which they arrive: most of them in time, the others up to six hours late."""
     chance = random.Random(seed)
-    begin = (now or datetime.now(UTC)) - LENGTH
+    begin = datetime.now(UTC) - LENGTH
     happened = [
         one
         for learner in range(LEARNERS)
