@@ -59,9 +59,7 @@ def _expects(data: Mapping[str, Any], status: str) -> bool:
     return expected is None or status in expected
 
 
-def mistimed(
-    steps: Sequence[Row[Any]], bodies: Mapping[Key, bytes], now: datetime | None = None
-) -> Iterator[object]:
+def mistimed(steps: Sequence[Row[Any]], bodies: Mapping[Key, bytes]) -> Iterator[object]:
     """Find changes that did not happen when they must have, and attempts with other times than their history.
 
     A change happens at the time of its command, if that is believed, and never before the change before it. The
@@ -70,9 +68,8 @@ def mistimed(
     Parameters:
         steps: the rows of `STEPS`. An older release has written those without `recorded_at`; they are passed over.
         bodies: the commands, by source and id.
-        now: the present. None asks the clock.
     """
-    now = now or datetime.now(UTC)
+    now = datetime.now(UTC)
     of_acts = {
         (step.source, step.command_id): step.at
         for step in steps

@@ -5,14 +5,15 @@ What must become of them is worked out here, without a line of the product.
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.acceptance import acts
 from tests.acceptance.client import event
 from tests.acceptance.harness import Stack
+from tests.acceptance.oracle import assert_acts_in_place_and_time
+from tests.documented import CREDIT
 
 LEARNERS = 20
 EXAMS = ("math", "physics")
@@ -24,10 +25,12 @@ SITTING = ((0, "created"), (5, "started"), (80, "ready_to_submit"), (90, "submit
 RETAKEN_AFTER = 240
 """Minutes until staff removes an attempt and the learner begins another one."""
 INCOMPLETE = ("created", "started", "ready_to_submit")
-CREDIT = {"submitted": "submitted", "verified": "satisfied", "rejected": "failed"}
 
 _OUTCOMES = "SELECT command_id, outcome, code FROM inbox JOIN outcomes ON inbox.id = inbox_id"
 _LIVE = "SELECT exam_id, user_id, attempt_code, status FROM attempts WHERE removed_at IS NULL"
+_SAT = (
+    "SELECT started_at, completed_at FROM attempts WHERE started_at IS NOT NULL AND completed_at IS NOT NULL"
+)
 _TOLD = """
 SELECT DISTINCT ON (target) payload ->> 'exam_id' AS exam_id, user_id, payload ->> 'status' AS status
 FROM effects WHERE target IS NOT NULL ORDER BY target, sequence DESC
@@ -62,10 +65,10 @@ def introductions() -> list[bytes]:
     return [event(type_, data, f"intro-{n}") for n, (type_, data) in enumerate(described)]
 
 
-def late_day(seed: int, now: datetime | None = None) -> list[bytes]:
+def late_day(seed: int) -> list[bytes]:
     """A day's commands in the order in which they arrive: most of them in time, the others up to six hours late."""
     chance = random.Random(seed)
-    begin = (now or datetime.now(UTC)) - LENGTH
+    begin = datetime.now(UTC) - LENGTH
     happened = [
         one
         for learner in range(LEARNERS)
@@ -152,8 +155,15 @@ class Expected:
         return "applied", None
 
 
-def assert_right_attempts_at_the_right_times(stack: Stack, day: Sequence[bytes]) -> None:
-    """Check each outcome, the live attempts, what the credit service will be told, and every history."""
+def assert_a_late_day_is_understood(stack: Stack, seed: int) -> None:
+    """Deliver a day to `consume`, and check what became of it.
+
+    Each outcome is checked, the live attempts, what the credit service will be told, and every history.
+    """
+    day = late_day(seed)
+    stack.client.publish([*introductions(), *day])
+    stack.start("commands", BATCH_SIZE=7)
+    stack.settle_commands()
     expected = Expected()
     commands = [json.loads(body) for body in day]
     outcomes = {command["id"]: expected.outcome(command) for command in commands}
@@ -170,9 +180,7 @@ def assert_right_attempts_at_the_right_times(stack: Stack, day: Sequence[bytes])
     }
     told = {(row.exam_id, row.user_id): row.status for row in stack.rows(_TOLD)}
     assert told == expected.credit
-    steps = stack.rows(acts.STEPS)
-    assert list(acts.misdirected(steps, stack.rows(acts.REMOVALS), stack.client.bodies)) == []
-    assert list(acts.mistimed(steps, stack.client.bodies)) == []
-    both = [(row.started_at, row.completed_at) for row in steps if row.started_at and row.completed_at]
+    assert_acts_in_place_and_time(stack)
+    both = [(row.started_at, row.completed_at) for row in stack.rows(_SAT)]
     assert both
     assert all(started <= completed for started, completed in both)

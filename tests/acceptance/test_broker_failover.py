@@ -56,15 +56,17 @@ def test_a_node_of_rabbitmq(database_url: str, calm_database_url: str) -> None:
     first, second, third = thirds(load(400, seed=32))
     with restartable_rabbitmq() as one, restartable_rabbitmq() as other:
         url = f"{one.url};{other.url}"
-        # A publisher that gave the first node up while it is slow would publish on the other, where nobody is.
-        with Stack(database_url, url) as stack, Publisher(url, source=SOURCE, timeout_s=60) as publisher:
-            # Given the whole system at work on the first node, with effects under way and no command waiting
+        with Stack(database_url, url) as stack, Publisher(url, source=SOURCE, timeout_s=5) as publisher:
+            # Given the whole system at work on the first node, with effects under way and no command waiting. The
+            # other one stands still: somebody whom the first one answers late would stay on the other, alone.
+            other.pause()
             work(stack)
             stack.lms.latency_s = 0.8  # so slow that effects are left when the commands are through
             publish(stack, publisher, [*first, *second])
             stack.settle_commands()
             stack.wait_until(lambda: stack.owed() > 0, "effects to be under way")
             # When it dies, then everybody goes on with the other one
+            other.resume()
             one.end(signal.SIGKILL)
             stack.client.move_to(other.url)
             publish(stack, publisher, third)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.day import assert_right_attempts_at_the_right_times, introductions, late_day
+from tests.acceptance.day import assert_a_late_day_is_understood
 from tests.acceptance.harness import Stack
 from tests.acceptance.load import load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
@@ -35,8 +35,4 @@ def test_an_attempt_and_killed_consumers(stack: Stack, calm_database_url: str) -
 
 
 def test_a_day_that_arrives_late_and_out_of_order(stack: Stack) -> None:
-    day = late_day(seed=2)
-    stack.client.publish([*introductions(), *day])
-    stack.start("commands", BATCH_SIZE=7)
-    stack.settle_commands()
-    assert_right_attempts_at_the_right_times(stack, day)
+    assert_a_late_day_is_understood(stack, seed=2)

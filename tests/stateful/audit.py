@@ -15,6 +15,7 @@ from db import event_log
 from events.commands import AttemptCreate, AttemptUpdateStatus
 from events.event_types import EVENT_TYPES
 from tests.acceptance import acts
+from tests.documented import CREDIT
 from tests.kinds import KINDS_OF_0_1_0
 from tests.stateful.broker import SHARDS
 from tests.stateful.descriptions import check_descriptions
@@ -29,15 +30,6 @@ MAX_ROUNDS = 60
 
 CREATED, CHANGED, REMOVED, NOT_APPLIED, QUARANTINED, FAILED, RECOVERED = EVENT_TYPES
 MANY_EVENTS = 100_000
-
-CREDIT = {
-    "verified": "satisfied",
-    "submitted": "submitted",
-    "declined": "failed",
-    "rejected": "failed",
-    "error": "failed",
-    "not_reviewed": "failed",
-}
 MAILED = ("submitted", "verified", "rejected")
 CASCADING = ("declined", "rejected")
 

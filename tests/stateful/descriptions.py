@@ -6,22 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from events.commands import CourseUpsert, ExamUpsert, LearnerUpsert
+from tests.documented import DEFAULTS
 from tests.stateful.world import World
 
-TABLES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
-    "course.upsert.v1": ("courses", "course_id", {"name": None, "provider": None, "gives_credit": True}),
-    "exam.upsert.v1": (
-        "exams",
-        "exam_id",
-        {"is_proctored": True, "is_practice_exam": False, "is_active": True, "time_limit_mins": None},
-    ),
-    "learner.upsert.v1": (
-        "learners",
-        "user_id",
-        {"full_name": None, "language": None, "time_zone": None},
-    ),
+TABLES = {
+    "course.upsert.v1": ("courses", "course_id"),
+    "exam.upsert.v1": ("exams", "exam_id"),
+    "learner.upsert.v1": ("learners", "user_id"),
 }
-"""By the type of the command: the table, its key, and what is known of a new row unless the sender says it."""
+"""By the type of the command: the table and its key."""
 
 _HANDLED = "SELECT source, command_id, code, handled_at FROM inbox JOIN outcomes ON inbox.id = inbox_id"
 
@@ -44,10 +37,10 @@ def _describe(
     known: dict[tuple[str, str, str], dict[str, Any]], event: Mapping[str, Any], handled_at: datetime
 ) -> bool:
     """Apply a description. Return True instead when a newer one was applied before."""
-    table, column, defaults = TABLES[event["type"]]
+    table, column = TABLES[event["type"]]
     # A time in the future is not believed. Here no sender's clock is only a bit ahead.
     at = min(datetime.fromisoformat(event["time"]), handled_at) if "time" in event else handled_at
-    before = known.setdefault((table, column, event["data"][column]), {**defaults, "described_at": at})
+    before = known.setdefault((table, column, event["data"][column]), {**DEFAULTS[table], "described_at": at})
     if at < before["described_at"]:
         return True
     before |= {**event["data"], "described_at": at}

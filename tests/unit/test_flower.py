@@ -1,6 +1,5 @@
 """The thread of Flower that receives events."""
 
-import logging
 import time
 from typing import Any
 
@@ -17,6 +16,18 @@ class _StopError(BaseException):
     """Ends the thread's loop."""
 
 
+def receive_until_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receive events, until Flower or kombu waits before the next try."""
+
+    def stop(_: float) -> None:
+        raise _StopError
+
+    monkeypatch.setattr(time, "sleep", stop)
+    monkeypatch.setattr(functional, "sleep", stop)
+    with Celery("test", broker="memory://", set_as_current=False) as app, pytest.raises(_StopError):
+        PatientEvents(app, None, max_tasks_in_memory=1).run()
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -30,17 +41,8 @@ def test_only_an_error_of_the_broker_says_that_it_is_away(
     def capture(*_: Any, **__: Any) -> None:
         raise error
 
-    def stop(_: float) -> None:
-        raise _StopError
-
     monkeypatch.setattr(EventReceiver, "capture", capture)
-    monkeypatch.setattr(time, "sleep", stop)
-    with (
-        Celery("test", broker="memory://", set_as_current=False) as app,
-        caplog.at_level(logging.WARNING),
-        pytest.raises(_StopError),
-    ):
-        PatientEvents(app, None, max_tasks_in_memory=1).run()
+    receive_until_a_pause(monkeypatch)
     assert caplog.messages == [said]
 
 
@@ -60,20 +62,10 @@ def test_a_broker_that_goes_between_two_connections_is_tried_again_after_the_sam
     def lose(*_: Any, **__: Any) -> None:
         raise ConnectionResetError
 
-    def stop(_: float) -> None:
-        raise _StopError
-
     monkeypatch.setattr(EventReceiver, "wakeup_workers", lambda *_, **__: None)  # has a connection of its own
     monkeypatch.setattr(Transport, "establish_connection", take_one)
     monkeypatch.setattr(Transport, "drain_events", lose)
-    monkeypatch.setattr(time, "sleep", stop)
-    monkeypatch.setattr(functional, "sleep", stop)
     # When Flower receives events
-    with (
-        Celery("test", broker="memory://", set_as_current=False) as app,
-        caplog.at_level(logging.WARNING),
-        pytest.raises(_StopError),
-    ):
-        PatientEvents(app, None, max_tasks_in_memory=1).run()
+    receive_until_a_pause(monkeypatch)
     # Then the pause is its own, not kombu's
     assert caplog.messages[-1] == "the broker is away: ConnectionResetError; trying again in 2 s"

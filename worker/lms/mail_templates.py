@@ -101,9 +101,9 @@ class MailTemplates:
         Raises:
             ConfigurationError: the folder, a template or a catalogue cannot be used.
         """
-        self._of_everybody = _Templates([])
         self._of_providers: dict[str, _Templates] = {}
         if folder is None:
+            self._of_everybody = _Templates([])
             return
         _check_folder(folder)
         of_everybody = folder / OF_EVERYBODY

@@ -15,27 +15,15 @@ from events.commands import (
     CourseUpsert,
     ExamUpsert,
 )
+from tests.documented import CREDIT, DEFAULTS
 from worker.rules.policy import Policy
 
 ENTRY = ("created", "download_software_clicked", "ready_to_start")
 BEFORE_START = ("eligible", *ENTRY)
 RUNNING = ("started", "ready_to_submit")
 INCOMPLETE = (*BEFORE_START, *RUNNING)
-CREDIT = {
-    "verified": "satisfied",
-    "submitted": "submitted",
-    "declined": "failed",
-    "rejected": "failed",
-    "error": "failed",
-    "not_reviewed": "failed",
-}
 COMPLETED = (*CREDIT, "timed_out", "second_review_required")
 VERDICTS = ("verified", "rejected")
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "courses": {"name": None, "provider": None, "gives_credit": True},
-    "exams": {"is_proctored": True, "is_practice_exam": False, "is_active": True, "time_limit_mins": None},
-    "learners": {"full_name": None, "language": None, "time_zone": None},
-}
 
 Outcome = tuple[str, str | None]
 """The outcome and its code."""
