@@ -2,6 +2,7 @@
 
 from db.models.base import Base
 from db.models.effects import Circuit, Effect, EffectState, Try, TryResult
+from db.models.events import Event, EventLog, Subscriber
 from db.models.messages import HandledCommand, InboxEntry, QuarantinedMessage, Shard
 from db.models.record import Attempt, Course, Exam, Learner, Transition
 
@@ -12,12 +13,15 @@ __all__ = [
     "Course",
     "Effect",
     "EffectState",
+    "Event",
+    "EventLog",
     "Exam",
     "HandledCommand",
     "InboxEntry",
     "Learner",
     "QuarantinedMessage",
     "Shard",
+    "Subscriber",
     "Transition",
     "Try",
     "TryResult",

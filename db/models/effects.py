@@ -74,6 +74,8 @@ class Effect(Base):
             unique=True,
             postgresql_where=text("state = 'running' AND order_key IS NOT NULL"),
         ),
+        Index(None, "event_id", postgresql_where=text("event_id IS NOT NULL")),
+        Index(None, "subscriber", "state", postgresql_where=text("subscriber IS NOT NULL")),
         Index(
             "ix_effects_owed_cascades",
             "user_id",
@@ -88,8 +90,9 @@ class Effect(Base):
     kind: Mapped[str]
     """One of `worker.kinds`; also the name of its Celery task after `effects.`."""
     state: Mapped[str]
-    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("attempts.id"))
-    user_id: Mapped[str]
+    attempt_id: Mapped[UUID | None] = mapped_column(ForeignKey("attempts.id"))
+    """Null only where it delivers an event that is about no attempt."""
+    user_id: Mapped[str | None]
     target: Mapped[str | None]
     """What it changes on the other side, where only the newest effect counts; null where each effect counts."""
     order_key: Mapped[str | None]
@@ -112,6 +115,14 @@ class Effect(Base):
     done_at: Mapped[datetime | None]
     dropped_at: Mapped[datetime | None]
     """When it was superseded or cancelled."""
+    event_id: Mapped[UUID | None]
+    """The event that it delivers. No foreign key: the log may be pruned before its deliveries are."""
+    subscriber: Mapped[str | None]
+    """To whom it delivers the event."""
+    traceparent: Mapped[str | None]
+    """The trace of the command that it follows from (W3C Trace Context)."""
+    failure_told: Mapped[bool | None]
+    """Whether an event has told that it failed for good."""
 
 
 class Try(Base):
