@@ -77,7 +77,8 @@ class Attempt(Base):
         Index("uq_attempts_code", text("COALESCE(attempt_code, id::text)"), unique=True),
         Index(None, "exam_id", "user_id", "removed_at"),
         Index(None, "user_id"),
-        Index(None, "status"),
+        Index(None, "status", "id"),
+        Index(None, "exam_id", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
