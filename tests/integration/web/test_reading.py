@@ -66,7 +66,7 @@ def test_an_attempt_that_is_not_there(api: Api) -> None:
 
 
 @pytest.mark.parametrize("query", [{}, {"exam_id": "A"}, {"user_id": "42"}, {"code": ""}, {"code": "x\0"}])
-def test_an_attempt_must_be_named(api: Api, query: dict[str, str]) -> None:
+def test_an_attempt_must_be_named(api: Api, query: dict[str, Any]) -> None:
     answer = api.get("/v1/attempt", **query)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_query")
 

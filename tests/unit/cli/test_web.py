@@ -20,7 +20,7 @@ def test_the_table_that_is_printed_knows_the_token(cli: CommandLine, tmp_path: P
     # Then the token is known, and may look
     caller = load_tokens(file).find(token)
     assert caller is not None
-    assert (caller.name, caller.scopes) == ('front "end" é', {Scope.READ})
+    assert (caller.name, caller.scopes) == ('front "end" é', frozenset({Scope.READ}))
     # And with the lines that are commented out, it may send
     sending = re.sub("^# ", "", table, flags=re.MULTILINE).replace('["read"]', '["command"]')
     file.write_text(sending)

@@ -134,7 +134,7 @@ def test_without_an_instructor_service_nothing_is_reset() -> None:
 
 
 def test_credit_of_the_platform_is_not_expected() -> None:
-    snapshot = expected(*WHO.sit(MID, "verified"), WHO.remove(MID), policies=Policies().without_credit())
+    snapshot = expected(*MID.sit("verified"), MID.remove(), policies=Policies().without_credit())
     assert snapshot.credit == {}
     assert not snapshot.effects.keys() & {"set_credit_status", "remove_credit_status"}
 

@@ -37,7 +37,7 @@ def test_a_token_is_found_by_its_hash(file: Path) -> None:
     tokens = load(file, READER)
     caller = tokens.find(TOKEN)
     assert caller is not None
-    assert (caller.name, caller.scopes, caller.sender) == ("reader", {Scope.READ}, None)
+    assert (caller.name, caller.scopes, caller.sender) == ("reader", frozenset({Scope.READ}), None)
     assert tokens.find(new_token()) is None
     assert tokens.find("\ud800") is None
     assert TOKEN not in file.read_text()
