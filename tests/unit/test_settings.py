@@ -56,7 +56,7 @@ def test_any_driver_suffix_is_accepted(driver: str, monkeypatch: pytest.MonkeyPa
         ("INSTRUCTOR", "maybe", "'on' or 'off'"),
         ("WEB_ADDRESS", "secret", "must be HOST:PORT, such as 127.0.0.1:8080"),
         ("WEB_ADDRESS", "secret:70000", "must be HOST:PORT"),
-        ("WEB_ADDRESS", "::1:8080", "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"),
+        ("WEB_ADDRESS", "::1:8080", "must be HOST:PORT, such as 127.0.0.1:8080 or "),
         ("API_RATE", "0", "greater than or equal to 1"),
         ("CREDIT", "maybe", "'on' or 'off'"),
         ("QUARANTINE_MAX", "0", "greater than or equal to 1"),

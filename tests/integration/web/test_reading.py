@@ -157,7 +157,7 @@ def test_a_timeline_tells_of_tries_and_mails(api: Api, submitted: Record) -> Non
 def test_the_pages_of_a_timeline_have_each_entry_once(api: Api) -> None:
     whole = api.get("/v1/timeline", user_id="42").json()["entries"]
     pages: list[Any] = []
-    cursor: dict[str, str] = {}
+    cursor: dict[str, Any] = {}
     while True:
         page = api.get("/v1/timeline", user_id="42", limit=2, **cursor).json()
         pages += page["entries"]
