@@ -48,11 +48,13 @@ def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Even
 
     Parameters and errors are those of `prune`.
     """
-    removed, page = 0, event_log.PAGE_ROWS
-    while page == event_log.PAGE_ROWS and not stopping.is_set():
+    removed = 0
+    while not stopping.is_set():
         with engine.begin() as connection:
             page = event_log.prune(connection, older_than)
         removed += page
+        if page < event_log.PAGE_ROWS:
+            break
         stopping.wait(PAGE_PAUSE_S)
     return removed
 
@@ -90,8 +92,10 @@ class Pruner:
     def run(self, stopping: threading.Event) -> None:
         """Prune until told to stop. An error of the database does not end this: it is logged, and tried again."""
         wait_s = FIRST_AFTER_S
+        self.engine.dispose()  # no connection waits, neither that of the checks before nor for the next day
         while not stopping.wait(wait_s):
             wait_s = self._prune(stopping)
+            self.engine.dispose()
 
     def _prune(self, stopping: threading.Event) -> float:
         try:
@@ -101,8 +105,6 @@ class Pruner:
             again_s = FIRST_AFTER_S if classify(error) is Failure.UNAVAILABLE else AGAIN_AFTER_S
             logger.warning("pruning: %s; trying again in %g s", brief(error), again_s)
             return again_s
-        finally:
-            self.engine.dispose()  # no connection waits for the next day
         if removed is not None:
             logger.info(
                 "pruned: effects %d, tries %d, commands %d", removed.effects, removed.tries, removed.commands

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, bindparam, create_engine, exists, fun
 from sqlalchemy.orm import aliased
 
 from db import effects, operators, prune
-from db.models import Attempt, Base, Effect, HandledCommand, InboxEntry, Transition
+from db.models import Attempt, Base, Effect, Event, HandledCommand, InboxEntry, Transition
 from db.prune import Removed
 from tests import sample_commands as c
 from worker import processes, pruning
@@ -232,10 +232,12 @@ def test_a_command_that_was_pruned_and_comes_again_is_a_new_one(record: Engine) 
 # --- every day -------------------------------------------------------------------------------------------
 
 
-def until_stopped(record: Engine, condition: Callable[[], bool]) -> None:
+def until_stopped(
+    record: Engine, condition: Callable[[], bool], older_than: timedelta | None = 90 * DAY
+) -> None:
     """Runs the daily pruning until something has happened."""
     stopping = threading.Event()
-    thread = threading.Thread(target=Pruner(record, 90 * DAY, 30 * DAY).run, args=(stopping,))
+    thread = threading.Thread(target=Pruner(record, older_than, 30 * DAY).run, args=(stopping,))
     thread.start()
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -315,15 +317,36 @@ def test_it_stops_between_two_pages(record: Engine, monkeypatch: pytest.MonkeyPa
     assert count(record, InboxEntry) == 6
 
 
-@pytest.mark.parametrize(("setting", "loops"), [(None, {"relay"}), ("90d", {"relay", "prune"})])
-def test_the_relay_prunes_if_that_is_configured(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, setting: str | None, loops: set[str]
+def test_without_an_age_events_are_pruned_and_effects_stay(
+    record: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run: dict[str, Any] = {}
-    monkeypatch.setattr(processes, "run_until_stopped", run.update)
+    monkeypatch.setattr(pruning, "FIRST_AFTER_S", 0)
+    owe(record, Owed("done", None))
+    execute(record, "UPDATE event_log SET position = 1")
+    execute(
+        record,
+        "INSERT INTO events (id, position, type, time, data)"
+        " VALUES (gen_random_uuid(), 1, 'x', now() - interval '31 days', '{}')",
+    )
+    until_stopped(record, lambda: count(record, Event) == 0, older_than=None)
+    assert len(left(record)) == 1
+
+
+@pytest.mark.parametrize(("setting", "age"), [(None, None), ("90d", 90 * DAY)])
+def test_the_relay_prunes_what_is_configured(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, setting: str | None, age: timedelta | None
+) -> None:
+    made: list[Pruner] = []
+
+    def pruner(*values: Any) -> Pruner:
+        made.append(Pruner(*values))
+        return made[0]
+
+    monkeypatch.setattr(processes, "Pruner", pruner)
+    monkeypatch.setattr(processes, "run_until_stopped", lambda _loops: None)
     nowhere = "redis://127.0.0.1:1/0"
     processes.relay(Settings(database_url=database_url, broker_url=nowhere, prune_older_than=setting))
-    assert set(run) == loops
+    assert [(one.older_than, one.events_keep) for one in made] == [(age, 30 * DAY)]
 
 
 # --- whatever stays is decided on as before --------------------------------------------------------------
