@@ -27,7 +27,7 @@ Place = Mapping[str, int]
 """Which command of several: what a problem says of it."""
 NOWHERE: Place = {}
 
-Attributes = Mapping[str, str | None]
+Attributes = dict[str, str | None]
 """The attributes that a call gives to all its commands."""
 
 Signed = tuple[Command, str | None]
