@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from amqp.exceptions import AMQPError
 from kombu import Connection
+from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
 from worker.feeds.brokers import open_target
@@ -112,7 +113,7 @@ class Listener:
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
-            with suppress(RedisError, AMQPError, OSError):
+            with suppress(RedisError, OperationalError, AMQPError, OSError):
                 self.take()
 
     def _from_redis(self) -> None:
