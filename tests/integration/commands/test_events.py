@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import Connection, select
 
 from db import event_log, subscribers
@@ -62,6 +63,29 @@ def test_nobody_subscribes(connection: Connection) -> None:
     c.apply(HANDLER, connection, [c.stamped(one) for one in (*SETUP, c.create("A"), c.create("A"))])
     c.handle(HANDLER, connection, [], [unreadable()])
     assert told(connection) == []
+
+
+def test_events_cost_a_batch_no_statement(connection: Connection) -> None:
+    c.apply(HANDLER, connection, [c.stamped(one) for one in SETUP])
+    made: list[str] = []
+
+    @sqlalchemy.event.listens_for(connection, "before_cursor_execute")
+    def _note(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        made.append(statement)
+
+    def statements(user_id: str) -> int:
+        made.clear()
+        c.handle(
+            HANDLER, connection, [c.received(c.create("A", user_id)), c.received(c.create("A", user_id))]
+        )
+        return len(made)
+
+    # Given as many statements as a batch takes while nobody listens
+    without = statements("42")
+    # When somebody listens, then there are as many, though events are written
+    subscribe(connection)
+    assert statements("43") == without
+    assert types(connection) == ["attempt.created", "command.not-applied"]
 
 
 def test_each_row_of_the_history_is_an_event(apply: Apply, connection: Connection) -> None:
