@@ -6,12 +6,25 @@ from statistics import median
 from typing import Literal
 
 from benchmarks.bench import Samples, quotients
-from benchmarks.groups import commands, flat, latency, memory, scaling, services, shards, tables, whole
+from benchmarks.groups import (
+    commands,
+    events,
+    flat,
+    latency,
+    memory,
+    scaling,
+    services,
+    shards,
+    tables,
+    whole,
+)
 
 BROKERS = {"rabbitmq": "RabbitMQ", "valkey": "Valkey"}
 CPU_OF_PEER = {"rabbitmq": 0.1, "valkey": 0.2}
 UPDATE_OF_PEER = 0.25
 RATE_OF_FLOOR = 0.7
+CPU_OF_A_FEED = 1.25
+"""What a feed may cost: a quarter of a transition without one."""
 BUSY = 0.85
 """The fraction of the machine's CPUs above which the CPUs are the limit."""
 
@@ -21,7 +34,7 @@ class Check:
     """One ratio with its limit.
 
     Parameters:
-        goal: the number of the goal in the issue that set it.
+        goal: the number of the goal in the issue that set it, or 14 for what events cost (issue 14).
         title: the ratio in words.
         values: the ratio of each round. It is empty when the ratio was not measured.
         side: whether the median must be at most or at least `limit`.
@@ -96,6 +109,13 @@ def _all(samples: Samples) -> Iterator[Check]:
             services.NAME, "waits_ms_per_learner", services.ours_name(broker), services.PEER
         )
         yield Check(3, f"what the learner waits for, {name} / peer", waits, "at most", 1 / 50)
+    for broker, name in BROKERS.items():
+        one_feed = samples.ratios(
+            events.NAME, "cpu_ms_per_transition", events.feed_name(broker), events.silent_name(broker)
+        )
+        yield Check(
+            14, f"CPU of a transition, one feed / nobody listens, {name}", one_feed, "at most", CPU_OF_A_FEED
+        )
     yield from _flatness(samples)
     for broker, name in BROKERS.items():
         p99 = samples.ratios(

@@ -40,11 +40,20 @@ _TRANSITIONS = """
 SELECT count(*) FROM transitions JOIN attempts ON attempts.id = attempt_id WHERE user_id = ANY(%s)
 """
 _LISTENING = """
-SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE 'LISTEN invigilator_effects%'
 """
 _UNFINISHED = """
 SELECT state, count(*) FROM effects
 WHERE state IN ('pending', 'running', 'failed', 'superseded', 'cancelled') GROUP BY 1
+"""
+_SERVED = "SELECT count(*) FROM subscribers WHERE owner IS NOT NULL"
+_UNTOLD = """
+SELECT count(*) FROM (
+    SELECT FROM events, subscribers
+    WHERE events.position IS NULL OR events.position > subscribers.position
+    LIMIT 1
+) AS untold
 """
 _OWED = "SELECT count(*) FROM (SELECT FROM effects WHERE state IN ('pending', 'running') LIMIT 1) AS owed"
 
@@ -152,6 +161,8 @@ class Ours:
         relays = names.count("relay")
         taken = "SELECT count(*) FROM shards WHERE owner IS NOT NULL"
         self.wait_until(lambda: self.number(_LISTENING) >= relays, "the relay to listen")
+        if "SUBSCRIPTIONS_FILE" in self._settings:
+            self.wait_until(lambda: self.number(_SERVED) > 0, "the feed to be served")
         if "commands" in names:
             self.wait_until(lambda: self.number(taken) == self.shards, "the shards to be taken")
         for process in self.processes:
@@ -223,9 +234,10 @@ class Ours:
         self.wait_until(are_handled, f"{commands} commands", poll_s)
 
     def wait_for(self, commands: int, since: int) -> None:
-        """Wait until `commands` more commands are handled and no effect is owed."""
+        """Wait until `commands` more commands are handled, no effect is owed, and the feed has every event."""
         self.wait_for_commands(commands, since)
         self.wait_until(lambda: self.number(_OWED) == 0, "every effect to end")
+        self.wait_until(lambda: self.number(_UNTOLD) == 0, "every event to be told")
 
     def whole(self, publisher: Process, learners: range) -> dict[str, float]:
         """Publish the commands of these learners, and wait until every effect has ended.

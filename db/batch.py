@@ -279,7 +279,7 @@ SELECT json_build_object(
         SELECT json_agg(cascade)
         FROM (
             SELECT
-                id, payload, source, command_id, tries, failure_told,
+                id, payload, source, command_id, traceparent, tries, failure_told,
                 CASE WHEN state = 'running' THEN tries END AS running_try,
                 (
                     SELECT coalesce(attempt_code, attempts.id::text)
@@ -445,11 +445,11 @@ write_transitions AS (
     "effects": """
 write_effects AS (
     INSERT INTO effects (
-        id, kind, state, attempt_id, user_id, target, order_key, payload, source, command_id, done_at
+        id, kind, state, attempt_id, user_id, target, order_key, payload, source, command_id, traceparent, done_at
     )
     SELECT * FROM json_to_recordset(%(effects)s) AS effect (
         id uuid, kind text, state text, attempt_id uuid, user_id text, target text, order_key text, payload jsonb,
-        source text, command_id text, done_at timestamptz
+        source text, command_id text, traceparent text, done_at timestamptz
     )
 )""",
     "outcomes": """

@@ -54,6 +54,8 @@ class Claim:
     """Names the circuit of the service that the effect calls."""
     probe: bool
     """Whether this try is the one call that an open circuit allows."""
+    traceparent: str | None = None
+    """The trace of the command that it follows from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ WITH seen AS MATERIALIZED (
         effect.payload,
         effect.source,
         effect.command_id,
+        effect.traceparent,
         effect.tries AS number,
         effect.tries - effect.tries_forgiven AS unforgiven,
         extract(epoch FROM statement_timestamp() - effect.retrying_since)::float8 AS retrying_for_s,
@@ -261,6 +264,7 @@ def _claim(row: Row[Any], lost_tries: int) -> Claim:
         payload=row.payload,
         source=row.source,
         command_id=row.command_id,
+        traceparent=row.traceparent,
         attempt_code=row.attempt_code,
         number=row.number,
         unforgiven=row.unforgiven,

@@ -30,6 +30,8 @@ _LOCK = "LOCK TABLE subscribers IN SHARE ROW EXCLUSIVE MODE"
 
 _NAMES = "SELECT name FROM subscribers ORDER BY name"
 
+_DEFINITIONS = "SELECT name, definition FROM subscribers"
+
 _REMOVE = "DELETE FROM subscribers WHERE NOT name = ANY (%(names)s::text[]) RETURNING name"
 
 # A new subscriber begins at the end. One that stays keeps its cursor, whatever else has changed.
@@ -69,6 +71,11 @@ def names(connection: Connection) -> list[str]:
     return list(connection.exec_driver_sql(_NAMES).scalars())
 
 
+def definitions(connection: Connection) -> Definitions:
+    """Return what is stored of each subscriber, by name."""
+    return {one.name: one.definition for one in connection.exec_driver_sql(_DEFINITIONS)}
+
+
 # --- serving one -------------------------------------------------------------------------------------------
 
 # The epoch follows the clock, so that it is above every epoch that the broker knows, even after a restore.
@@ -85,6 +92,12 @@ WHERE name = (
     FOR UPDATE SKIP LOCKED
 )
 RETURNING epoch, position
+"""
+
+_CURSOR = """
+SELECT position
+FROM subscribers
+WHERE name = %(name)s AND epoch = %(epoch)s AND owner = %(owner)s
 """
 
 # The cursor moves only from where it was read: a person may have set it back in the meantime.
@@ -115,6 +128,12 @@ def take(connection: Connection, name: str, owner: str, lease_s: float) -> tuple
     """
     found = connection.exec_driver_sql(_TAKE, {"name": name, "owner": owner, "lease_s": lease_s}).first()
     return None if found is None else (Tenure(name, owner, found.epoch), found.position)
+
+
+def cursor(connection: Connection, tenure: Tenure) -> int | None:
+    """Return where the cursor stands. None when the tenure is over."""
+    position: int | None = connection.exec_driver_sql(_CURSOR, asdict(tenure)).scalar()
+    return position
 
 
 def move(connection: Connection, tenure: Tenure, before: int, after: int, lease_s: float) -> int | None:

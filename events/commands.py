@@ -219,12 +219,14 @@ class Command:
         id: unique within the source, 1 to 255 characters.
         data: what is asked for.
         time: when it happened, with an offset; None when the sender did not say.
+        traceparent: the trace that it belongs to (W3C Trace Context), or None.
     """
 
     source: str
     id: str
     data: CommandData
     time: datetime | None = None
+    traceparent: str | None = None
 
     @property
     def type(self) -> str:
@@ -235,7 +237,7 @@ class Command:
         """Return what tells the command from another with the same id.
 
         A field that is left out differs from one that was sent with its default: for an upsert the two mean
-        different things. `time` does not count, because a sender may stamp each try anew.
+        different things. `time` and `traceparent` do not count, because a sender may stamp each try anew.
         """
         data = self.data.model_dump(mode="json", exclude_defaults=True)
         digest = hashlib.sha256(_canonical([self.type, data]).encode("ascii")).digest()

@@ -14,6 +14,7 @@ from .commands import Command, model_of, read_data
 from .errors import InvalidMessageError
 from .fields import LINE_FEED, MAX_ID, Frozen, Id, Key, explain, printable
 from .times import NO_SUCH_TIME, PATTERN, parse_time, render_time
+from .tracing import read_traceparent
 from .vocabulary import QuarantineCode
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -46,7 +47,10 @@ _MediaType = Annotated[
 
 
 class Envelope(Frozen):
-    """The attributes of a CloudEvent that are read. Extension attributes are allowed and ignored."""
+    """The attributes of a CloudEvent that are checked. Extension attributes are allowed.
+
+    Of those, only `traceparent` is read. It is not checked: a trace that cannot be read may not lose a command.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -92,7 +96,8 @@ def read_event(event: object) -> Command:
     data = event.get("data")
     if not isinstance(data, dict):
         raise InvalidMessageError(QuarantineCode.INVALID_DATA, "data: must be an object")
-    return Command(envelope.source, envelope.id, read_data(model, data), time)
+    traceparent = read_traceparent(event.get("traceparent"))
+    return Command(envelope.source, envelope.id, read_data(model, data), time, traceparent)
 
 
 def filled_in(source: str) -> dict[str, str]:
@@ -171,7 +176,10 @@ def render(command: Command) -> bytes:
 
 
 def to_event(command: Command) -> dict[str, Any]:
-    """Return a command's CloudEvent as an object of JSON. It raises as `render` does."""
+    """Return a command's CloudEvent as an object of JSON. It raises as `render` does.
+
+    A trace that cannot be read is left out.
+    """
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": command.id,
@@ -180,6 +188,8 @@ def to_event(command: Command) -> dict[str, Any]:
     }
     if command.time is not None:
         event["time"] = _render_time(command.time)
+    if (traceparent := read_traceparent(command.traceparent)) is not None:
+        event["traceparent"] = traceparent
     event["data"] = command.data.model_dump(mode="json", exclude_unset=True)
     return event
 

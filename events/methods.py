@@ -46,6 +46,7 @@ class NewCommand:
     fields: Mapping[str, Any]
     command_id: str | None
     time: datetime | None
+    traceparent: str | None = None
 
     def made_by(self, source: str) -> Command:
         """Return the command. What is missing is filled in: a new id, and the time now.
@@ -58,13 +59,14 @@ class NewCommand:
             id=str(uuid4()) if self.command_id is None else self.command_id,
             data=read_data(self.model, self.fields),
             time=datetime.now(UTC) if self.time is None else self.time,
+            traceparent=self.traceparent,
         )
 
 
 class CommandMethods(ABC, Generic[Answer]):
     """One method for each command. All take the command's fields, and return and raise the same.
 
-    The parameters are the fields of the command's data in the contract, under *Commands in*, and two more. An
+    The parameters are the fields of the command's data in the contract, under *Commands in*, and three more. An
     optional field that is left out is not sent: an upsert then keeps what is known.
 
     Name the attempt in every command about it, by `attempt_code` or `external_id`. Without a name, a command that
@@ -73,6 +75,8 @@ class CommandMethods(ABC, Generic[Answer]):
     Parameters:
         command_id: the command's id; a new one when left out.
         time: when it happened, with an offset from UTC; now when left out.
+        traceparent: the trace that the command belongs to (W3C Trace Context). What follows from it carries the
+            trace, too. A malformed one is not sent.
 
     Returns:
         the command's id. Of an `AsyncPublisher`, a coroutine that returns it.
@@ -91,6 +95,7 @@ class CommandMethods(ABC, Generic[Answer]):
         gives_credit: bool | NotGiven = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
+        traceparent: str | None = None,
     ) -> Answer:
         """Publish a course's details. See `CommandMethods`."""
         fields = {
@@ -99,7 +104,7 @@ class CommandMethods(ABC, Generic[Answer]):
             "provider": provider,
             "gives_credit": gives_credit,
         }
-        return self._publish_new(NewCommand(CourseUpsert, _given(fields), command_id, time))
+        return self._publish_new(NewCommand(CourseUpsert, _given(fields), command_id, time, traceparent))
 
     def upsert_exam(
         self,
@@ -114,6 +119,7 @@ class CommandMethods(ABC, Generic[Answer]):
         time_limit_mins: int | NotGiven | None = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
+        traceparent: str | None = None,
     ) -> Answer:
         """Publish an exam's details. See `CommandMethods`."""
         fields = {
@@ -126,7 +132,7 @@ class CommandMethods(ABC, Generic[Answer]):
             "is_active": is_active,
             "time_limit_mins": time_limit_mins,
         }
-        return self._publish_new(NewCommand(ExamUpsert, _given(fields), command_id, time))
+        return self._publish_new(NewCommand(ExamUpsert, _given(fields), command_id, time, traceparent))
 
     def upsert_learner(
         self,
@@ -139,6 +145,7 @@ class CommandMethods(ABC, Generic[Answer]):
         time_zone: str | NotGiven | None = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
+        traceparent: str | None = None,
     ) -> Answer:
         """Publish a learner's details. See `CommandMethods`."""
         fields = {
@@ -149,7 +156,7 @@ class CommandMethods(ABC, Generic[Answer]):
             "language": language,
             "time_zone": time_zone,
         }
-        return self._publish_new(NewCommand(LearnerUpsert, _given(fields), command_id, time))
+        return self._publish_new(NewCommand(LearnerUpsert, _given(fields), command_id, time, traceparent))
 
     def create_attempt(
         self,
@@ -161,6 +168,7 @@ class CommandMethods(ABC, Generic[Answer]):
         external_id: str | int | NotGiven | None = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
+        traceparent: str | None = None,
     ) -> Answer:
         """Ask for an attempt of a learner at an exam. See `CommandMethods`."""
         fields = {
@@ -170,7 +178,7 @@ class CommandMethods(ABC, Generic[Answer]):
             "taking_as_proctored": taking_as_proctored,
             "external_id": external_id,
         }
-        return self._publish_new(NewCommand(AttemptCreate, _given(fields), command_id, time))
+        return self._publish_new(NewCommand(AttemptCreate, _given(fields), command_id, time, traceparent))
 
     def update_status(
         self,
@@ -185,6 +193,7 @@ class CommandMethods(ABC, Generic[Answer]):
         if_missing: IfMissing | str | NotGiven = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
+        traceparent: str | None = None,
     ) -> Answer:
         """Ask for another status of a learner's attempt. See `CommandMethods`."""
         fields = {
@@ -197,7 +206,9 @@ class CommandMethods(ABC, Generic[Answer]):
             "from_statuses": from_statuses,
             "if_missing": if_missing,
         }
-        return self._publish_new(NewCommand(AttemptUpdateStatus, _given(fields), command_id, time))
+        return self._publish_new(
+            NewCommand(AttemptUpdateStatus, _given(fields), command_id, time, traceparent)
+        )
 
     def remove_attempt(
         self,
@@ -211,6 +222,7 @@ class CommandMethods(ABC, Generic[Answer]):
         if_missing: IfMissing | str | NotGiven = NOT_GIVEN,
         command_id: str | None = None,
         time: datetime | None = None,
+        traceparent: str | None = None,
     ) -> Answer:
         """Ask for the removal of a learner's attempt. See `CommandMethods`."""
         fields = {
@@ -222,7 +234,7 @@ class CommandMethods(ABC, Generic[Answer]):
             "from_statuses": from_statuses,
             "if_missing": if_missing,
         }
-        return self._publish_new(NewCommand(AttemptRemove, _given(fields), command_id, time))
+        return self._publish_new(NewCommand(AttemptRemove, _given(fields), command_id, time, traceparent))
 
     @abstractmethod
     def _publish_new(self, new: NewCommand) -> Answer:

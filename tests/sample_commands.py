@@ -30,9 +30,9 @@ _numbers = count(1)
 COURSE = "course-1"
 
 
-def command(data: CommandData, command_id: str | None = None) -> Command:
+def command(data: CommandData, command_id: str | None = None, traceparent: str | None = None) -> Command:
     """A command with an id of its own."""
-    return Command("/tests", command_id or f"c{next(_numbers)}", data)
+    return Command("/tests", command_id or f"c{next(_numbers)}", data, traceparent=traceparent)
 
 
 def stamped(data: CommandData, command_id: str | None = None) -> tuple[Command, Receipt]:

@@ -27,12 +27,13 @@ from worker.commands.trust import Trust, load_trust
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
 from worker.feeds.brokers import open_target
+from worker.feeds.comparison import Comparison
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
-from worker.subscriptions import load_subscriptions
+from worker.subscriptions import Subscriptions, load_subscriptions
 from worker.threads import Loop, run_until_stopped
 from worker.wiring import broker_url, database_engine, handler, offer_ttl_s
 
@@ -68,7 +69,8 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
     if trust is not None:
         logger.info("commands must be signed; sources that may sign: %d", len(trust.grants))
     numbers = only or range(settings.command_shards)
-    run_until_stopped({f"shard-{number}": _shard_loop(settings, write, trust, number) for number in numbers})
+    loops = {f"shard-{number}": _shard_loop(settings, write, trust, number) for number in numbers}
+    run_until_stopped(loops | _comparing(settings, load_subscriptions(settings.subscriptions_file)))
 
 
 def relay(settings: Settings) -> None:
@@ -99,6 +101,7 @@ def _feed_loops(settings: Settings) -> dict[str, Loop]:
     numbering = database_engine(settings, "events", session_settings=idle)
     numberer = Numberer(numbering, subscriptions, settings.poll_s)
     loops = {"events": _after_checks(partial(check_schema, numbering), numbering, numberer.run)}
+    loops |= _comparing(settings, subscriptions)  # another relay may have stored another file since
     for name, feed in subscriptions.feeds().items():
         engine = database_engine(settings, name, session_settings=idle)
         publisher = FeedPublisher(
@@ -112,6 +115,16 @@ def _feed_loops(settings: Settings) -> dict[str, Loop]:
         )
         loops[name] = _after_checks(partial(check_schema, engine), engine, publisher.run)
     return loops
+
+
+def _comparing(settings: Settings, subscriptions: Subscriptions) -> dict[str, Loop]:
+    """The loop that warns when the file of this process is not what counts. A process without a file needs none."""
+    file = settings.subscriptions_file
+    if file is None:
+        return {}
+    engine = database_engine(settings, "subscriptions")
+    comparison = Comparison(engine, file, subscriptions)
+    return {"subscriptions": _after_checks(partial(check_schema, engine), engine, comparison.run)}
 
 
 def _owner() -> str:

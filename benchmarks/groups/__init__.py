@@ -4,6 +4,7 @@ from types import ModuleType
 
 from benchmarks.groups import (
     commands,
+    events,
     flat,
     latency,
     memory,
@@ -14,5 +15,16 @@ from benchmarks.groups import (
     whole,
 )
 
-ALL: tuple[ModuleType, ...] = (commands, whole, services, scaling, latency, shards, flat, memory, tables)
+ALL: tuple[ModuleType, ...] = (
+    commands,
+    whole,
+    events,
+    services,
+    scaling,
+    latency,
+    shards,
+    flat,
+    memory,
+    tables,
+)
 QUICK: tuple[ModuleType, ...] = (commands, whole, services, latency)

@@ -17,6 +17,7 @@ def publish(
     *,
     command_id: str | None = None,
     time: datetime | None = None,
+    traceparent: str | None = None,
     using: str | None = None,
     **data: Any,
 ) -> str:
@@ -29,6 +30,7 @@ def publish(
         type: the command's type, such as `exam.attempt.update-status.v1`.
         command_id: the command's id; a new one when left out.
         time: when it happened, with an offset from UTC; now when left out.
+        traceparent: the trace that the command belongs to (W3C Trace Context). One that is malformed is not sent.
         using: the alias of the database whose transaction it is; by default where Django writes this table.
         data: the fields of the command's data in the contract.
 
@@ -46,7 +48,8 @@ def publish(
     """
     from .models import OutboxCommand  # Django imports models after the packages of all applications
 
-    command = NewCommand(model_of(type), data, command_id, time).made_by(read_config().source)
+    new = NewCommand(model_of(type), data, command_id, time, traceparent)
+    command = new.made_by(read_config().source)
     body = render(command)
     parse(body)  # what Invigilator would not understand is refused here, and not in the outbox
     alias = using or router.db_for_write(OutboxCommand)

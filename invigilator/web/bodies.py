@@ -27,6 +27,9 @@ Place = Mapping[str, int]
 """Which command of several: what a problem says of it."""
 NOWHERE: Place = {}
 
+Attributes = dict[str, str | None]
+"""The attributes that a call gives to all its commands."""
+
 Signed = tuple[Command, str | None]
 """A command, and the key that signs it: None where commands are not signed."""
 
@@ -36,6 +39,8 @@ SigningKey = Callable[[Command], str | None]
 
 async def read_commands(request: Request, sender: Sender, signing_key: SigningKey) -> list[Signed]:
     """Read the commands of a call. What may be left out is filled in.
+
+    The trace in the header of the call is that of the commands that name no other one.
 
     Parameters:
         sender: whose commands they must be.
@@ -47,21 +52,23 @@ async def read_commands(request: Request, sender: Sender, signing_key: SigningKe
     _check_media_type(request)
     body = await _read(request)
     # Some megabytes take a tenth of a second, in which nobody else would be answered.
-    return await run_in_threadpool(_parse, body, sender, signing_key)
+    of_call = {"traceparent": request.headers.get("traceparent")}
+    return await run_in_threadpool(_parse, body, sender, signing_key, of_call)
 
 
-def _parse(body: bytes, sender: Sender, signing_key: SigningKey) -> list[Signed]:
+def _parse(body: bytes, sender: Sender, signing_key: SigningKey, of_call: Attributes) -> list[Signed]:
     try:
         document = read_json(body)
     except InvalidMessageError as error:
         raise _refused(error, HTTPStatus.BAD_REQUEST) from None
     if not isinstance(document, list):
-        return [_read_command(document, sender, signing_key)]
+        return [_read_command(document, sender, signing_key, of_call)]
     if not 1 <= len(document) <= MAX_COMMANDS:
         detail = f"an array must hold 1 to {MAX_COMMANDS} events"
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, QuarantineCode.NOT_CLOUDEVENT, detail)
     return [
-        _read_command(event, sender, signing_key, {"index": index}) for index, event in enumerate(document)
+        _read_command(event, sender, signing_key, of_call, {"index": index})
+        for index, event in enumerate(document)
     ]
 
 
@@ -86,13 +93,15 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def _read_command(event: Any, sender: Sender, signing_key: SigningKey, place: Place = NOWHERE) -> Signed:
+def _read_command(
+    event: Any, sender: Sender, signing_key: SigningKey, of_call: Attributes, place: Place = NOWHERE
+) -> Signed:
     try:
         text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
     except RecursionError:
         raise ProblemError(HTTPStatus.BAD_REQUEST, QuarantineCode.NOT_JSON, "nested too deeply") from None
     _check_size(text.encode("utf-8", "surrogatepass"), place)
-    filled = filled_in(sender.source) | event if isinstance(event, dict) else event
+    filled = filled_in(sender.source) | of_call | event if isinstance(event, dict) else event
     try:
         command = read_event(filled)
     except InvalidMessageError as error:

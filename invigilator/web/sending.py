@@ -43,7 +43,13 @@ _BODY = {
             "in": "header",
             "description": f"`wait=N` waits for the outcomes, {MAX_WAIT_S} seconds at most.",
             "schema": {"type": "string"},
-        }
+        },
+        {
+            "name": "traceparent",
+            "in": "header",
+            "description": "The trace of the commands that name no other one (W3C Trace Context).",
+            "schema": {"type": "string"},
+        },
     ],
 }
 

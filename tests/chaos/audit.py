@@ -81,8 +81,12 @@ class Audit:
         self._cancelled = cancelled
         self._effects = {str(row.id): row for row in stack.rows(_EFFECTS)}
 
-    def run(self) -> Mapping[str, list[str]]:
-        """Check everything. Returns the offenders by invariant; empty when all is well."""
+    def run(self, others: Mapping[str, Callable[[], Iterable[object]]]) -> Mapping[str, list[str]]:
+        """Check everything. Returns the offenders by invariant; empty when all is well.
+
+        Parameters:
+            others: further invariants, each with what finds its offenders.
+        """
         checks: dict[str, Callable[[], Iterable[object]]] = {
             "every command taken by the broker has exactly one outcome": self._outcomes,
             "what is no command is in quarantine, and nothing else": self._quarantine,
@@ -98,7 +102,7 @@ class Audit:
             "a call or mail comes again only when an answer or its record was lost": self._doubled,
             "nothing reaches the other side that was never owed": self._never_owed,
         }
-        for invariant, check in checks.items():
+        for invariant, check in {**checks, **others}.items():
             offenders = [_shown(one) for one in check()]
             if offenders:
                 self.findings[invariant] = [f"{len(offenders)} in all", *offenders[:SHOWN]]

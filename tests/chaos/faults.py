@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.acceptance.harness import Process, Stack
 from tests.chaos.engines import Engine
+from tests.chaos.listener import SUBSCRIBER, Listener
 from tests.chaos.otherside import MoodyLms, MoodyMailSink
 from tests.chaos.plan import PROCESSES, Fault
 from worker.kinds import QUEUES
@@ -28,6 +29,7 @@ SELECT id FROM effects AS one WHERE state = 'pending' AND kind <> 'cascade_decli
     AND older.state NOT IN ('done', 'superseded'))
 ORDER BY id LIMIT :number
 """
+_LOG = "SELECT position, id FROM events WHERE position IS NOT NULL ORDER BY position"
 _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
 
 Strike = Callable[[float], None]
@@ -76,10 +78,17 @@ class Storm:
         stack: nothing in it is started.
         database, broker: its engines.
         lms, mail: its other side.
+        listener: listens to its feed.
     """
 
     def __init__(
-        self, stack: Stack, database: Engine, broker: Engine, lms: MoodyLms, mail: MoodyMailSink
+        self,
+        stack: Stack,
+        database: Engine,
+        broker: Engine,
+        lms: MoodyLms,
+        mail: MoodyMailSink,
+        listener: Listener,
     ) -> None:
         self.struck: list[tuple[float, float, Fault]] = []
         """When each fault began and was over, in seconds after the start."""
@@ -88,7 +97,10 @@ class Storm:
         """The ids of the effects that an operator was to cancel, and then to retry."""
         self.failure: BaseException | None = None
         """Why a fault could not be struck, or not be ended: that says nothing about the system."""
+        self.replays = 0
+        """How often the feed was told again after a wipe."""
         self._stack = stack
+        self._listener = listener
         self._findings_lock = threading.Lock()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -104,7 +116,7 @@ class Storm:
                 "terminate_sessions": self._terminate_sessions,
                 "shut_down_immediately": _ending(database, signal.SIGQUIT),
             },
-            "broker": _of_engine(broker) | {"wipe_effects": self._wipe_effects},
+            "broker": _of_engine(broker) | {"wipe": self._wipe},
             "lms": _moods(lms, "slow", "failing", "refusing", "late", "losing_answers")
             | {"away": self._lms_away},
             "mail_server": _moods(mail, "rejecting", "refusing", "hanging_up", "losing_answers"),
@@ -170,11 +182,25 @@ class Storm:
         with suppress(DBAPIError):  # away already
             self._stack.rows(_TERMINATE)
 
-    def _wipe_effects(self, for_s: float) -> None:
-        if self._stack.broker_url.startswith("redis"):
-            _wipe_redis(self._stack.broker_url)
-        else:
-            _delete_queues(self._stack.broker_url)
+    def _wipe(self, for_s: float) -> None:
+        with self._listener.wiping():
+            if self._stack.broker_url.startswith("redis"):
+                _wipe_redis(self._stack.broker_url)
+            else:
+                _delete_queues(self._stack.broker_url)
+        self.tell_again()
+
+    def tell_again(self) -> None:
+        """Have the feed told again what a wiped broker has lost. Does nothing while the database is away."""
+        try:
+            log = [(row.position, str(row.id)) for row in self._stack.rows(_LOG)]
+        except DBAPIError:
+            return
+        missing = self._listener.first_missing(log)
+        after = log[-1][0] if missing is None and log else (missing or 1) - 1
+        if self.operate("events", "replay", "--to", SUBSCRIBER, "--after", str(after)):
+            self.replays += 1
+            self._listener.told_again(up_to=log[-1][0] if log else 0)
 
     def _lms_away(self, for_s: float) -> None:
         self._stack.lms.stop()
@@ -195,11 +221,15 @@ class Storm:
             time.sleep(for_s)
             self.operate("effects", "retry", *chosen)
 
-    def operate(self, *arguments: str) -> None:
-        """Run `invigilator`. It may fail, because an engine is away, but only with words for a person."""
+    def operate(self, *arguments: str) -> bool:
+        """Run `invigilator`. Returns whether it has done its work.
+
+        It may fail, because an engine is away, but only with words for a person.
+        """
         ended = self._stack.cli(*arguments, check=False)
         if "Traceback" in ended.stderr or ended.returncode not in (0, 1):
             self.find(f"invigilator {' '.join(arguments)}: exit {ended.returncode}: {ended.stderr[-2000:]}")
+        return ended.returncode == 0
 
 
 def _of_engine(engine: Engine) -> dict[str, Strike]:

@@ -41,7 +41,7 @@ KINDS = (
     Kind("database", "pause", 0.5, 4),
     Kind("broker", "kill", 0, 3),
     Kind("broker", "pause", 0.5, 4),
-    Kind("broker", "wipe_effects", 0, 0),
+    Kind("broker", "wipe", 0, 0),
     Kind("lms", "away", 2, 6),
     Kind("lms", "slow", 3, 8),
     Kind("lms", "failing", 3, 8),

@@ -18,8 +18,10 @@ from tests.acceptance.lms import TOKEN
 from tests.chaos.audit import Audit, figures
 from tests.chaos.engines import Broker, Engine, running_broker, running_database
 from tests.chaos.faults import Storm
+from tests.chaos.listener import BEHIND, Listener, write_subscriptions
 from tests.chaos.otherside import MoodyLms, MoodyMailSink
 from tests.chaos.plan import plan
+from tests.chaos.told import EventAudit
 from tests.chaos.traffic import Traffic, stream
 from worker.commands.sources import BrokerAwayError
 from worker.commands.sources.brokers import queued
@@ -38,10 +40,11 @@ WATCH_S = 0.2
 LOOK_S = 0.5
 SAY_S = 15
 
-_PROGRESS = """
+_PROGRESS = f"""
 SELECT (SELECT count(*) FROM outcomes) AS handled, (SELECT count(*) FROM quarantine) AS quarantined,
        (SELECT count(*) FROM tries) AS tries,
-       (SELECT count(*) FROM effects WHERE state IN ('pending', 'running')) AS owed
+       (SELECT count(*) FROM effects WHERE state IN ('pending', 'running')) AS owed,
+       ({BEHIND}) AS untold
 """
 # Somebody must decide about these: what a newer effect has overtaken may stay as it is.
 _UP_TO_A_PERSON = """
@@ -110,15 +113,25 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         database = resources.enter_context(running_database(folder / "postgres"))
         broker = resources.enter_context(running_broker(orders.broker, folder / "broker"))
         upgrade(database.url)
-        stack = Stack(database.url, broker.url, COMMAND_SHARDS=SHARDS, BATCH_SIZE=BATCH)
+        subscriptions = write_subscriptions(folder)
+        stack = Stack(
+            database.url,
+            broker.url,
+            COMMAND_SHARDS=SHARDS,
+            BATCH_SIZE=BATCH,
+            SUBSCRIPTIONS_FILE=subscriptions,
+        )
+        listener = Listener(broker.url, subscriptions)
+        listener.bind()
         lms, mail = MoodyLms(TOKEN, orders.seed), MoodyMailSink(orders.seed)
         stack.lms.reference, stack.mail = lms, mail
         resources.enter_context(stack)
         traffic = Traffic(broker.url, SHARDS)
         resources.callback(traffic.close)
-        storm = Storm(stack, database, broker, lms, mail)
+        storm = Storm(stack, database, broker, lms, mail, listener)
         resources.callback(storm.stop)
-        yield _Run(orders, stack, database, storm, traffic, lms, mail)
+        resources.callback(listener.stop)
+        yield _Run(orders, stack, database, storm, traffic, listener, lms, mail)
 
 
 @dataclass(slots=True)
@@ -128,6 +141,7 @@ class _Run:
     database: Engine
     storm: Storm
     traffic: Traffic
+    listener: Listener
     lms: MoodyLms
     mail: MoodyMailSink
 
@@ -137,6 +151,11 @@ class _Run:
         self.traffic.start(first, FAST)
         # Courses and exams go to every shard; what is said about them must not be faster.
         self.stack.wait_until(lambda: self.stack.handled() == len(first), "the introductions")
+        # What happened before somebody subscribes is told to nobody.
+        self.stack.wait_until(
+            lambda: self.stack.number("SELECT count(*) FROM subscribers") == 1, "the feed to be stored"
+        )
+        self.listener.start()
         faults = plan(self.orders.seed, self.orders.seconds)
         say(f"{len(rest)} messages and {len(faults)} faults in {self.orders.seconds:g} s")
         began = time.monotonic()
@@ -179,7 +198,11 @@ class _Run:
             return True, {}
         [progress] = self.stack.rows(_PROGRESS)
         handled = progress.handled >= len(self.traffic.commands)
-        busy = not (self.traffic.is_finished and handled and waiting == 0 and progress.owed == 0)
+        settled = handled and waiting == progress.owed == progress.untold == 0
+        busy = not (self.traffic.is_finished and settled)
+        if not busy and self.listener.misses:
+            self.storm.tell_again()
+            busy = True
         if not busy and self.stack.number(_UP_TO_A_PERSON):
             self.storm.operate("effects", "retry", "--state", "failed")
             self.storm.operate("effects", "retry", "--state", "cancelled")
@@ -188,13 +211,19 @@ class _Run:
 
     def _report(self, settled: bool, *, storm_s: float, drain_s: float) -> Report:
         self.stack.lms.stop()  # and wait for what is still carried out
+        self.listener.stop()
+        self.listener.take()
         engines.make_template(self.database.url)
         with engines.fresh_database(self.database.url) as calm_database_url:
             audit = Audit(self.stack, self.lms, self.traffic, calm_database_url, self.storm.cancelled)
-            findings = dict(audit.run())
+            told = EventAudit(self.stack, self.listener, self.storm.counts(), self.storm.replays)
+            findings = dict(audit.run(told.checks()))
         findings |= self._others(settled, drain_s)
         numbers = {
             **figures(self.stack, self.lms, self.mail, self.traffic),
+            "events": self.stack.number("SELECT count(*) FROM events"),
+            "events_heard": len(self.listener.arrivals),
+            "replays": self.storm.replays,
             **_sums(self.storm.counts()),
             "storm_s": round(storm_s),
             "drain_s": round(drain_s, 1),
@@ -218,10 +247,22 @@ class _Run:
         shutil.copytree(self.stack.folder, kept / "logs")
         (kept / "faults.txt").write_text("\n".join(map(str, sorted(self.storm.struck))))
         (kept / "findings.json").write_text(json.dumps(findings, indent=2, default=str))
-        for table in ("effects", "tries", "transitions", "attempts", "shards", "inbox", "outcomes"):
+        for table in (
+            "effects",
+            "tries",
+            "transitions",
+            "attempts",
+            "shards",
+            "inbox",
+            "outcomes",
+            "events",
+            "subscribers",
+        ):
             rows = self.stack.rows(f"SELECT * FROM {table}")
             lines = [json.dumps(dict(row._mapping), default=str) for row in rows]
             (kept / f"{table}.jsonl").write_text("\n".join(lines))
+        heard = [json.dumps({**one.event, "again": one.again}) for one in self.listener.arrivals]
+        (kept / "heard.jsonl").write_text("\n".join(heard))
         calls = [json.dumps(asdict(call), default=str) for call in self.stack.lms.calls]
         (kept / "lms_calls.jsonl").write_text("\n".join(calls))
         return kept

@@ -120,12 +120,17 @@ class World:
         self.relay = Relay(self.engine, self.broker, 2.0, OFFER_TTL_S)
         with self.engine.begin() as connection:
             shards.ensure_shards(connection, SHARDS)
-            subscribers.store(connection, {"feed.audit": {}})
+        self.subscribe()
         self.fences = [self._take(shard) for shard in range(SHARDS)]
         for act in SETTING:
             self.publish(act)
         for shard in range(SHARDS):
             self.deliver(shard, len(self.broker.queues[shard]))
+
+    def subscribe(self) -> None:
+        """Let somebody listen, so that events are written."""
+        with self.engine.begin() as connection:
+            subscribers.store(connection, {"feed.audit": {}})
 
     def close(self) -> None:
         """End every worker that still waits, and close the models."""
@@ -168,7 +173,7 @@ class World:
             if known is item:
                 continue
             self.reached["a command came again"] += 1
-            if known.command.data != item.command.data:
+            if _sent(known) != _sent(item):
                 self.quarantined["id_reused", item.body] += 1
                 self.reached["an id was reused"] += 1
 
@@ -375,6 +380,11 @@ class World:
             self.reached[fault.value] += 1
             return True
         return False
+
+
+def _sent(item: Received) -> tuple[str, dict[str, Any]]:
+    """What a command asks for, as it was sent: a default that was sent differs from one that was left out."""
+    return item.command.type, item.command.data.model_dump(exclude_unset=True)
 
 
 def _possible(call: Call, answer: Answer) -> Answer:

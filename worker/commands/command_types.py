@@ -121,7 +121,7 @@ def apply(fold: Fold, command: Command, receipt: Receipt, clock: Clock) -> Handl
     """
     kind = _TYPES[type(command.data)]
     at = kind.moment(clock, command.time, receipt.at)
-    cause = Cause(command.source, command.id, at, receipt.at, receipt.ids())
+    cause = Cause(command.source, command.id, at, receipt.at, receipt.ids(), traceparent=command.traceparent)
     handled = kind.apply(fold, command.data, cause)
     fold.unit_of_work.telling.not_applied(command, handled, cause)
     return handled

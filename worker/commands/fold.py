@@ -132,6 +132,7 @@ class Fold:
             cause.ids,
             effect_id=cascade.id,
             cascaded_from=cascade.attempt_code,
+            traceparent=cascade.traceparent,
         )
         siblings = siblings_to_decline(
             payload.course_id,

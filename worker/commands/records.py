@@ -21,6 +21,7 @@ class Cause:
         ids: for the rows that follow from it.
         effect_id: the cascade that makes the change, if one does.
         cascaded_from: the code of the attempt that started that cascade.
+        traceparent: the trace of the command, if it has one.
     """
 
     source: str
@@ -30,6 +31,7 @@ class Cause:
     ids: Iterator[UUID]
     effect_id: UUID | None = None
     cascaded_from: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from events.event_types import (
     CommandName,
     CommandNotApplied,
     EffectRecovered,
+    EventData,
     MessageQuarantined,
 )
 from events.vocabulary import Outcome, Status
@@ -79,7 +80,7 @@ class Telling:
             user_id=user_id,
             exam_id=getattr(command.data, "exam_id", None),
         )
-        self.rows.append(row(next(cause.ids), data, cause.handled_at, user_id=user_id))
+        self._tell(data, cause, subject=None, user_id=user_id)
 
     def recovered(
         self, effect_id: UUID, tries: int, attempt_code: str | None, user_id: str, cause: Cause
@@ -93,9 +94,7 @@ class Telling:
                 reason=None,
                 tries=tries,
             )
-            self.rows.append(
-                row(next(cause.ids), data, cause.handled_at, subject=attempt_code, user_id=user_id)
-            )
+            self._tell(data, cause, attempt_code, user_id)
 
     def quarantined(self, messages: Sequence[Unreadable], quarantine_ids: Sequence[int]) -> None:
         """Tell which messages went to quarantine, of very many only how many.
@@ -115,8 +114,18 @@ class Telling:
         self.rows += [row(*one, receipt.at) for one in zip(receipt.ids(), told, strict=False)]
 
     def _attempt(self, data: AttemptData, cause: Cause) -> None:
+        self._tell(data, cause, data.attempt_code, data.user_id)
+
+    def _tell(self, data: EventData, cause: Cause, subject: str | None, user_id: str | None) -> None:
         self.rows.append(
-            row(next(cause.ids), data, cause.handled_at, subject=data.attempt_code, user_id=data.user_id)
+            row(
+                next(cause.ids),
+                data,
+                cause.handled_at,
+                subject=subject,
+                user_id=user_id,
+                traceparent=cause.traceparent,
+            )
         )
 
 

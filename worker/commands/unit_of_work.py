@@ -33,6 +33,7 @@ class Cascade:
     command_id: str
     attempt_code: str | None
     """Of the attempt that started it."""
+    traceparent: str | None = None
     failure_told: bool = False
     """Whether an event has told that it failed."""
     tries: int = 0
@@ -185,6 +186,7 @@ class UnitOfWork:
             "payload": payload,
             "source": cause.source,
             "command_id": cause.command_id,
+            "traceparent": cause.traceparent,
             "done_at": None,
         }
         self._effects.append(row)
@@ -196,6 +198,7 @@ class UnitOfWork:
                     source=cause.source,
                     command_id=cause.command_id,
                     attempt_code=record.attempt.code,
+                    traceparent=cause.traceparent,
                     new=row,
                 )
             )
@@ -306,6 +309,7 @@ def _cascade(row: Row) -> Cascade:
         source=row["source"],
         command_id=row["command_id"],
         attempt_code=row["attempt_code"],
+        traceparent=row["traceparent"],
         failure_told=bool(row["failure_told"]),
         tries=row["tries"],
         running=row["running_try"],

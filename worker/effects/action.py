@@ -61,7 +61,8 @@ class Run(Generic[P]):
     @property
     def origin(self) -> Origin:
         """The command that the effect follows from, and the attempt."""
-        return Origin(self.claim.source, self.claim.command_id, self.claim.attempt_code)
+        claim = self.claim
+        return Origin(claim.source, claim.command_id, claim.attempt_code, claim.traceparent)
 
 
 class Recorded(Enum):

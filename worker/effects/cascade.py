@@ -38,5 +38,13 @@ def decline(runs: Sequence[CascadeRun]) -> list[Recorded]:
 
 def _claimed(run: CascadeRun) -> ClaimedCascade:
     claim, moment = run.claim, new_receipt()
-    cause = Cause(claim.source, claim.command_id, moment.at, moment.at, moment.ids(), claim.id)
+    cause = Cause(
+        claim.source,
+        claim.command_id,
+        moment.at,
+        moment.at,
+        moment.ids(),
+        effect_id=claim.id,
+        traceparent=claim.traceparent,
+    )
     return ClaimedCascade(claim.id, claim.number, run.payload, cause)

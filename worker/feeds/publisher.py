@@ -71,7 +71,7 @@ class FeedPublisher:
         try:
             with self.open_target() as target, listening(self.engine, POSITIONS_CHANNEL) as notifications:
                 while not stopping.is_set():
-                    if events := self._read(cursor):
+                    if events := self._read(tenure, cursor):
                         self.publish(target, events, tenure)
                         cursor = self.move(tenure, cursor, events[-1].position)
                     else:
@@ -85,9 +85,14 @@ class FeedPublisher:
         if reason is not None:
             stopping.wait(PAUSE_S)
 
-    def _read(self, cursor: int) -> Sequence[Event]:
+    def _read(self, tenure: Tenure, cursor: int) -> Sequence[Event]:
+        """Read on from the cursor. Nothing, if it stands elsewhere now or another process serves the feed.
+
+        The tenure is looked at afterwards, so that it was not over when the events were read.
+        """
         with self.engine.begin() as connection:
-            return event_log.read(connection, cursor)
+            events = event_log.read(connection, cursor)
+            return events if not events or subscribers.cursor(connection, tenure) == cursor else []
 
     def publish(self, target: Target, events: Sequence[Event], tenure: Tenure) -> None:
         """Publish those of the events that the feed wants.

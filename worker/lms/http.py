@@ -107,10 +107,15 @@ class HttpLms:
 
 
 def _origin_headers(origin: Origin | None) -> dict[str, str]:
-    """Name the command and the attempt of a call. Any text can be in an id, so each part is percent-encoded."""
+    """Name the command, the attempt and the trace of a call.
+
+    Any text can be in an id, so each part is percent-encoded.
+    """
     if origin is None:
         return {}
+    traced = {} if origin.traceparent is None else {"traceparent": origin.traceparent}
     return {
+        **traced,
         "Invigilator-Command": f"{quote(origin.source, safe='/')} {quote(origin.command_id, safe='')}",
         "Invigilator-Attempt": quote(origin.attempt_code, safe=""),
     }

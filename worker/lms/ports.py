@@ -18,11 +18,15 @@ CREDIT_NAMESPACE = "proctored_exam"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """From what a call follows: the command, named by its source and id, and the attempt that it is about."""
+    """From what a call follows: the command, named by its source and id, and the attempt that it is about.
+
+    `traceparent` is the trace of the command (W3C Trace Context), if it has one.
+    """
 
     source: str
     command_id: str
     attempt_code: str
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

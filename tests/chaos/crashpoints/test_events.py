@@ -1,68 +1,42 @@
 """The relay, killed with -9 or stopped at each crash point of the event log, and a listener that audits."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kombu import Connection
 from redis import Redis
 
 from tests.acceptance.harness import Stack
 from tests.chaos.crashpoints.effects import introduce, owe, update
+from tests.chaos.listener import BEHIND, Listener, write_subscriptions
 from tests.chaos.points import Crash
-from worker.feeds.brokers import open_target
-from worker.subscriptions import load_subscriptions
 
 LEARNERS = [f"u{number}" for number in range(6)]
-FEED = "invigilator.events"
-BEHIND = "SELECT count(*) FROM events WHERE position IS NULL OR position > (SELECT position FROM subscribers)"
 
 
 @pytest.fixture
-def stack(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stack]:
-    """A stack whose relay has stored who subscribes, and a queue that gets everything."""
-    file = tmp_path / "subscriptions.toml"
-    file.write_text(f'[feed.lms]\nname = "{FEED}"\n', encoding="utf-8")
-    with Stack(database_url, broker_url, SUBSCRIPTIONS_FILE=file) as stack:
-        bind(broker_url, file)
+def listener(broker_url: str, tmp_path: Path) -> Iterator[Listener]:
+    listener = Listener(broker_url, write_subscriptions(tmp_path))
+    listener.bind()
+    yield listener
+    listener.unbind()
+
+
+@pytest.fixture
+def stack(database_url: str, broker_url: str, tmp_path: Path, listener: Listener) -> Iterator[Stack]:
+    """A stack whose relay has stored who subscribes."""
+    with Stack(database_url, broker_url, SUBSCRIPTIONS_FILE=tmp_path / "subscriptions.toml") as stack:
         relay = stack.start("relay")
         stack.wait_until(lambda: stack.number("SELECT count(*) FROM subscribers") == 1, "the feed")
         relay.terminate()
         yield stack
-        unbind(broker_url)
 
 
-def bind(broker_url: str, file: Path) -> None:
-    [feed] = load_subscriptions(file).feeds().values()
-    with open_target(broker_url, feed):
-        pass
-    if broker_url.startswith("amqp"):
-        with Connection(broker_url) as connection:
-            connection.default_channel.queue_declare(FEED, durable=True, auto_delete=False)
-            connection.default_channel.queue_bind(FEED, FEED, "#")
-
-
-def unbind(broker_url: str) -> None:
-    if broker_url.startswith("amqp"):
-        with Connection(broker_url) as connection:
-            connection.default_channel.queue_delete(FEED)
-            connection.default_channel.exchange_delete(FEED)
-
-
-def heard(broker_url: str) -> list[dict[str, Any]]:
-    """Everything that the broker has for the listener."""
-    if broker_url.startswith("redis"):
-        client = Redis.from_url(broker_url)
-        entries: Any = client.xrange(FEED)
-        client.close()
-        return [json.loads(values[b"event"]) for _, values in entries]
-    with Connection(broker_url) as connection:
-        channel, bodies = connection.default_channel, []
-        while message := channel.basic_get(FEED, no_ack=True):
-            bodies.append(message.body)
-    return [json.loads(body) for body in bodies]
+def heard(listener: Listener) -> list[Mapping[str, Any]]:
+    """Everything that has come, in order."""
+    listener.take()
+    return [one.event for one in listener.arrivals]
 
 
 def change(stack: Stack, status: str) -> None:
@@ -74,9 +48,9 @@ def catch_up(stack: Stack, **crash: Any) -> None:
     stack.wait_until(lambda: stack.number(BEHIND) == 0, "the feed to catch up")
 
 
-def audit(stack: Stack, events: list[dict[str, Any]]) -> None:
+def audit(stack: Stack, events: Sequence[Mapping[str, Any]]) -> None:
     """None is lost, none is out of order once copies are left out, and copies are true copies."""
-    first: dict[str, dict[str, Any]] = {}
+    first: dict[str, Mapping[str, Any]] = {}
     for event in events:
         assert first.setdefault(event["id"], event) == event
     assert sorted(first) == sorted(str(row.id) for row in stack.rows("SELECT id FROM events"))
@@ -102,7 +76,7 @@ def audit(stack: Stack, events: list[dict[str, Any]]) -> None:
         ("after_cursor", 0),
     ],
 )
-def test_killed(stack: Stack, broker_url: str, point: str, copies: int) -> None:
+def test_killed(stack: Stack, listener: Listener, point: str, copies: int) -> None:
     # Given events that are committed
     owe(stack, introduce(LEARNERS))
     # When the relay dies, then the next one goes on from where the cursor stands
@@ -110,12 +84,12 @@ def test_killed(stack: Stack, broker_url: str, point: str, copies: int) -> None:
     catch_up(stack)
     change(stack, "started")
     stack.wait_until(lambda: stack.number(BEHIND) == 0, "the feed to catch up")
-    events = heard(broker_url)
+    events = heard(listener)
     assert len(events) - len({event["id"] for event in events}) == copies
     audit(stack, events)
 
 
-def test_stopped_with_events_in_hand(stack: Stack, broker_url: str) -> None:
+def test_stopped_with_events_in_hand(stack: Stack, listener: Listener) -> None:
     # Given a relay that stands still with events that it has read
     owe(stack, introduce(LEARNERS))
     stopped = stack.start("relay", crash=Crash("before_events", "stop"))
@@ -130,18 +104,18 @@ def test_stopped_with_events_in_hand(stack: Stack, broker_url: str) -> None:
     stack.wait_until(lambda: stack.number(BEHIND) == 0, "the feed to catch up")
     stopped.kill()
     # Then nothing is lost, and what has come late are copies. On Redis nothing comes late.
-    events = heard(broker_url)
-    if broker_url.startswith("redis"):
+    events = heard(listener)
+    if listener.is_redis:
         assert len(events) == len({event["id"] for event in events})
     audit(stack, events)
 
 
-def test_a_wiped_broker_is_told_again(stack: Stack, broker_url: str) -> None:
+def test_a_wiped_broker_is_told_again(stack: Stack, broker_url: str, listener: Listener) -> None:
     # Given a feed that has had everything, and a broker that has lost it
     owe(stack, introduce(LEARNERS))
     catch_up(stack)
-    lost = heard(broker_url)
-    if broker_url.startswith("redis"):
+    lost = heard(listener)
+    if listener.is_redis:
         client = Redis.from_url(broker_url)
         client.flushall()
         client.close()
@@ -149,4 +123,4 @@ def test_a_wiped_broker_is_told_again(stack: Stack, broker_url: str) -> None:
     stack.cli("events", "replay", "--to", "feed.lms", "--after", str(int(lost[0]["sequence"]) - 1))
     stack.wait_until(lambda: stack.number(BEHIND) == 0, "the feed to catch up")
     # Then the same events are there again
-    assert heard(broker_url) == lost
+    assert heard(listener) == [*lost, *lost]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import Connection, select
 
 from db import event_log, subscribers
@@ -15,6 +16,7 @@ from events.commands import CommandData
 from events.event_types import EVENT_TYPES
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
+from tests.unit.events.messages import TRACE
 from worker.commands.handler import ClaimedCascade, Handler
 from worker.commands.records import Cause
 from worker.commands.telling import NAMED_AT_ONCE
@@ -61,6 +63,29 @@ def test_nobody_subscribes(connection: Connection) -> None:
     c.apply(HANDLER, connection, [c.stamped(one) for one in (*SETUP, c.create("A"), c.create("A"))])
     c.handle(HANDLER, connection, [], [unreadable()])
     assert told(connection) == []
+
+
+def test_events_cost_a_batch_no_statement(connection: Connection) -> None:
+    c.apply(HANDLER, connection, [c.stamped(one) for one in SETUP])
+    made: list[str] = []
+
+    @sqlalchemy.event.listens_for(connection, "before_cursor_execute")
+    def _note(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        made.append(statement)
+
+    def statements(user_id: str) -> int:
+        made.clear()
+        c.handle(
+            HANDLER, connection, [c.received(c.create("A", user_id)), c.received(c.create("A", user_id))]
+        )
+        return len(made)
+
+    # Given as many statements as a batch takes while nobody listens
+    without = statements("42")
+    # When somebody listens, then there are as many, though events are written
+    subscribe(connection)
+    assert statements("43") == without
+    assert types(connection) == ["attempt.created", "command.not-applied"]
 
 
 def test_each_row_of_the_history_is_an_event(apply: Apply, connection: Connection) -> None:
@@ -139,25 +164,40 @@ def test_every_other_outcome_is_told_once(apply: Apply, connection: Connection) 
     assert (ignored["outcome"], ignored["code"], ignored["exam_id"]) == ("ignored", "attempt_not_found", "B")
 
 
+def test_what_follows_from_a_command_carries_its_trace(apply: Apply, connection: Connection) -> None:
+    # When a command has a trace, and the one before it and the one after it have none
+    apply(c.create("A"))
+    traced = [c.update("A", "submitted"), c.update("A", "started")]
+    c.apply(HANDLER, connection, [(c.command(one, traceparent=TRACE), new_receipt()) for one in traced])
+    apply(c.remove("A"))
+    # Then its events have it, whatever came of it, and so have the effects that it owes
+    assert [row.traceparent for row in told(connection)] == [None, TRACE, TRACE, None]
+    owed = connection.execute(select(Effect.kind, Effect.traceparent)).all()
+    assert {row.traceparent for row in owed if row.kind == EffectKind.SET_CREDIT_STATUS} == {TRACE}
+    assert {row.traceparent for row in owed if row.kind == EffectKind.REMOVE_CREDIT_STATUS} == {None}
+
+
 @pytest.mark.parametrize("by_worker", [False, True])
 def test_a_cascade_that_creates_and_declines_is_two_events(
     apply: Apply, connection: Connection, by_worker: bool
 ) -> None:
-    # Given a cascade that is owed
-    apply(c.create("A", attempt_code="first", taking_as_proctored=True), c.update("A", "declined"))
+    # Given a cascade that is owed, by a command with a trace
+    apply(c.create("A", attempt_code="first", taking_as_proctored=True))
+    c.apply(HANDLER, connection, [(c.command(c.update("A", "declined"), traceparent=TRACE), new_receipt())])
     [command] = {row.data["command"]["id"] for row in told(connection) if row.data.get("to_status")}
     # When it is carried out, by its worker or before the next command
     if by_worker:
         settle(connection)
     else:
         apply(c.update("B", "declined"))
-    # Then both changes name the attempt and the command that started it
+    # Then both changes name the attempt and the command that started it, and carry its trace
     made = [row for row in told(connection) if row.data.get("cascaded_from")]
     assert [(row.type, row.data["status"]) for row in made] == [
         ("exam.attempt.created.v1", "created"),
         ("exam.attempt.status-changed.v1", "declined"),
     ]
-    assert {(row.data["cascaded_from"], row.data["command"]["id"]) for row in made} == {("first", command)}
+    named = {(row.data["cascaded_from"], row.data["command"]["id"], row.traceparent) for row in made}
+    assert named == {("first", command, TRACE)}
 
 
 def settle(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from db import batch
 from db.batch import Changes, Needs
 from db.models import Attempt, Base, Course, Effect, Event, Exam, HandledCommand, Learner, Transition
 from db.recordset import Row
+from tests.unit.events.messages import TRACE
 
 MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -102,6 +103,7 @@ EFFECTS = [
         "payload": {"exam_id": "exam-1", "user_id": "42"},
         "source": "/lms",
         "command_id": "command",
+        "traceparent": TRACE,
         "done_at": None,
     }
 ]
@@ -112,7 +114,7 @@ EVENTS = [
         "time": moment(5),
         "subject": "code-1",
         "user_id": "42",
-        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "traceparent": TRACE,
         "data": {"exam_id": "exam-1"},
     }
 ]
@@ -228,6 +230,7 @@ def test_the_next_batch_reads_what_was_written(written: Engine) -> None:
             "payload": EFFECTS[0]["payload"],
             "source": "/lms",
             "command_id": "command",
+            "traceparent": TRACE,
             "tries": 0,
             "failure_told": None,
             "running_try": None,

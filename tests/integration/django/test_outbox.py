@@ -16,9 +16,11 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections, transaction
 
 from events.django import publish
+from events.envelope import parse
 from events.errors import InvalidMessageError, InvigilatorError
 from tests.integration.django.conftest import Broker
 from tests.integration.django.patience import PATIENCE_S, wait_until
+from tests.unit.events.messages import TRACE
 
 SUBMITTED: dict[str, Any] = {"exam_id": "7", "user_id": "42", "to_status": "submitted"}
 AWAY = "redis://127.0.0.1:1"
@@ -82,6 +84,14 @@ def test_without_a_transaction_it_is_committed_at_once(database: str, broker: Br
     publish_update("a", database)
     wait_until(lambda: not waiting(database))
     assert broker.taken() == ["a"]
+
+
+def test_a_trace_waits_with_its_command(asleep: str) -> None:
+    from events.django.models import OutboxCommand
+
+    publish(UPDATE, using=asleep, traceparent=TRACE, **SUBMITTED)
+    [waits] = OutboxCommand.objects.using(asleep).all()
+    assert parse(bytes(waits.body)).traceparent == TRACE
 
 
 def test_the_database_is_the_one_that_django_routes_to(invigilator: dict[str, Any], broker: Broker) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, select, text
 
 from db import effects
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
+from db.ids import new_receipt
 from db.models import Effect, Try, TryResult
 from events.commands import CommandData
 from tests import sample_commands as c
@@ -65,9 +66,10 @@ class Bench:
         with self.engine.begin() as connection:
             return claim(connection, effect_id, EffectKind(self.row(effect_id).kind))
 
-    def apply(self, *data: CommandData) -> None:
+    def apply(self, *data: CommandData, traceparent: str | None = None) -> None:
+        commands = [(c.command(one, traceparent=traceparent), new_receipt()) for one in data]
         with self.engine.begin() as connection:
-            c.apply(self.handler, connection, [c.stamped(one) for one in data])
+            c.apply(self.handler, connection, commands)
 
     def ids(self, kind: EffectKind | None = None) -> list[UUID]:
         """Effects, oldest first."""

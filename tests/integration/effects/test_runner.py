@@ -18,6 +18,7 @@ from tests import sample_commands as c
 from tests.engines import disposed
 from tests.integration.effects.conftest import LEASE_S, Bench, end, until
 from tests.integration.effects.conftest import claim as take
+from tests.unit.events.messages import TRACE
 from worker.commands.handler import Handler
 from worker.effects.action import TryAgainError, TryFailedError
 from worker.errors import Permanent, Transient
@@ -53,8 +54,12 @@ def test_credit_is_set_once(bench: Bench) -> None:
     assert bench.tries(effect_id) == [(1, "done", None)]
 
 
-def test_a_call_names_the_attempt_by_the_code_that_the_lms_chose(bench: Bench) -> None:
-    bench.apply(c.create("A", taking_as_proctored=True, attempt_code="ours/7"), c.update("A", "submitted"))
+def test_a_call_names_the_attempt_by_the_code_that_the_lms_chose_and_the_trace(bench: Bench) -> None:
+    bench.apply(
+        c.create("A", taking_as_proctored=True, attempt_code="ours/7"),
+        c.update("A", "submitted"),
+        traceparent=TRACE,
+    )
     for effect_id in bench.ids():
         bench.run(effect_id)
     by_credit, by_mail = (
@@ -64,6 +69,7 @@ def test_a_call_names_the_attempt_by_the_code_that_the_lms_chose(bench: Bench) -
     assert by_credit.key is not None
     assert by_credit.key.origin is not None
     assert by_credit.key.origin.attempt_code == "ours/7"
+    assert by_credit.key.origin.traceparent == TRACE
     assert by_mail.args["origin"] == by_credit.key.origin
 
 

@@ -10,6 +10,7 @@ from db.models import Event
 from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
+from tests.unit.events.messages import TRACE
 from worker.effects.action import TryFailedError
 from worker.errors import Permanent
 
@@ -40,7 +41,7 @@ def retry(bench: Bench, effect_id: Any) -> None:
 def test_a_failure_and_its_recovery(bench: Bench) -> None:
     # Given somebody who subscribes
     subscribe(bench)
-    bench.apply(c.create("A", attempt_code="code"), c.update("A", "submitted"))
+    bench.apply(c.create("A", attempt_code="code"), c.update("A", "submitted"), traceparent=TRACE)
     [effect_id] = bench.ids()
     # When an effect fails for good, and is done after a person's retry
     refuse(bench, effect_id)
@@ -53,7 +54,8 @@ def test_a_failure_and_its_recovery(bench: Bench) -> None:
     assert failed.data == about | {"reason": "refused", "tries": 1}
     assert recovered.type == "exam.effect.recovered.v1"
     assert recovered.data == about | {"reason": None, "tries": 2}
-    assert {(one.subject, one.user_id) for one in (failed, recovered)} == {("code", "42")}
+    told_of = {(one.subject, one.user_id, one.traceparent) for one in (failed, recovered)}
+    assert told_of == {("code", "42", TRACE)}
 
 
 def test_what_was_not_told_does_not_recover(bench: Bench) -> None:

@@ -2,12 +2,12 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from kombu import Connection
@@ -19,6 +19,7 @@ from events.envelope import CONTENT_TYPE
 from tests.integration.effects.conftest import until
 from tests.integration.feeds.conftest import number, tell
 from worker.commands.sources import BrokerAwayError
+from worker.feeds import publisher as module
 from worker.feeds.base import OvertakenError, Publication
 from worker.feeds.brokers import open_target
 from worker.feeds.numberer import Numberer
@@ -124,9 +125,13 @@ def running(*loops: Callable[[threading.Event], None]) -> Iterator[None]:
             thread.join()
 
 
-def standing(engine: Engine) -> subscribers.Standing:
+def standings(engine: Engine) -> dict[str, subscribers.Standing]:
     with engine.begin() as connection:
-        [found] = subscribers.standings(connection)
+        return {one.name: one for one in subscribers.standings(connection)}
+
+
+def standing(engine: Engine) -> subscribers.Standing:
+    [found] = standings(engine).values()
     return found
 
 
@@ -192,6 +197,66 @@ def test_a_feed_that_is_away_is_named_and_loses_nothing(engine: Engine, listener
     with running(publisher(engine, listener).run):
         until(lambda: standing(engine).behind == 0)
     assert (standing(engine).reason, listener.sizes()) == (None, [1, 2])
+
+
+def test_a_feed_that_is_away_stops_no_other(engine: Engine, listener: Listener) -> None:
+    # Given two feeds, of which one goes to a broker that does not answer
+    away, there = (
+        publisher(engine, listener, url=AWAY),
+        replace(publisher(engine, listener), name="feed.other"),
+    )
+    with engine.begin() as connection:
+        subscribers.store(connection, {away.name: {}, there.name: {}})
+    with running(away.run, there.run):
+        tell(engine, 1, 2)
+        number(engine)
+        until(lambda: standings(engine)[away.name].failing_since is not None)
+        until(lambda: standings(engine)[there.name].behind == 0)
+    # Then the other one has everything, and the events wait for the first one in the table
+    assert listener.sizes() == [1, 2]
+    assert standings(engine)[away.name].behind == 2
+
+
+@dataclass
+class Slow:
+    """A target that does not answer at first, and keeps how many events it was given at once."""
+
+    given: list[int] = field(default_factory=list)
+    answers: bool = False
+
+    def publish(self, publications: Sequence[Publication], epoch: int) -> None:
+        self.given.append(len(publications))
+        if not self.answers:
+            raise BrokerAwayError("the broker takes no events: it is slow")
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def test_what_waits_for_a_feed_is_not_in_memory(
+    engine: Engine, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a broker that takes nothing, and far more events than are read at once
+    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    slow = Slow()
+    feed = replace(publisher(engine, listener), open_target=lambda: slow)
+    subscribe(engine)
+    many = 3 * event_log.READ_AT_ONCE + 1
+    tell(engine, *range(many))
+    while number(engine):
+        pass
+    # When it is tried again and again, and takes events at last
+    with running(feed.run):
+        until(lambda: len(slow.given) >= 3)
+        slow.answers = True
+        until(lambda: standing(engine).behind == 0)
+    # Then no try held more than one reading of the log
+    assert max(slow.given) == event_log.READ_AT_ONCE
+    assert sum(slow.given[-4:]) == many
 
 
 def test_a_standby_takes_over_when_the_lease_has_ended(engine: Engine, listener: Listener) -> None:

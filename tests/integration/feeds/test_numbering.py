@@ -1,9 +1,11 @@
 """Positions: no gap and no double, in the order of the commits, also after a restore."""
 
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from db import event_log
 from events.cloudevent import Event
@@ -11,6 +13,9 @@ from tests.integration.feeds.conftest import log, news, number, tell
 
 WRITERS = 2
 EVENTS_EACH = 100
+HUNDRED = 100
+OPEN_AT_ONCE = 30
+NUMBERED_IN_BETWEEN = 0.3
 
 
 def test_positions_have_no_gaps(engine: Engine) -> None:
@@ -77,6 +82,20 @@ def keep_numbering(engine: Engine, done: threading.Event) -> None:
         number(engine)
 
 
+@dataclass
+class Reader:
+    """Reads by the cursor alone, as soon as there are positions."""
+
+    engine: Engine
+    read: list[tuple[int, int]] = field(default_factory=list)
+    """(position, size) of each event."""
+
+    def read_on(self) -> None:
+        number(self.engine)
+        with self.engine.begin() as connection:
+            self.read += log(connection, after=self.read[-1][0] if self.read else 0)
+
+
 def keep_reading(engine: Engine, how_many: int) -> list[Event]:
     """Read by the cursor alone."""
     read: list[Event] = []
@@ -106,6 +125,35 @@ def test_a_reader_misses_nothing_while_many_commit(engine: Engine) -> None:
     for one in read:
         turns.setdefault(one.user_id, []).append(one.data["size"])
     assert turns == {str(writer): list(range(EVENTS_EACH)) for writer in range(WRITERS)}
+
+
+def test_a_reader_misses_nothing_of_a_hundred_writers(engine: Engine) -> None:
+    # Given a hundred writers, whose transactions overlap and end in another order than they began in
+    chance = random.Random(14)
+    reader = Reader(engine)
+    open_ones: list[Connection] = []
+
+    def commit_one() -> None:
+        with open_ones.pop(chance.randrange(len(open_ones))) as connection:
+            connection.commit()
+        if chance.random() < NUMBERED_IN_BETWEEN:
+            reader.read_on()
+
+    # When they write and commit, and somebody numbers and reads in between
+    for writer in range(HUNDRED):
+        connection = engine.connect()
+        open_ones.append(connection)
+        event_log.write(connection, [news(size=writer)])
+        if len(open_ones) > OPEN_AT_ONCE:
+            commit_one()
+    while open_ones:
+        commit_one()
+    reader.read_on()
+    # Then the reader has each once, without a gap
+    positions, writers = zip(*reader.read, strict=True)
+    assert positions == tuple(range(positions[0], positions[0] + HUNDRED))
+    assert writers != tuple(range(HUNDRED))
+    assert sorted(writers) == list(range(HUNDRED))
 
 
 def test_after_a_restore_positions_jump_forward(engine: Engine) -> None:

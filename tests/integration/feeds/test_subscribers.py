@@ -1,12 +1,19 @@
 """Subscribers: where they begin, who serves them, and what stays of the log for them."""
 
+import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
 from db import event_log, subscribers
+from tests.engines import disposed
 from tests.integration.feeds.conftest import log, news, number, tell
+from worker.feeds import comparison as comparing
+from worker.feeds.comparison import Comparison
+from worker.feeds.numberer import Numberer
+from worker.subscriptions import Api, Feed, Subscriptions
 
 DAY = timedelta(days=1)
 LEASE_S = 60.0
@@ -33,6 +40,47 @@ def test_a_new_subscriber_begins_at_the_end(engine: Engine) -> None:
     assert store(engine, "feed.first", "feed.second", "api") == []
     assert cursors(engine)["feed.second"] == last(engine)
     assert cursors(engine)["feed.first"] < last(engine)
+
+
+def test_a_file_that_differs_is_warned_of_once(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    # Given what the relay has stored, and a process whose file is older
+    relays = Subscriptions(api=Api(), feed={"lms": Feed(name="new"), "same": Feed(name="same")})
+    older = Subscriptions(feed={"lms": Feed(name="old"), "same": Feed(name="same")})
+    Numberer(engine, relays, poll_s=60).store()
+    comparison = Comparison(engine, Path("subscriptions.toml"), older)
+    # When it looks, then it warns once, and names who differs
+    differ = comparison.look([])
+    assert differ == comparison.look(differ) == ["api", "feed.lms"]
+    [warning] = caplog.messages
+    assert warning.startswith(
+        "subscriptions file subscriptions.toml says something else of api, feed.lms than"
+    )
+    # When the relay has the same file, then there is nothing to say, and a new difference is said
+    Numberer(engine, older, poll_s=60).store()
+    caplog.clear()
+    assert comparison.look(differ) == []
+    assert caplog.messages == []
+
+
+def test_who_looks_while_the_database_is_away_looks_again(caplog: pytest.LogCaptureFixture) -> None:
+    with disposed("postgresql://127.0.0.1:1/none") as away:
+        comparison = Comparison(away, Path("subscriptions.toml"), Subscriptions())
+        assert comparison.look(["feed.lms"]) == ["feed.lms"]
+    assert caplog.messages == []
+
+
+def test_a_process_compares_until_it_is_stopped(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "FIRST_AFTER_S", 0)
+    stopping, looked = threading.Event(), []
+
+    def look(self: Comparison, warned_of: list[str]) -> list[str]:
+        looked.append(warned_of)
+        stopping.set()
+        return ["feed.lms"]
+
+    monkeypatch.setattr(Comparison, "look", look)
+    Comparison(engine, Path("subscriptions.toml"), Subscriptions()).run(stopping)
+    assert looked == [[]]
 
 
 def test_who_is_taken_out_loses_the_cursor(engine: Engine) -> None:

@@ -19,6 +19,7 @@ import trustme
 
 from invigilator.demo.reference import ReferenceLms, Result
 from tests.fakes.servers import ScriptedServer, drip, serving
+from tests.unit.events.messages import TRACE
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 from worker.lms.credentials import BearerToken
 from worker.lms.http import HttpLms
@@ -27,7 +28,7 @@ from worker.lms.ports import CallKey, CreditRequirement, Deadline, Origin
 
 REQUIREMENT = CreditRequirement("learner-42", "course-v1:Org+C+1", "block-v1:Org+C+1+b")
 TARGET = ("learner-42", "course-v1:Org+C+1", "proctored_exam", "block-v1:Org+C+1+b")
-KEY = CallKey(UUID(int=7), 3, Origin("/lms/a b", "é/1", "code 1"))
+KEY = CallKey(UUID(int=7), 3, Origin("/lms/a b", "é/1", "code 1", TRACE))
 TOKEN = "s3cret-token"
 PERSONAL = ("learner-42", "ada-lovelace", TOKEN)
 
@@ -137,6 +138,7 @@ def test_the_calls_are_those_of_the_contract() -> None:
         # Each part is percent-encoded, so that the space between them is the only one
         assert headers["invigilator-command"] == "/lms/a%20b %C3%A9%2F1"
         assert headers["invigilator-attempt"] == "code%201"
+        assert headers["traceparent"] == TRACE
 
 
 def test_without_a_token_there_is_no_authorization() -> None:

@@ -14,13 +14,14 @@ from openapi_core.testing import MockRequest, MockResponse
 
 from invigilator.demo.reference import ReferenceLms
 from invigilator.demo.reference.http_server import HttpRequest, HttpResponse
+from tests.unit.events.messages import TRACE
 from worker.errors import ServiceError
 from worker.lms.credentials import BearerToken
 from worker.lms.http import HttpLms
 from worker.lms.ports import CallKey, CreditRequirement, Deadline, Origin
 
 DOCUMENT = OpenAPI.from_file_path(str(Path(__file__).parents[3] / "docs" / "openapi-lms.yaml"))
-KEY = CallKey(UUID(int=7), 1_790_000_000_000_000, Origin("/lms/a b", "é", "code 1"))
+KEY = CallKey(UUID(int=7), 1_790_000_000_000_000, Origin("/lms/a b", "é", "code 1", TRACE))
 REQUIREMENT = CreditRequirement("42", "course-v1:Org+C+1", "block-v1:Org+C+1+b")
 
 
@@ -109,6 +110,7 @@ def test_every_call_of_the_document_is_made(lms: Recording) -> None:
         ({"status": "failed", "req_name": ""}, {}),
         ({"status": "failed"}, {"Idempotency-Key": "no uuid"}),
         ({"status": "failed"}, {"Invigilator-Sequence": "soon"}),
+        ({"status": "failed"}, {"traceparent": "00-1-2-01"}),
     ],
 )
 def test_what_the_worker_never_sends_does_not_follow_it(

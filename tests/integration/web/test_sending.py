@@ -16,6 +16,7 @@ from invigilator.web.bodies import MAX_CALL_BYTES
 from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
 from tests.integration.web.conftest import Api
+from tests.unit.events.messages import TRACE
 
 SOURCE = "/invigilator/api"
 WAIT = {"Prefer": "wait=60"}
@@ -75,6 +76,13 @@ def test_a_command_goes_to_the_broker(api: Api) -> None:
         c.update("A", "submitted", attempt_code="a1"),
     )
     assert published.time is not None
+
+
+def test_the_trace_of_a_call_is_that_of_its_commands(api: Api) -> None:
+    # When one of two commands names a trace of its own
+    other = TRACE.replace("b7ad6b7169203331", "00f067aa0ba902b7")
+    post(api, [CREATE, {**SUBMIT, "traceparent": other}], traceparent=TRACE)
+    assert [one.traceparent for one in api.sink.published] == [TRACE, other]
 
 
 def test_several_go_in_their_order_with_ids_of_their_own(api: Api) -> None:

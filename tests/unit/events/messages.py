@@ -28,6 +28,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+"""A `traceparent`."""
+
+
 def event(type_: str = "exam.attempt.update-status.v1", **attributes: Any) -> dict[str, Any]:
     """Return a valid event of a type. `attributes` replace its own, and an attribute `...` is left out."""
     whole: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/lms/acme", "type": type_}
@@ -106,6 +110,7 @@ commands: st.SearchStrategy[Command] = st.builds(
     id=_ids,
     data=data,
     time=st.none() | st.datetimes(timezones=st.just(UTC)),
+    traceparent=st.sampled_from([None, TRACE]),
 )
 
 # This text may contain lone surrogates, which JSON can escape.

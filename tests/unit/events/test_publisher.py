@@ -19,6 +19,7 @@ from events.publisher import AsyncPublisher, Publisher
 from events.sharding import queue_name, shard_of
 from events.signing import SIGNATURE_HEADER, sign
 from events.vocabulary import IfMissing, QuarantineCode, Status
+from tests.unit.events.messages import TRACE
 
 NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
@@ -128,12 +129,13 @@ def test_each_method_publishes_its_command(
     publisher: Publisher, method: Callable[..., str], fields: dict[str, Any]
 ) -> None:
     # When a command is published with everything that it can carry
-    returned = method(publisher, **fields, command_id="5f0c", time=NINE)
+    returned = method(publisher, **fields, command_id="5f0c", time=NINE, traceparent=TRACE)
 
     # Then it arrives as it was meant, on the first shard or its learner's
     shard = shard_of("42", 4) if "user_id" in fields else 0
     [command] = commands_in(shard)
     assert (command.source, command.id, command.time) == ("/lms/acme", "5f0c", NINE)
+    assert command.traceparent == TRACE
     assert command.data.model_dump() == fields
     assert returned == "5f0c"
 
