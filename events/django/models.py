@@ -6,7 +6,7 @@ from django.db import models
 class OutboxCommand(models.Model):  # type: ignore[misc]
     """A command that waits for being published. Its id says when it was written, and so in which order it goes.
 
-    Where two transactions run at the same time, the later id may be committed first, and is then published first.
+    Where two transactions run at the same time, the later id may be committed and published first.
     """
 
     id = models.BigAutoField(primary_key=True)

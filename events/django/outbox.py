@@ -24,7 +24,8 @@ def publish(
     """Write a command in the caller's transaction. It is published after the commit, and never after a rollback.
 
     It does not wait for the broker. Commands are published in the order in which they were written, so a learner's
-    commands keep theirs. Sent again, a command has the same id, and Invigilator takes the two for one.
+    commands keep theirs. Change the attempt first, and publish then: the lock of its row keeps two transactions
+    apart that change the same one. Sent again, a command has the same id, and Invigilator takes the two for one.
 
     Parameters:
         type: the command's type, such as `exam.attempt.update-status.v1`.

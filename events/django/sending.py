@@ -3,7 +3,7 @@
 Several processes may do this. One of them holds the lock, and the others find nothing to do. A process that is
 killed has published some commands and not removed them: they are published again, with the same ids.
 
-SQLite locks no rows. There two senders would publish a command twice, which is harmless, but not out of order.
+SQLite has no SKIP LOCKED. There two senders would publish a command twice, which is harmless, but not out of order.
 """
 
 import logging

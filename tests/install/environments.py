@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.engines import unavailable
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +17,26 @@ NOT_THE_SOURCE = shutil.ignore_patterns(
     ".*", "build", "dist", "*.egg-info", "__pycache__", "benchmarks", "tests"
 )
 CONSTRAINTS = ROOT / "constraints.txt"
+
+
+def interpreter(version: str | None) -> str:
+    """Return the program of a Python, such as "3.12"; None: of the one that runs the tests.
+
+    It is looked for on the path, and where pyenv and uv keep several Pythons. Where there is none, the test is
+    skipped, in CI, too: no package of the system brings it.
+    """
+    if version is None:
+        return sys.executable
+    name = f"python{version}"
+    beside = sorted(str(one) for one in Path(sys.base_prefix).parent.glob(f"*{version}.*/bin/{name}"))
+    for program in (shutil.which(name), *beside):
+        # What pyenv puts on the path may end with "command not found".
+        if (
+            program
+            and subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
+        ):
+            return program
+    pytest.skip(f"there is no Python {version} here")
 
 
 @dataclass(frozen=True)

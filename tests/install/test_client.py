@@ -1,24 +1,78 @@
-"""The client's distribution, alone and beside what an LMS has installed, on the oldest and the newest releases."""
+"""The client's distribution, beside what an LMS has installed, on old and new releases of what it needs."""
 
+import json
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import kombu
 import pytest
 
 from events.envelope import parse
 from events.sharding import queue_name
-from tests.install.environments import ROOT, Environment
+from tests.install.environments import CONSTRAINTS, ROOT, Environment, interpreter
 
-OLDEST = Path(__file__).with_name("oldest.txt")
-SCRIPT = Path(__file__).with_name("client.py")
+HERE = Path(__file__).parent
+SCRIPT = HERE / "client.py"
 REQUIRED = re.compile(r"^Requires-Dist: (?P<name>[\w-]+)[^;\n]*$", re.MULTILINE)
 
 
-@pytest.fixture(scope="session")
+@dataclass(frozen=True)
+class Neighbours:
+    """What an LMS has installed beside the client.
+
+    Parameters:
+        versions: the releases with which the client is tried, as they begin.
+        constraints: pins them, and everything that they bring.
+        other: a distribution that the client has nothing to do with.
+        modules: what that one brings.
+        extras: of the client.
+        missing: packages that these extras do not bring.
+    """
+
+    versions: dict[str, str]
+    constraints: Path
+    other: str
+    modules: tuple[str, ...]
+    extras: str = "redis,django,http"
+    missing: tuple[str, ...] = ()
+
+
+NEIGHBOURS = {
+    # `opensearch-py` brings another package `events`.
+    "oldest": Neighbours(
+        {"kombu": "5.3.0", "redis": "4.6.0", "pydantic": "2.5.0", "Django": "4.2"},
+        HERE / "oldest.txt",
+        "opensearch-py",
+        ("opensearchpy", "events"),
+        extras="redis,django",
+        missing=("httpx",),
+    ),
+    "celery-5.4": Neighbours(
+        {"python": "3.12", "kombu": "5.3.", "redis": "8.", "pydantic": "2.5.0", "Django": "4.2."},
+        HERE / "celery-5.4.txt",
+        "celery",
+        ("celery",),
+    ),
+    "celery-5.5": Neighbours(
+        {"python": "3.13", "kombu": "5.5.", "redis": "4.6.0", "pydantic": "2.14.", "Django": "5.2."},
+        HERE / "celery-5.5.txt",
+        "celery",
+        ("celery",),
+    ),
+    "newest": Neighbours(
+        {"kombu": "5.7.", "redis": "8.", "pydantic": "2.14.", "Django": "5.2."},
+        CONSTRAINTS,
+        "celery",
+        ("celery",),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
 def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `pip wheel ./events` builds."""
     folder = tmp_path_factory.mktemp("client")
@@ -27,63 +81,75 @@ def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return builder.build_wheel(ROOT / "events", folder)
 
 
-@pytest.fixture(scope="session")
-def oldest(client_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The oldest releases, beside `opensearch-py`, which brings another package `events`."""
-    environment = Environment.create(tmp_path_factory.mktemp("oldest"), constraints=OLDEST)
-    environment.install("--no-compile", f"{client_wheel}[redis,django]", "opensearch-py")
-    return environment
+class Queue:
+    """The queue of the only shard of a broker."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = kombu.Connection(url)
+        self._queue = self._connection.SimpleQueue(queue_name(0))
+        self._queue.clear()
+
+    def learners(self, number: int) -> list[str]:
+        """Take messages until they are about so many learners; return these in the order in which they came.
+
+        On SQLite the outbox may send a command twice.
+        """
+        found: dict[str, None] = {}
+        while len(found) < number:
+            message = self._queue.get(timeout=60)
+            message.ack()
+            body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
+            found[str(parse(body).data.learner_id)] = None
+        return list(found)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._queue.close()
+        self._connection.close()
 
 
-@pytest.fixture(scope="session")
-def newest(client_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The releases of our constraints with every extra, beside Celery."""
-    environment = Environment.create(tmp_path_factory.mktemp("newest"))
-    environment.install("--no-compile", f"{client_wheel}[redis,http,django]", "celery")
-    return environment
-
-
-@pytest.fixture(params=["valkey_url", "rabbitmq_url"])
-def broker(request: pytest.FixtureRequest) -> Iterator[tuple[str, Any]]:
-    """The URL of a broker of each kind, and the queue of the only shard."""
-    url = str(request.getfixturevalue(request.param))
-    with kombu.Connection(url) as connection:
-        queue = connection.SimpleQueue(queue_name(0))
-        queue.clear()
-        yield url, queue
+@pytest.fixture
+def queues(valkey_url: str, rabbitmq_url: str) -> Iterator[list[Queue]]:
+    """One for each kind of broker."""
+    queues = [Queue(valkey_url), Queue(rabbitmq_url)]
+    yield queues
+    for queue in queues:
         queue.close()
 
 
-def published(environment: Environment, broker: tuple[str, Any], folder: Path, *missing: str) -> list[str]:
-    """Let an environment import everything and publish; return the ids of the learners that arrived."""
-    url, queue = broker
-    script = shutil.copy(SCRIPT, folder)
-    run = environment.run("python", "-W", "error", str(script), url, *missing, folder=folder)
+def test_it_asks_for_kombu_and_pydantic_only(client_wheel: Path) -> None:
+    with zipfile.ZipFile(client_wheel) as wheel:
+        [metadata] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        assert set(REQUIRED.findall(wheel.read(metadata).decode())) == {"kombu", "pydantic"}
+
+
+def test_it_is_typed_and_brings_no_package_of_the_worker(client_wheel: Path) -> None:
+    with zipfile.ZipFile(client_wheel) as wheel:
+        names = wheel.namelist()
+    assert "invigilator_client/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"invigilator_client"}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_it_works_beside(name: str, client_wheel: Path, queues: list[Queue], tmp_path: Path) -> None:
+    # Given an environment of these releases
+    neighbours = NEIGHBOURS[name]
+    python = interpreter(neighbours.versions.get("python"))
+    environment = Environment.create(tmp_path / "env", python=python, constraints=neighbours.constraints)
+    environment.install("--no-compile", f"{client_wheel}[{neighbours.extras}]", neighbours.other)
+    # When everything that the client is for is done there
+    script = shutil.copy(SCRIPT, tmp_path)
+    told = {
+        "brokers": [queue.url for queue in queues],
+        "beside": neighbours.modules,
+        "missing": neighbours.missing,
+    }
+    run = environment.run("python", "-W", "error", str(script), json.dumps(told), folder=tmp_path)
+    # Then it works, with these releases, and every command has come
     assert run.returncode == 0, run.stderr
-    messages = [queue.get(timeout=60) for _ in range(2)]
-    for message in messages:
-        message.ack()
-    bodies = [one.body.encode() if isinstance(one.body, str) else bytes(one.body) for one in messages]
-    return [str(parse(body).data.learner_id) for body in bodies]
-
-
-def test_it_asks_for_kombu_and_pydantic_only(oldest: Environment) -> None:
-    [metadata] = oldest.packages.glob("invigilator_client-*.dist-info/METADATA")
-    assert set(REQUIRED.findall(metadata.read_text())) == {"kombu", "pydantic"}
-
-
-def test_it_is_typed_and_brings_no_package_of_the_worker(newest: Environment) -> None:
-    assert (newest.packages / "invigilator_client" / "py.typed").exists()
-    assert not (newest.packages / "events").exists()
-
-
-def test_publisher_and_outbox_work_on_the_oldest_releases(
-    oldest: Environment, broker: tuple[str, Any], tmp_path: Path
-) -> None:
-    assert published(oldest, broker, tmp_path, "httpx") == ["42", "43"]
-
-
-def test_publisher_and_outbox_work_beside_celery(
-    newest: Environment, broker: tuple[str, Any], tmp_path: Path
-) -> None:
-    assert published(newest, broker, tmp_path) == ["42", "43"]
+    found = json.loads(run.stdout)
+    assert {
+        one: found[one] for one, old in neighbours.versions.items() if not found[one].startswith(old)
+    } == {}
+    assert [queue.learners(3) for queue in queues] == [["42", "43", "44"]] * 2

@@ -31,7 +31,13 @@ ENTRY_POINTS = (
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/operations.md")
 FENCE = re.compile(r"^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-"""A block that runs. A fragment that cannot run alone says so: ```python fragment"""
+"""A block that runs alone. Any other one says what it is: ```python fragment"""
+KINDS = {
+    "",
+    " fragment",  # it cannot run
+    " api",  # `tests/acceptance/test_client.py` runs it
+    " django",  # `tests/integration/django/test_documented.py` runs it
+}
 
 BROKER = re.compile(r'"redis://(…|localhost)"')
 """What an example says where its reader has a broker. Here it is kombu's, in memory."""
@@ -83,3 +89,12 @@ def test_the_examples_of_a_document_run(code: str) -> None:
     exec(runnable(code), namespace)
     for function in filter(inspect.iscoroutinefunction, list(namespace.values())):
         asyncio.run(function())
+
+
+def test_every_block_says_who_runs_it() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "events").glob("*.md")]
+    assert {
+        kind
+        for document in documents
+        for kind in re.findall(r"^```python(.*)$", document.read_text(), re.MULTILINE)
+    } <= KINDS
