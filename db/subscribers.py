@@ -92,6 +92,7 @@ _MOVE = """
 UPDATE subscribers
 SET lease_until = clock_timestamp() + %(lease_s)s * interval '1 s',
     position = CASE WHEN position = %(before)s THEN %(after)s ELSE position END,
+    skipped = skipped + %(skipped)s,
     failing_since = NULL,
     reason = NULL
 WHERE name = %(name)s AND epoch = %(epoch)s AND owner = %(owner)s
@@ -117,12 +118,22 @@ def take(connection: Connection, name: str, owner: str, lease_s: float) -> tuple
     return None if found is None else (Tenure(name, owner, found.epoch), found.position)
 
 
-def move(connection: Connection, tenure: Tenure, before: int, after: int, lease_s: float) -> int | None:
+def move(
+    connection: Connection, tenure: Tenure, before: int, after: int, lease_s: float, skipped: int = 0
+) -> int | None:
     """Move the cursor on from where it was read, and renew the lease.
+
+    Parameters:
+        skipped: how many of the events in between the other side's format could not hold.
 
     Returns where the cursor is now, which is elsewhere after a replay was asked for. None when the tenure is over.
     """
-    values = asdict(tenure) | {"before": before, "after": after, "lease_s": lease_s}
+    values = asdict(tenure) | {
+        "before": before,
+        "after": after,
+        "lease_s": lease_s,
+        "skipped": skipped,
+    }
     position: int | None = connection.exec_driver_sql(_MOVE, values).scalar()
     return position
 
@@ -149,6 +160,8 @@ class Standing:
     """How many events it has not passed. Those that it does not ask for are among them."""
     failing_since: datetime | None
     reason: str | None
+    skipped: int
+    """How many events the other side's format could not hold, those of a replay counted again."""
 
 
 _STANDINGS = """
@@ -158,7 +171,8 @@ SELECT
     (SELECT count(*) FROM events WHERE events.position > subscribers.position)
         + (SELECT count(*) FROM events WHERE events.position IS NULL) AS behind,
     failing_since,
-    reason
+    reason,
+    skipped
 FROM subscribers
 WHERE position IS NOT NULL
 ORDER BY name

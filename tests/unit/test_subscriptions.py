@@ -17,7 +17,13 @@ max_len = 500
 
 [feed.all]
 name = "everything"
+
+[openedx.lms]
+redis = "rediss://bus:secret@redis.example.org/2"
+topic = "prod-learning-exam-attempt-lifecycle"
 """
+
+BUS = 'redis = "redis://h"\ntopic = "t"\n'
 
 
 def written(folder: Path, text: str) -> Path:
@@ -40,12 +46,15 @@ def test_what_the_file_says(tmp_path: Path) -> None:
             "max_len": 500,
         },
         "feed.all": {"name": "everything", "types": ["*"], "max_len": 1_000_000},
+        "openedx.lms": {"topic": "prod-learning-exam-attempt-lifecycle", "max_len": 10_000},
     }
     assert subscriptions.without_cursor() == ["api"]
-    lms, everything = subscriptions.feeds().values()
+    assert list(subscriptions.published()) == ["feed.lms", "feed.all", "openedx.lms"]
+    lms, everything = subscriptions.feed.values()
     wanted = ["exam.attempt.removed.v1", "exam.command.not-applied.v1"]
     assert [lms.wants(one) for one in (*wanted, "exam.effect.failed.v1")] == [True, True, False]
     assert everything.wants("exam.effect.failed.v1")
+    assert "secret" not in repr(subscriptions)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +72,23 @@ def test_what_the_file_says(tmp_path: Path) -> None:
         ('[feed.lms]\nname = "a"\ntypes = ["exam.atempt.*"]\n', "feed.lms.types: each must fit one of exam."),
         ('[feed.lms]\nname = "a"\nmax_len = 0\n', "feed.lms.max_len: "),
         ('[feed.a]\nname = "x"\n[feed.b]\nname = "x"\n', "feed: two feeds have one `name`"),
+        ("[openedx.a]\n", "openedx.a.redis: "),
+        ('[openedx.a]\nredis = "redis://h"\n', "openedx.a.topic: "),
+        (f'[openedx.a]\n{BUS}types = ["*"]\n', "openedx.a.types: is not allowed"),
+        (f"[openedx.a]\n{BUS}max_len = 0\n", "openedx.a.max_len: "),
+        (
+            '[openedx.a]\nredis = "amqp://u:secret@h"\ntopic = "t"\n',
+            "openedx.a.redis: must start with redis://, rediss://, sentinel:// or sentinels://",
+        ),
+        (
+            '[openedx.a]\nredis = "redis://u:secret@h/x"\ntopic = "t"\n',
+            "openedx.a.redis: must end with the number of a Redis database",
+        ),
+        (
+            '[openedx.a]\nredis = "redis://h"\ntopic = "invigilator.effects.x"\n',
+            "openedx.a.topic: must not begin with ",
+        ),
+        (f"[openedx.a]\n{BUS}[openedx.b]\n{BUS}", "openedx: two have one `topic` on one `redis`"),
         ("[feed", "is no TOML: "),
     ],
 )
@@ -72,6 +98,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, message: s
         load_subscriptions(file)
     assert str(caught.value).startswith(f"subscriptions file {file}: {message}")
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def stack(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stack]
 
 
 def bind(broker_url: str, file: Path) -> None:
-    [feed] = load_subscriptions(file).feeds().values()
+    [feed] = load_subscriptions(file).feed.values()
     with open_target(broker_url, feed):
         pass
     if broker_url.startswith("amqp"):
