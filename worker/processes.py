@@ -34,7 +34,7 @@ from worker.feeds.publisher import FeedPublisher
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
-from worker.subscriptions import Feed, OpenEdx
+from worker.subscriptions import Feed, OpenEdx, Subscriptions
 from worker.threads import Loop, run_until_stopped
 from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, subscriptions
 
@@ -84,18 +84,18 @@ def relay(settings: Settings) -> None:
         UnfitDatabaseError: the database cannot hold every text.
     """
     check_broker(settings)
+    subscribed = subscriptions(settings)
     engine = database_engine(settings, "relay")
     loop = Relay(engine, CeleryDispatcher(app), settings.poll_s, offer_ttl_s(settings))
     loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
     pruning = database_engine(settings, "prune")
     pruner = Pruner(pruning, settings.prune_older_than, settings.events_keep)
     loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
-    run_until_stopped(loops | _feed_loops(settings))
+    run_until_stopped(loops | _feed_loops(settings, subscribed))
 
 
-def _feed_loops(settings: Settings) -> dict[str, Loop]:
+def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
     """The loops that number events, and publish them to each feed."""
-    subscribed = subscriptions(settings)
     # A publisher that stands still in a transaction may not hold the cursor for longer than its lease.
     idle = f"-c idle_in_transaction_session_timeout={int(settings.shard_lease_s * 1000)}"
     numbering = database_engine(settings, "events", session_settings=idle)

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from worker import extras
 from worker.errors import ConfigurationError
+from worker.settings import Settings
 from worker.subscriptions import load_subscriptions
+from worker.wiring import check_settings
 
 FILE = """
 [api]
@@ -104,3 +107,14 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, message: s
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load_subscriptions(tmp_path / "none.toml")
+
+
+def test_what_an_open_edx_site_needs_besides_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "missing", lambda _extra: ["fastavro"])
+    file = written(tmp_path, f"[openedx.lms]\n{BUS}")
+    with pytest.raises(ConfigurationError) as caught:
+        check_settings(Settings(subscriptions_file=file))
+    assert str(caught.value) == (
+        f"[openedx.lms] of {file} needs the extra [openedx] (fastavro missing): pip install 'invigilator[openedx]'"
+    )
+    check_settings(Settings(subscriptions_file=written(tmp_path, "[api]\n")))

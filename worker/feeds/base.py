@@ -43,6 +43,11 @@ class Written:
     publications: Sequence[Publication]
     skipped: Sequence[str] = ()
 
+    @property
+    def note(self) -> str | None:
+        """What a person should know of the skipped ones, in one line. None when there are none."""
+        return f"skipped {len(self.skipped)}, such as {self.skipped[0]}" if self.skipped else None
+
 
 class Format(Protocol):
     """How events are written for a feed."""

@@ -103,14 +103,16 @@ class FeedPublisher:
         Raises:
             OvertakenError: another process serves the feed, or it subscribes no more.
         """
-        position = self._set_cursor(tenure, before, after, len(written.skipped))
-        if written.skipped:
-            logger.warning("%s: skipped %d, such as %s", self.name, len(written.skipped), written.skipped[0])
+        position = self._set_cursor(tenure, before, after, len(written.skipped), written.note)
+        if written.note is not None:
+            logger.warning("%s: %s", self.name, written.note)
         return position
 
-    def _set_cursor(self, tenure: Tenure, before: int, after: int, skipped: int = 0) -> int:
+    def _set_cursor(
+        self, tenure: Tenure, before: int, after: int, skipped: int = 0, note: str | None = None
+    ) -> int:
         with self.engine.begin() as connection:
-            position = subscribers.move(connection, tenure, before, after, self.lease_s, skipped)
+            position = subscribers.move(connection, tenure, before, after, self.lease_s, skipped, note)
         if position is None:
             raise OvertakenError
         return position

@@ -199,6 +199,7 @@ def test_what_the_bus_cannot_carry_is_skipped_and_counted(
     [warning] = [one for one in caplog.messages if one.startswith(NAME)]
     assert warning.startswith("openedx.lms: skipped 4, such as event ")
     assert warning.endswith(": its course_id is no course key")
+    assert warning == f"{NAME}: {standing(site.engine).reason}"
     # And those of a replay are counted again
     with site.engine.begin() as connection:
         assert subscribers.replay(connection, NAME, 0) is None
