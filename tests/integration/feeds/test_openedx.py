@@ -1,10 +1,12 @@
 """The event bus of an Open edX site: what its stream gets, what is skipped, and what comes after a wiped server."""
 
 import logging
+import re
 from collections.abc import Iterator
 from functools import partial
 from io import BytesIO
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from worker.feeds.redis import epoch_key
 from worker.policies import Policies
 from worker.subscriptions import OpenEdx, Subscriptions
 
+ROOT = Path(__file__).parents[3]
 NAME = "openedx.lms"
 COURSE = "course-v1:edX+DemoX+2026"
 TYPE = "org.openedx.learning.exam.attempt."
@@ -235,3 +238,18 @@ def test_a_topic_that_is_no_stream_is_named(site: Site) -> None:
     assert "WRONGTYPE" in str(standing(site.engine).reason)
     site.wipe()
     assert types(site.publish()) == ["submitted"]
+
+
+def test_the_rights_of_the_page_are_enough(site: Site) -> None:
+    # Given the Redis user of docs/openedx.md, for the stream of this test
+    [line] = re.findall(r"^ACL SETUSER .*$", (ROOT / "docs/openedx.md").read_text(), re.MULTILINE)
+    site.client.execute_command(*line.replace("prod-learning-exam-attempt-lifecycle", site.bus.topic).split())
+    try:
+        # When the relay is that user, then it publishes
+        own = site.bus.redis.get_secret_value()
+        url = re.sub(r"//(.*@)?", "//invigilator:password@", own)
+        site.bus = site.bus.model_copy(update={"redis": SecretStr(url)})
+        site.handle(c.create("A"), c.update("A", "submitted"))
+        assert types(site.publish()) == ["submitted"]
+    finally:
+        site.client.acl_deluser("invigilator")
