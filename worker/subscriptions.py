@@ -6,7 +6,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from events.broker_url import Kind, read_broker_url
 from events.event_types import EVENT_TYPES
@@ -116,9 +124,13 @@ class Subscriptions(Frozen):
 
     @field_validator("openedx")
     @classmethod
-    def _streams_apart(cls, value: dict[str, OpenEdx]) -> dict[str, OpenEdx]:
+    def _streams_apart(cls, value: dict[str, OpenEdx], info: ValidationInfo) -> dict[str, OpenEdx]:
         if len({(one.redis, one.topic) for one in value.values()}) < len(value):
             raise ValueError("two have one `topic` on one `redis`: each needs its own")
+        if {one.topic for one in value.values()} & {one.name for one in info.data.get("feed", {}).values()}:
+            raise ValueError(
+                "a `topic` is the `name` of a feed, which may be on the same server: choose another"
+            )
         return value
 
     def published(self) -> dict[str, Feed | OpenEdx]:

@@ -92,6 +92,7 @@ def test_what_the_file_says(tmp_path: Path) -> None:
             "openedx.a.topic: must not begin with ",
         ),
         (f"[openedx.a]\n{BUS}[openedx.b]\n{BUS}", "openedx: two have one `topic` on one `redis`"),
+        (f'[openedx.a]\n{BUS}[feed.lms]\nname = "t"\n', "openedx: a `topic` is the `name` of a feed"),
         ("[feed", "is no TOML: "),
     ],
 )
