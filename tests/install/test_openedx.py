@@ -103,6 +103,10 @@ def test_its_consumer_fires_the_signals(
         assert feed["reason"].startswith("skipped 1, such as event ")
         assert feed["reason"].endswith(": its user_id is no integer")
         assert stack.rows("SELECT kind FROM effects") == []
+        # And names and addresses were read for the bus, and written nowhere
+        written = [one.output() for one in stack.processes]
+        written += [row.text for row in stack.rows("SELECT events::text AS text FROM events")]
+        assert not [text for text in written if "example.org" in text or "Lovelace" in text]
 
 
 def behind(stack: Stack) -> int:

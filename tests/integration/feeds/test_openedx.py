@@ -58,7 +58,7 @@ class Site:
 
     def __init__(self, engine: Engine, url: str) -> None:
         self.engine = engine
-        self.client = Redis.from_url(url)
+        self.client: Any = Redis.from_url(url)  # parts of it have no types
         self.bus = OpenEdx(redis=SecretStr(url), topic=f"dev-exams-{next(_topics)}")
         self.handler = Handler(Policies(), instructor=True)
         with engine.begin() as connection:
@@ -90,8 +90,7 @@ class Site:
         return self.entries()
 
     def entries(self) -> list[dict[str, Any]]:
-        entries: Any = self.client.xrange(self.bus.topic)
-        return [_decoded(fields) for _, fields in entries]
+        return [_decoded(fields) for _, fields in self.client.xrange(self.bus.topic)]
 
     def wipe(self) -> None:
         self.client.delete(self.bus.topic, epoch_key(self.bus.topic))
