@@ -1,8 +1,9 @@
-"""Names and addresses: read when an effect runs, and kept nowhere else."""
+"""Names and addresses: read when an effect runs or an event is published that holds them, and kept nowhere else."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -14,6 +15,7 @@ from db.recordset import recordset
 class LearnerContact:
     """A learner's name and address. Hidden from `repr`, and so from logs."""
 
+    user_id: str
     username: str = field(repr=False)
     email: str = field(repr=False)
     full_name: str | None = field(repr=False)
@@ -51,7 +53,28 @@ class Addressee:
     """Whether the LMS may be asked for more: its circuit is not open."""
 
 
-_LEARNER_CONTACT = "SELECT username, email, full_name FROM learners WHERE user_id = %(user_id)s"
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """What an event tells of an attempt: whose it is, at which exam, and which learner asked for the change."""
+
+    event_id: UUID
+    user_id: str
+    exam_id: str
+    requested_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExamTaker:
+    """The learner of an attempt, who asked for its change, and the kind of its exam."""
+
+    learner: LearnerContact
+    requester: LearnerContact
+    """The learner, if no other learner has asked."""
+    is_proctored: bool
+    is_practice_exam: bool
+
+
+_LEARNER_CONTACT = "SELECT user_id, username, email, full_name FROM learners WHERE user_id = %(user_id)s"
 
 # Each row is looked up by its key, which LIMIT 1 enforces: for a join PostgreSQL may read a whole table.
 #
@@ -59,6 +82,7 @@ _LEARNER_CONTACT = "SELECT username, email, full_name FROM learners WHERE user_i
 _ADDRESSEES = """
 SELECT
     owed.effect_id,
+    learner.user_id,
     learner.username,
     learner.email,
     learner.full_name,
@@ -89,6 +113,30 @@ LEFT JOIN LATERAL (
 ) AS transition ON true
 """
 
+# Rows are looked up as above.
+_EXAM_TAKERS = """
+SELECT
+    asked.event_id,
+    learner.user_id,
+    learner.username,
+    learner.email,
+    learner.full_name,
+    requester.user_id AS requester_id,
+    requester.username AS requester_username,
+    requester.email AS requester_email,
+    requester.full_name AS requester_full_name,
+    exam.is_proctored,
+    exam.is_practice_exam
+FROM (
+    SELECT *
+    FROM json_to_recordset(%(sittings)s) AS one (event_id uuid, user_id text, exam_id text, requested_by text)
+    LIMIT %(number)s
+) AS asked
+JOIN LATERAL (SELECT * FROM learners WHERE user_id = asked.user_id LIMIT 1) AS learner ON true
+JOIN LATERAL (SELECT * FROM exams WHERE exam_id = asked.exam_id LIMIT 1) AS exam ON true
+LEFT JOIN LATERAL (SELECT * FROM learners WHERE user_id = asked.requested_by LIMIT 1) AS requester ON true
+"""
+
 
 def learner_contact(connection: Connection, user_id: str) -> LearnerContact:
     """How to reach a learner. Every attempt has a learner.
@@ -97,7 +145,7 @@ def learner_contact(connection: Connection, user_id: str) -> LearnerContact:
         sqlalchemy.exc.NoResultFound: there is no such learner.
     """
     row = connection.exec_driver_sql(_LEARNER_CONTACT, {"user_id": user_id}).one()
-    return LearnerContact(username=row.username, email=row.email, full_name=row.full_name)
+    return _contact(row)
 
 
 def addressees(connection: Connection, mails: Sequence[MailOwed], lms_queue: str) -> dict[UUID, Addressee]:
@@ -113,7 +161,7 @@ def addressees(connection: Connection, mails: Sequence[MailOwed], lms_queue: str
     )
     return {
         row.effect_id: Addressee(
-            contact=LearnerContact(username=row.username, email=row.email, full_name=row.full_name),
+            contact=_contact(row),
             language=row.language,
             time_zone=row.time_zone,
             exam_name=row.exam_name,
@@ -125,3 +173,31 @@ def addressees(connection: Connection, mails: Sequence[MailOwed], lms_queue: str
         )
         for row in rows
     }
+
+
+def exam_takers(connection: Connection, sittings: Sequence[Sitting]) -> dict[UUID, ExamTaker]:
+    """Return the learner, the requester and the kind of exam of each sitting, by event.
+
+    Parameters:
+        sittings: of recorded attempts, so each has a learner and an exam.
+    """
+    rows = connection.exec_driver_sql(
+        _EXAM_TAKERS, {"sittings": recordset([asdict(one) for one in sittings]), "number": len(sittings)}
+    )
+    return {row.event_id: _exam_taker(row) for row in rows}
+
+
+def _contact(row: Any) -> LearnerContact:
+    return LearnerContact(row.user_id, row.username, row.email, row.full_name)
+
+
+def _exam_taker(row: Any) -> ExamTaker:
+    learner = _contact(row)
+    requester = (
+        learner
+        if row.requester_id is None
+        else LearnerContact(
+            row.requester_id, row.requester_username, row.requester_email, row.requester_full_name
+        )
+    )
+    return ExamTaker(learner, requester, row.is_proctored, row.is_practice_exam)

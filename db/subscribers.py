@@ -100,13 +100,15 @@ FROM subscribers
 WHERE name = %(name)s AND epoch = %(epoch)s AND owner = %(owner)s
 """
 
-# The cursor moves only from where it was read: a person may have set it back in the meantime.
+# The cursor moves only from where it was read: a person may have set it back in the meantime. What was skipped last
+# stays until something else is wrong.
 _MOVE = """
 UPDATE subscribers
 SET lease_until = clock_timestamp() + %(lease_s)s * interval '1 s',
     position = CASE WHEN position = %(before)s THEN %(after)s ELSE position END,
+    skipped = skipped + %(skipped)s,
     failing_since = NULL,
-    reason = NULL
+    reason = CASE WHEN %(note)s::text IS NULL AND failing_since IS NULL THEN reason ELSE %(note)s END
 WHERE name = %(name)s AND epoch = %(epoch)s AND owner = %(owner)s
 RETURNING position
 """
@@ -116,7 +118,7 @@ UPDATE subscribers
 SET owner = NULL,
     lease_until = NULL,
     failing_since = CASE WHEN %(reason)s::text IS NOT NULL THEN coalesce(failing_since, clock_timestamp()) END,
-    reason = %(reason)s
+    reason = CASE WHEN %(reason)s::text IS NULL AND failing_since IS NULL THEN reason ELSE %(reason)s END
 WHERE name = %(name)s AND epoch = %(epoch)s AND owner = %(owner)s
 """
 
@@ -136,12 +138,30 @@ def cursor(connection: Connection, tenure: Tenure) -> int | None:
     return position
 
 
-def move(connection: Connection, tenure: Tenure, before: int, after: int, lease_s: float) -> int | None:
+def move(
+    connection: Connection,
+    tenure: Tenure,
+    before: int,
+    after: int,
+    lease_s: float,
+    skipped: int = 0,
+    note: str | None = None,
+) -> int | None:
     """Move the cursor on from where it was read, and renew the lease.
+
+    Parameters:
+        skipped: how many of the events in between the other side's format could not hold.
+        note: which they are. None when there are none.
 
     Returns where the cursor is now, which is elsewhere after a replay was asked for. None when the tenure is over.
     """
-    values = asdict(tenure) | {"before": before, "after": after, "lease_s": lease_s}
+    values = asdict(tenure) | {
+        "before": before,
+        "after": after,
+        "lease_s": lease_s,
+        "skipped": skipped,
+        "note": note,
+    }
     position: int | None = connection.exec_driver_sql(_MOVE, values).scalar()
     return position
 
@@ -168,6 +188,9 @@ class Standing:
     """How many events it has not passed. Those that it does not ask for are among them."""
     failing_since: datetime | None
     reason: str | None
+    """Why it fails. While it does not: which events were skipped last."""
+    skipped: int
+    """How many events the other side's format could not hold, those of a replay counted again."""
 
 
 _STANDINGS = """
@@ -177,7 +200,8 @@ SELECT
     (SELECT count(*) FROM events WHERE events.position > subscribers.position)
         + (SELECT count(*) FROM events WHERE events.position IS NULL) AS behind,
     failing_since,
-    reason
+    reason,
+    skipped
 FROM subscribers
 WHERE position IS NOT NULL
 ORDER BY name

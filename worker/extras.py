@@ -9,6 +9,7 @@ from worker.errors import ConfigurationError
 LOCAL = "local"
 FLOWER = "flower"
 WEB = "web"
+OPENEDX = "openedx"
 
 
 def missing(extra: str) -> list[str]:

@@ -26,16 +26,18 @@ from worker.commands.sources import Source, open_source
 from worker.commands.trust import Trust, load_trust
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
-from worker.feeds.brokers import open_target
+from worker.feeds.base import Format, Target
+from worker.feeds.brokers import open_bus, open_target
+from worker.feeds.cloudevents import CloudEventsFormat
 from worker.feeds.comparison import Comparison
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
-from worker.subscriptions import Subscriptions, load_subscriptions
+from worker.subscriptions import Feed, OpenEdx, Subscriptions, load_subscriptions
 from worker.threads import Loop, run_until_stopped
-from worker.wiring import broker_url, database_engine, handler, offer_ttl_s
+from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, subscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -84,47 +86,58 @@ def relay(settings: Settings) -> None:
         UnfitDatabaseError: the database cannot hold every text.
     """
     check_broker(settings)
+    subscribed = subscriptions(settings)
     engine = database_engine(settings, "relay")
     loop = Relay(engine, CeleryDispatcher(app), settings.poll_s, offer_ttl_s(settings))
     loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
     pruning = database_engine(settings, "prune")
     pruner = Pruner(pruning, settings.prune_older_than, settings.events_keep)
     loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
-    run_until_stopped(loops | _feed_loops(settings))
+    run_until_stopped(loops | _feed_loops(settings, subscribed))
 
 
-def _feed_loops(settings: Settings) -> dict[str, Loop]:
+def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
     """The loops that number events, and publish them to each feed."""
-    subscriptions = load_subscriptions(settings.subscriptions_file)
     # A publisher that stands still in a transaction may not hold the cursor for longer than its lease.
     idle = f"-c idle_in_transaction_session_timeout={int(settings.shard_lease_s * 1000)}"
     numbering = database_engine(settings, "events", session_settings=idle)
-    numberer = Numberer(numbering, subscriptions, settings.poll_s)
+    numberer = Numberer(numbering, subscribed, settings.poll_s)
     loops = {"events": _after_checks(partial(check_schema, numbering), numbering, numberer.run)}
-    loops |= _comparing(settings, subscriptions)  # another relay may have stored another file since
-    for name, feed in subscriptions.feeds().items():
+    loops |= _comparing(settings, subscribed)  # another relay may have stored another file since
+    for name, subscriber in subscribed.published().items():
         engine = database_engine(settings, name, session_settings=idle)
+        written_as, open_there = _way_to(subscriber, settings, engine)
         publisher = FeedPublisher(
             name=name,
-            feed=feed,
-            source=source_of(settings.instance),
+            format=written_as,
             owner=_owner(),
             engine=engine,
-            open_target=partial(open_target, broker_url(settings), feed),
+            open_target=open_there,
             lease_s=settings.shard_lease_s,
         )
         loops[name] = _after_checks(partial(check_schema, engine), engine, publisher.run)
     return loops
 
 
-def _comparing(settings: Settings, subscriptions: Subscriptions) -> dict[str, Loop]:
+def _comparing(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
     """The loop that warns when the file of this process is not what counts. A process without a file needs none."""
     file = settings.subscriptions_file
     if file is None:
         return {}
     engine = database_engine(settings, "subscriptions")
-    comparison = Comparison(engine, file, subscriptions)
+    comparison = Comparison(engine, file, subscribed)
     return {"subscriptions": _after_checks(partial(check_schema, engine), engine, comparison.run)}
+
+
+def _way_to(
+    subscriber: Feed | OpenEdx, settings: Settings, engine: Engine
+) -> tuple[Format, Callable[[], Target]]:
+    source = source_of(settings.instance)
+    if isinstance(subscriber, Feed):
+        return CloudEventsFormat(subscriber, source), partial(open_target, broker_url(settings), subscriber)
+    from worker.feeds.openedx import OpenEdxFormat  # needs packages of an extra
+
+    return OpenEdxFormat(engine, source), partial(open_bus, subscriber)
 
 
 def _owner() -> str:

@@ -4,10 +4,19 @@ import tomllib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from events.broker_url import Kind, read_broker_url
 from events.event_types import EVENT_TYPES
 from events.fields import Frozen
 from worker.errors import ConfigurationError
@@ -18,7 +27,29 @@ RESERVED = ("invigilator.commands", "invigilator.effects", "amq.")
 """Names that begin so are those of our own queues, or of RabbitMQ's exchanges."""
 
 
-class Feed(Frozen):
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern="^[!-~]+$")]
+
+
+def _free(value: str) -> str:
+    if value.startswith(RESERVED):
+        raise ValueError(f"must not begin with {', '.join(RESERVED)}")
+    return value
+
+
+class Subscriber(Frozen):
+    """A table of the file: one who has a cursor in the log.
+
+    `secret` names the fields that are kept nowhere but in the file.
+    """
+
+    secret: ClassVar[frozenset[str]] = frozenset()
+
+    def definition(self) -> dict[str, Any]:
+        """Return what the database keeps of it."""
+        return self.model_dump(exclude=set(self.secret))
+
+
+class Feed(Subscriber):
     """A feed: the events of some types go to the broker, in order.
 
     Parameters:
@@ -27,16 +58,9 @@ class Feed(Frozen):
         max_len: how many events a stream keeps, about. RabbitMQ has queues in its place.
     """
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern="^[!-~]+$")]
+    name: Annotated[Name, AfterValidator(_free)]
     types: list[str] = Field(default_factory=lambda: ["*"], min_length=1)
     max_len: Annotated[int, Field(ge=1)] = 1_000_000
-
-    @field_validator("name")
-    @classmethod
-    def _free(cls, value: str) -> str:
-        if value.startswith(RESERVED):
-            raise ValueError(f"must not begin with {', '.join(RESERVED)}")
-        return value
 
     @field_validator("types")
     @classmethod
@@ -51,6 +75,29 @@ class Feed(Frozen):
         return any(fnmatchcase(event_type, pattern) for pattern in self.types)
 
 
+class OpenEdx(Subscriber):
+    """The event bus of an Open edX site: what happens to attempts goes to a stream of its Redis, in order.
+
+    Parameters:
+        redis: the URL of the site's Redis server, in the form of the broker's.
+        topic: the stream's whole name, the site's prefix included.
+        max_len: how many events the stream keeps, about.
+    """
+
+    secret: ClassVar[frozenset[str]] = frozenset({"redis"})
+
+    redis: SecretStr
+    topic: Annotated[Name, AfterValidator(_free)]
+    max_len: Annotated[int, Field(ge=1)] = 10_000
+
+    @field_validator("redis")
+    @classmethod
+    def _reads(cls, value: SecretStr) -> SecretStr:
+        if read_broker_url(value.get_secret_value()).kind is Kind.AMQP:
+            raise ValueError("must start with redis://, rediss://, sentinel:// or sentinels://")
+        return value
+
+
 class Api(Frozen):
     """Those who read the log over HTTP. They remember by themselves how far they have come."""
 
@@ -61,10 +108,12 @@ class Subscriptions(Frozen):
     Parameters:
         api: not None when the log is kept for those who read it over HTTP.
         feed: the feeds, by name.
+        openedx: the event buses of Open edX sites, by name.
     """
 
     api: Api | None = None
     feed: dict[str, Feed] = Field(default_factory=dict)
+    openedx: dict[str, OpenEdx] = Field(default_factory=dict)
 
     @field_validator("feed")
     @classmethod
@@ -73,13 +122,25 @@ class Subscriptions(Frozen):
             raise ValueError("two feeds have one `name`: each needs its own")
         return value
 
-    def feeds(self) -> dict[str, Feed]:
-        """Return the feeds by the names of their subscribers, such as `feed.lms`."""
-        return {f"feed.{name}": one for name, one in self.feed.items()}
+    @field_validator("openedx")
+    @classmethod
+    def _streams_apart(cls, value: dict[str, OpenEdx], info: ValidationInfo) -> dict[str, OpenEdx]:
+        if len({(one.redis, one.topic) for one in value.values()}) < len(value):
+            raise ValueError("two have one `topic` on one `redis`: each needs its own")
+        if {one.topic for one in value.values()} & {one.name for one in info.data.get("feed", {}).values()}:
+            raise ValueError(
+                "a `topic` is the `name` of a feed, which may be on the same server: choose another"
+            )
+        return value
+
+    def published(self) -> dict[str, Feed | OpenEdx]:
+        """Return those to whom the relay publishes, by the names of their tables, such as `feed.lms`."""
+        feeds = {f"feed.{name}": one for name, one in self.feed.items()}
+        return feeds | {f"openedx.{name}": one for name, one in self.openedx.items()}
 
     def definitions(self) -> dict[str, dict[str, Any]]:
         """Return what the database keeps of each subscriber."""
-        kept = {name: feed.model_dump() for name, feed in self.feeds().items()}
+        kept = {name: one.definition() for name, one in self.published().items()}
         return kept | ({} if self.api is None else {API: {}})
 
     def without_cursor(self) -> Sequence[str]:
@@ -103,9 +164,9 @@ def load_subscriptions(path: Path | None) -> Subscriptions:
         ...     file = Path(folder, "subscriptions.toml")
         ...     _ = file.write_text('[feed.lms]\\nname = "exams"\\ntypes = ["exam.attempt.*"]\\n')
         ...     subscriptions = load_subscriptions(file)
-        >>> subscriptions.feeds()["feed.lms"].wants("exam.attempt.created.v1")
+        >>> subscriptions.feed["lms"].wants("exam.attempt.created.v1")
         True
-        >>> subscriptions.feeds()["feed.lms"].wants("exam.effect.failed.v1")
+        >>> subscriptions.feed["lms"].wants("exam.effect.failed.v1")
         False
     """
     if path is None:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from db.connect import make_engine
 from db.errors import brief
 from db.quarantine import Bounds
-from worker import patches
+from worker import extras, patches
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust
 from worker.effects.action import Tools
@@ -21,7 +21,7 @@ from worker.lms.mail_templates import MailTemplates
 from worker.policies import Policies, load_policies
 from worker.rules.retry import RetryPolicy
 from worker.settings import PREFIX, Settings
-from worker.subscriptions import load_subscriptions
+from worker.subscriptions import Subscriptions, load_subscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,18 @@ def policies(settings: Settings) -> Policies:
     """
     read = load_policies(settings.policies_file)
     return read if settings.credit == "on" else read.without_credit()
+
+
+def subscriptions(settings: Settings) -> Subscriptions:
+    """Return who subscribes, for the process that publishes to them.
+
+    Raises:
+        ConfigurationError: the file cannot be used, or a package is missing that a subscriber needs.
+    """
+    read = load_subscriptions(settings.subscriptions_file)
+    if read.openedx:
+        extras.need(extras.OPENEDX, f"[openedx.{next(iter(read.openedx))}] of {settings.subscriptions_file}")
+    return read
 
 
 def handler(settings: Settings) -> Handler:
@@ -137,7 +149,7 @@ def check_settings(settings: Settings) -> None:
     patches.check(settings)
     load_policies(settings.policies_file)
     load_trust(settings.command_keys_file)
-    load_subscriptions(settings.subscriptions_file)
+    subscriptions(settings)
     MailTemplates(settings.templates_dir)
     connect(settings).close()
 

@@ -77,6 +77,6 @@ class Subscriber(Base):
     off_since: Mapped[datetime | None]
     """Since when a webhook is switched off."""
     reason: Mapped[str | None]
-    """Why it fails or is off."""
+    """Why it fails or is off. While it does not: which events were skipped last."""
     skipped: Mapped[int] = mapped_column(server_default="0")
     """How many events the other side's format could not hold."""

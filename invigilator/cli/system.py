@@ -111,7 +111,12 @@ def status(as_json: bool) -> None:
             "circuits": lookups.open_circuits(connection),
             "orphan_queues": unread,
             "feeds": {
-                one.name: {"behind": one.behind, "since": one.failing_since, "reason": one.reason}
+                one.name: {
+                    "behind": one.behind,
+                    "since": one.failing_since,
+                    "reason": one.reason,
+                    "skipped": one.skipped,
+                }
                 for one in subscribers.standings(connection)
             },
         }

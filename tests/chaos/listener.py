@@ -65,7 +65,7 @@ class Listener:
         self.wiped: list[range] = []
         """Positions that may have been wiped before anybody has read them, and so came late."""
         self._url = broker_url
-        [self._feed] = load_subscriptions(file).feeds().values()
+        [self._feed] = load_subscriptions(file).feed.values()
         self._entry = "0"
         self._lost_after: int | None = None
         self._lock = threading.Lock()

@@ -27,6 +27,6 @@ def test_what_an_extra_lacks_is_named_with_how_to_install_it() -> None:
     )
 
 
-@pytest.mark.parametrize("extra", [extras.LOCAL, extras.FLOWER, extras.WEB])
+@pytest.mark.parametrize("extra", [extras.LOCAL, extras.FLOWER, extras.WEB, extras.OPENEDX])
 def test_with_everything_installed_nothing_is_missing(extra: str) -> None:
     extras.need(extra, "this test")

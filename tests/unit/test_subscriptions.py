@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from worker import extras
 from worker.errors import ConfigurationError
+from worker.settings import Settings
 from worker.subscriptions import load_subscriptions
+from worker.wiring import check_settings
 
 FILE = """
 [api]
@@ -17,7 +20,13 @@ max_len = 500
 
 [feed.all]
 name = "everything"
+
+[openedx.lms]
+redis = "rediss://bus:secret@redis.example.org/2"
+topic = "prod-learning-exam-attempt-lifecycle"
 """
+
+BUS = 'redis = "redis://h"\ntopic = "t"\n'
 
 
 def written(folder: Path, text: str) -> Path:
@@ -40,12 +49,15 @@ def test_what_the_file_says(tmp_path: Path) -> None:
             "max_len": 500,
         },
         "feed.all": {"name": "everything", "types": ["*"], "max_len": 1_000_000},
+        "openedx.lms": {"topic": "prod-learning-exam-attempt-lifecycle", "max_len": 10_000},
     }
     assert subscriptions.without_cursor() == ["api"]
-    lms, everything = subscriptions.feeds().values()
+    assert list(subscriptions.published()) == ["feed.lms", "feed.all", "openedx.lms"]
+    lms, everything = subscriptions.feed.values()
     wanted = ["exam.attempt.removed.v1", "exam.command.not-applied.v1"]
     assert [lms.wants(one) for one in (*wanted, "exam.effect.failed.v1")] == [True, True, False]
     assert everything.wants("exam.effect.failed.v1")
+    assert "secret" not in repr(subscriptions)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +75,24 @@ def test_what_the_file_says(tmp_path: Path) -> None:
         ('[feed.lms]\nname = "a"\ntypes = ["exam.atempt.*"]\n', "feed.lms.types: each must fit one of exam."),
         ('[feed.lms]\nname = "a"\nmax_len = 0\n', "feed.lms.max_len: "),
         ('[feed.a]\nname = "x"\n[feed.b]\nname = "x"\n', "feed: two feeds have one `name`"),
+        ("[openedx.a]\n", "openedx.a.redis: "),
+        ('[openedx.a]\nredis = "redis://h"\n', "openedx.a.topic: "),
+        (f'[openedx.a]\n{BUS}types = ["*"]\n', "openedx.a.types: is not allowed"),
+        (f"[openedx.a]\n{BUS}max_len = 0\n", "openedx.a.max_len: "),
+        (
+            '[openedx.a]\nredis = "amqp://u:secret@h"\ntopic = "t"\n',
+            "openedx.a.redis: must start with redis://, rediss://, sentinel:// or sentinels://",
+        ),
+        (
+            '[openedx.a]\nredis = "redis://u:secret@h/x"\ntopic = "t"\n',
+            "openedx.a.redis: must end with the number of a Redis database",
+        ),
+        (
+            '[openedx.a]\nredis = "redis://h"\ntopic = "invigilator.effects.x"\n',
+            "openedx.a.topic: must not begin with ",
+        ),
+        (f"[openedx.a]\n{BUS}[openedx.b]\n{BUS}", "openedx: two have one `topic` on one `redis`"),
+        (f'[openedx.a]\n{BUS}[feed.lms]\nname = "t"\n', "openedx: a `topic` is the `name` of a feed"),
         ("[feed", "is no TOML: "),
     ],
 )
@@ -72,8 +102,20 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, message: s
         load_subscriptions(file)
     assert str(caught.value).startswith(f"subscriptions file {file}: {message}")
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load_subscriptions(tmp_path / "none.toml")
+
+
+def test_what_an_open_edx_site_needs_besides_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "missing", lambda _extra: ["fastavro"])
+    file = written(tmp_path, f"[openedx.lms]\n{BUS}")
+    with pytest.raises(ConfigurationError) as caught:
+        check_settings(Settings(subscriptions_file=file))
+    assert str(caught.value) == (
+        f"[openedx.lms] of {file} needs the extra [openedx] (fastavro missing): pip install 'invigilator[openedx]'"
+    )
+    check_settings(Settings(subscriptions_file=written(tmp_path, "[api]\n")))

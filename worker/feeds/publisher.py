@@ -14,10 +14,9 @@ from db.errors import brief
 from db.listening import listening, wait
 from db.subscribers import Tenure
 from db.wake import POSITIONS_CHANNEL
-from events.cloudevent import Event, render
+from events.cloudevent import Event
 from worker.commands.sources.base import BrokerAwayError
-from worker.feeds.base import OvertakenError, Publication, Target
-from worker.subscriptions import Feed
+from worker.feeds.base import Format, OvertakenError, Target, Written
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +34,7 @@ class FeedPublisher:
 
     Parameters:
         name: of the subscriber.
-        feed: what it wants.
-        source: of the events.
+        format: writes the events that it wants.
         owner: who this is, for the database.
         engine: with a direct connection.
         open_target: connects to where the feed publishes to.
@@ -44,8 +42,7 @@ class FeedPublisher:
     """
 
     name: str
-    feed: Feed
-    source: str
+    format: Format
     owner: str
     engine: Engine
     open_target: Callable[[], Target]
@@ -72,8 +69,9 @@ class FeedPublisher:
             with self.open_target() as target, listening(self.engine, POSITIONS_CHANNEL) as notifications:
                 while not stopping.is_set():
                     if events := self._read(tenure, cursor):
-                        self.publish(target, events, tenure)
-                        cursor = self.move(tenure, cursor, events[-1].position)
+                        written = self.format.write(events)
+                        self.publish(target, written, tenure)
+                        cursor = self.move(tenure, cursor, events[-1].position, written)
                     else:
                         wait(notifications, self.lease_s / RENEWALS_PER_LEASE, stopping)
                         cursor = self._set_cursor(tenure, cursor, cursor)  # renews the lease
@@ -94,32 +92,32 @@ class FeedPublisher:
             events = event_log.read(connection, cursor)
             return events if not events or subscribers.cursor(connection, tenure) == cursor else []
 
-    def publish(self, target: Target, events: Sequence[Event], tenure: Tenure) -> None:
-        """Publish those of the events that the feed wants.
+    def publish(self, target: Target, written: Written, tenure: Tenure) -> None:
+        """Publish events.
 
         Raises:
             BrokerAwayError: the broker may have some of them, or none.
             OvertakenError: another process serves the feed.
         """
-        wanted = [
-            Publication(str(event.id), event.type, render(event, self.source))
-            for event in events
-            if self.feed.wants(event.type)
-        ]
-        if wanted:
-            target.publish(wanted, tenure.epoch)
+        if written.publications:
+            target.publish(written.publications, tenure.epoch)
 
-    def move(self, tenure: Tenure, before: int, after: int) -> int:
-        """Move the cursor on, and renew the lease. Returns where to go on.
+    def move(self, tenure: Tenure, before: int, after: int, written: Written) -> int:
+        """Move the cursor on, count what was skipped, and renew the lease. Returns where to go on.
 
         Raises:
             OvertakenError: another process serves the feed, or it subscribes no more.
         """
-        return self._set_cursor(tenure, before, after)
+        position = self._set_cursor(tenure, before, after, len(written.skipped), written.note)
+        if written.note is not None:
+            logger.warning("%s: %s", self.name, written.note)
+        return position
 
-    def _set_cursor(self, tenure: Tenure, before: int, after: int) -> int:
+    def _set_cursor(
+        self, tenure: Tenure, before: int, after: int, skipped: int = 0, note: str | None = None
+    ) -> int:
         with self.engine.begin() as connection:
-            position = subscribers.move(connection, tenure, before, after, self.lease_s)
+            position = subscribers.move(connection, tenure, before, after, self.lease_s, skipped, note)
         if position is None:
             raise OvertakenError
         return position

@@ -11,7 +11,6 @@ from events.envelope import CONTENT_TYPE
 from worker.commands.sources.base import BrokerAwayError
 from worker.commands.sources.rabbitmq import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, PRECONDITION_FAILED
 from worker.feeds.base import Publication
-from worker.subscriptions import Feed
 
 PERSISTENT = 2
 
@@ -31,7 +30,7 @@ class RabbitTarget:
     is_refused: bool = False
 
     @classmethod
-    def open(cls, broker: BrokerUrl, feed: Feed) -> Self:
+    def open(cls, broker: BrokerUrl, exchange: str) -> Self:
         """Connect to the first of its hosts that answers, and declare the exchange.
 
         Raises:
@@ -44,7 +43,7 @@ class RabbitTarget:
         )
         with _broker(connection):
             connection.connect()
-            target = cls(connection, connection.channel(), feed.name)
+            target = cls(connection, connection.channel(), exchange)
             try:
                 target._prepare()
             except BrokerAwayError:

@@ -12,10 +12,9 @@ from events.redis_server import explained, refuse_unsuitable
 from worker.commands.sources.base import BrokerAwayError
 from worker.commands.sources.redis import SOCKET_TIMEOUT_S, make_client
 from worker.feeds.base import OvertakenError, Publication
-from worker.subscriptions import Feed
 
-FIELD = "event"
-"""The one field of an entry."""
+EVENT_FIELD = "event"
+"""The one field of an entry of a feed."""
 
 
 def epoch_key(stream: str) -> str:
@@ -29,15 +28,22 @@ class RedisTarget:
 
     The key is read and written in the transaction that adds to the stream. So a publisher that wakes up after
     another one has begun adds nothing.
+
+    Parameters:
+        client: whose server has the stream.
+        stream: its name.
+        max_len: how many entries it keeps, about.
+        body_field: the field of an entry that holds the body.
     """
 
     client: Redis
     stream: str
     max_len: int
+    body_field: str
 
     @classmethod
-    def open(cls, broker: BrokerUrl, feed: Feed) -> Self:
-        """Connect.
+    def open(cls, broker: BrokerUrl, stream: str, max_len: int, body_field: str = EVENT_FIELD) -> Self:
+        """Connect. The other parameters are those of the class.
 
         Raises:
             BrokerAwayError: no connection, or the server cannot be our broker.
@@ -45,7 +51,7 @@ class RedisTarget:
         client = make_client(broker, SOCKET_TIMEOUT_S)
         with _broker():
             refuse_unsuitable(client)
-        return cls(client, feed.name, feed.max_len)
+        return cls(client, stream, max_len, body_field)
 
     def publish(self, publications: Sequence[Publication], epoch: int) -> None:
         """See `Target`."""
@@ -59,7 +65,8 @@ class RedisTarget:
             pipeline.multi()
             pipeline.set(key, epoch)
             for one in publications:
-                pipeline.xadd(self.stream, {FIELD: one.body}, maxlen=self.max_len, approximate=True)
+                entry = {**one.attributes, self.body_field: one.body}
+                pipeline.xadd(self.stream, entry, maxlen=self.max_len, approximate=True)
             try:
                 pipeline.execute()
             except WatchError:

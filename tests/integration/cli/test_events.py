@@ -89,3 +89,19 @@ def test_status_names_a_feed_that_is_away(
     feed = cli("status", "--json").json["feeds"]["feed.lms"]
     assert (feed["behind"], feed["reason"]) == (len(told), "the broker takes no events: it is away")
     assert feed["since"].endswith("Z")
+
+
+def test_status_counts_what_a_subscriber_could_not_be_told(
+    cli: CommandLine, record: Record, told: list[int], valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", valkey_url)
+    with record.engine.begin() as connection:
+        taken = subscribers.take(connection, "feed.lms", "me", 60)
+        assert taken is not None
+        tenure, before = taken
+        moved = subscribers.move(connection, tenure, before, told[0], 60, 1, "skipped 1, such as event X")
+        assert moved == told[0]
+        assert subscribers.move(connection, tenure, told[0], told[2], 60) == told[2]
+        subscribers.release(connection, tenure)
+    feed = cli("status", "--json").json["feeds"]["feed.lms"]
+    assert feed == {"behind": 0, "since": None, "reason": "skipped 1, such as event X", "skipped": 1}

@@ -25,7 +25,7 @@ from db.connect import make_engine
 from db.ids import new_receipt
 from db.models import Effect, EffectState
 from db.offers import Offer
-from db.people import MailOwed, addressees
+from db.people import MailOwed, Sitting, addressees, exam_takers
 from db.quarantine import Unreadable
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from tests import engines
@@ -432,6 +432,9 @@ class Paths:
             ]
             with self.explained.on("mails: 100 addressees"):
                 assert len(addressees(connection, mails, EffectKind.SET_CREDIT_STATUS.entry.queue)) == 100
+            sittings = [Sitting(one.effect_id, one.user_id, one.exam_id, one.user_id) for one in mails]
+            with self.explained.on("events: 100 exam takers"):
+                assert len(exam_takers(connection, sittings)) == 100
 
 
 def take(rows: Iterable[Any]) -> None:

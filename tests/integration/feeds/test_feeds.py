@@ -22,6 +22,7 @@ from worker.commands.sources import BrokerAwayError
 from worker.feeds import publisher as module
 from worker.feeds.base import OvertakenError, Publication
 from worker.feeds.brokers import open_target
+from worker.feeds.cloudevents import CloudEventsFormat
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
 from worker.feeds.redis import epoch_key
@@ -97,8 +98,7 @@ def listener(request: pytest.FixtureRequest) -> Iterator[Listener]:
 def publisher(engine: Engine, listener: Listener, url: str | None = None, owner: str = "me") -> FeedPublisher:
     return FeedPublisher(
         name=NAME,
-        feed=listener.feed,
-        source="/invigilator/main",
+        format=CloudEventsFormat(listener.feed, "/invigilator/main"),
         owner=owner,
         engine=engine,
         open_target=partial(open_target, url or listener.url, listener.feed),

@@ -1,0 +1,31 @@
+"""Writes events for feeds: as CloudEvents in structured JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from events.cloudevent import Event, render
+from worker.feeds.base import Publication, Written
+from worker.subscriptions import Feed
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEventsFormat:
+    """Writes the events of the types that a feed names. See `Format`.
+
+    Parameters:
+        feed: as the file of subscriptions has it.
+        source: of the events.
+    """
+
+    feed: Feed
+    source: str
+
+    def write(self, events: Sequence[Event]) -> Written:
+        """See `Format`."""
+        return Written(
+            [
+                Publication(str(event.id), event.type, render(event, self.source))
+                for event in events
+                if self.feed.wants(event.type)
+            ]
+        )
