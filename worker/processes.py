@@ -27,6 +27,7 @@ from worker.commands.trust import Trust, load_trust
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
 from worker.feeds.brokers import open_target
+from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
 from worker.patches import Process
@@ -92,7 +93,7 @@ def relay(settings: Settings) -> None:
 
 
 def _feed_loops(settings: Settings) -> dict[str, Loop]:
-    """The loops that number events, and publish them to each feed."""
+    """The loops that number events, publish them to each feed, and owe the webhooks their deliveries."""
     subscriptions = load_subscriptions(settings.subscriptions_file)
     # A publisher that stands still in a transaction may not hold the cursor for longer than its lease.
     idle = f"-c idle_in_transaction_session_timeout={int(settings.shard_lease_s * 1000)}"
@@ -111,6 +112,10 @@ def _feed_loops(settings: Settings) -> dict[str, Loop]:
             lease_s=settings.shard_lease_s,
         )
         loops[name] = _after_checks(partial(check_schema, engine), engine, publisher.run)
+    if webhooks := subscriptions.webhooks():
+        engine = database_engine(settings, "webhooks", session_settings=idle)
+        fanout = Fanout(engine, webhooks, source_of(settings.instance), settings.poll_s)
+        loops["webhooks"] = _after_checks(partial(check_schema, engine), engine, fanout.run)
     return loops
 
 
