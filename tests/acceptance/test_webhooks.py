@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from invigilator.demo.reference.http_server import HttpResponse
 from tests.acceptance.harness import Stack
 from tests.acceptance.load import feeding, load
+from tests.chaos.points import Crash
 from tests.fakes.receiver import SECRET, TAKEN, Receiver, always
 
 COMMANDS = 200
@@ -55,6 +57,14 @@ def log(stack: Stack) -> list[str]:
     return [str(row.id) for row in stack.rows("SELECT id FROM events ORDER BY position")]
 
 
+def has(receiver: Receiver, number: int) -> bool:
+    return len(receiver.copies()) > number
+
+
+def has_all(stack: Stack, receiver: Receiver) -> bool:
+    return receiver.copies().keys() == set(log(stack))
+
+
 def pending(stack: Stack, name: str) -> int:
     return stack.number(
         "SELECT count(*) FROM effects WHERE subscriber = :name AND state IN ('pending', 'running')",
@@ -83,9 +93,7 @@ def test_receivers_that_do_not_take_an_event_hold_up_no_other(stack: Stack, rece
     with feeding(stack.client, bodies):
         stack.settle_commands()
     # Then the one that is right gets all of it, verified by the public package, whatever the others do
-    stack.wait_until(lambda: len(receivers["right"].copies()) == len(log(stack)), "the right one to have all")
-    stack.wait_until(lambda: pending(stack, "right") == 0, "nothing to be owed to the right one")
-    assert receivers["right"].copies().keys() == set(log(stack))
+    stack.wait_until(partial(has_all, stack, receivers["right"]), "the right one to have all")
     # and the one that is gone is off, with what it is owed
     stack.wait_until(lambda: _off(stack, "gone"), "the one that is gone to be off")
     assert pending(stack, "gone") > 0
@@ -97,9 +105,7 @@ def test_receivers_that_do_not_take_an_event_hold_up_no_other(stack: Stack, rece
     stack.cli("webhooks", "on", "gone")
     # Then they get what they have missed
     for name in ("refusing", "redirecting", "slow", "gone"):
-        stack.wait_until(
-            lambda name=name: receivers[name].copies().keys() == set(log(stack)), f"{name} to have all"
-        )
+        stack.wait_until(partial(has_all, stack, receivers[name]), f"{name} to have all")
     # and no secret of a URL is in any log
     for process in stack.processes:
         assert "s3cret" not in process.output()
@@ -122,29 +128,38 @@ def test_kills_under_load_lose_nothing_and_repeat_with_the_same_id(stack: Stack)
         with feeding(stack.client, bodies):
             for kill in range(1, KILLS + 1):
                 stack.wait_until(
-                    lambda kill=kill: len(receiver.copies()) > COMMANDS // 4 * kill // KILLS,
-                    "some events to arrive",
+                    partial(has, receiver, COMMANDS // 4 * kill // KILLS), "some events to arrive"
                 )
                 for name in ("webhooks", "relay"):
                     [process] = stack.running(name)
                     process.kill()
                     stack.start(name)
         stack.settle_commands()
-        stack.wait_until(lambda: set(receiver.copies()) == set(log(stack)), "all events to arrive")
+        stack.wait_until(partial(has_all, stack, receiver), "all events to arrive")
         # Then every event has come, each learner's in order, and copies have the same id
-        first = list(dict.fromkeys((one["id"]) for one in receiver.events))
-        positions = {one["id"]: (one.get("partitionkey"), one["sequence"]) for one in receiver.events}
+        first = {one["id"]: one for one in reversed(receiver.events)}
         by_learner: dict[str, list[str]] = {}
-        for learner, sequence in (positions[one] for one in first):
-            if learner is not None:
-                by_learner.setdefault(learner, []).append(sequence)
+        for one in dict.fromkeys(event["id"] for event in receiver.events):
+            if learner := first[one].get("partitionkey"):
+                by_learner.setdefault(learner, []).append(first[one]["sequence"])
         assert by_learner
         assert all(sequences == sorted(sequences) for sequences in by_learner.values())
+        assert all(event == first[event["id"]] for event in receiver.events)
         # and each event is owed once
-        assert (
-            stack.number(
-                "SELECT count(*) FROM (SELECT FROM effects WHERE kind = 'deliver_event' GROUP BY event_id "
-                "HAVING count(*) > 1) AS doubled"
-            )
-            == 0
-        )
+        owed = "FROM effects WHERE kind = 'deliver_event'"
+        assert stack.number(f"SELECT count(*) {owed}") == len(log(stack))
+        assert stack.number(f"SELECT count(DISTINCT event_id) {owed}") == len(log(stack))
+
+
+@pytest.mark.parametrize("point", ["before_fan_out_commit", "after_fan_out"])
+def test_a_relay_that_dies_around_the_fan_out_owes_each_event_once(stack: Stack, point: str) -> None:
+    with Receivers(stack, "acme") as receivers:
+        [relay] = stack.running("relay")
+        relay.kill()
+        with feeding(stack.client, load(1, learners=6)):
+            stack.settle_commands()
+        # When it dies, then the next one goes on from where the cursor stands
+        stack.wait_until_struck(stack.start("relay", crash=Crash(point, "kill")))
+        stack.start("relay")
+        stack.wait_until(partial(has_all, stack, receivers["acme"]), "all events to arrive")
+        assert set(receivers["acme"].copies().values()) == {1}

@@ -1,4 +1,4 @@
-"""The programs of docs/javascript.md, as they stand there."""
+"""The programs of docs/javascript.md and docs/webhooks.md, as they stand there."""
 
 import json
 import re
@@ -16,10 +16,16 @@ import pytest
 from events.envelope import parse
 from events.sharding import queue_name, shard_of
 from tests.engines import unavailable
+from tests.fakes.receiver import OTHER_SECRET, SECRET
 from tests.install.environments import PATIENCE_S, ROOT
+from worker.errors import Transient
+from worker.lms.ports import Deadline
+from worker.lms.webhooks import HttpWebhooks, trial_delivery
+from worker.subscriptions import Webhook
 
 PROGRAM = re.compile(r"^```javascript\n// (?P<name>\w+\.mjs)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 AMQPLIB = "amqplib@2.3.1"
+STANDARDWEBHOOKS = "standardwebhooks@1.1.1"
 SHARDS = 2
 
 
@@ -39,10 +45,18 @@ def run(*command: str, folder: Path, **environment: str) -> "subprocess.Complete
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder with the programs of the document."""
-    for program in PROGRAM.finditer((ROOT / "docs" / "javascript.md").read_text()):
-        (tmp_path / program["name"]).write_text(program["code"])
+    """A folder with the programs of the documents."""
+    for document in ("javascript.md", "webhooks.md"):
+        for program in PROGRAM.finditer((ROOT / "docs" / document).read_text()):
+            (tmp_path / program["name"]).write_text(program["code"])
     return tmp_path
+
+
+def install(package: str, folder: Path) -> None:
+    """Install a package of npm."""
+    installed = run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", package, folder=folder)
+    if installed.returncode != 0:
+        unavailable(f"npm install failed: {installed.stderr[-500:]}")
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -96,9 +110,7 @@ def test_over_http_it_fails_when_the_command_is_rejected(programs: Path, server:
 
 
 def test_over_rabbitmq_the_command_arrives_on_its_shard(programs: Path, rabbitmq_url: str) -> None:
-    installed = run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", AMQPLIB, folder=programs)
-    if installed.returncode != 0:
-        unavailable(f"npm install failed: {installed.stderr[-500:]}")
+    install(AMQPLIB, programs)
     with kombu.Connection(rabbitmq_url) as connection:
         queue = connection.SimpleQueue(queue_name(shard_of("42", SHARDS)))
         queue.clear()
@@ -115,3 +127,32 @@ def test_over_rabbitmq_the_command_arrives_on_its_shard(programs: Path, rabbitmq
     ended = run("node", "publish.mjs", folder=programs, BROKER=rabbitmq_url, SHARDS=str(SHARDS))
     assert ended.returncode == 1
     assert "there is no queue for shard" in ended.stderr
+
+
+def test_a_webhook_is_received_once_and_only_if_it_is_signed(programs: Path) -> None:
+    install(STANDARDWEBHOOKS, programs)
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(programs),
+        "PORT": "0",
+        "SECRET": SECRET,
+    }
+    receiver = subprocess.Popen(
+        ["node", "receive.mjs"], cwd=programs, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert receiver.stdout is not None
+        port = receiver.stdout.readline().split()[-1]
+        table = {"url": f"http://127.0.0.1:{port}/hooks", "secrets": [OTHER_SECRET, SECRET]}
+        signed = HttpWebhooks({"webhook.acme": Webhook.model_validate(table)})
+        forged = HttpWebhooks({"webhook.acme": Webhook.model_validate({**table, "secrets": [OTHER_SECRET]})})
+        delivery = trial_delivery("acme", "/invigilator/main")
+        with pytest.raises(Transient, match="answered 400"):
+            forged.send(delivery, Deadline.after(PATIENCE_S))
+        for _ in range(2):
+            signed.send(delivery, Deadline.after(PATIENCE_S))
+        signed.close()
+        forged.close()
+    finally:
+        receiver.terminate()
+    assert receiver.communicate(timeout=PATIENCE_S)[0].split() == ["exam.webhook.test.v1"]

@@ -152,7 +152,7 @@ def test_a_crash_between_fan_out_and_cursor_leaves_neither(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.deliveries, "fan_out", crash)
+        patch.setattr(deliveries, "fan_out", crash)
         with pytest.raises(KeyboardInterrupt):
             hooks.deliver()
     assert (hooks.cursor(), hooks.bench.ids(DELIVER)) == (before, [])

@@ -22,6 +22,7 @@ from tests.tls import Authority, Proxy
 from worker.errors import Gone, Misconfigured, NotCalled, ServiceError, Transient, Unavailable
 from worker.lms import webhooks as module
 from worker.lms.guard import GuardedNetwork
+from worker.lms.http_answers import Answer
 from worker.lms.ports import Deadline, Delivery
 from worker.lms.webhooks import HttpWebhooks, trial_delivery
 from worker.subscriptions import Webhook
@@ -83,7 +84,7 @@ def test_the_event_of_a_trial_is_a_cloud_event(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("status", [200, 202, 204, 299])
 def test_any_2xx_is_done(status: int) -> None:
-    module.judge(module.Answer(status, None, b""), NAME)
+    module.judge(Answer(status, None, b""), NAME)
 
 
 @pytest.mark.parametrize(
