@@ -133,12 +133,6 @@ POINTS = {
         "after",
         "deliveries are owed and the cursor is moved, not committed",
     ),
-    "after_fan_out": Point(
-        "worker.feeds.fanout",
-        "Fanout.fan_out",
-        "after",
-        "deliveries are owed, and committed with their cursor",
-    ),
     "after_cursor": Point(
         "worker.feeds.publisher", "FeedPublisher.move", "after", "the cursor stands behind the events"
     ),

@@ -183,6 +183,10 @@ class Runner:
         if self._record_failure(
             claim, TryEnd(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error
         ):
+            if isinstance(error, Gone):
+                logger.warning(
+                    "%s is switched off: %s; `invigilator webhooks on` continues", claim.queue, reason
+                )
             raise TryAgainError(about.says(reason))
         return self._too_late(about)
 

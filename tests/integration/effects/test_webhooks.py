@@ -277,7 +277,9 @@ def test_what_fails_for_too_long_fails_and_is_told_to_nobody(hooks: Hooks) -> No
     assert not [one for one in told if one.startswith("exam.effect.")]
 
 
-def test_a_webhook_that_wants_no_more_is_off_until_a_person_switches_it_on(hooks: Hooks) -> None:
+def test_a_webhook_that_wants_no_more_is_off_until_a_person_switches_it_on(
+    hooks: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
     hooks.act("1", "2")
     first, *others = hooks.deliver()
     hooks.bench.webhooks.fail_with(GONE)
@@ -289,6 +291,7 @@ def test_a_webhook_that_wants_no_more_is_off_until_a_person_switches_it_on(hooks
     off = hooks.standing()
     assert (off.reason, off.pending, off.failed) == ("webhook.acme answered 410", 4, 0)
     assert off.off_since is not None
+    assert caplog.messages == [f"{ACME} is switched off: {GONE}; `invigilator webhooks on` continues"]
     # Then nothing is offered, called or owed
     assert hooks.offered() == []
     assert hooks.bench.run(others[0]).startswith("its webhook is off since ")
