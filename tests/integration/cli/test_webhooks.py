@@ -57,6 +57,15 @@ def test_the_webhooks(cli: CommandLine, receiver: Receiver, owed: None) -> None:
     assert "s3cret" not in cli("webhooks", "list").out
 
 
+def test_a_delivery_is_an_effect_that_a_person_can_look_at_and_cancel(cli: CommandLine, owed: None) -> None:
+    rows = cli("effects", "list", "--kind", "deliver_event", "--json").lines
+    assert [row["state"] for row in rows] == ["pending", "pending"]
+    shown = cli("effects", "show", rows[0]["id"], "--json").json
+    assert shown["payload"]["webhook"] == "acme"
+    assert cli("effects", "cancel", *[row["id"] for row in rows]).status == 0
+    assert cli("webhooks", "list", "--json").lines[0]["pending"] == 0
+
+
 def test_off_and_on(
     cli: CommandLine, owed: None, valkey_url: str, monkeypatch: pytest.MonkeyPatch, record: Record
 ) -> None:

@@ -258,6 +258,17 @@ def test_a_url_of_this_machine_leads_nowhere_else() -> None:
     assert local.may_reach(ip_address("::1"))
 
 
+def test_the_guard_stands_before_every_connection(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = receiver.webhook()
+    monkeypatch.setattr(Webhook, "may_reach", lambda *_: False)
+    with sender(webhook) as webhooks, pytest.raises(Misconfigured) as caught:
+        webhooks.send(DELIVERY, soon())
+    assert caught.value.setting == f"url and allow_private of {NAME}"
+    assert receiver.requests == []
+
+
 def test_tls_verifies_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> None:
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca)
