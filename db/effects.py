@@ -41,7 +41,8 @@ class Claim:
     payload: dict[str, Any]
     source: str
     command_id: str
-    attempt_code: str
+    attempt_code: str | None
+    """None only where it delivers an event that is about no attempt."""
     number: int
     """Counts the tries of the effect, from 1."""
     unforgiven: int
@@ -51,7 +52,7 @@ class Claim:
     lost_tries: int
     """How many tries were lost with their workers, if the previous try was. Otherwise 0."""
     queue: str
-    """Names the circuit of the service that the effect calls."""
+    """Names the circuit of whom the effect calls: the queue of the service, or the webhook's subscriber."""
     probe: bool
     """Whether this try is the one call that an open circuit allows."""
     traceparent: str | None = None
@@ -110,7 +111,7 @@ _CLAIM = """
 WITH seen AS MATERIALIZED (
     SELECT
         effect.id,
-        wanted.queue,
+        coalesce(effect.subscriber, wanted.queue) AS queue,
         effect.state AS before,
         circuit.open_until IS NOT NULL AS probe,
         target.overtaken,
@@ -121,7 +122,7 @@ WITH seen AS MATERIALIZED (
         LIMIT %(number)s
     ) AS wanted
     JOIN effects AS effect ON effect.id = wanted.id
-    LEFT JOIN circuits AS circuit ON circuit.queue = wanted.queue
+    LEFT JOIN circuits AS circuit ON circuit.queue = coalesce(effect.subscriber, wanted.queue)
     CROSS JOIN LATERAL (
         SELECT
             coalesce(bool_or(
@@ -140,6 +141,10 @@ WITH seen AS MATERIALIZED (
             ELSE false
         END
         AND coalesce(circuit.open_until <= statement_timestamp(), true)
+        AND CASE
+            WHEN effect.subscriber IS NULL THEN true
+            ELSE NOT EXISTS (SELECT FROM subscribers WHERE name = effect.subscriber AND off_since IS NOT NULL)
+        END
 ), claimed AS (
     UPDATE effects AS effect
     SET state = CASE WHEN seen.overtaken THEN 'superseded' ELSE 'running' END,

@@ -45,9 +45,28 @@ class Due:
         return sorted({*self.due, *self.lost})
 
 
+# A webhook that is off, or that may not be called before some time, is passed over. Few of its deliveries are due:
+# the fan-out waits for those that are.
+_MAY_BE_CALLED = """(
+    effect.subscriber IS NULL OR effect.subscriber NOT IN (
+        SELECT name FROM subscribers WHERE off_since IS NOT NULL
+        UNION ALL
+        SELECT queue FROM circuits WHERE open_until > statement_timestamp()
+    )
+)"""
+
+# One that may be probed gets the probe and nothing else.
+_ANSWERS = """(
+    effect.subscriber IS NULL OR effect.subscriber NOT IN (
+        SELECT name FROM subscribers WHERE off_since IS NOT NULL
+        UNION ALL
+        SELECT queue FROM circuits WHERE open_until IS NOT NULL
+    )
+)"""
+
 # ORDER BY and LIMIT rather than EXISTS, which makes PostgreSQL expect a row soon and read the table for it. All
 # pending rows of the table may be due next week.
-_FIND_DUE = """
+_FIND_DUE = f"""
 SELECT asked.kind, due.found IS NOT NULL AS is_due, lost.found IS NOT NULL AS is_lost
 FROM unnest(%(kinds)s::text[]) AS asked (kind)
 LEFT JOIN LATERAL (
@@ -57,6 +76,7 @@ LEFT JOIN LATERAL (
         AND effect.due_at <= statement_timestamp()
         AND effect.kind = asked.kind
         AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+        AND {_MAY_BE_CALLED}
     ORDER BY effect.due_at
     LIMIT 1
 ) AS due ON true
@@ -67,10 +87,11 @@ LEFT JOIN LATERAL (
         AND effect.lease_until < statement_timestamp()
         AND effect.kind = asked.kind
         AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+        AND {_MAY_BE_CALLED}
     ORDER BY effect.lease_until
     LIMIT 1
 ) AS lost ON true
-"""
+"""  # noqa: S608 - all parts are ours
 
 _OUTSTANDING = """
 SELECT kind, count(*) AS number
@@ -79,7 +100,7 @@ WHERE state = 'pending' AND offered_until > statement_timestamp()
 GROUP BY kind
 """
 
-_OFFER_DUE = """
+_OFFER_DUE = f"""
 UPDATE effects
 SET offered_until = clock_timestamp() + %(ttl_s)s * interval '1 s'
 WHERE id = ANY (ARRAY(
@@ -92,6 +113,7 @@ WHERE id = ANY (ARRAY(
             AND effect.due_at <= statement_timestamp()
             AND effect.kind = room.kind
             AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+            AND {_ANSWERS}
         ORDER BY effect.due_at
         LIMIT room.size
         FOR UPDATE SKIP LOCKED
@@ -100,9 +122,9 @@ WHERE id = ANY (ARRAY(
 RETURNING
     id, kind, order_key, payload, tries, sequence, due_at AS since,
     set_config('idle_in_transaction_session_timeout', '5s', true)
-"""
+"""  # noqa: S608 - all parts are ours
 
-_OFFER_LOST = """
+_OFFER_LOST = f"""
 UPDATE effects
 SET offered_until = clock_timestamp() + %(ttl_s)s * interval '1 s'
 WHERE id = ANY (ARRAY(
@@ -115,6 +137,7 @@ WHERE id = ANY (ARRAY(
             AND effect.lease_until < statement_timestamp()
             AND effect.kind = room.kind
             AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+            AND {_ANSWERS}
         ORDER BY effect.lease_until
         LIMIT room.size
         FOR UPDATE SKIP LOCKED
@@ -123,10 +146,10 @@ WHERE id = ANY (ARRAY(
 RETURNING
     id, kind, order_key, payload, tries, sequence, lease_until AS since,
     set_config('idle_in_transaction_session_timeout', '5s', true)
-"""
+"""  # noqa: S608 - all parts are ours
 
 # PostgreSQL allows no FOR UPDATE directly under UNION, so each arm is a subquery.
-_OFFER_OLDEST = """
+_OFFER_OLDEST = f"""
 UPDATE effects
 SET offered_until = clock_timestamp() + %(ttl_s)s * interval '1 s'
 WHERE id = (
@@ -140,6 +163,8 @@ WHERE id = (
                 AND effect.due_at <= statement_timestamp()
                 AND effect.kind = asked.kind
                 AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+                AND {_MAY_BE_CALLED}
+                AND effect.subscriber IS NOT DISTINCT FROM %(subscriber)s
             ORDER BY effect.due_at
             LIMIT 1
             FOR UPDATE SKIP LOCKED
@@ -152,6 +177,8 @@ WHERE id = (
                 AND effect.lease_until < statement_timestamp()
                 AND effect.kind = asked.kind
                 AND (effect.offered_until IS NULL OR effect.offered_until <= statement_timestamp())
+                AND {_MAY_BE_CALLED}
+                AND effect.subscriber IS NOT DISTINCT FROM %(subscriber)s
             ORDER BY effect.lease_until
             LIMIT 1
             FOR UPDATE SKIP LOCKED
@@ -163,7 +190,7 @@ WHERE id = (
 RETURNING
     id, kind, order_key, payload, tries,
     set_config('idle_in_transaction_session_timeout', '5s', true)
-"""
+"""  # noqa: S608 - all parts are ours
 
 # Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks.
 _WITHDRAW = """
@@ -208,12 +235,17 @@ def offer(connection: Connection, found: Due, rooms: Mapping[str, int], ttl_s: f
     )
 
 
-def offer_oldest(connection: Connection, kinds: Collection[str], ttl_s: float) -> list[Offer]:
+def offer_oldest(
+    connection: Connection, kinds: Collection[str], ttl_s: float, subscriber: str | None = None
+) -> list[Offer]:
     """Mark one effect of these kinds as offered and return it: the one that has been due, or lost, for longest.
+
+    Parameters:
+        subscriber: the webhook that is called. None for kinds that call none.
 
     Effects that wait for others of their order key are passed over. Returns an empty list when there is none.
     """
-    values = {"kinds": list(kinds), "ttl_s": ttl_s}
+    values = {"kinds": list(kinds), "ttl_s": ttl_s, "subscriber": subscriber}
     while found := connection.exec_driver_sql(_OFFER_OLDEST, values).all():
         if ready := _those_ready(connection, found):
             return [_made(row) for row in ready]

@@ -32,6 +32,8 @@ class Standing:
     circuit_since: datetime | None
     """When the service began to fail. None while it does not."""
     circuit_until: datetime | None
+    off_since: datetime | None
+    """Since when its webhook is switched off. None while it is not."""
 
 
 _LOOK = f"""
@@ -51,9 +53,10 @@ SELECT
     ahead.id AS ahead,
     coalesce(circuit.open_until > statement_timestamp(), false) AS circuit_open,
     circuit.since AS circuit_since,
-    circuit.open_until AS circuit_until
+    circuit.open_until AS circuit_until,
+    (SELECT off_since FROM subscribers WHERE name = effect.subscriber) AS off_since
 FROM effects AS effect
-LEFT JOIN circuits AS circuit ON circuit.queue = %(queue)s
+LEFT JOIN circuits AS circuit ON circuit.queue = coalesce(effect.subscriber, %(queue)s)
 LEFT JOIN LATERAL ({AHEAD}) AS ahead ON true
 WHERE effect.id = %(id)s
 """  # noqa: S608 - both parts are ours
@@ -63,7 +66,7 @@ def look(connection: Connection, effect_id: UUID, queue: str) -> Standing | None
     """Read what an effect waits for. None when there is no such effect.
 
     Parameters:
-        queue: names the circuit of the service that the effect calls.
+        queue: names the circuit of the service that the effect calls. A webhook has a circuit of its own.
     """
     row = connection.exec_driver_sql(_LOOK, {"id": effect_id, "queue": queue}).mappings().first()
     return None if row is None else Standing(**{**row, "state": EffectState(row["state"])})

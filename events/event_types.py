@@ -128,6 +128,14 @@ class EffectRecovered(EffectFailed):
     event_type: ClassVar[str] = "exam.effect.recovered.v1"
 
 
+class WebhookTest(EventData):
+    """Somebody tries a webhook. It is sent to that webhook alone, and is not in the log."""
+
+    event_type: ClassVar[str] = "exam.webhook.test.v1"
+
+    webhook: str
+
+
 def types_of(*models: type[EventData]) -> Mapping[str, type[EventData]]:
     """Return models by their types.
 
@@ -151,4 +159,4 @@ EVENT_TYPES = types_of(
     EffectFailed,
     EffectRecovered,
 )
-"""The data of every event, by the name of its type."""
+"""The data of every event of the log, by the name of its type."""

@@ -1,4 +1,4 @@
-"""Checks and reads what a webhook brings: an event, signed by the rules of Standard Webhooks 1.0.
+"""Signs what a webhook sends, and checks and reads what it brings: an event, by Standard Webhooks 1.0.
 
 It is written with the standard library, because the client brings nothing but kombu and pydantic into an LMS. A
 test compares it with the package `standardwebhooks`.
@@ -22,7 +22,11 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - the beginning of every secret is public
 TOLERANCE_S = 5 * 60
 """Seconds by which the sender's clock and ours may differ, either way. A message beyond may be a replayed one."""
 
+MIN_SECRET_BYTES = 24
+MAX_SECRET_BYTES = 64
+
 _VERSION = "v1"
+_SECRET = f"a secret must be {SECRET_PREFIX} and base64 of {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes"
 
 
 def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: Iterable[str]) -> dict[str, Any]:
@@ -58,6 +62,46 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: Iterable[st
     _check_age(timestamp)
     _check_signature(b".".join([webhook_id.encode(), timestamp.encode(), body]), signatures, keys)
     return _event(body)
+
+
+def sign_webhook(body: bytes, webhook_id: str, timestamp: int, secrets: Iterable[str]) -> dict[str, str]:
+    """Return the headers that show a receiver who sends a body, and when.
+
+    Parameters:
+        body: the request's exact bytes.
+        webhook_id: the event's id. A receiver knows a repeated event by it.
+        timestamp: the time of sending, in seconds since 1970.
+        secrets: all that are live. Each of them signs, so that the receiver may know any of them.
+
+    Raises:
+        ValueError: a secret is not base64 after `whsec_`.
+
+    Example:
+        >>> secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+        >>> headers = sign_webhook(b'{"id":"1"}', "1", int(time.time()), secrets)
+        >>> verify_webhook(b'{"id":"1"}', headers, secrets)
+        {'id': '1'}
+    """
+    signed = b".".join([webhook_id.encode(), str(timestamp).encode(), body])
+    return {
+        ID_HEADER: webhook_id,
+        TIMESTAMP_HEADER: str(timestamp),
+        SIGNATURE_HEADER: " ".join(_signature(signed, _key(secret)) for secret in secrets),
+    }
+
+
+def read_secret(secret: str) -> bytes:
+    """Return the key of a secret that is fit to sign with.
+
+    Raises:
+        ValueError: it is not `whsec_` and base64 of 24 to 64 bytes.
+    """
+    if not secret.startswith(SECRET_PREFIX):
+        raise ValueError(_SECRET)
+    key = _key(secret)
+    if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
+        raise ValueError(_SECRET)
+    return key
 
 
 def _key(secret: str) -> bytes:

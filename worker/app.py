@@ -142,14 +142,16 @@ def name_uniquely(sender: Any, **_: Any) -> None:
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
-def start(**_: Any) -> None:
+def start(sender: Any, **_: Any) -> None:
     """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes a task."""
     global process_runner
     with _refusing():
         settings = _settings(database=True, broker=True)
         check_broker(settings)
         patches.apply(Process.WORKER, settings)
-        process_runner = runner(settings)
+        # Celery resolves "auto" later.
+        threads = sender.concurrency if isinstance(sender.concurrency, int) else None
+        process_runner = runner(settings, threads)
     # Celery logs a line for each task that arrives. The line for its end says more.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 

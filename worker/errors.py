@@ -67,6 +67,12 @@ class Crowded(Transient):
         self.others = others
 
 
+class Gone(Transient):
+    """The endpoint wants no more calls. It is switched off, and what it is owed waits for a person."""
+
+    code = "gone"
+
+
 class NotCalled(Transient):
     """The service was not called, because something that the call needs is missing for now.
 

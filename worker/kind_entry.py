@@ -31,7 +31,7 @@ class Payload:
     """What an effect needs to run, fixed when it came to be owed. It holds ids only, no names or addresses.
 
     A kind adds what it needs in a subclass. These four fields are there for every kind: labels show the first two,
-    and release 0.1.0 reads all of them.
+    and release 0.1.0 reads all of them. A kind that may be about no exam or no learner has "" there.
     """
 
     exam_id: str
@@ -51,8 +51,12 @@ class Target(Protocol[P_contra]):
         """Return the name of the state that the effect sets. None if it sets none."""
         ...
 
-    def order_key(self, payload: P_contra, attempt_id: UUID) -> str | None:
-        """Return what names the effects that run one at a time, oldest first. None if the effect waits for none."""
+    def order_key(self, payload: P_contra, attempt_id: UUID | None) -> str | None:
+        """Return what names the effects that run one at a time, oldest first. None if the effect waits for none.
+
+        Parameters:
+            attempt_id: None for an effect that is about no attempt.
+        """
         ...
 
 
@@ -63,7 +67,7 @@ class EachOwed:
     def of(self, payload: Payload) -> None:
         """Return None: the effect shares its target with no other."""
 
-    def order_key(self, payload: Payload, attempt_id: UUID) -> None:
+    def order_key(self, payload: Payload, attempt_id: UUID | None) -> None:
         """Return None."""
 
 
@@ -75,15 +79,16 @@ class InOrder(Generic[P_contra]):
 
     Parameters:
         key: the key for a payload and the id of its attempt, at most `worker.kinds.MAX_TARGET_CHARS` characters.
-            No other kind uses such a key, unless effects of both kinds are to wait for each other.
+            No other kind uses such a key, unless effects of both kinds are to wait for each other. None for an
+            effect that waits for no other.
     """
 
-    key: Callable[[P_contra, UUID], str]
+    key: Callable[[P_contra, UUID | None], str | None]
 
     def of(self, payload: P_contra) -> None:
         """Return None."""
 
-    def order_key(self, payload: P_contra, attempt_id: UUID) -> str:
+    def order_key(self, payload: P_contra, attempt_id: UUID | None) -> str | None:
         """Return the key."""
         return self.key(payload, attempt_id)
 
@@ -102,7 +107,7 @@ class LatestWins(Generic[P_contra]):
         """Return the target's name."""
         return self.name(payload)
 
-    def order_key(self, payload: P_contra, attempt_id: UUID) -> None:
+    def order_key(self, payload: P_contra, attempt_id: UUID | None) -> None:
         """Return None."""
 
 
@@ -170,7 +175,9 @@ class Entry(Generic[P]):
 
     def subject(self, payload: P) -> str:
         """What an effect is about, such as `credit submitted · exam 7 · learner 42`."""
-        return f"{self.label(payload)} · exam {quoted(payload.exam_id)} · learner {quoted(payload.user_id)}"
+        parts = {"exam": payload.exam_id, "learner": payload.user_id}
+        about = [f"{name} {quoted(value)}" for name, value in parts.items() if value]
+        return " · ".join([self.label(payload), *about])
 
 
 @cache

@@ -30,6 +30,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 from urllib.parse import quote
+from uuid import UUID
 
 from worker.kind_entry import EachOwed, Entry, InOrder, LatestWins, Payload, check
 from worker.rules.decisions import Decision, Removal
@@ -39,11 +40,15 @@ MAX_TARGET_CHARS = 600  # an index entry holds 2,700 bytes at most; ids may be 2
 
 
 class Service(StrEnum):
-    """Who is called. Each is a field of `worker.lms.connect.Services`, with a circuit and a limit of calls."""
+    """Who is called. Each is a field of `worker.lms.connect.Services`, with a circuit and a limit of calls.
+
+    Of the webhooks each endpoint has a circuit and a limit of its own.
+    """
 
     CREDIT = "credit"
     INSTRUCTOR = "instructor"
     MAILER = "mailer"
+    WEBHOOKS = "webhooks"
 
 
 # --- payloads ------------------------------------------------------------------------------------------
@@ -86,6 +91,33 @@ class DeleteStudentAttempt(Payload):
 
     requested_by: str | None = None
     """Who asked for it, as the command said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverEvent(Payload):
+    """A webhook is to get an event. The event may be about no attempt."""
+
+    exam_id: str = ""
+    user_id: str = ""
+    course_id: str = ""
+    content_id: str = ""
+    webhook: str
+    """The name of its table in the file of subscriptions."""
+    type: str
+    """That of the event."""
+    to_status: str | None = None
+    order: str = "none"
+    """As the file says: none or learner."""
+
+
+def _delivery_label(payload: DeliverEvent) -> str:
+    what = payload.type.split(".")[-2]
+    return " ".join(filter(None, ("webhook", payload.webhook, "·", what, payload.to_status)))
+
+
+def _delivery_order(payload: DeliverEvent, _: UUID | None) -> str | None:
+    in_order = payload.order == "learner" and payload.user_id
+    return f"webhook:{payload.webhook}/{payload.user_id}" if in_order else None
 
 
 def credit_target(user_id: str, course_id: str, content_id: str) -> str:
@@ -153,6 +185,16 @@ class EffectKind(StrEnum):
         service=Service.INSTRUCTOR,
         target=EachOwed(),
         action="worker.effects.instructor:DeleteStudentAttempt",
+    )
+
+    DELIVER_EVENT = Entry(
+        name="deliver_event",
+        queue="invigilator.effects.webhooks",
+        payload=DeliverEvent,
+        label=_delivery_label,
+        service=Service.WEBHOOKS,
+        target=InOrder(_delivery_order),
+        action="worker.effects.webhooks:Deliver",
     )
 
     def __new__(cls, entry: Any) -> Self:  # mypy takes a look-up by name for a call of this, too

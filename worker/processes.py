@@ -30,12 +30,14 @@ from worker.feeds.base import Format, Target
 from worker.feeds.brokers import open_bus, open_target
 from worker.feeds.cloudevents import CloudEventsFormat
 from worker.feeds.comparison import Comparison
+from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
-from worker.subscriptions import Feed, OpenEdx, Subscriptions, load_subscriptions
+from worker.subscribers import Feed, OpenEdx
+from worker.subscriptions import Subscriptions, load_subscriptions
 from worker.threads import Loop, run_until_stopped
 from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, subscriptions
 
@@ -97,7 +99,7 @@ def relay(settings: Settings) -> None:
 
 
 def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
-    """The loops that number events, and publish them to each feed."""
+    """The loops that number events, publish them to each feed, and owe the webhooks their deliveries."""
     # A publisher that stands still in a transaction may not hold the cursor for longer than its lease.
     idle = f"-c idle_in_transaction_session_timeout={int(settings.shard_lease_s * 1000)}"
     numbering = database_engine(settings, "events", session_settings=idle)
@@ -116,6 +118,10 @@ def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop
             lease_s=settings.shard_lease_s,
         )
         loops[name] = _after_checks(partial(check_schema, engine), engine, publisher.run)
+    if webhooks := subscribed.webhooks():
+        engine = database_engine(settings, "webhooks", session_settings=idle)
+        fanout = Fanout(engine, webhooks, source_of(settings.instance), settings.poll_s)
+        loops["webhooks"] = _after_checks(partial(check_schema, engine), engine, fanout.run)
     return loops
 
 

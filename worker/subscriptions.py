@@ -1,119 +1,39 @@
 """Reads the file of subscriptions: who is told what happens (docs/contract.md, "Events out")."""
 
 import tomllib
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 
-from events.broker_url import Kind, read_broker_url
-from events.event_types import EVENT_TYPES
 from events.fields import Frozen
 from worker.errors import ConfigurationError
+from worker.subscribers import Api, Feed, OpenEdx, Subscriber, Webhook
 from worker.textfiles import NotTextError, read_text
 
+T = TypeVar("T", bound=Subscriber)
+
 API = "api"
-RESERVED = ("invigilator.commands", "invigilator.effects", "amq.")
-"""Names that begin so are those of our own queues, or of RabbitMQ's exchanges."""
 
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern="^[!-~]+$")]
-
-
-def _free(value: str) -> str:
-    if value.startswith(RESERVED):
-        raise ValueError(f"must not begin with {', '.join(RESERVED)}")
-    return value
-
-
-class Subscriber(Frozen):
-    """A table of the file: one who has a cursor in the log.
-
-    `secret` names the fields that are kept nowhere but in the file.
-    """
-
-    secret: ClassVar[frozenset[str]] = frozenset()
-
-    def definition(self) -> dict[str, Any]:
-        """Return what the database keeps of it."""
-        return self.model_dump(exclude=set(self.secret))
-
-
-class Feed(Subscriber):
-    """A feed: the events of some types go to the broker, in order.
-
-    Parameters:
-        name: of the topic exchange on RabbitMQ, or of the stream on Redis.
-        types: shell patterns, such as `exam.attempt.*`. An event goes to the feed if its type fits one of them.
-        max_len: how many events a stream keeps, about. RabbitMQ has queues in its place.
-    """
-
-    name: Annotated[Name, AfterValidator(_free)]
-    types: list[str] = Field(default_factory=lambda: ["*"], min_length=1)
-    max_len: Annotated[int, Field(ge=1)] = 1_000_000
-
-    @field_validator("types")
-    @classmethod
-    def _fits(cls, value: list[str]) -> list[str]:
-        for pattern in value:
-            if not any(fnmatchcase(name, pattern) for name in EVENT_TYPES):
-                raise ValueError(f"each must fit one of {', '.join(EVENT_TYPES)}")
-        return value
-
-    def wants(self, event_type: str) -> bool:
-        """Return whether the events of a type go to the feed."""
-        return any(fnmatchcase(event_type, pattern) for pattern in self.types)
-
-
-class OpenEdx(Subscriber):
-    """The event bus of an Open edX site: what happens to attempts goes to a stream of its Redis, in order.
-
-    Parameters:
-        redis: the URL of the site's Redis server, in the form of the broker's.
-        topic: the stream's whole name, the site's prefix included.
-        max_len: how many events the stream keeps, about.
-    """
-
-    secret: ClassVar[frozenset[str]] = frozenset({"redis"})
-
-    redis: SecretStr
-    topic: Annotated[Name, AfterValidator(_free)]
-    max_len: Annotated[int, Field(ge=1)] = 10_000
-
-    @field_validator("redis")
-    @classmethod
-    def _reads(cls, value: SecretStr) -> SecretStr:
-        if read_broker_url(value.get_secret_value()).kind is Kind.AMQP:
-            raise ValueError("must start with redis://, rediss://, sentinel:// or sentinels://")
-        return value
-
-
-class Api(Frozen):
-    """Those who read the log over HTTP. They remember by themselves how far they have come."""
+Name = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]{1,64}$")]
+"""The name of a table: it is shown in labels."""
 
 
 class Subscriptions(Frozen):
-    """Who subscribes to events: what the file says.
+    """Who subscribes to events: what the file says. Each sort of subscriber is a table of tables, by name.
 
     Parameters:
         api: not None when the log is kept for those who read it over HTTP.
-        feed: the feeds, by name.
-        openedx: the event buses of Open edX sites, by name.
+        feed: the feeds.
+        openedx: the event buses of Open edX sites.
+        webhook: the webhooks.
     """
 
     api: Api | None = None
     feed: dict[str, Feed] = Field(default_factory=dict)
     openedx: dict[str, OpenEdx] = Field(default_factory=dict)
+    webhook: dict[Name, Webhook] = Field(default_factory=dict)
 
     @field_validator("feed")
     @classmethod
@@ -134,18 +54,26 @@ class Subscriptions(Frozen):
         return value
 
     def published(self) -> dict[str, Feed | OpenEdx]:
-        """Return those to whom the relay publishes, by the names of their tables, such as `feed.lms`."""
-        feeds = {f"feed.{name}": one for name, one in self.feed.items()}
-        return feeds | {f"openedx.{name}": one for name, one in self.openedx.items()}
+        """Return those to whom the relay publishes, by the names of their subscribers, such as `feed.lms`."""
+        return _named("feed", self.feed) | _named("openedx", self.openedx)
+
+    def webhooks(self) -> dict[str, Webhook]:
+        """Return the webhooks by the names of their subscribers, such as `webhook.acme`."""
+        return _named("webhook", self.webhook)
 
     def definitions(self) -> dict[str, dict[str, Any]]:
         """Return what the database keeps of each subscriber."""
-        kept = {name: one.definition() for name, one in self.published().items()}
-        return kept | ({} if self.api is None else {API: {}})
+        api = {} if self.api is None else {API: self.api}
+        subscribers = api | self.published() | self.webhooks()
+        return {name: one.definition() for name, one in subscribers.items()}
 
     def without_cursor(self) -> Sequence[str]:
         """Return the names of the subscribers that keep their own cursors."""
         return [] if self.api is None else [API]
+
+
+def _named(sort: str, tables: Mapping[str, T]) -> dict[str, T]:
+    return {f"{sort}.{name}": one for name, one in tables.items()}
 
 
 def load_subscriptions(path: Path | None) -> Subscriptions:

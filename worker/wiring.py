@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from db.connect import make_engine
 from db.errors import brief
 from db.quarantine import Bounds
+from events.cloudevent import source_of
 from worker import extras, patches
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust
@@ -93,8 +94,11 @@ def handler(settings: Settings) -> Handler:
     )
 
 
-def runner(settings: Settings) -> Runner:
+def runner(settings: Settings, threads: int | None = None) -> Runner:
     """Make what runs the effects of one worker process. A database that is away is only warned of.
+
+    Parameters:
+        threads: of the process. One webhook gets at most half of them.
 
     Raises:
         ConfigurationError: a setting is missing, or the file of policies or a template is wrong.
@@ -111,8 +115,9 @@ def runner(settings: Settings) -> Runner:
             retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s, settings.retry_for_s),
             lease_s=settings.lease_s,
             call_timeout_s=settings.call_timeout_s,
-            slots=Slots(settings.max_calls, settings.smtp_max_connections),
+            slots=Slots(settings.max_calls, settings.smtp_max_connections, threads),
             mail_templates=MailTemplates(settings.templates_dir),
+            event_source=source_of(settings.instance),
         )
     )
     try:

@@ -25,6 +25,7 @@ from invigilator.cli import (
     quarantine,
     system,
     web,
+    webhooks,
 )
 from invigilator.cli.output import warn
 
@@ -56,6 +57,7 @@ for command in (
     demo.demo,
     web.web,
     web.token,
+    webhooks.app,
 ):
     invigilator.add_command(command)
 

@@ -83,7 +83,7 @@ def relay() -> None:
 @JSON
 def status(as_json: bool) -> None:
     """Count what is queued, in quarantine and owed."""
-    from db import lookups, subscribers
+    from db import deliveries, lookups, subscribers
     from invigilator.cli.database import reading
     from worker.commands.sources.brokers import orphans, queued, read_url_and_entry
     from worker.engines import resolve
@@ -118,6 +118,11 @@ def status(as_json: bool) -> None:
                     "skipped": one.skipped,
                 }
                 for one in subscribers.standings(connection)
+                if not one.name.startswith(deliveries.PREFIX)
+            },
+            "webhooks": {
+                one.name.removeprefix(deliveries.PREFIX): {"off_since": one.off_since, "reason": one.reason}
+                for one in deliveries.endpoints(connection)
             },
         }
     print_document(document, as_json)

@@ -127,6 +127,12 @@ POINTS = {
         "after",
         "events are published, the cursor stands before them",
     ),
+    "before_fan_out_commit": Point(
+        "worker.feeds.fanout",
+        "Fanout.owe",
+        "after",
+        "deliveries are owed and the cursor is moved, not committed",
+    ),
     "after_cursor": Point(
         "worker.feeds.publisher", "FeedPublisher.move", "after", "the cursor stands behind the events"
     ),

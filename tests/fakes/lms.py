@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.errors import ServiceError
-from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail, Origin
+from worker.lms.ports import CallKey, CreditRequirement, Deadline, Delivery, Mail, Origin
 
 
 @dataclass(frozen=True)
@@ -89,3 +89,14 @@ class FakeMailer(_Fake):
     def send(self, mail: Mail, deadline: Deadline) -> None:
         self._called(FakeCall("send", {"mail": mail}), deadline)
         self.sent.append(mail)
+
+
+@dataclass
+class FakeWebhooks(_Fake):
+    """Every endpoint. `deliveries` are those that were taken, in order."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+
+    def send(self, delivery: Delivery, deadline: Deadline) -> None:
+        self._called(FakeCall("send", {"subscriber": delivery.subscriber}), deadline)
+        self.deliveries.append(delivery)

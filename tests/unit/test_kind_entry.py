@@ -56,7 +56,7 @@ def test_a_complete_entry_is_taken() -> None:
     ("target", "state", "key"),
     [
         (EachOwed(), None, None),
-        (InOrder(lambda one, attempt_id: f"{one.exam_id} {attempt_id.int}"), None, "7 1"),
+        (InOrder(lambda one, attempt_id: f"{one.exam_id} {attempt_id}"), None, f"7 {UUID(int=1)}"),
         (LatestWins(lambda one: one.user_id), "42", None),
     ],
 )

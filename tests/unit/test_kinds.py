@@ -24,6 +24,7 @@ from worker.kind_entry import Payload, UnreadablePayloadError
 from worker.kinds import (
     MAX_TARGET_CHARS,
     QUEUES,
+    DeliverEvent,
     EffectKind,
     credit_target,
     kind_of,
@@ -103,12 +104,12 @@ def payloads() -> dict[EffectKind, Payload]:
 
 
 def test_each_kind_is_owed_by_something_and_nothing_is_owed_by_chance() -> None:
-    assert set(payloads()) == set(EffectKind)
+    assert set(payloads()) == set(EffectKind) - {EffectKind.DELIVER_EVENT}
     assert list(owed_by(Decision(Outcome.APPLIED, Status.STARTED), EXAM, "42", NOW)) == []
     assert list(owed_by_removal(Removal(Outcome.APPLIED), EXAM, "42", "ada")) == []
 
 
-PLAIN_FIELDS = {"status", "requested_by", "at"}
+PLAIN_FIELDS = {"status", "requested_by", "at", "webhook", "type", "to_status", "order"}
 """The fields beside ids. Whoever adds one makes sure that no name or address gets into it."""
 
 
@@ -175,6 +176,26 @@ def test_a_payload_of_another_shape_is_refused_and_shown_by_its_kind(kind: Effec
 
 
 # --- labels --------------------------------------------------------------------------------------------
+
+
+def test_a_delivery_says_to_whom_it_brings_what() -> None:
+    event = {"webhook": "acme", "type": "exam.attempt.status-changed.v1", "to_status": "submitted"}
+    assert label(EffectKind.DELIVER_EVENT, {**ABOUT, **event}, 2) == (
+        "webhook acme · status-changed submitted · exam 7 · learner 42 · try 2"
+    )
+    about_nobody = {"webhook": "acme", "type": "exam.message.quarantined.v1"}
+    assert label(EffectKind.DELIVER_EVENT, about_nobody, 1) == "webhook acme · quarantined · try 1"
+
+
+@pytest.mark.parametrize(
+    ("order", "user_id", "key"),
+    [("learner", "42", "webhook:acme/42"), ("learner", "", None), ("none", "42", None)],
+)
+def test_deliveries_of_a_learner_go_in_order_if_the_file_says_so(
+    order: str, user_id: str, key: str | None
+) -> None:
+    payload = DeliverEvent(webhook="acme", type="exam.attempt.created.v1", user_id=user_id, order=order)
+    assert EffectKind.DELIVER_EVENT.entry.target.order_key(payload, None) == key
 
 
 def test_what_a_sender_chose_is_shown_as_it_is() -> None:

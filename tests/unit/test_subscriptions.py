@@ -29,6 +29,25 @@ topic = "prod-learning-exam-attempt-lifecycle"
 BUS = 'redis = "redis://h"\ntopic = "t"\n'
 
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+PRIVATE = (
+    "10.0.0.1",
+    "169.254.169.254",
+    "0.0.0.0",
+    "0",
+    "0xa.1",
+    "167772161",
+    "[::]",
+    "[fe80::1]",
+    "[::ffff:10.0.0.1]",
+)
+
+
+def webhook(url: str, more: str = "", *, secret: str = SECRET) -> str:
+    """The table of a webhook."""
+    return f"[webhook.acme]\nurl = '{url}'\nsecrets = ['{secret}']\n{more}\n"
+
+
 def written(folder: Path, text: str) -> Path:
     file = folder / "subscriptions.toml"
     file.write_text(text, encoding="utf-8")
@@ -64,6 +83,27 @@ def test_what_the_file_says(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[webhooks.acme]\n", "webhooks: is not allowed"),
+        (f"[webhook.acme]\nsecrets = ['{SECRET}']\n", "webhook.acme.url: "),
+        ("[webhook.acme]\nurl = 'https://acme.example'\nsecrets = []\n", "webhook.acme.secrets: "),
+        (f"[webhook.'a b']\nurl = 'https://acme.example'\nsecrets = ['{SECRET}']\n", "webhook.a b.[key]: "),
+        (webhook("https://acme.example", secret="whsec_c2hvcnQ="), "webhook.acme.secrets: a secret must be"),
+        (
+            webhook("https://acme.example", secret=SECRET.removeprefix("whsec_")),
+            "webhook.acme.secrets: a secret",
+        ),
+        (webhook("https://acme.example", secret="whsec_%%"), "webhook.acme.secrets: a secret must be"),
+        (webhook("https://acme.example", "order = 'exam'"), "webhook.acme.order: "),
+        (webhook("ftp://acme.example"), "webhook.acme.url: must be https://"),
+        (webhook("https://me:s3cret@acme.example"), "webhook.acme.url: must be https://"),
+        (webhook("https://acme.example/#there"), "webhook.acme.url: must be https://"),
+        (webhook("https://"), "webhook.acme.url: must be https://"),
+        (webhook("https://[::1"), "webhook.acme.url: must be https://"),
+        (webhook("http://acme.example"), "webhook.acme: `url` must be https"),
+        (webhook("http://10.0.0.1", "allow_private = true"), "webhook.acme: `url` must be https"),
+        *(
+            (webhook(f"https://{host}/"), "webhook.acme: `url` is a private or reserved address")
+            for host in PRIVATE
+        ),
         ("[api]\nkeep = 1\n", "api.keep: is not allowed"),
         ("[feed]\nlms = 1\n", "feed.lms: "),
         ("[feed.lms]\n", "feed.lms.name: "),
@@ -119,3 +159,39 @@ def test_what_an_open_edx_site_needs_besides_is_said(tmp_path: Path, monkeypatch
         f"[openedx.lms] of {file} needs the extra [openedx] (fastavro missing): pip install 'invigilator[openedx]'"
     )
     check_settings(Settings(subscriptions_file=written(tmp_path, "[api]\n")))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://acme.example/hooks?token=s3cret",
+        "https://203.0.114.7/hooks",
+        "http://localhost:8000/hooks",
+        "http://127.0.0.1:8000/hooks",
+        "http://[::1]:8000/hooks",
+        "http://2130706433:8000/hooks",
+    ],
+)
+def test_where_a_webhook_may_go(tmp_path: Path, url: str) -> None:
+    load_subscriptions(written(tmp_path, webhook(url)))
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_where_a_webhook_may_go_if_the_file_says_so(tmp_path: Path, host: str) -> None:
+    load_subscriptions(written(tmp_path, webhook(f"https://{host}/", "allow_private = true")))
+
+
+def test_no_secret_of_a_webhook_is_stored_or_shown(tmp_path: Path) -> None:
+    url = "https://acme.example:8443/hooks/s3cret?token=s3cret"
+    subscriptions = load_subscriptions(written(tmp_path, webhook(url, "types = ['exam.attempt.*']")))
+    assert subscriptions.definitions() == {
+        "webhook.acme": {
+            "url": "https://acme.example:8443",
+            "types": ["exam.attempt.*"],
+            "order": "none",
+            "allow_private": False,
+        }
+    }
+    assert SECRET not in repr(subscriptions)
+    assert "s3cret" not in repr(subscriptions)
+    assert subscriptions.webhooks()["webhook.acme"].signing_secrets() == [SECRET]

@@ -8,6 +8,7 @@ from typing import Any, Generic
 from sqlalchemy import Engine
 
 from db.effects import Claim
+from events.cloudevent import source_of
 from events.errors import InvigilatorError
 from worker.commands.handler import Handler
 from worker.effects.slots import Slots
@@ -42,6 +43,7 @@ class Tools:
     call_timeout_s: float
     slots: Slots
     mail_templates: MailTemplates = field(default_factory=MailTemplates)
+    event_source: str = source_of("main")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Run(Generic[P]):
     def origin(self) -> Origin:
         """The command that the effect follows from, and the attempt."""
         claim = self.claim
+        assert claim.attempt_code is not None, "only a delivery is about no attempt"
         return Origin(claim.source, claim.command_id, claim.attempt_code, claim.traceparent)
 
 

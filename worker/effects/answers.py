@@ -114,6 +114,8 @@ def _why_not_now(standing: Standing) -> str:
         return "another has it"
     if standing.ahead is not None:
         return f"waits for an older one, effect {standing.ahead}"
+    if standing.off_since is not None:
+        return f"its webhook is off since {_shown(standing.off_since)}: use webhooks on"
     if standing.circuit_open:
         return (
             f"circuit open since {_shown(standing.circuit_since)}, no call before "

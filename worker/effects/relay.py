@@ -17,7 +17,7 @@ from db.listening import listening, wait
 from db.offers import Due, Offer
 from db.wake import EFFECTS_CHANNEL
 from worker.errors import Transient
-from worker.kinds import QUEUES
+from worker.kinds import QUEUES, EffectKind
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,9 @@ class Relay:
                 return self.poll_s
             outstanding = offers.outstanding(connection)
             opened = circuits.opened(connection)
-        for queue in opened:
-            if opened[queue]:
-                self._offer_probe([kind for kind in seen.kinds if QUEUES[kind] == queue])
+        for name, awaits_probe in opened.items():
+            if awaits_probe:
+                self._offer_probe(seen.kinds, name)
         return self._offer(
             seen, self._rooms([kind for kind in seen.kinds if QUEUES[kind] not in opened], outstanding)
         )
@@ -110,12 +110,20 @@ class Relay:
             return BUSY_PAUSE_S
         return self.poll_s if all(room > 0 for room in rooms.values()) else min(FULL_PAUSE_S, self.poll_s)
 
-    def _offer_probe(self, kinds: Sequence[str]) -> None:
-        """Offer one effect of a service that may be probed. Each round offers another, until a worker has one."""
-        if not kinds or self._room_in(QUEUES[kinds[0]]) <= 0:
+    def _offer_probe(self, seen: Sequence[str], name: str) -> None:
+        """Offer one effect of a service that may be probed. Each round offers another, until a worker has one.
+
+        Parameters:
+            seen: the kinds that have effects to offer.
+            name: of the circuit: the queue of a service, or the subscriber of a webhook.
+        """
+        is_service = name in QUEUES.values()
+        queue = name if is_service else QUEUES[EffectKind.DELIVER_EVENT]
+        kinds = [kind for kind in seen if QUEUES[kind] == queue]
+        if not kinds or self._room_in(queue) <= 0:
             return
         with self.engine.begin() as connection:
-            made = offers.offer_oldest(connection, kinds, self.offer_ttl_s)
+            made = offers.offer_oldest(connection, kinds, self.offer_ttl_s, None if is_service else name)
         self._dispatch(made)
 
     def _dispatch(self, made: Sequence[Offer]) -> None:

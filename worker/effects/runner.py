@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from db import effects, standing
+from db import deliveries, effects, standing
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
@@ -21,8 +21,8 @@ from worker.effects.action_table import ACTIONS
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change, Reporter
 from worker.effects.coalescer import Coalescer, one_is_to_blame
-from worker.errors import Crowded, Permanent, ServiceError, Transient
-from worker.kinds import QUEUES, EffectKind
+from worker.errors import Crowded, Gone, Permanent, ServiceError, Transient
+from worker.kinds import QUEUES, EffectKind, Service
 from worker.lms.connect import Services
 from worker.lms.ports import Deadline
 from worker.rules.retry import delay_before_retry
@@ -83,13 +83,19 @@ class Runner:
             TryFailedError: the effect has failed for good, and that is recorded.
         """
         try:
-            with self.tools.slots.taken(kind) as free:
+            with self.tools.slots.taken(kind, self._webhook(effect_id, kind)) as free:
                 claim = self.claim(effect_id, kind) if free else None
                 if claim is not None:
                     return self.run_claimed(claim)
             return self._left_alone(effect_id, kind, free)
         except DBAPIError as error:
             raise TryAgainError(f"{_reason(effect_id, error)} · effect {effect_id}") from None
+
+    def _webhook(self, effect_id: UUID, kind: str) -> str | None:
+        if EffectKind(kind).entry.service is not Service.WEBHOOKS:
+            return None
+        with self.tools.engine.connect() as connection:
+            return deliveries.subscriber(connection, effect_id)
 
     def _left_alone(self, effect_id: UUID, kind: str, free: bool) -> Answer:
         if not free:
@@ -123,10 +129,11 @@ class Runner:
         except Transient as error:
             if isinstance(error, Crowded):
                 self.tools.slots.shrink(claim.kind, error.others)
-            return self._try_again(about, str(error), error)
+            delay_s = 0.0 if isinstance(error, Gone) else self._delay_s(claim, error)
+            return self._try_again(about, str(error), error, delay_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
             # Most likely the database failed, or a bug did that the next release mends.
-            return self._try_again(about, _reason(claim.id, error), None)
+            return self._try_again(about, _reason(claim.id, error), None, self._delay_s(claim, None))
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
         if recorded is not Recorded.BY_ACTION and not self.record(end):
@@ -137,7 +144,7 @@ class Runner:
         """Answer for a try whose end is not recorded, because another worker has taken or finished the effect."""
         claim = about.claim
         with self.tools.engine.connect() as connection:
-            seen = standing.look(connection, claim.id, claim.queue)
+            seen = standing.look(connection, claim.id, QUEUES[claim.kind])
         if seen is not None and seen.state == EffectState.DONE:
             return about.done("done before this try came back")
         why = f"came back too late: {answers.why_not_claimed(claim.kind, seen)}"
@@ -160,20 +167,26 @@ class Runner:
             claims = effects.claim(connection, list(distinct.values()), self.tools.lease_s)
         return [claims.pop(one.id, None) for one in wanted]
 
-    def _try_again(self, about: About, reason: str, error: Transient | None) -> Answer:
-        claim = about.claim
-        delay_s = delay_before_retry(
+    def _delay_s(self, claim: Claim, error: Transient | None) -> float | None:
+        return delay_before_retry(
             self.tools.retry,
             tries=claim.unforgiven,
             retrying_for_s=claim.retrying_for_s,
             chance=random.random(),  # noqa: S311 - jitter, no secret
             retry_after_s=None if error is None else error.retry_after_s,
         )
+
+    def _try_again(self, about: About, reason: str, error: Transient | None, delay_s: float | None) -> Answer:
+        claim = about.claim
         if delay_s is None:
             return self._fail(about, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
         if self._record_failure(
             claim, TryEnd(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error
         ):
+            if isinstance(error, Gone):
+                logger.warning(
+                    "%s is switched off: %s; `invigilator webhooks on` continues", claim.queue, reason
+                )
             raise TryAgainError(about.says(reason))
         return self._too_late(about)
 
@@ -188,6 +201,8 @@ class Runner:
 
     def _record_failure(self, claim: Claim, end: TryEnd, error: ServiceError | None) -> bool:
         def note(connection: Connection, claim: Claim, ended: RecordedTry) -> Change | None:
+            if isinstance(error, Gone):
+                deliveries.switch_off(connection, claim.queue, str(error))
             return circuit.note_error(connection, claim, ended, error, self.tools.retry)
 
         return self.record(Result(claim, end, note))

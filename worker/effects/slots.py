@@ -1,7 +1,8 @@
-"""Limits the concurrent calls to each service, so that a backlog does not overrun it."""
+"""Limits the concurrent calls to each service and each webhook, so that a backlog does not overrun it."""
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -17,30 +18,38 @@ GROW_S = 30.0
 class Slots:
     """The slots for calls in this process, a number for each service. Safe to share between threads."""
 
-    def __init__(self, calls: int, connections: int) -> None:
+    def __init__(self, calls: int, connections: int, threads: int | None = None) -> None:
         """Make as many slots as there may be calls.
 
         Parameters:
-            calls: the number of calls to one service at once.
+            calls: the number of calls to one service, or to one webhook, at once.
             connections: the number of connections to the mail server at once, if that is smaller.
+            threads: of this process. One webhook gets at most half of them. The default is as many as it may use.
         """
+        each = calls if threads is None else max(1, min(calls, threads // 2))
+        self._webhooks: defaultdict[str, _Limit] = defaultdict(lambda: _Limit(each))
+        self._webhooks_lock = threading.Lock()
         most: dict[StrEnum, int] = {Service.MAILER: min(calls, connections)}
         self._limits = {
             kind.entry.queue: _Limit(most.get(kind.entry.service, calls))
             for kind in EffectKind
-            if kind.entry.service is not None
+            if kind.entry.service not in (None, Service.WEBHOOKS)
         }
 
     @contextmanager
-    def taken(self, kind: str) -> Iterator[bool]:
+    def taken(self, kind: str, webhook: str | None = None) -> Iterator[bool]:
         """Take a slot for the duration of the `with`, and tell whether there was one.
 
         A kind that calls no service always gets one.
+
+        Parameters:
+            webhook: the subscriber that is called, if the kind calls webhooks. No thread waits for its slot, so
+                that others are served.
         """
-        limit = self._limits.get(QUEUES[kind])
+        limit = self._limits.get(QUEUES[kind]) if webhook is None else self._of_webhook(webhook)
         if limit is None:
             yield True
-        elif limit.take(PATIENCE_S):
+        elif limit.take(PATIENCE_S if webhook is None else 0):
             try:
                 yield True
             finally:
@@ -51,6 +60,10 @@ class Slots:
     def shrink(self, kind: str, number: int) -> None:
         """Reduce the slots of a kind's service to a number for a while, because it takes no more calls at once."""
         self._limits[QUEUES[kind]].shrink(number)
+
+    def _of_webhook(self, name: str) -> "_Limit":
+        with self._webhooks_lock:
+            return self._webhooks[name]
 
 
 class _Limit:

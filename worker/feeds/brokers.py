@@ -7,7 +7,7 @@ from worker.commands.sources.brokers import read_url_and_entry
 from worker.feeds.base import Target
 from worker.feeds.rabbitmq import RabbitTarget
 from worker.feeds.redis import RedisTarget
-from worker.subscriptions import Feed, OpenEdx
+from worker.subscribers import Feed, OpenEdx
 
 OPENEDX_FIELD = "event_data"
 """The field of an entry that holds the data."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from events.cloudevent import Event, render
 from worker.feeds.base import Publication, Written
-from worker.subscriptions import Feed
+from worker.subscribers import Feed
 
 
 @dataclass(frozen=True, slots=True)

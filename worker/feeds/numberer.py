@@ -8,7 +8,7 @@ import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import event_log, subscribers
+from db import deliveries, event_log, subscribers
 from db.errors import brief
 from db.listening import listening, wait
 from db.wake import EVENTS_CHANNEL
@@ -59,6 +59,11 @@ class Numberer:
             )
         for name in taken_out:
             logger.warning("events: %s subscribes no more; where it stood is forgotten", name)
+        # In a transaction of its own, which every start repeats: effects are locked before the rows of subscribers.
+        with self.engine.begin() as connection:
+            cancelled = deliveries.cancel_orphans(connection)
+        if cancelled:
+            logger.warning("webhooks: cancelled %d deliveries to those who subscribe no more", cancelled)
 
     def number_once(self) -> bool:
         """Number what is committed. Returns whether there may be more."""

@@ -1,7 +1,7 @@
 """The services that effects call, and the adapters for them that the settings ask for."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from worker.kinds import Service
 from worker.lms.credentials import Anonymous, BearerToken, Credentials
@@ -9,9 +9,11 @@ from worker.lms.http import HttpLms
 from worker.lms.http_client import Network
 from worker.lms.log import LogLms, LogMailer, OnlyLogged
 from worker.lms.network import AUTHORIZATION, HEADERS_SETTING, checked_headers, checked_proxy, tls_context
-from worker.lms.ports import CreditService, InstructorService, Mailer
+from worker.lms.ports import CreditService, InstructorService, Mailer, WebhookSender
 from worker.lms.smtp import SmtpMailer
+from worker.lms.webhooks import HttpWebhooks
 from worker.settings import Settings
+from worker.subscriptions import load_subscriptions
 
 LOG = "log:"
 
@@ -27,6 +29,7 @@ class Services:
     credit: CreditService
     instructor: InstructorService
     mailer: Mailer
+    webhooks: WebhookSender = field(default_factory=HttpWebhooks)
     close: Callable[[], None]
 
     def only_logs(self, service: str | None) -> bool:
@@ -40,7 +43,7 @@ def check_services(services: type, known: Collection[str]) -> None:
     Raises:
         TypeError: a field or a `Service` is missing.
     """
-    names = {field.name for field in fields(services)} - {"close"}
+    names = {one.name for one in fields(services)} - {"close"}
     if lonely := sorted(names ^ set(known)):
         raise TypeError(
             f"{lonely[0]} must be both a Service in worker/kinds.py and a field of {services.__name__}"
@@ -57,11 +60,17 @@ def connect(settings: Settings) -> Services:
         ConfigurationError: a setting that cannot work.
     """
     mailer = _mailer(settings)
+    webhooks = HttpWebhooks(load_subscriptions(settings.subscriptions_file).webhooks())
     if settings.lms_url == LOG:
         log = LogLms()
-        return Services(credit=log, instructor=log, mailer=mailer, close=_nothing)
+        return Services(credit=log, instructor=log, mailer=mailer, webhooks=webhooks, close=webhooks.close)
     lms = connect_lms(settings, credentials(settings))
-    return Services(credit=lms, instructor=lms, mailer=mailer, close=lms.close)
+
+    def close() -> None:
+        lms.close()
+        webhooks.close()
+
+    return Services(credit=lms, instructor=lms, mailer=mailer, webhooks=webhooks, close=close)
 
 
 def connect_lms(settings: Settings, credentials: Credentials) -> HttpLms:
@@ -113,7 +122,3 @@ def _headers(settings: Settings) -> Mapping[str, str]:
 def _mailer(settings: Settings) -> Mailer:
     url = settings.smtp_url.get_secret_value()
     return LogMailer() if url == LOG else SmtpMailer(url, settings.email_from)
-
-
-def _nothing() -> None:
-    """Free nothing: an adapter that only logs holds nothing."""

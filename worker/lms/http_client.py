@@ -112,14 +112,14 @@ class HttpClient:
         return answer, token
 
     async def _token(self, http: httpx.AsyncClient, deadline: Deadline) -> str | None:
-        return await _within(deadline, "the token server", self._credentials.token(http))
+        return await within(deadline, "the token server", self._credentials.token(http))
 
     async def _answer(
         self, http: httpx.AsyncClient, call: Call, token: str | None, deadline: Deadline
     ) -> Answer:
         bearer = {} if token is None else {"Authorization": f"Bearer {token}"}
         headers = {**self._network.headers, **call.headers, **bearer}
-        return await _within(deadline, str(call), self._exchange(http, call, headers))
+        return await within(deadline, str(call), self._exchange(http, call, headers))
 
     async def _exchange(self, http: httpx.AsyncClient, call: Call, headers: Mapping[str, str]) -> Answer:
         request = http.stream(call.method, call.path, params=call.params, json=call.json, headers=headers)
@@ -164,7 +164,12 @@ class _Running:
     http: httpx.AsyncClient
 
 
-async def _within(deadline: Deadline, what: str, work: Awaitable[T]) -> T:
+async def within(deadline: Deadline, what: str, work: Awaitable[T]) -> T:
+    """Wait for work, and cancel it at the deadline.
+
+    Raises:
+        Unavailable: the deadline has passed; `what` took so long.
+    """
     try:
         # Not asyncio.timeout(): with its kind of cancellation, httpx's pool sometimes leaks a connection (seen).
         with anyio.fail_after(deadline.remaining_s()):

@@ -7,8 +7,9 @@ carry no personal data and no secrets: they end up in the database and in Flower
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from worker.errors import Unavailable
@@ -106,6 +107,25 @@ class Mail:
     html: str
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one webhook.
+
+    Parameters:
+        subscriber: such as `webhook.acme`.
+        event_id: the same on every try, and in every replay.
+        body: the event, as structured JSON.
+        traceparent: the trace of the command that it follows from (W3C Trace Context), or None.
+        definition: what the relay has read of the subscriber, or None.
+    """
+
+    subscriber: str
+    event_id: UUID
+    body: bytes
+    traceparent: str | None = None
+    definition: Mapping[str, Any] | None = None
+
+
 class CreditService(Protocol):
     """Keeps what each learner has earned. Setting is state: the newest wins.
 
@@ -201,4 +221,22 @@ class Mailer(Protocol):
 
     def send(self, mail: Mail, deadline: Deadline) -> None:
         """Hand one mail to a mail server that has then taken responsibility for it."""
+        ...
+
+
+class WebhookSender(Protocol):
+    """Sends events to endpoints.
+
+    Example:
+        >>> class Receiver(list):
+        ...     def send(self, delivery, deadline) -> None:
+        ...         self.append((delivery.subscriber, delivery.body))
+        >>> webhooks: WebhookSender = Receiver()
+        >>> webhooks.send(Delivery("webhook.acme", UUID(int=7), b"{}"), Deadline.after(10))
+        >>> webhooks
+        [('webhook.acme', b'{}')]
+    """
+
+    def send(self, delivery: Delivery, deadline: Deadline) -> None:
+        """Send one event, and return when the endpoint has taken it. `Gone` when it wants no more."""
         ...

@@ -54,6 +54,7 @@ def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: st
         "circuits": {},
         "orphan_queues": [],
         "feeds": {},
+        "webhooks": {},
     }
 
 

@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
-from db import awaited, event_log, lookups, operators, prune, shards, subscribers, timeline
+from db import awaited, deliveries, event_log, lookups, operators, prune, shards, subscribers, timeline
 from db.connect import make_engine
 from db.ids import new_receipt
 from db.models import Effect, EffectState
@@ -30,17 +30,20 @@ from db.quarantine import Unreadable
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from tests import engines
 from tests import sample_commands as c
+from tests.fakes.receiver import SECRET
 from tests.integration.db.filling import DAYS, TABLES, Filled, fill
 from tests.integration.effects.conftest import Bench, run_together
 from worker.commands.batches import Batches, Item
 from worker.commands.handler import Handler
-from worker.effects.action import TryFailedError
+from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
-from worker.errors import Permanent, ServiceError, Transient
+from worker.errors import Gone, Permanent, ServiceError, Transient
+from worker.feeds.fanout import Fanout
 from worker.kinds import EffectKind
 from worker.policies import Policies
 from worker.processes import session_settings
 from worker.settings import Settings
+from worker.subscribers import Webhook
 
 SCALE = int(os.environ.get("PLAN_SCALE", "1"))
 MAX_ROWS = 15_000
@@ -356,6 +359,36 @@ class Paths:
         with self.explained.on("events: a page is pruned"), self.engine.begin() as connection:
             assert event_log.prune(connection, timedelta(days=1)) == event_log.PAGE_ROWS
 
+    def webhooks(self) -> None:
+        """A webhook: owed what is in the log, called, and switched off and on."""
+        name, webhook = (
+            "webhook.acme",
+            Webhook.model_validate({"url": "https://acme.example/", "secrets": [SECRET]}),
+        )
+        with self.engine.begin() as connection:
+            subscribers.store(connection, {"feed.lms": {}, name: {}})
+            connection.execute(
+                text("UPDATE subscribers SET position = :rows WHERE name = :name"),
+                {"rows": EVENTS - 50, "name": name},
+            )
+        with self.explained.on("webhooks: fan-out"):
+            assert not Fanout(self.engine, {name: webhook}, "/invigilator/main", 60).fan_out(name)
+        first, *others = self.bench.ids(EffectKind.DELIVER_EVENT)
+        assert len(others) >= 49
+        with self.explained.on("webhooks: delivered"):
+            assert self.bench.run(first).endswith("done")
+        self.bench.webhooks.fail_with(Gone("webhook.acme answered 410"))
+        with self.explained.on("webhooks: gone"), suppress(TryAgainError):
+            self.bench.run(others[0])
+        with self.explained.on("webhooks: on"), self.engine.begin() as connection:
+            assert deliveries.switch_on(connection, name)
+        with self.explained.on("webhooks: listed"), self.engine.begin() as connection:
+            assert len(deliveries.endpoints(connection)) == 1
+        with self.engine.begin() as connection:
+            subscribers.store(connection, {"feed.lms": {}})
+        with self.explained.on("webhooks: taken out"), self.engine.begin() as connection:
+            assert deliveries.cancel_orphans(connection) == len(others)
+
     def pruning(self) -> None:
         """The first page, one in the middle, and the last."""
         with self.engine.connect() as connection:
@@ -475,6 +508,7 @@ def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]
         paths.relay,
         paths.commands,
         paths.events,
+        paths.webhooks,
         paths.pruning,
         paths.mails,
     ):

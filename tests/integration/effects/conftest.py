@@ -18,7 +18,7 @@ from db.ids import new_receipt
 from db.models import Effect, Try, TryResult
 from events.commands import CommandData
 from tests import sample_commands as c
-from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer
+from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer, FakeWebhooks
 from tests.gathering import gathering
 from worker.commands.handler import Handler
 from worker.effects.action import Tools
@@ -42,6 +42,7 @@ class Bench:
     credit: FakeCredit = field(default_factory=FakeCredit)
     instructor: FakeInstructor = field(default_factory=FakeInstructor)
     mailer: FakeMailer = field(default_factory=FakeMailer)
+    webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
     handler: Handler = field(default_factory=lambda: Handler(Policies(), instructor=True))
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(2, 3600, 604_800))
     max_calls: int = 8
@@ -50,7 +51,11 @@ class Bench:
     @property
     def runner(self) -> Runner:
         services = Services(
-            credit=self.credit, instructor=self.instructor, mailer=self.mailer, close=lambda: None
+            credit=self.credit,
+            instructor=self.instructor,
+            mailer=self.mailer,
+            webhooks=self.webhooks,
+            close=lambda: None,
         )
         slots = Slots(self.max_calls, self.max_calls)
         return Runner(

@@ -26,7 +26,8 @@ from worker.feeds.cloudevents import CloudEventsFormat
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
 from worker.feeds.redis import epoch_key
-from worker.subscriptions import Feed, Subscriptions
+from worker.subscribers import Feed
+from worker.subscriptions import Subscriptions
 
 NAME = "feed.lms"
 LEASE_S = 60.0

@@ -29,7 +29,8 @@ from worker.feeds.openedx_data import schema
 from worker.feeds.publisher import FeedPublisher
 from worker.feeds.redis import epoch_key
 from worker.policies import Policies
-from worker.subscriptions import OpenEdx, Subscriptions
+from worker.subscribers import OpenEdx
+from worker.subscriptions import Subscriptions
 
 ROOT = Path(__file__).parents[3]
 NAME = "openedx.lms"

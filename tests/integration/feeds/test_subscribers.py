@@ -13,7 +13,8 @@ from tests.integration.feeds.conftest import log, news, number, tell
 from worker.feeds import comparison as comparing
 from worker.feeds.comparison import Comparison
 from worker.feeds.numberer import Numberer
-from worker.subscriptions import Api, Feed, Subscriptions
+from worker.subscribers import Api, Feed
+from worker.subscriptions import Subscriptions
 
 DAY = timedelta(days=1)
 LEASE_S = 60.0

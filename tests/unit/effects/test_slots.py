@@ -36,10 +36,10 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0)
 
 
-def free(slots: Slots, kind: EffectKind = MAIL) -> int:
+def free(slots: Slots, kind: EffectKind = MAIL, webhook: str | None = None) -> int:
     """Count the free slots."""
     with ExitStack() as stack:
-        return [stack.enter_context(slots.taken(kind)) for _ in range(CALLS + 1)].count(True)
+        return [stack.enter_context(slots.taken(kind, webhook)) for _ in range(CALLS + 1)].count(True)
 
 
 def test_mails_have_as_many_as_connections_and_others_as_many_as_calls() -> None:
@@ -86,3 +86,22 @@ def test_what_is_taken_while_it_shrinks_is_given_back_before_another_is_taken(cl
             assert free(slots) == 0
         assert free(slots) == 0
     assert free(slots) == 2
+
+
+@pytest.mark.parametrize(("threads", "each"), [(None, CALLS), (64, CALLS), (16, 8), (3, 1), (1, 1)])
+def test_a_webhook_has_at_most_half_of_the_threads(threads: int | None, each: int) -> None:
+    slots = Slots(CALLS, CONNECTIONS, threads)
+    assert free(slots, EffectKind.DELIVER_EVENT, "webhook.acme") == each
+
+
+def test_each_webhook_has_slots_of_its_own() -> None:
+    slots = Slots(2, CONNECTIONS)
+    with slots.taken(EffectKind.DELIVER_EVENT, "webhook.acme"):
+        assert free(slots, EffectKind.DELIVER_EVENT, "webhook.acme") == 1
+        assert free(slots, EffectKind.DELIVER_EVENT, "webhook.other") == 2
+
+
+def test_nobody_waits_for_the_slot_of_a_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 3600)
+    slots = Slots(1, CONNECTIONS)
+    assert free(slots, EffectKind.DELIVER_EVENT, "webhook.acme") == 1

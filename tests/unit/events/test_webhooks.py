@@ -8,7 +8,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from events.errors import InvalidWebhookError
-from events.webhooks import TOLERANCE_S, verify_webhook
+from events.webhooks import TOLERANCE_S, read_secret, sign_webhook, verify_webhook
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = f"whsec_{b64encode(b'another secret').decode()}"
@@ -37,6 +37,33 @@ def test_any_live_secret_fits(secrets: list[str]) -> None:
 
 def test_a_sender_that_changes_its_secret_signs_with_both() -> None:
     assert verify_webhook(BODY, signed(BODY, OTHER, SECRET), [SECRET]) == EVENT
+
+
+def test_what_we_sign_is_what_the_package_signs() -> None:
+    ours = sign_webhook(BODY, "e1", int(datetime.now(UTC).timestamp()), [OTHER, SECRET])
+    for secret in (SECRET, OTHER):
+        assert Webhook(secret).verify(BODY, ours) == EVENT
+        assert verify_webhook(BODY, ours, [secret]) == EVENT
+    time = datetime.fromtimestamp(int(ours["webhook-timestamp"]), UTC)
+    theirs = [Webhook(secret).sign("e1", time, BODY.decode()) for secret in (OTHER, SECRET)]
+    assert ours["webhook-signature"] == " ".join(theirs)
+
+
+@pytest.mark.parametrize("size", [24, 64])
+def test_a_secret_that_is_fit_to_sign_with(size: int) -> None:
+    assert read_secret(f"whsec_{b64encode(bytes(size)).decode()}") == bytes(size)
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", b64encode(bytes(24)).decode(), "whsec_ä", OTHER[:-4]])
+def test_a_secret_that_is_not_fit_to_sign_with(secret: str) -> None:
+    with pytest.raises(ValueError, match=r"a secret must be whsec_ and base64"):
+        read_secret(secret)
+
+
+@pytest.mark.parametrize("size", [23, 65])
+def test_a_secret_is_neither_short_nor_long(size: int) -> None:
+    with pytest.raises(ValueError, match=r"a secret must be whsec_ and base64 of 24 to 64 bytes"):
+        read_secret(f"whsec_{b64encode(bytes(size)).decode()}")
 
 
 def test_another_secret_does_not_fit() -> None:

@@ -1,0 +1,258 @@
+"""Deliveries: the effects that bring events to webhooks, and which of the webhooks are switched off.
+
+Locks are taken in this order: effects by sequence, circuits, the rows of subscribers.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from db.recordset import Row, recordset
+from db.wake import EFFECTS_CHANNEL, POSITIONS_CHANNEL, notification
+from events.cloudevent import Event
+
+PREFIX = "webhook."
+"""The names of subscribers that are webhooks begin with it."""
+
+# --- fan-out -----------------------------------------------------------------------------------------------
+
+# The lock is the fence: another relay passes over the row. A webhook that is off gets no deliveries.
+_LOCK_CURSOR = """
+SELECT
+    position,
+    (
+        SELECT count(*)
+        FROM effects
+        WHERE state = 'pending'
+            AND kind = 'deliver_event'
+            AND due_at <= statement_timestamp()
+            AND subscriber = subscribers.name
+    ) AS due,
+    set_config('idle_in_transaction_session_timeout', '5s', true)
+FROM subscribers
+WHERE name = %(name)s AND position IS NOT NULL AND off_since IS NULL
+FOR UPDATE OF subscribers SKIP LOCKED
+"""
+
+# The rows are inserted in the order of the events, so `sequence` tells it.
+_FAN_OUT = f"""
+WITH owed AS (
+    INSERT INTO effects (
+        id, kind, state, attempt_id, user_id, order_key, payload, source, command_id, event_id, subscriber,
+        traceparent
+    )
+    SELECT
+        one.id,
+        'deliver_event',
+        'pending',
+        (SELECT id FROM attempts WHERE coalesce(attempt_code, id::text) = one.attempt_code),
+        one.user_id,
+        one.order_key,
+        one.payload,
+        one.source,
+        one.command_id,
+        one.event_id,
+        %(name)s,
+        one.traceparent
+    FROM json_to_recordset(%(deliveries)s) AS one (
+        number int, id uuid, attempt_code text, user_id text, order_key text, payload jsonb, source text,
+        command_id text, event_id uuid, traceparent text
+    )
+    ORDER BY one.number
+    RETURNING id
+), moved AS (
+    UPDATE subscribers
+    SET position = %(position)s, failing_since = NULL, reason = NULL
+    WHERE name = %(name)s
+)
+SELECT {notification(EFFECTS_CHANNEL)} WHERE EXISTS (SELECT FROM owed)
+"""  # noqa: S608 - no values
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a webhook has come."""
+
+    position: int
+    due: int
+    """How many of its deliveries are due and wait for a call."""
+
+
+def lock_cursor(connection: Connection, name: str) -> Cursor | None:
+    """Lock a webhook's cursor, and return where it stands.
+
+    None if the webhook is off, or does not subscribe, or another process has the lock.
+    """
+    found = connection.exec_driver_sql(_LOCK_CURSOR, {"name": name}).first()
+    return None if found is None else Cursor(found.position, found.due)
+
+
+def fan_out(connection: Connection, name: str, deliveries: Sequence[Row], position: int) -> None:
+    """Owe deliveries, in order, and move the cursor that the caller has locked.
+
+    Parameters:
+        name: of the subscriber.
+        deliveries: with the members that the statement names, except for `number`.
+        position: of the last event that was looked at.
+    """
+    rows = [{**one, "number": number} for number, one in enumerate(deliveries)]
+    connection.exec_driver_sql(_FAN_OUT, {"name": name, "deliveries": recordset(rows), "position": position})
+
+
+# --- one delivery ------------------------------------------------------------------------------------------
+
+_SUBSCRIBER = "SELECT subscriber FROM effects WHERE id = %(id)s"
+
+_OWED = """
+SELECT
+    effects.subscriber,
+    subscribers.definition,
+    events.id, events.position, events.type, events.time, events.subject, events.user_id, events.traceparent,
+    events.data
+FROM effects
+LEFT JOIN subscribers ON subscribers.name = effects.subscriber
+LEFT JOIN events ON events.id = effects.event_id
+WHERE effects.id = %(id)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What a delivery brings to whom."""
+
+    subscriber: str
+    definition: dict[str, Any] | None
+    """What the relay has read of the subscriber. None if nobody subscribes under this name any more."""
+    event: Event | None
+    """None if the log does not have it any more."""
+
+
+def subscriber(connection: Connection, effect_id: UUID) -> str | None:
+    """Return the subscriber of a delivery. None if there is no such effect."""
+    name: str | None = connection.exec_driver_sql(_SUBSCRIBER, {"id": effect_id}).scalar()
+    return name
+
+
+def owed(connection: Connection, effect_id: UUID) -> Owed:
+    """Return what a delivery brings."""
+    row = connection.exec_driver_sql(_OWED, {"id": effect_id}).mappings().one()
+    values: dict[str, Any] = dict(row)
+    name, definition = values.pop("subscriber"), values.pop("definition")
+    return Owed(name, definition, None if values["id"] is None else Event(**values))
+
+
+# --- off and on --------------------------------------------------------------------------------------------
+
+# The circuit goes, too: a webhook that is off is not probed.
+_SWITCH_OFF = """
+WITH closed AS (
+    DELETE FROM circuits WHERE queue = %(name)s
+)
+UPDATE subscribers
+SET off_since = coalesce(off_since, clock_timestamp()), reason = %(reason)s
+WHERE name = %(name)s
+"""
+
+# As a person's retry of each: the time for which they are tried begins anew. Locked by sequence, as everywhere.
+_WAKE = """
+UPDATE effects
+SET due_at = clock_timestamp(), offered_until = NULL, retrying_since = NULL, tries_forgiven = tries
+WHERE id = ANY (ARRAY(
+    SELECT id FROM effects WHERE subscriber = %(name)s AND state = 'pending' ORDER BY sequence FOR UPDATE
+))
+"""
+
+_SWITCH_ON = f"""
+UPDATE subscribers
+SET off_since = NULL, reason = NULL
+WHERE name = %(name)s
+RETURNING {notification(EFFECTS_CHANNEL)}, {notification(POSITIONS_CHANNEL)}
+"""  # noqa: S608 - no values
+
+
+def switch_off(connection: Connection, name: str, reason: str) -> bool:
+    """Switch a webhook off: what it is owed stays pending, and nobody calls it.
+
+    Returns whether there is such a webhook.
+    """
+    return connection.exec_driver_sql(_SWITCH_OFF, {"name": name, "reason": reason}).rowcount > 0
+
+
+def switch_on(connection: Connection, name: str) -> bool:
+    """Switch a webhook on. What it is owed is due now. Returns whether there is such a webhook."""
+    connection.exec_driver_sql(_WAKE, {"name": name})
+    return connection.exec_driver_sql(_SWITCH_ON, {"name": name}).rowcount > 0
+
+
+# --- the end -----------------------------------------------------------------------------------------------
+
+_ORPHANS = """
+SELECT id
+FROM effects
+WHERE subscriber IS NOT NULL
+    AND state IN ('pending', 'failed')
+    AND NOT EXISTS (SELECT FROM subscribers WHERE name = effects.subscriber)
+ORDER BY sequence
+FOR UPDATE
+"""
+
+_CANCEL = """
+UPDATE effects
+SET state = 'cancelled', offered_until = NULL, dropped_at = clock_timestamp()
+WHERE id = ANY (%(ids)s::uuid[])
+"""
+
+
+_FORGET_CIRCUITS = """
+DELETE FROM circuits
+WHERE starts_with(queue, 'webhook.') AND NOT EXISTS (SELECT FROM subscribers WHERE name = circuits.queue)
+"""
+
+
+def cancel_orphans(connection: Connection) -> int:
+    """Cancel the open deliveries to those who subscribe no more. Returns how many there were.
+
+    One that runs now is left to its worker. If its try fails, the next one finds that nobody subscribes.
+    """
+    found: Collection[UUID] = connection.exec_driver_sql(_ORPHANS).scalars().all()
+    connection.exec_driver_sql(_CANCEL, {"ids": found})
+    connection.exec_driver_sql(_FORGET_CIRCUITS)
+    return len(found)
+
+
+# --- a person ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How a webhook stands."""
+
+    name: str
+    definition: dict[str, Any]
+    off_since: datetime | None
+    reason: str | None
+    pending: int
+    failed: int
+
+
+_ENDPOINTS = """
+SELECT
+    name,
+    definition,
+    off_since,
+    reason,
+    (SELECT count(*) FROM effects WHERE subscriber = name AND state IN ('pending', 'running')) AS pending,
+    (SELECT count(*) FROM effects WHERE subscriber = name AND state = 'failed') AS failed
+FROM subscribers
+WHERE starts_with(name, 'webhook.')
+ORDER BY name
+"""
+
+
+def endpoints(connection: Connection) -> list[Endpoint]:
+    """Return how each webhook stands, by name."""
+    return [Endpoint(**one._mapping) for one in connection.exec_driver_sql(_ENDPOINTS)]

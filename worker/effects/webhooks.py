@@ -1,0 +1,30 @@
+"""Webhooks: deliver an event to an endpoint."""
+
+from db import deliveries
+from events.cloudevent import render
+from worker import kinds
+from worker.effects.action import Recorded, Run
+from worker.errors import Permanent
+from worker.lms.ports import Delivery
+
+
+class Deliver:
+    """Sends the event to the endpoint. It is rendered anew for each try, into the same bytes."""
+
+    def __call__(self, run: Run[kinds.DeliverEvent]) -> Recorded:
+        """Look up the event and call the endpoint."""
+        with run.tools.engine.connect() as connection:
+            owed = deliveries.owed(connection, run.claim.id)
+        if owed.definition is None:
+            raise Permanent(f"{owed.subscriber} subscribes no more")
+        if owed.event is None:
+            raise Permanent("the event is no longer kept")
+        delivery = Delivery(
+            owed.subscriber,
+            owed.event.id,
+            render(owed.event, run.tools.event_source),
+            owed.event.traceparent,
+            owed.definition,
+        )
+        run.tools.services.webhooks.send(delivery, run.deadline)
+        return Recorded.BY_RUNNER
