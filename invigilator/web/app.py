@@ -9,9 +9,10 @@ from sqlalchemy import Engine
 from invigilator.web import attempts, commands, events, health, openapi, problems, sending, timeline
 from invigilator.web.access import Access
 from invigilator.web.bodies import SigningKey
+from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
+from invigilator.web.outcomes import Outcomes
 from invigilator.web.sending import CommandSink
-from invigilator.web.waiting import Outcomes
 
 
 def make_app(
@@ -19,11 +20,17 @@ def make_app(
     engine: Engine,
     publisher: CommandSink,
     outcomes: Outcomes,
+    followers: Followers,
     access: Access,
     signing_key: SigningKey,
     readiness: Readiness,
+    event_source: str,
 ) -> FastAPI:
-    """Return the application. The caller runs `outcomes`."""
+    """Return the application. The caller looks out for `outcomes` and `followers`.
+
+    Parameters:
+        event_source: the `source` of the events.
+    """
     app = FastAPI(
         title="Invigilator",
         version=version("invigilator"),
@@ -38,7 +45,7 @@ def make_app(
     app.include_router(attempts.routes(engine, access))
     app.include_router(commands.routes(engine, access))
     app.include_router(timeline.routes(engine, access))
-    app.include_router(events.routes(access))
+    app.include_router(events.routes(engine, followers, access, event_source))
     app.include_router(sending.routes(engine, publisher, outcomes, access, signing_key))
     return app
 

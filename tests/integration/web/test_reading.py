@@ -180,11 +180,6 @@ def test_nobody_has_an_empty_timeline(api: Api) -> None:
 # --- the rest -----------------------------------------------------------------------------------------------
 
 
-def test_the_event_log_is_off(api: Api) -> None:
-    answer = api.get("/v1/events")
-    assert (answer.status_code, answer.json()["code"]) == (404, "events_off")
-
-
 def test_what_is_not_there_is_a_problem_too(api: Api) -> None:
     assert api.get("/v2/attempts").json()["code"] == "not_found"
     answer = api.call("DELETE", "/v1/attempts")
