@@ -70,7 +70,7 @@ class AttemptPage(BaseModel):
     """Attempts, oldest first. `next` is the cursor of the next page, null on the last one."""
 
     attempts: list[Attempt]
-    next: str | None
+    next: UUID | None
 
 
 class HandledCommand(BaseModel):

@@ -290,6 +290,6 @@ def test_a_cursor_misses_nothing_while_a_hundred_write(api: Api) -> None:
     assert positions == list(range(begin + 1, begin + 1 + WRITERS * EVENTS_OF_A_WRITER))
     assert len({event["id"] for event in heard}) == len(heard)
     # And each learner's in their order
-    for writer in range(WRITERS):
-        turns = [event["data"]["size"] for event in heard if event["partitionkey"] == str(writer)]
+    for user_id in map(str, range(WRITERS)):
+        turns = [event["data"]["size"] for event in heard if event["partitionkey"] == user_id]
         assert turns == list(range(EVENTS_OF_A_WRITER))
