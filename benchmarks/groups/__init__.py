@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from benchmarks.groups import (
+    api,
     commands,
     flat,
     latency,
@@ -14,5 +15,5 @@ from benchmarks.groups import (
     whole,
 )
 
-ALL: tuple[ModuleType, ...] = (commands, whole, services, scaling, latency, shards, flat, memory, tables)
+ALL: tuple[ModuleType, ...] = (commands, whole, services, scaling, latency, shards, flat, memory, tables, api)
 QUICK: tuple[ModuleType, ...] = (commands, whole, services, latency)

@@ -1,10 +1,11 @@
 """Puts the application together."""
 
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from sqlalchemy import Engine
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from invigilator.web import attempts, commands, events, health, openapi, problems, sending, timeline
 from invigilator.web.access import Access
@@ -40,7 +41,7 @@ def make_app(
     )
     problems.install(app)
     openapi.install(app)
-    app.middleware("http")(_no_store)
+    app.add_middleware(_NoStore)
     app.include_router(health.routes(readiness))
     app.include_router(attempts.routes(engine, access))
     app.include_router(commands.routes(engine, access))
@@ -50,7 +51,16 @@ def make_app(
     return app
 
 
-async def _no_store(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call(request)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+class _NoStore:
+    """Has every answer say that nobody may keep it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Cache-Control"] = "no-store"
+            await send(message)
+
+        await self._app(scope, receive, send_on)
