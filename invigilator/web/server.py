@@ -22,6 +22,7 @@ from invigilator.web.access import Access
 from invigilator.web.app import make_app
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
+from invigilator.web.impatience import ImpatientProtocol
 from invigilator.web.outcomes import Outcomes
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_tokens
 from invigilator.web.waiting import Waiters, look_out
@@ -50,6 +51,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=ImpatientProtocol,
                 log_config=None,
                 access_log=False,  # its lines have the ids of learners
                 server_header=False,

@@ -394,7 +394,7 @@ class Paths:
                 page(connection, after=after)
                 page(connection, after=after, course_id=course)
                 page(connection, after=after, course_id=course, status=Status.VERIFIED)
-                page(connection, after=after, exam_id=exam, status=Status.VERIFIED, removed=None)
+                page(connection, after=after, exam_id=exam, status=Status.STARTED, removed=None)
                 page(connection, after=after, user_id=user, course_id=course, status=Status.VERIFIED)
                 page(connection, after=after, status=Status.SUBMITTED)
             with self.explained.on("API: attempts that are rare"):

@@ -1,6 +1,7 @@
 """The API on a database of its own, called without a network."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
+from db import subscribers
 from db.ids import new_receipt
 from events.commands import Command
 from events.envelope import AWAITED_HEADER, render
@@ -21,6 +23,7 @@ from invigilator.web.app import make_app
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.outcomes import Outcomes
+from invigilator.web.server import Server
 from invigilator.web.tokens import Tokens
 from invigilator.web.waiting import look_out
 from tests import sample_commands as c
@@ -102,6 +105,19 @@ class Api:
             stopping.set()
             thread.join()
 
+    @contextmanager
+    def served(self) -> Iterator[tuple[Server, tuple[str, int]]]:
+        """Serve it to real clients. Yields the server, and its host and port."""
+        server = Server(self.app(), (self.outcomes, self.followers))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=server.run, args=([listener],))
+            thread.start()
+            try:
+                yield server, listener.getsockname()
+            finally:
+                server.stop()
+                thread.join()
+
     def get(self, path: str, headers: Mapping[str, str] | None = None, **query: object) -> httpx.Response:
         asked = {name: str(value) for name, value in query.items()}
         return self.call("GET", path, params=asked, headers=headers)
@@ -131,3 +147,10 @@ def record(engine: Engine) -> Record:
 def api(record: Record) -> Api:
     """The API, where no file of tokens is configured."""
     return Api(record.engine, Sink(record), Outcomes(record.engine), Followers(record.engine))
+
+
+@pytest.fixture
+def kept(api: Api) -> None:
+    """A log that is kept for the API, and begins now."""
+    with api.engine.begin() as connection:
+        subscribers.store(connection, {"api": {}}, ["api"])

@@ -17,19 +17,14 @@ from tests.integration.cli.conftest import Record
 from tests.integration.feeds.conftest import news, number, tell
 from tests.integration.web.conftest import Api, connections
 
+pytestmark = pytest.mark.usefixtures("kept")
+
 WAIT = {"Prefer": "wait=60"}
 FOLLOWERS = 200
 WRITERS = 100
 EVENTS_OF_A_WRITER = 5
 SESSIONS = 50
 """So many of them write at the same time: the server takes 100 sessions in all."""
-
-
-@pytest.fixture(autouse=True)
-def _kept(api: Api) -> None:
-    """A log that is kept for the API, and begins now."""
-    with api.engine.begin() as connection:
-        subscribers.store(connection, {"api": {}}, ["api"])
 
 
 def sizes(answer: httpx.Response) -> list[int]:
