@@ -2,7 +2,9 @@
 
 The fuzzer has an environment of its own, because its plugin does not load beside our pytest."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +25,10 @@ CHECKS = (
     "status_code_conformance",
     "content_type_conformance",
     "response_schema_conformance",
-    "response_headers_conformance",
     "negative_data_rejection",
     "unsupported_method",
 )
-EXAMPLES = 10
+EXAMPLES = 30
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +48,39 @@ def test_every_answer_is_one_that_the_document_tells_of(
     number(api.engine)
     api.sink.consumes = False
     api.tokens = Tokens({digest(TOKEN): ANYBODY})
+    document = tmp_path / "openapi.json"
+    document.write_text(json.dumps(without_patterns(api.get("/openapi.json").json())))
     with api.looking_out(), api.served() as (_, (host, port)):
         # When calls are made up, right ones and wrong ones. (/readyz would say that there is no broker.)
         found = fuzzer.run(
             "schemathesis",
-            *("run", f"http://{host}:{port}/openapi.json", "--exclude-path", "/readyz"),
+            *("run", document.name, "--url", f"http://{host}:{port}", "--exclude-path", "/readyz"),
             *("--header", f"Authorization: Bearer {TOKEN}", "--checks", ",".join(CHECKS)),
-            *("--max-examples", str(EXAMPLES), "--seed", "7", "--generation-deterministic"),
+            *(
+                "--max-examples",
+                str(EXAMPLES),
+                "--generation-deterministic",
+                "--generation-allow-x00",
+                "false",
+            ),
             *("--phases", "fuzzing", "--no-color", "--warnings", "off"),
             folder=tmp_path,
         )
     # Then each answer has a status, a type and a body that the document tells of
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def without_patterns(node: Any) -> Any:
+    """Return a document without the patterns of its strings, from which it takes minutes to make up strings.
+
+    They allow every character but NUL and half surrogates, which the fuzzer leaves out anyway.
+    """
+    if isinstance(node, list):
+        return [without_patterns(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        name: without_patterns(part)
+        for name, part in node.items()
+        if not (name == "pattern" and isinstance(part, str))
+    }
