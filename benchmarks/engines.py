@@ -85,6 +85,16 @@ class Database:
         """Return the URL of another database of this server."""
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
+    def exists(self, name: str) -> bool:
+        """Return whether this server has a database of that name."""
+        connection = connect(self.url)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+                return bool(cursor.rowcount)
+        finally:
+            connection.close()
+
     def execute(self, statement: str) -> None:
         """Run a statement outside of any transaction."""
         connection = connect(self.url)

@@ -21,6 +21,13 @@ COLUMNS = {
     "effects_p50_ms": "→ effects done p50 ms",
     "effects_p95_ms": "p95",
     "effects_p99_ms": "p99",
+    "cpu_ms_per_call": "CPU ms/call",
+    "read_p50_ms": "a read p50 ms",
+    "read_p95_ms": "p95",
+    "read_p99_ms": "p99",
+    "answer_p50_ms": "commit → answer p50 ms",
+    "answer_p95_ms": "p95",
+    "answer_p99_ms": "p99",
     "pss_mb": "memory MB",
 }
 WIDTH = 200

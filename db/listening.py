@@ -13,8 +13,8 @@ STOP_CHECK_S = 1.0
 
 
 @contextmanager
-def listening(engine: Engine, channel: str) -> Iterator[Any]:
-    """Listen on a channel. Yields psycopg2's connection, for `wait`.
+def listening(engine: Engine, *channels: str) -> Iterator[Any]:
+    """Listen on channels. Yields psycopg2's connection, for `wait`.
 
     Parameters:
         engine: its connections must be direct: LISTEN does not work through PgBouncer in transaction mode.
@@ -27,7 +27,8 @@ def listening(engine: Engine, channel: str) -> Iterator[Any]:
         psycopg: Any = connection.driver_connection
         psycopg.autocommit = True
         with closing(psycopg.cursor()) as cursor:
-            cursor.execute(f"LISTEN {channel}")
+            for channel in channels:
+                cursor.execute(f"LISTEN {channel}")
         yield psycopg
     finally:
         # A connection that listens must not go back to the pool.

@@ -1,6 +1,7 @@
 """Read-only queries for the command line. Long answers are streamed."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     Text,
     Uuid,
@@ -18,6 +20,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    true,
 )
 from sqlalchemy.orm import aliased
 
@@ -41,6 +44,10 @@ Row = dict[str, Any]
 Query = Select[*tuple[Any, ...]]
 
 STREAMED_ROWS = 500  # fetched at a time
+LOOKED_AT = 2_000
+"""How many attempts a page looks at before it ends without being full."""
+FEWEST_LOOKED_AT = 100
+"""The least of that, in a course of many exams."""
 
 
 def _superseded_by() -> ColumnElement[UUID | None]:
@@ -180,6 +187,19 @@ def _first_attempt(connection: Connection, wanted: Mapping[Any, Any]) -> Row | N
     return _first(connection, _only(select(*_ATTEMPT), wanted).order_by(*newest_first).limit(1))
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptPage:
+    """Some attempts.
+
+    Parameters:
+        attempts: in the order of their ids.
+        next: the id after which the next page begins. None on the last page.
+    """
+
+    attempts: Sequence[Row]
+    next: UUID | None
+
+
 def attempts(
     connection: Connection,
     *,
@@ -189,26 +209,74 @@ def attempts(
     status: Status | None = None,
     removed: bool | None = False,
     after: UUID | None = None,
-    limit: int | None = None,
-) -> Iterable[Row]:
-    """Attempts, oldest first. None stands for any.
+    limit: int,
+) -> AttemptPage:
+    """A page of attempts, oldest first. None stands for any.
+
+    It may have fewer attempts than `limit`, or none, and still not be the last one: where few fit, it ends after a
+    number of attempts that were looked at. So a page costs the same however many attempts there are.
 
     Parameters:
         removed: False for live ones, True for those that were removed, None for both.
         after: the id of an attempt; only later ones are wanted.
-        limit: how many at most. None for all of them.
+        limit: how many at most.
     """
-    statement = select(*_ATTEMPT).order_by(Attempt.id).limit(limit)
-    if course_id is not None:
-        statement = statement.join(Exam, Exam.exam_id == Attempt.exam_id).where(Exam.course_id == course_id)
+    number, looked_at = _looked_at(course_id, exam_id, user_id, status, after)
+    columns = looked_at.c
+    wanted = {columns.exam_id: exam_id, columns.user_id: user_id, columns.status: status}
+    statement = _only(select(*columns), wanted).order_by(columns.id).limit(limit + 1)
     if removed is not None:
         statement = statement.where(
-            Attempt.removed_at.is_not(None) if removed else Attempt.removed_at.is_(None)
+            columns.removed_at.is_not(None) if removed else columns.removed_at.is_(None)
         )
+    if course_id is not None and exam_id is not None:
+        course = select(Exam.course_id).where(Exam.exam_id == exam_id).scalar_subquery()
+        statement = statement.where(course == course_id)
+    elif course_id is not None and user_id is not None:
+        of_course = select(Exam.exam_id).where(Exam.course_id == course_id)
+        statement = statement.where(columns.exam_id.in_(of_course))
+    rows = _all(connection, statement)
+    if len(rows) > limit:
+        return AttemptPage(rows[:limit], rows[limit - 1]["id"])
+    last = select(columns.id).order_by(columns.id).offset(number - 1).limit(1)
+    return AttemptPage(rows, connection.scalar(last))
+
+
+def _looked_at(
+    course_id: str | None,
+    exam_id: str | None,
+    user_id: str | None,
+    status: Status | None,
+    after: UUID | None,
+) -> tuple[ColumnElement[int], FromClause]:
+    """The attempts among which those of a page are found, and how many these are unless they are the last.
+
+    One index gives them in the order of their ids: that of the learner, of the exam, or of the status. With more
+    conditions PostgreSQL might go through the attempts of a status, or through all, for those of an exam.
+    """
+    number: ColumnElement[int] = literal(LOOKED_AT)
+    statement = select(*_ATTEMPT).order_by(Attempt.id)
     if after is not None:
         statement = statement.where(Attempt.id > after)
-    wanted = {Attempt.exam_id: exam_id, Attempt.user_id: user_id, Attempt.status: status}
-    return _stream(connection, _only(statement, wanted))
+    if user_id is not None:
+        statement = statement.where(Attempt.user_id == user_id)
+    elif exam_id is not None:
+        statement = statement.where(Attempt.exam_id == exam_id)
+    elif course_id is not None:
+        # The first attempts of each exam are merged, so that no exam is gone through to its end.
+        exams = select(func.count()).select_from(Exam).where(Exam.course_id == course_id).scalar_subquery()
+        number = func.greatest(FEWEST_LOOKED_AT, literal(LOOKED_AT) // func.greatest(1, exams))
+        of_exam = statement.where(Attempt.exam_id == Exam.exam_id).limit(number).correlate(Exam).lateral()
+        statement = (
+            select(*of_exam.c)
+            .select_from(Exam)
+            .join(of_exam, true())
+            .where(Exam.course_id == course_id)
+            .order_by(of_exam.c.id)
+        )
+    elif status is not None:
+        statement = statement.where(Attempt.status == status)
+    return number, statement.limit(number).subquery()
 
 
 # --- commands --------------------------------------------------------------------------------------------

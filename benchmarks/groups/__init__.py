@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from benchmarks.groups import (
+    api,
     commands,
     events,
     flat,
@@ -26,5 +27,6 @@ ALL: tuple[ModuleType, ...] = (
     flat,
     memory,
     tables,
+    api,
 )
 QUICK: tuple[ModuleType, ...] = (commands, whole, services, latency)

@@ -85,7 +85,7 @@ def _floor(bench: Bench, broker: Broker) -> Figures:
     learners = 30
     sent = rivals.floor_latency(bench, broker, learners, PAUSE_S)
     return {
-        **_summary("commit", [1000 * (end - before) for before, _, end in sent]),
+        **summary("commit", [1000 * (end - before) for before, _, end in sent]),
         "waits_ms_per_learner": sum(1000 * (after - before) for before, after, _ in sent) / learners,
     }
 
@@ -126,9 +126,9 @@ def _idle(bench: Bench, broker: Broker, settings: Mapping[str, object], learners
         flush_s = _flush_s(system, flushes)
     stamps = answer["stamps"]
     return {
-        **_summary("commit", _committed(stamps, ends, flush_s)),
-        **_summary("effects", _ended(stamps, ends, flush_s)),
-        **_summary("publish", [1000 * (after - before) for _, before, after in stamps]),
+        **summary("commit", _committed(stamps, ends, flush_s)),
+        **summary("effects", _ended(stamps, ends, flush_s)),
+        **summary("publish", [1000 * (after - before) for _, before, after in stamps]),
         "waits_ms_per_learner": 1000 * answer["waited"] / learners,
         "flush_ms": 1000 * flush_s,
     }
@@ -159,9 +159,9 @@ def _half(bench: Bench, broker: Broker) -> Figures:
         flush_s = _flush_s(system, flushes)
     stamps = answer["stamps"]
     return {
-        **_summary("commit", _committed(stamps, ends, flush_s)),
-        **_summary("effects", _ended(stamps, ends, flush_s)),
-        **_summary("publish", [1000 * (after - before) for _, before, after in stamps]),
+        **summary("commit", _committed(stamps, ends, flush_s)),
+        **summary("effects", _ended(stamps, ends, flush_s)),
+        **summary("publish", [1000 * (after - before) for _, before, after in stamps]),
         **usage.figures("command", len(stamps)),
         "commands_per_s": per_s,
         "flush_ms": 1000 * flush_s,
@@ -196,6 +196,7 @@ def _flush_s(system: Ours, before: tuple[float, float]) -> float:
     return (milliseconds - before[1]) / 1000 / max(1.0, number - before[0])
 
 
-def _summary(what: str, milliseconds: Sequence[float]) -> Figures:
+def summary(what: str, milliseconds: Sequence[float]) -> Figures:
+    """Return the percentiles of some times, as figures whose names begin with `what`."""
     cuts = quantiles(milliseconds, n=100, method="inclusive")
     return {f"{what}_p50_ms": cuts[49], f"{what}_p95_ms": cuts[94], f"{what}_p99_ms": cuts[98]}

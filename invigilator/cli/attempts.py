@@ -1,12 +1,18 @@
 """`invigilator attempts`: shows attempts with their history and effects."""
 
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from events.vocabulary import Status
 from invigilator.cli.options import JSON, JSON_LINES, LIMIT, EnumChoice
-from invigilator.cli.output import failing, print_document, print_rows, rows_wanted, warn
+from invigilator.cli.output import Row, failing, print_document, print_rows, rows_wanted, warn
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 COLUMNS = ("exam_id", "user_id", "attempt_code", "status", "started_at", "completed_at", "removed_at")
 
@@ -61,17 +67,27 @@ def list_(
     as_json: bool,
 ) -> None:
     """List live attempts, oldest first."""
-    from db import lookups
     from invigilator.cli.database import reading
 
     with reading() as connection:
-        rows = lookups.attempts(
+        found = _attempts(
             connection,
             course_id=course,
             exam_id=exam,
             user_id=user,
             status=status,
             removed=None if removed else False,
-            limit=rows_wanted(limit, as_json),
         )
+        rows = islice(found, rows_wanted(limit, as_json))
         print_rows(rows, COLUMNS, as_json, "attempts", limit=limit)
+
+
+def _attempts(connection: "Connection", **wanted: Any) -> Iterator[Row]:
+    """All attempts that fit, page by page. The parameters are those of `lookups.attempts`."""
+    from db import lookups
+
+    page = lookups.attempts(connection, **wanted, limit=lookups.STREAMED_ROWS)
+    yield from page.attempts
+    while page.next is not None:
+        page = lookups.attempts(connection, **wanted, after=page.next, limit=lookups.STREAMED_ROWS)
+        yield from page.attempts

@@ -1,17 +1,19 @@
 """Puts the application together."""
 
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from sqlalchemy import Engine
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from invigilator.web import attempts, commands, events, health, openapi, problems, sending, timeline
 from invigilator.web.access import Access
 from invigilator.web.bodies import SigningKey
+from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
+from invigilator.web.outcomes import Outcomes
 from invigilator.web.sending import CommandSink
-from invigilator.web.waiting import Outcomes
 
 
 def make_app(
@@ -19,11 +21,17 @@ def make_app(
     engine: Engine,
     publisher: CommandSink,
     outcomes: Outcomes,
+    followers: Followers,
     access: Access,
     signing_key: SigningKey,
     readiness: Readiness,
+    event_source: str,
 ) -> FastAPI:
-    """Return the application. The caller runs `outcomes`."""
+    """Return the application. The caller looks out for `outcomes` and `followers`.
+
+    Parameters:
+        event_source: the `source` of the events.
+    """
     app = FastAPI(
         title="Invigilator",
         version=version("invigilator"),
@@ -33,17 +41,26 @@ def make_app(
     )
     problems.install(app)
     openapi.install(app)
-    app.middleware("http")(_no_store)
+    app.add_middleware(_NoStore)
     app.include_router(health.routes(readiness))
     app.include_router(attempts.routes(engine, access))
     app.include_router(commands.routes(engine, access))
     app.include_router(timeline.routes(engine, access))
-    app.include_router(events.routes(access))
+    app.include_router(events.routes(engine, followers, access, event_source))
     app.include_router(sending.routes(engine, publisher, outcomes, access, signing_key))
     return app
 
 
-async def _no_store(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call(request)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+class _NoStore:
+    """Has every answer say that nobody may keep it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Cache-Control"] = "no-store"
+            await send(message)
+
+        await self._app(scope, receive, send_on)

@@ -41,9 +41,12 @@ def routes(engine: Engine, access: Access) -> APIRouter:
         limit: Limit = DEFAULT_PAGE,
         cursor: UUID | None = None,
     ) -> Any:
-        """Attempts, oldest first. `removed` is `true` for those that were removed, and `any` for both."""
+        """Attempts, oldest first. `removed` is `true` for those that were removed, and `any` for both.
+
+        A page may have fewer attempts than `limit`, or none. The last one has no `next`.
+        """
         with reading(engine) as connection:
-            found = lookups.attempts(
+            page = lookups.attempts(
                 connection,
                 course_id=course_id,
                 exam_id=exam_id,
@@ -51,11 +54,9 @@ def routes(engine: Engine, access: Access) -> APIRouter:
                 status=status,
                 removed=_REMOVED[removed],
                 after=cursor,
-                limit=limit + 1,
+                limit=limit,
             )
-            rows = list(found)
-        has_more = len(rows) > limit
-        return {"attempts": rows[:limit], "next": str(rows[limit - 1]["id"]) if has_more else None}
+        return {"attempts": page.attempts, "next": page.next}
 
     @router.get("/v1/attempt", response_model=AttemptHistory, responses={304: {"description": "Unchanged."}})
     def attempt(

@@ -1,7 +1,7 @@
 """The bodies of answers. They have the fields that the command line prints with --json."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -42,7 +42,7 @@ class Transition(BaseModel):
 
 
 class Effect(BaseModel):
-    """What follows from a transition, and how far it is."""
+    """What follows from a transition, and how far it is. `waits_for` is an older effect that must end before it."""
 
     id: UUID
     kind: str
@@ -55,6 +55,7 @@ class Effect(BaseModel):
     created_at: Time
     done_at: Time | None
     superseded_by: UUID | None
+    waits_for: UUID | None
 
 
 class AttemptHistory(BaseModel):
@@ -69,7 +70,7 @@ class AttemptPage(BaseModel):
     """Attempts, oldest first. `next` is the cursor of the next page, null on the last one."""
 
     attempts: list[Attempt]
-    next: str | None
+    next: UUID | None
 
 
 class HandledCommand(BaseModel):
@@ -114,6 +115,29 @@ class SentCommands(BaseModel):
     """The commands of a call, in its order."""
 
     commands: list[SentCommand]
+
+
+class Event(BaseModel):
+    """An event: a CloudEvent in structured JSON. Attributes without a value are left out."""
+
+    specversion: Literal["1.0"]
+    id: UUID
+    source: str
+    type: str
+    time: datetime
+    subject: str | None = None
+    partitionkey: str | None = None
+    sequence: str
+    traceparent: str | None = None
+    datacontenttype: str
+    data: dict[str, Any]
+
+
+class EventPage(BaseModel):
+    """Events, oldest first. `next` is the last position that was looked at: the `after` of the next page."""
+
+    events: list[Event]
+    next: int
 
 
 class Health(BaseModel):

@@ -36,6 +36,7 @@ class ProblemCode(StrEnum):
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     EVENTS_OFF = "events_off"
+    POSITION_GONE = "position_gone"
     ERROR = "error"
 
 

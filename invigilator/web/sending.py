@@ -1,7 +1,6 @@
 """`POST /v1/commands`: commands in, with or without waiting for their outcomes."""
 
 import logging
-import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Protocol
@@ -19,14 +18,12 @@ from invigilator.web.access import Access
 from invigilator.web.bodies import BATCH_TYPE, MEDIA_TYPES, Signed, SigningKey, read_commands
 from invigilator.web.documents import Attempt, SentCommand, SentCommands
 from invigilator.web.openapi import BATCH_REF, EVENT_REF, problems
+from invigilator.web.outcomes import Outcomes, Sent, key
+from invigilator.web.preferences import parameter, wait_s
 from invigilator.web.problems import unavailable
 from invigilator.web.tokens import Caller, Scope
-from invigilator.web.waiting import Outcomes, Waiting
 
 logger = logging.getLogger(__name__)
-
-MAX_WAIT_S = 60
-_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
 
 _ONE_OR_MORE = {"schema": {"anyOf": [EVENT_REF, BATCH_REF]}}
 _BODY = {
@@ -38,12 +35,7 @@ _BODY = {
         },
     },
     "parameters": [
-        {
-            "name": "Prefer",
-            "in": "header",
-            "description": f"`wait=N` waits for the outcomes, {MAX_WAIT_S} seconds at most.",
-            "schema": {"type": "string"},
-        },
+        parameter("the outcomes"),
         {
             "name": "traceparent",
             "in": "header",
@@ -96,15 +88,15 @@ def routes(
         assert caller.sender is not None
         signed = await read_commands(request, caller.sender, signing_key)
         commands = [command for command, _ in signed]
-        wait_s = _seconds(request)
-        if wait_s == 0:
+        seconds = wait_s(request, response)
+        if seconds == 0:
             await _publish(publisher, signed, awaited=False)
             return SentCommands(commands=[_sent(command) for command in commands])
-        response.headers["Preference-Applied"] = f"wait={wait_s}"
         before = await run_in_threadpool(outcomes.before, commands)
-        with outcomes.expecting(commands, before) as waiting:
+        waiting = [Sent(command, before[key(command)]) for command in commands]
+        with outcomes.joined(waiting):
             await _publish(publisher, signed, awaited=True)
-            told = await _outcomes(engine, outcomes, waiting, wait_s)
+            told = await _outcomes(engine, outcomes, waiting, seconds)
         if all(one.outcome for one in told):
             response.status_code = HTTPStatus.OK
         return SentCommands(commands=told)
@@ -112,16 +104,10 @@ def routes(
     return router
 
 
-def _seconds(request: Request) -> int:
-    """Return how long the caller prefers to wait. A preference that cannot be read is ignored (RFC 7240)."""
-    found = _WAIT.search(",".join(request.headers.getlist("prefer")))
-    return min(int(found[1]), MAX_WAIT_S) if found else 0
-
-
 async def _publish(publisher: CommandSink, signed: Sequence[Signed], *, awaited: bool) -> None:
     try:
-        for command, key in signed:
-            await publisher.publish(command, signing_key=key, awaited=awaited)
+        for command, signing_key in signed:
+            await publisher.publish(command, signing_key=signing_key, awaited=awaited)
     except PublishError as error:
         logger.warning("web: %s", error)
         # Some may have arrived. With the ids that were filled in the caller can send all of them again.
@@ -132,7 +118,7 @@ async def _publish(publisher: CommandSink, signed: Sequence[Signed], *, awaited:
 
 
 async def _outcomes(
-    engine: Engine, outcomes: Outcomes, waiting: Sequence[Waiting], seconds: float
+    engine: Engine, outcomes: Outcomes, waiting: Sequence[Sent], seconds: float
 ) -> list[SentCommand]:
     try:
         # A command that was handled before needs no `consume` to have its outcome.
@@ -149,13 +135,13 @@ def _sent(command: Command) -> SentCommand:
     return SentCommand(source=command.source, id=command.id)
 
 
-def _told(engine: Engine, waiting: Sequence[Waiting]) -> list[SentCommand]:
+def _told(engine: Engine, waiting: Sequence[Sent]) -> list[SentCommand]:
     with engine.connect() as connection:
         return [_with_outcome(connection, one) for one in waiting]
 
 
-def _with_outcome(connection: Connection, one: Waiting) -> SentCommand:
-    answer = one.outcome
+def _with_outcome(connection: Connection, one: Sent) -> SentCommand:
+    answer = one.told
     if answer is None:
         return _sent(one.command)
     return SentCommand(

@@ -3,9 +3,11 @@
 import logging
 import socket
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,12 +16,16 @@ from sqlalchemy.exc import DBAPIError
 
 from db.compatibility import Schema, compare
 from db.errors import brief
+from events.cloudevent import source_of
 from events.publisher import AsyncPublisher
 from invigilator.web.access import Access
 from invigilator.web.app import make_app
+from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
+from invigilator.web.impatience import ImpatientProtocol
+from invigilator.web.outcomes import Outcomes
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_tokens
-from invigilator.web.waiting import Outcomes
+from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
 from worker.settings import PREFIX, Settings, host_and_port
@@ -38,13 +44,14 @@ class Server(uvicorn.Server):
 
     Parameters:
         app: the application.
-        outcomes: for which calls wait.
+        waiters: those who wait.
     """
 
-    def __init__(self, app: FastAPI, outcomes: Outcomes) -> None:
+    def __init__(self, app: FastAPI, waiters: Sequence[Waiters[Any]]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=ImpatientProtocol,
                 log_config=None,
                 access_log=False,  # its lines have the ids of learners
                 server_header=False,
@@ -52,7 +59,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
-        self._outcomes = outcomes
+        self._waiters = waiters
 
     def stop(self) -> None:
         """Ask the server to end. A signal handler may call this."""
@@ -68,7 +75,8 @@ class Server(uvicorn.Server):
             yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._outcomes.close()
+        for waiters in self._waiters:
+            waiters.close()
         await super().shutdown(sockets)
 
 
@@ -88,34 +96,37 @@ def serve(settings: Settings) -> None:
     url = broker_url(settings)
     # None where nobody said how many shards there are: the broker may know.
     shards = settings.command_shards if "command_shards" in settings.model_fields_set else None
-    outcomes = Outcomes(engine, settings.poll_s)
+    outcomes, followers = Outcomes(engine), Followers(engine)
     app = make_app(
         engine=engine,
         publisher=AsyncPublisher(url, source=LOCAL_SOURCE, shards=shards),
         outcomes=outcomes,
+        followers=followers,
         access=Access(tokens, settings.api_rate),
         signing_key=trust.signing_key if trust else lambda _command: None,
         readiness=Readiness(engine, url),
+        event_source=source_of(settings.instance),
     )
+    waiters = (outcomes, followers)
     try:
         _check_schema(engine)
         with closing(_listen(settings.web_address)) as listener:
             logger.info("the API is at http://%s", settings.web_address)
-            run(Server(app, outcomes), outcomes, listener)
+            run(Server(app, waiters), partial(look_out, engine, waiters, settings.poll_s), listener)
     finally:
         engine.dispose()
 
 
-def run(server: Server, outcomes: Outcomes, listener: socket.socket) -> None:
-    """Run a server, and what its calls wait for, until it is stopped or one of the two ends.
+def run(server: Server, look_out: Callable[[threading.Event], None], listener: socket.socket) -> None:
+    """Run a server, and the look-out for what its calls wait for, until it is stopped or one of the two ends.
 
     Raises:
-        Exception: what ended the look-out for outcomes.
+        Exception: what ended the look-out.
     """
     stopping = threading.Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="outcomes") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="look-out") as pool:
         with stop_signals_blocked():
-            looking = pool.submit(outcomes.run, stopping)
+            looking = pool.submit(look_out, stopping)
         looking.add_done_callback(lambda _: server.stop())
         try:
             server.run(sockets=[listener])
@@ -170,9 +181,13 @@ def _listen(address: str) -> socket.socket:
     host, port = host_and_port(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigurationError(
             f"{PREFIX}WEB_ADDRESS {address} cannot be used ({reason}); choose another one"
         ) from None
+    # asyncio sets this only for sockets that say that they speak TCP, which those of `create_server` do not say.
+    # Without it the body of an answer waits until the client has acknowledged the headers: 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+    return listener

@@ -23,6 +23,8 @@ SUBMIT = {
     "data": {"exam_id": "7", "user_id": "42", "to_status": "submitted", "attempt_code": "a1"},
 }
 
+ACCEPTED = 20
+
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[httpx.Client]:
@@ -77,6 +79,50 @@ def test_a_stop_answers_whoever_waits(stack: Stack, client: httpx.Client) -> Non
     assert status == 0, web.output()
     assert answers[0].status_code == 202
     assert "outcome" not in answers[0].json()["commands"][0]
+
+
+def test_what_was_accepted_outlives_a_kill(stack: Stack, client: httpx.Client) -> None:
+    # Given commands that were accepted, one that somebody waits for, and nobody who handles them
+    [consume] = stack.running("commands")
+    consume.kill()
+    events = [{**learner(number), "id": f"learner-{number}"} for number in range(ACCEPTED)]
+    assert {client.post("/v1/commands", json=event).status_code for event in events} == {202}
+    awaited = {**learner(ACCEPTED), "id": "awaited"}
+    failures: list[httpx.TransportError] = []
+
+    def send() -> None:
+        try:
+            client.post("/v1/commands", json=awaited, headers={"Prefer": "wait=60"})
+        except httpx.TransportError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    stack.wait_until(lambda: queued(stack) == ACCEPTED + 1, "the commands to be in the queue")
+    # When the API is killed, and everything starts again
+    [web] = stack.running("web")
+    web.kill()
+    thread.join()
+    stack.start("web", WEB_ADDRESS=f"{client.base_url.host}:{client.base_url.port}", POLL_S=3600)
+    stack.start("commands")
+    stack.wait_until(lambda: is_ready(client), "the API to be ready")
+    # Then whoever had to wait knows nothing, sends the command again, and gets its outcome
+    assert len(failures) == 1
+    again = client.post("/v1/commands", json=awaited, headers={"Prefer": "wait=60"})
+    assert [one["outcome"] for one in again.json()["commands"]] == ["applied"]
+    # And nothing that was accepted is lost or doubled
+    stack.wait_until_handled(ACCEPTED + 1)
+    for number in range(ACCEPTED):
+        sent = {"source": "/invigilator/api", "id": f"learner-{number}"}
+        assert client.get("/v1/commands", params=sent).json()["outcome"] == "applied"
+    # And nothing personal was written down
+    logs = "".join(process.output() for process in stack.processes)
+    assert "example.org" not in logs
+
+
+def learner(number: int) -> dict[str, object]:
+    data = {"user_id": f"k{number}", "username": f"ada{number}", "email": f"ada{number}@example.org"}
+    return {"type": "learner.upsert.v1", "data": data}
 
 
 def queued(stack: Stack) -> int:

@@ -103,7 +103,9 @@ def test_what_is_right(connection: Connection, name: str, in_one_batch: bool) ->
     effects = connection.execute(text(_EFFECTS)).all()
     credit = [row for row in effects if "credit" in row.kind]
     assert (last.outcome, last.code) == right.last
-    assert {row["exam_id"]: row["status"] for row in lookups.attempts(connection)} == right.statuses
+    assert {
+        row["exam_id"]: row["status"] for row in lookups.attempts(connection, limit=100).attempts
+    } == right.statuses
     assert {row.payload["content_id"]: row.payload.get("status") for row in credit} == right.credit
     mails = tuple(row.payload["status"] for row in effects if row.kind == "send_status_email")
     assert mails == right.mails

@@ -42,7 +42,7 @@ def ask(connection: Connection, *data: CommandData, time: datetime | None = None
 
 def attempts(connection: Connection) -> dict[str, dict[str, Any]]:
     """The live attempts by exam."""
-    return {row["exam_id"]: row for row in lookups.attempts(connection)}
+    return {row["exam_id"]: row for row in lookups.attempts(connection, limit=100).attempts}
 
 
 def credit(connection: Connection) -> dict[str, str]:

@@ -417,14 +417,24 @@ class Paths:
             with self.explained.on("attempts show"):
                 lookups.attempt_history(connection, exam_id=exam, user_id=user)
             with self.explained.on("attempts list"):
-                take(lookups.attempts(connection, limit=100))
-                take(lookups.attempts(connection, course_id=course, limit=100))
-                take(lookups.attempts(connection, exam_id=exam, limit=100))
-                take(lookups.attempts(connection, user_id=user, limit=100))
-                take(lookups.attempts(connection, status=Status.STARTED, limit=100))
+                page(connection)
+                page(connection, course_id=course)
+                page(connection, exam_id=exam)
+                page(connection, user_id=user)
+                page(connection, status=Status.STARTED)
             with self.explained.on("API: attempts, the next page"):
-                [*_, last] = lookups.attempts(connection, limit=100)
-                take(lookups.attempts(connection, after=last["id"], limit=100))
+                after = page(connection).next
+                page(connection, after=after)
+                page(connection, after=after, course_id=course)
+                page(connection, after=after, course_id=course, status=Status.VERIFIED)
+                page(connection, after=after, exam_id=exam, status=Status.STARTED, removed=None)
+                page(connection, after=after, user_id=user, course_id=course, status=Status.VERIFIED)
+                page(connection, after=after, status=Status.SUBMITTED)
+            with self.explained.on("API: attempts that are rare"):
+                lookups.attempts(connection, status=Status.REJECTED, limit=100)
+                lookups.attempts(connection, status=Status.STARTED, removed=True, limit=100)
+                lookups.attempts(connection, exam_id=exam, status=Status.REJECTED, limit=100)
+                lookups.attempts(connection, course_id=course, status=Status.REJECTED, limit=100)
             with self.explained.on("API: awaited commands"):
                 keys = [("/lms", f"a{number}-1") for number in range(200)]
                 assert len(awaited.look(connection, keys)) == 200
@@ -472,6 +482,12 @@ class Paths:
 
 def take(rows: Iterable[Any]) -> None:
     assert list(rows)
+
+
+def page(connection: Connection, **wanted: Any) -> lookups.AttemptPage:
+    found = lookups.attempts(connection, **wanted, limit=100)
+    assert found.attempts
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,31 @@
 """The API on a database of its own, called without a network."""
 
 import asyncio
-from collections.abc import Mapping
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from db import subscribers
 from db.ids import new_receipt
 from events.commands import Command
 from events.envelope import AWAITED_HEADER, render
 from events.errors import PublishError
 from invigilator.web.access import Access
 from invigilator.web.app import make_app
+from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
+from invigilator.web.outcomes import Outcomes
+from invigilator.web.server import Server
 from invigilator.web.tokens import Tokens
-from invigilator.web.waiting import Outcomes
+from invigilator.web.waiting import look_out
 from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
 from worker.commands.handler import Received
@@ -58,6 +65,7 @@ class Api:
     engine: Engine
     sink: Sink
     outcomes: Outcomes
+    followers: Followers
     tokens: Tokens | None = None
     rate: float = RATE
 
@@ -66,9 +74,11 @@ class Api:
             engine=self.engine,
             publisher=self.sink,
             outcomes=self.outcomes,
+            followers=self.followers,
             access=Access(self.tokens, self.rate),
             signing_key=lambda _command: None,
             readiness=Readiness(self.engine, "redis://127.0.0.1:1"),
+            event_source="/invigilator/main",
         )
 
     def client(self) -> httpx.AsyncClient:
@@ -82,9 +92,42 @@ class Api:
 
         return asyncio.run(call())
 
+    @contextmanager
+    def looking_out(self) -> Iterator[None]:
+        """What a process does beside its calls."""
+        stopping = threading.Event()
+        waiters = (self.outcomes, self.followers)
+        thread = threading.Thread(target=look_out, args=(self.engine, waiters, NEVER_S, stopping))
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join()
+
+    @contextmanager
+    def served(self) -> Iterator[tuple[Server, tuple[str, int]]]:
+        """Serve it to real clients. Yields the server, and its host and port."""
+        server = Server(self.app(), (self.outcomes, self.followers))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=server.run, args=([listener],))
+            thread.start()
+            try:
+                yield server, listener.getsockname()
+            finally:
+                server.stop()
+                thread.join()
+
     def get(self, path: str, headers: Mapping[str, str] | None = None, **query: object) -> httpx.Response:
         asked = {name: str(value) for name, value in query.items()}
         return self.call("GET", path, params=asked, headers=headers)
+
+
+def connections(record: Record) -> int:
+    """How many sessions the test's database has."""
+    with record.engine.connect() as connection:
+        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        return int(connection.scalar(text(count)) or 0)
 
 
 @pytest.fixture
@@ -103,4 +146,11 @@ def record(engine: Engine) -> Record:
 @pytest.fixture
 def api(record: Record) -> Api:
     """The API, where no file of tokens is configured."""
-    return Api(record.engine, Sink(record), Outcomes(record.engine, NEVER_S))
+    return Api(record.engine, Sink(record), Outcomes(record.engine), Followers(record.engine))
+
+
+@pytest.fixture
+def kept(api: Api) -> None:
+    """A log that is kept for the API, and begins now."""
+    with api.engine.begin() as connection:
+        subscribers.store(connection, {"api": {}}, ["api"])

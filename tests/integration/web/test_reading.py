@@ -1,10 +1,13 @@
 """What the API tells: attempts, commands and timelines."""
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
 
+from db import lookups
+from events.vocabulary import Status
 from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
@@ -94,6 +97,62 @@ def test_pages_follow_each_other(api: Api) -> None:
     assert second["next"] is None
 
 
+@pytest.fixture
+def several(record: Record) -> list[Any]:
+    """Attempts of three learners at three exams in two courses, some of them removed; as one page shows them."""
+    record.handle(c.received(c.exam("C", course_id="other"), "exam-C"))
+    for user in ("1", "2", "3"):
+        record.handle(
+            c.received(c.learner(user), f"learner-{user}"),
+            *(c.received(c.create(exam, user), f"{exam}{user}") for exam in ("A", "B", "C")),
+            c.received(c.update("A", "submitted", user), f"submit-{user}"),
+            c.received(c.remove("B", user), f"remove-{user}"),
+            c.received(c.create("B", user), f"again-{user}"),
+        )
+    with record.engine.connect() as connection:
+        return list(lookups.attempts(connection, removed=None, limit=100).attempts)
+
+
+COURSES = {"A": c.COURSE, "B": c.COURSE, "C": "other"}
+
+
+@pytest.mark.parametrize("course", [None, c.COURSE, "other", "none"])
+@pytest.mark.parametrize("removed", [None, True, False])
+def test_pages_have_all_that_fits_though_each_looks_at_few(
+    record: Record,
+    several: list[Any],
+    course: str | None,
+    removed: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given pages that end after few attempts
+    monkeypatch.setattr(lookups, "LOOKED_AT", 4)
+    monkeypatch.setattr(lookups, "FEWEST_LOOKED_AT", 1)
+    assert len(several) == 12
+    for exam, user, status in product(
+        (None, "A", "B"), (None, "2"), (None, Status.CREATED, Status.SUBMITTED)
+    ):
+        wanted: dict[str, Any] = {"course_id": course, "exam_id": exam, "user_id": user, "status": status}
+        # When all of them are read
+        found: list[Any] = []
+        with record.engine.connect() as connection:
+            page = lookups.attempts(connection, **wanted, removed=removed, limit=2)
+            found += page.attempts
+            while page.next is not None:
+                page = lookups.attempts(connection, **wanted, removed=removed, after=page.next, limit=2)
+                found += page.attempts
+        # Then they have every attempt that fits, once and in order
+        assert found == [
+            one
+            for one in several
+            if course in (None, COURSES[one["exam_id"]])
+            and exam in (None, one["exam_id"])
+            and user in (None, one["user_id"])
+            and status in (None, one["status"])
+            and removed in (None, one["removed_at"] is not None)
+        ]
+
+
 @pytest.mark.parametrize(
     "query", [{"status": "banana"}, {"limit": 0}, {"limit": 501}, {"cursor": "x"}, {"removed": "maybe"}]
 )
@@ -178,11 +237,6 @@ def test_nobody_has_an_empty_timeline(api: Api) -> None:
 
 
 # --- the rest -----------------------------------------------------------------------------------------------
-
-
-def test_the_event_log_is_off(api: Api) -> None:
-    answer = api.get("/v1/events")
-    assert (answer.status_code, answer.json()["code"]) == (404, "events_off")
 
 
 def test_what_is_not_there_is_a_problem_too(api: Api) -> None:

@@ -3,19 +3,17 @@
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from invigilator.web.bodies import MAX_CALL_BYTES
 from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
-from tests.integration.web.conftest import Api
+from tests.integration.web.conftest import Api, connections
 from tests.unit.events.messages import TRACE
 
 SOURCE = "/invigilator/api"
@@ -42,25 +40,6 @@ def in_parallel(api: Api, calls: Callable[[httpx.AsyncClient], Coroutine[Any, An
             return await calls(client)
 
     return asyncio.run(run())
-
-
-@contextmanager
-def looking(api: Api) -> Iterator[None]:
-    """What a process does beside its calls."""
-    stopping = threading.Event()
-    thread = threading.Thread(target=api.outcomes.run, args=(stopping,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
-
-
-def connections(record: Record) -> int:
-    with record.engine.connect() as connection:
-        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        return int(connection.scalar(text(count)) or 0)
 
 
 # --- without waiting ----------------------------------------------------------------------------------------
@@ -251,7 +230,7 @@ def test_many_wait_without_threads_and_connections(api: Api, record: Record) -> 
         await asyncio.to_thread(handle_all, api)
         return threads, sessions, await asyncio.gather(*waiting)
 
-    with looking(api):
+    with api.looking_out():
         threads, sessions, answers = in_parallel(api, calls)
     # Then the notification of the commit has woken everybody: nothing was polled
     assert [answer.status_code for answer in answers] == [200] * MANY

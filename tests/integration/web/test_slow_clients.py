@@ -1,0 +1,100 @@
+"""Clients that take for ever: they hold up nobody, and are sent away."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from invigilator.web.impatience import ImpatientProtocol
+from invigilator.web.server import Server
+from tests.integration.web.conftest import Api
+
+SLOW = 50
+PATIENCE_S = 60  # before the test gives up
+SOON_S = 0.3
+REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+def served(api: Api) -> Iterator[tuple[Server, tuple[str, int]]]:
+    with api.served() as served:
+        yield served
+
+
+@pytest.fixture
+def server(served: tuple[Server, Any]) -> Server:
+    return served[0]
+
+
+@pytest.fixture
+def address(served: tuple[Server, tuple[str, int]]) -> tuple[str, int]:
+    return served[1]
+
+
+def connect(address: tuple[str, int]) -> socket.socket:
+    connection = socket.socket()
+    connection.settimeout(PATIENCE_S)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(address)
+    return connection
+
+
+def is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def is_served(address: tuple[str, int]) -> bool:
+    host, port = address
+    with httpx.Client(base_url=f"http://{host}:{port}", timeout=PATIENCE_S) as client:
+        return client.get("/v1/attempts").status_code == 200
+
+
+def test_headers_that_never_end_hold_up_nobody(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as connections:
+        # Given many who send a part of their headers, and one who sends nothing
+        slow = [connections.enter_context(connect(address)) for _ in range(SLOW)]
+        for connection in slow[1:]:
+            connection.sendall(REQUEST[:20])
+        # When somebody else calls, they are served
+        assert is_served(address)
+        # And whoever is slow is sent away
+        monkeypatch.setattr(ImpatientProtocol, "headers_s", SOON_S)
+        late = connections.enter_context(connect(address))
+        late.sendall(REQUEST[:1])
+        assert is_closed(late)
+
+
+def test_a_client_that_does_not_read_holds_up_nobody(
+    address: tuple[str, int], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImpatientProtocol, "answer_s", SOON_S)
+    with connect(address) as deaf:
+        # Given a client that asks for much, and reads nothing
+        deaf.sendall(REQUEST * 400)
+        assert is_served(address)
+        # Then its connection is dropped, and so is what is kept for it
+        ends_at = time.monotonic() + PATIENCE_S
+        while server.server_state.connections and time.monotonic() < ends_at:
+            time.sleep(0.01)
+        assert not server.server_state.connections
+
+
+def test_a_client_that_asks_again_and_again_is_no_slow_one(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImpatientProtocol, "headers_s", SOON_S)
+    host, port = address
+    with httpx.Client(base_url=f"http://{host}:{port}", timeout=PATIENCE_S) as client:
+        began = time.monotonic()
+        while time.monotonic() < began + 2 * SOON_S:
+            assert client.get("/healthz").status_code == 200
+        assert client.get("/v1/events", headers={"Prefer": "wait=1"}).status_code == 404
