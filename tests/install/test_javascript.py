@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,26 +13,12 @@ import pytest
 
 from events.envelope import parse
 from events.sharding import queue_name, shard_of
-from tests.engines import unavailable
 from tests.install.environments import PATIENCE_S, ROOT
+from tests.install.node import install, run
 
 PROGRAM = re.compile(r"^```javascript\n// (?P<name>\w+\.mjs)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 AMQPLIB = "amqplib@2.3.1"
 SHARDS = 2
-
-
-def run(*command: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    if shutil.which(command[0]) is None:
-        unavailable(f"{command[0]} is not installed")
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
 
 
 @pytest.fixture
@@ -96,9 +80,7 @@ def test_over_http_it_fails_when_the_command_is_rejected(programs: Path, server:
 
 
 def test_over_rabbitmq_the_command_arrives_on_its_shard(programs: Path, rabbitmq_url: str) -> None:
-    installed = run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", AMQPLIB, folder=programs)
-    if installed.returncode != 0:
-        unavailable(f"npm install failed: {installed.stderr[-500:]}")
+    install(AMQPLIB, programs)
     with kombu.Connection(rabbitmq_url) as connection:
         queue = connection.SimpleQueue(queue_name(shard_of("42", SHARDS)))
         queue.clear()

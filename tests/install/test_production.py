@@ -14,7 +14,13 @@ from tests.install.environments import MODULES, ROOT, Environment
 
 OF_THE_CLIENT = ("events/django/", "events/pyproject.toml", "events/README.md", "events/LICENSE")
 PACKAGES = ("db", "events", "invigilator", "worker")
-NOT_FOR_PRODUCTION = ("invigilator.demo.", "invigilator.local.", "invigilator.web.", "worker.celery.flower")
+NOT_FOR_PRODUCTION = (
+    "invigilator.asyncapi.__main__",
+    "invigilator.demo.",
+    "invigilator.local.",
+    "invigilator.web.",
+    "worker.celery.flower",
+)
 PUBLISH = """
 import sys
 from events.publisher import Publisher
