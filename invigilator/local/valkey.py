@@ -67,7 +67,8 @@ def binary() -> Path:
 def _start(folder: Path, port: int, watch: Watch) -> Server:
     password, config, log = server.secret(folder / "password"), folder / "valkey.conf", folder / "valkey.log"
     write_private(config, _config(folder, port, password))
-    url = f"redis://:{password}@{server.HOST}:{port}/0"
+    # Without the user's name redis-cli sends an empty one, and is refused.
+    url = f"redis://default:{password}@{server.HOST}:{port}/0"
     process = server.launch([str(binary()), str(config)], folder, log)
     running = Server(NAME, port, url, process, signal.SIGTERM)
     watch(running)

@@ -524,7 +524,7 @@ def test_the_system_as_a_context_manager(up: Up) -> None:
     variables = json.loads(marker.read_text())
     assert system.settings.database_url is not None
     assert variables["INVIGILATOR_DATABASE_URL"] == system.settings.database_url.get_secret_value()
-    assert variables["INVIGILATOR_BROKER_URL"].startswith("redis://:")
+    assert variables["INVIGILATOR_BROKER_URL"].startswith("redis://default:")
     assert variables["INVIGILATOR_LMS_URL"] == "http://localhost:1"
     assert variables["PATH"].startswith(str(Path(sys.executable).parent))
     assert up.processes() == []
