@@ -67,7 +67,7 @@ def binary() -> Path:
 def _start(folder: Path, port: int, watch: Watch) -> Server:
     password, config, log = server.secret(folder / "password"), folder / "valkey.conf", folder / "valkey.log"
     write_private(config, _config(folder, port, password))
-    # Without the user's name redis-cli sends an empty one, and is refused.
+    # `redis-cli -u` does not get in where the user is left out.
     url = f"redis://default:{password}@{server.HOST}:{port}/0"
     process = server.launch([str(binary()), str(config)], folder, log)
     running = Server(NAME, port, url, process, signal.SIGTERM)
