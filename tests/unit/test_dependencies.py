@@ -16,6 +16,7 @@ PACKAGES = ("db", "events", "invigilator", "worker")
 FOR_LOCAL = ("invigilator/cli/demo.py", "invigilator/demo/", "invigilator/local/")
 FOR_FLOWER = ("worker/celery/flower.py", "worker/celery/flower_command.py", "worker/patches.py")
 FOR_WEB = ("invigilator/web/",)
+FOR_DEVELOPERS = ("events/django/", "invigilator/asyncapi/__main__.py")
 DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CLIENT = tomllib.loads((ROOT / "events" / "pyproject.toml").read_text())["project"]
@@ -52,7 +53,7 @@ def foreign(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_import_is_asked_for(package: str) -> None:
-    extras = {FOR_LOCAL: "local", FOR_FLOWER: "flower", FOR_WEB: "web", ("events/django/",): "dev"}
+    extras = {FOR_LOCAL: "local", FOR_FLOWER: "flower", FOR_WEB: "web", FOR_DEVELOPERS: "dev"}
     check(package, PROJECT, extras)
 
 
