@@ -106,8 +106,9 @@ coverage: test ## Fail unless rules, commands, effects and contracts are covered
 check: lint coverage ## All gates: what CI runs
 
 .PHONY: schemas
-schemas: install ## Generate docs/schemas from the contracts
+schemas: install ## Generate docs/schemas and docs/asyncapi.yaml from the contracts
 	$(BIN)/python -m events.schemas docs/schemas
+	$(BIN)/python -m invigilator.asyncapi docs/asyncapi.yaml
 
 # An unchanged text leaves its catalogue as it is: the dates and the places are left out.
 POT := build/mail.pot

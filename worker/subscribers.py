@@ -1,4 +1,4 @@
-"""The sorts of subscribers to events. Each is a table of the file of subscriptions (docs/contract.md, "Events out")."""
+"""The sorts of subscribers to events: tables of the file of subscriptions (docs/contract.md, "Events out")."""
 
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal

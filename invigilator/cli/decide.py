@@ -49,6 +49,7 @@ class CaseError(ValueError):
 
 
 @click.command("decide")
+@click.option("--json", is_flag=True, expose_value=False, help="Print JSON, which it does anyway.")
 def decide() -> None:
     """Answer each line of standard input with what the rules decide.
 

@@ -14,7 +14,7 @@ from invigilator.cli.output import print_document, print_done, print_rows, rows_
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-COLUMNS = ("id", "kind", "state", "tries", "due_at", "last_error")
+COLUMNS = ("id", "kind", "state", "tries", "due_at", "waits_for", "last_error")
 TRANSACTION_ROWS = 1000
 """The most effects that one transaction changes, so that nobody waits long for their locks."""
 

@@ -15,6 +15,7 @@ from tests.install.environments import MODULES, ROOT, Environment
 OF_THE_CLIENT = ("events/django/", "events/pyproject.toml", "events/README.md", "events/LICENSE")
 PACKAGES = ("db", "events", "invigilator", "worker")
 NOT_FOR_PRODUCTION = (
+    "invigilator.asyncapi.__main__",
     "invigilator.demo.",
     "invigilator.local.",
     "invigilator.web.",

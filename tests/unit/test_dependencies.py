@@ -17,6 +17,7 @@ FOR_LOCAL = ("invigilator/cli/demo.py", "invigilator/demo/", "invigilator/local/
 FOR_FLOWER = ("worker/celery/flower.py", "worker/celery/flower_command.py", "worker/patches.py")
 FOR_WEB = ("invigilator/web/",)
 FOR_OPENEDX = ("worker/feeds/openedx.py", "worker/feeds/openedx_data.py")
+FOR_DEVELOPERS = ("events/django/", "invigilator/asyncapi/__main__.py")
 DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CLIENT = tomllib.loads((ROOT / "events" / "pyproject.toml").read_text())["project"]
@@ -58,7 +59,7 @@ def test_every_import_is_asked_for(package: str) -> None:
         FOR_FLOWER: "flower",
         FOR_WEB: "web",
         FOR_OPENEDX: "openedx",
-        ("events/django/",): "dev",
+        FOR_DEVELOPERS: "dev",
     }
     check(package, PROJECT, extras)
 

@@ -23,7 +23,7 @@ SOURCELIB = "10.5.0"
 
 BUS_TYPE = "org.openedx.learning.exam.attempt.{}.v1"
 
-_WORDS = {
+WORDS = {
     Status.SUBMITTED: "submitted",
     Status.VERIFIED: "verified",
     Status.REJECTED: "rejected",
@@ -44,8 +44,8 @@ def bus_type(event: Event) -> str | None:
     """
     if event.type == AttemptRemoved.event_type:
         return BUS_TYPE.format("reset")
-    if event.type == AttemptStatusChanged.event_type and event.data["to_status"] in _WORDS:
-        return BUS_TYPE.format(_WORDS[event.data["to_status"]])
+    if event.type == AttemptStatusChanged.event_type and event.data["to_status"] in WORDS:
+        return BUS_TYPE.format(WORDS[event.data["to_status"]])
     return None
 
 

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
 
+from events.fields import MAX_ID
 from worker.errors import ConfigurationError, Misconfigured, Refused, ServiceError, Unavailable
 from worker.lms.connect import LOG, connect_lms, credentials
 from worker.lms.credentials import Anonymous
 from worker.lms.http import HttpLms
-from worker.lms.ports import CallKey, CreditRequirement, Deadline
+from worker.lms.ports import CallKey, CreditRequirement, Deadline, Origin
 from worker.settings import Settings
 
 MARK = "invigilator-check"
 """The learner, the course and the content of the calls, where nobody names others."""
+
+LONGEST = Origin(*("\U0001f600" * MAX_ID,) * 3)
+"""Ids that no others exceed in a header, where each of these characters takes twelve."""
 
 
 class Verdict(StrEnum):
@@ -73,6 +77,7 @@ def check(settings: Settings, subject: Subject) -> Iterator[Finding]:
                     return
             else:
                 yield Finding(name, Verdict.OK, detail or "")
+        yield _with_longest_headers(lms, subject, Deadline.after(settings.call_timeout_s))
     yield _without_credentials(settings, subject)
 
 
@@ -117,6 +122,18 @@ def _course_name(subject: Subject) -> Call:
         return f"it is {name!r}" if name else "there is none: mails take the name that course.upsert.v1 told"
 
     return ask
+
+
+def _with_longest_headers(lms: HttpLms, subject: Subject, deadline: Deadline) -> Finding:
+    name = "a call with the longest headers"
+    try:
+        lms.course_name(subject.user_id, subject.course_id, LONGEST, deadline)
+    except ServiceError as error:
+        advice = (
+            "if it answers calls with short ones, have it accept 8 KiB for each header and 16 KiB for all"
+        )
+        return Finding(name, Verdict.NOTE, f"{error}: {advice}")
+    return Finding(name, Verdict.OK)
 
 
 def _without_credentials(settings: Settings, subject: Subject) -> Finding:

@@ -318,6 +318,7 @@ def test_a_person_reads_the_same_without_json(cli: CommandLine, record: Record) 
     assert "transitions:" in attempt
     assert "removed_at: -" in attempt
     assert "[red]" in effects.out
+    assert "waits_for" in effects.out
     assert effects.err == ""
     assert "last_error: no [red]way �[31m" in effect
     assert "tries: none" in effect

@@ -12,10 +12,13 @@ from db.ids import new_receipt
 from db.inbox import Handled
 from db.models import Attempt, Effect, Event, Transition
 from db.quarantine import Unreadable
+from events.cloudevent import Event as CloudEvent
+from events.cloudevent import as_object
 from events.commands import CommandData
 from events.event_types import EVENT_TYPES
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
+from tests.described import as_described
 from tests.unit.events.messages import TRACE
 from worker.commands.handler import ClaimedCascade, Handler
 from worker.commands.records import Cause
@@ -46,12 +49,14 @@ def subscribe(connection: Connection) -> None:
 
 
 def told(connection: Connection) -> Sequence[Any]:
-    """The events, in order. Each has the data that its model describes."""
+    """The events, in order. Each has the data that its model describes, and is as docs/asyncapi.yaml says."""
     rows = connection.execute(select(Event.__table__).order_by(Event.sequence)).all()
     for row in rows:
         assert (
             EVENT_TYPES[row.type].model_validate(row.data).model_dump(mode="json").keys() == row.data.keys()
         )
+        event = CloudEvent(row.id, 1, row.type, row.time, row.subject, row.user_id, row.traceparent, row.data)
+        as_described("feed", row.type).validate(as_object(event, "/invigilator/main"))
     return rows
 
 

@@ -36,7 +36,7 @@ class Shown:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shown]:
-    [code] = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    [code] = re.findall(r"^```python\n(# lms\.py\n.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     monkeypatch.setenv("LMS_TOKEN", "right")
     monkeypatch.setenv("LMS_DATABASE", ":memory:")
     names: dict[str, Any] = {"__name__": "lms"}
@@ -68,7 +68,7 @@ def test_it_passes_the_check(shown: Shown) -> None:
     settings = Settings(_env_file=None, lms_url=shown.url, lms_token="right")
     found = list(check(settings, Subject(course_id="phys")))
     assert [one for one in found if one.verdict is not Verdict.OK] == []
-    assert len(found) == 9
+    assert len(found) == 10
 
 
 def test_a_late_call_changes_nothing_also_after_a_removal(shown: Shown, lms: HttpLms) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 from uuid import UUID
 
 import pytest
@@ -16,6 +16,7 @@ from invigilator.demo.reference import ReferenceLms
 from invigilator.demo.reference.http_server import HttpRequest, HttpResponse
 from tests.unit.events.messages import TRACE
 from worker.errors import ServiceError
+from worker.lms.check import LONGEST
 from worker.lms.credentials import BearerToken
 from worker.lms.http import HttpLms
 from worker.lms.ports import CallKey, CreditRequirement, Deadline, Origin
@@ -92,6 +93,19 @@ def test_the_calls_and_the_answers_follow_the_document(lms: Recording) -> None:
     assert {response.status for _, response in lms.exchanges} == {200, 401, 404, 503}
     for request, response in lms.exchanges:
         judge(request, response)
+
+
+def test_the_longest_headers_arrive_and_follow_the_document(lms: Recording) -> None:
+    with closing(HttpLms(lms.url, BearerToken("right"))) as client:
+        client.set_status(REQUIREMENT, "failed", CallKey(UUID(int=9), 3, LONGEST), Deadline.after(30))
+    [(request, response)] = lms.exchanges
+    source, command_id = request.headers["Invigilator-Command"].split()
+    assert (
+        Origin(unquote(source), unquote(command_id), unquote(request.headers["Invigilator-Attempt"]))
+        == LONGEST
+    )
+    assert response.status == 200
+    judge(request, response)
 
 
 def test_every_call_of_the_document_is_made(lms: Recording) -> None:

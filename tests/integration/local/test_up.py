@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
@@ -566,8 +567,18 @@ def test_the_api_has_the_address_that_it_was_given_or_a_free_one() -> None:
         assert environment(unset)["INVIGILATOR_WEB_ADDRESS"] not in (address, "")
 
 
+TOKEN = {"lms_token": SecretStr("token")}
+OAUTH = {
+    "lms_oauth_token_url": "https://id.example.org/token",
+    "lms_oauth_client_id": "invigilator",
+    "lms_oauth_client_secret": SecretStr("s%40cret"),
+    "lms_oauth_scope": "credit reset",
+}
+
+
+@pytest.mark.parametrize("credentials", [TOKEN, OAUTH], ids=["token", "oauth"])
 def test_the_processes_run_with_the_very_same_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    credentials: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = Settings(
         _env_file=None,
@@ -575,12 +586,19 @@ def test_the_processes_run_with_the_very_same_settings(
         broker_url=SecretStr("rediss://:p%40@h:5/1"),
         data_dir=tmp_path / "data",
         lms_url="https://lms.example.org/api",
-        lms_token=SecretStr("token"),
+        **credentials,
+        lms_cert=tmp_path / "cert.pem",
+        lms_key=tmp_path / "key.pem",
+        lms_headers=SecretStr('{"X-Api-Key": "k"}'),
+        lms_proxy=SecretStr("http://me:p%40@proxy:1"),
         smtp_url=SecretStr("smtps://u:p@h"),
         email_from="Exams <exams@example.org>",
         policies_file=tmp_path / "policies.toml",
         templates_dir=tmp_path / "templates",
         command_keys_file=tmp_path / "keys.toml",
+        subscriptions_file=tmp_path / "subscriptions.toml",
+        instance="second",
+        events_keep="90d",
         believe_time_for_s=1000,
         command_shards=3,
         batch_size=7,
@@ -593,6 +611,7 @@ def test_the_processes_run_with_the_very_same_settings(
         call_timeout_s=11,
         max_calls=3,
         smtp_max_connections=2,
+        credit="off",
         instructor="off",
         flower_broker_api=SecretStr("http://guest:pw@mq/api/"),
         flower_port=5000,
@@ -605,9 +624,10 @@ def test_the_processes_run_with_the_very_same_settings(
         prune_older_than="90d",
         without_patches=frozenset({"flower-events", "kombu-envelope"}),
     )
-    assert not [
+    at_default = {
         name for name, field in Settings.model_fields.items() if getattr(given, name) == field.default
-    ]
+    }
+    assert at_default == (TOKEN.keys() | OAUTH.keys()) - credentials.keys()
     for name, value in environment(given).items():
         monkeypatch.setenv(name, value)
     assert load() == given

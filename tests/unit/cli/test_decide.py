@@ -76,14 +76,15 @@ def test_every_decision_of_edx_proctoring_6_is_answered_as_observed() -> None:
         assert {name: said[name] for name in expect} == expect
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
 def test_needs_no_settings_and_goes_on_after_a_bad_line(
-    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
     # Given settings that are wrong
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "mysql://nowhere")
     # When a bad line stands between good ones, and the last one has no newline
     good = json.dumps(CASE).encode()
-    ran = cli("decide", stdin=good + b"\n?\n\n" + good)
+    ran = cli("decide", *options, stdin=good + b"\n?\n\n" + good)
     # Then each is answered
     assert ran.status == 0
     assert ran.err == ""
