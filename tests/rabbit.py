@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from invigilator.local.guard import Guard
 from invigilator.local.server import free_port
-from tests.engines import unavailable
+from tests.engines import engine_folder, unavailable
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 EPMD = "epmd"
@@ -94,8 +93,8 @@ def restartable_rabbitmq(config: str = "") -> Iterator[Rabbit]:
     """A throw-away RabbitMQ, running. Skips on a laptop without one, fails in CI."""
     if not PROGRAM.exists():
         unavailable("RabbitMQ is not installed: apt-get install rabbitmq-server")
-    with tempfile.TemporaryDirectory(prefix="invigilator-rabbit-") as folder, Guard() as guard:
-        rabbit = Rabbit(Path(folder), guard, config)
+    with engine_folder() as folder, Guard() as guard:
+        rabbit = Rabbit(folder, guard, config)
         try:
             rabbit.start()
             yield rabbit
