@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -167,6 +168,12 @@ def _launched(
         )
 
 
+@cache
+def _guard() -> Guard:
+    """Watches the processes of all stacks. One guard for each stack would be 0.1 s of CPU time for each."""
+    return Guard()
+
+
 class Stack:
     """The system under test. Leaving the `with` block leaves no process behind, whatever happened.
 
@@ -195,7 +202,6 @@ class Stack:
             )
             self._engine = make_engine(self.database_url, application_name="acceptance")
             resources.callback(self._engine.dispose)
-            self._guard = resources.enter_context(Guard())
             self.client = Client(self.broker_url, int(self.settings.get("COMMAND_SHARDS", "1")))
             resources.callback(self.client.close)
             resources.enter_context(self.lms)
@@ -212,6 +218,7 @@ class Stack:
     def _kill_all(self) -> None:
         for process in self.processes:
             process.kill()
+            _guard().forget(process.pid)
 
     # --- processes -------------------------------------------------------------------------------------
 
@@ -232,7 +239,7 @@ class Stack:
     ) -> Process:
         environment = self._environment(settings)
         process = Process(name, command, environment, self.folder, crash, self.programs)
-        self._guard.watch_group(process.pid)
+        _guard().watch_group(process.pid)
         self.processes.append(process)
         return process
 
