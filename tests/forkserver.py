@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -180,13 +180,15 @@ def main() -> None:
     for name in PRELOADED:
         import_module(name)
     assert "worker.app" not in sys.modules, "each process must import it with its own environment"
+    scripts = {one.name: one for one in entry_points(group="console_scripts")}
     gc.freeze()
     for line in sys.stdin.buffer:
         match json.loads(line):
             case {"start": order}:
                 pid = os.fork()
                 if pid == 0:
-                    run(Program(**order))
+                    program = Program(**order)
+                    run(program, scripts[program.arguments[0]])
                 answer: int | None = pid
             case {"poll": pid}:
                 answer = _status(pid)
@@ -199,8 +201,8 @@ def _status(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def run(program: Program) -> None:
-    """Become the program. Ends this process."""
+def run(program: Program, script: EntryPoint) -> None:
+    """Become the program, which is `script`. Ends this process."""
     os.setsid()
     os.chdir(program.folder)
     os.environ.clear()
@@ -210,7 +212,6 @@ def run(program: Program) -> None:
     if program.crash:
         crash, marker = program.crash
         install(Crash.read(crash), Path(marker))
-    [script] = entry_points(group="console_scripts", name=program.arguments[0])
     sys.exit(script.load()())
 
 
