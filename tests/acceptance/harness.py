@@ -26,6 +26,7 @@ from invigilator.local.guard import Guard
 from invigilator.local.procfile import PROCFILE, read_procfile
 from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
+from tests.authorities import FEW_AUTHORITIES
 from tests.chaos.points import Crash, released_by
 from tests.forkserver import Forked, Program, fork_server, run_to_end
 
@@ -296,6 +297,7 @@ class Stack:
         }
         path = os.pathsep.join([str(self.programs), os.environ.get("PATH", os.defpath)])
         return {
+            **FEW_AUTHORITIES,
             "PATH": path,
             "PYTHONUNBUFFERED": "1",
             **{f"INVIGILATOR_{name}": value for name, value in ours.items()},
