@@ -58,7 +58,7 @@ chaos: install ## Kill, pause and restart everything under load, then audit: SEE
 
 .PHONY: plans
 plans: install ## Explain every hot statement with a million attempts and ten million effects: 10 GB, half an hour
-	PLAN_SCALE=50 $(BIN)/pytest -s tests/integration/db/test_plans.py
+	TMPDIR=$${TMPDIR:-/tmp} PLAN_SCALE=50 $(BIN)/pytest -s tests/integration/db/test_plans.py
 
 PEER := benchmarks/peer/.venv
 PEER_INSTALLED := $(PEER)/.installed

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from events.sharding import queue_name
 from tests import engines
+from tests.authorities import FEW_AUTHORITIES
 from tests.tls import Authority, running_tls_rabbitmq
 from tests.turns import MUCH_MEMORY, my_turn
 from worker.kinds import QUEUES
@@ -33,6 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(OF_PROCESSES):
             item.add_marker("no_cover")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_authorities() -> Iterator[None]:
+    """No server of a test has a public certificate, so nobody reads the system's authorities."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in FEW_AUTHORITIES.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")

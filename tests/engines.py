@@ -1,6 +1,7 @@
 """Engines for tests: started once for a pytest session, stopped with it, even when it is killed."""
 
 import os
+import shutil
 import signal
 import tempfile
 import uuid
@@ -22,6 +23,9 @@ from invigilator.local.server import Server, Watch
 from worker.errors import ConfigurationError
 
 TEMPLATE = "template_migrated"
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 2**32
+"""The engines' folders are in memory if it has so much room. All of a session together take less than 1 GiB."""
 
 
 @contextmanager
@@ -40,8 +44,21 @@ def running_valkey() -> Iterator[Server]:
 
 @contextmanager
 def _running(start: Callable[[Path, Watch], Server]) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="invigilator-test-") as folder, starter(start) as started:
-        yield started(Path(folder))
+    with engine_folder() as folder, starter(start) as started:
+        yield started(folder)
+
+
+@contextmanager
+def engine_folder() -> Iterator[Path]:
+    """A temporary folder for an engine: where TMPDIR says, or else in memory if there is room.
+
+    Each test's database is 300 files. Where many files were removed a moment ago, ext4 searches long for room for
+    new ones: a database costs 0.03 s of CPU time in memory, and 0.1 to 0.5 s on a disk.
+    """
+    fits = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES
+    parent = MEMORY if fits and "TMPDIR" not in os.environ else None
+    with tempfile.TemporaryDirectory(prefix="invigilator-test-", dir=parent) as folder:
+        yield Path(folder)
 
 
 @contextmanager

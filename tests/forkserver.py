@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,43 @@ from tests.chaos.points import Crash, install
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
     "celery.apps.worker",
     "celery.bin.celery",
+    "celery.concurrency.solo",
     "celery.concurrency.thread",
+    "celery.fixups.django",
+    "celery.worker.autoscale",
     "celery.worker.components",
     "celery.worker.consumer",
+    "celery.worker.consumer.delayed_delivery",
+    "celery.worker.strategy",
+    "jinja2.ext",
+    "kombu.pidbox",
     "kombu.transport.pyamqp",
     "kombu.transport.redis",
+    "psycopg2.extras",
+    "sqlalchemy.ext.compiler",
+    "db.compatibility",
     "invigilator.cli.main",
     "invigilator.cli.system",
+    "worker.celery.dispatcher",
+    "worker.celery.pooling",
+    "worker.celery.results",
+    "worker.celery.strict_consumer",
+    "worker.commands.consumer",
+    "worker.commands.trust",
     "worker.effects.relay",
     "worker.effects.runner",
-    "worker.commands.consumer",
+    "worker.feeds.brokers",
+    "worker.feeds.numberer",
+    "worker.feeds.publisher",
     "worker.pruning",
+    "worker.subscriptions",
+    "worker.threads",
     "worker.wiring",
 )
 POLL_S = 0.01
@@ -156,13 +180,15 @@ def main() -> None:
     for name in PRELOADED:
         import_module(name)
     assert "worker.app" not in sys.modules, "each process must import it with its own environment"
+    scripts = {one.name: one for one in entry_points(group="console_scripts")}
     gc.freeze()
     for line in sys.stdin.buffer:
         match json.loads(line):
             case {"start": order}:
                 pid = os.fork()
                 if pid == 0:
-                    run(Program(**order))
+                    program = Program(**order)
+                    run(program, scripts[program.arguments[0]])
                 answer: int | None = pid
             case {"poll": pid}:
                 answer = _status(pid)
@@ -175,8 +201,8 @@ def _status(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def run(program: Program) -> None:
-    """Become the program. Ends this process."""
+def run(program: Program, script: EntryPoint) -> None:
+    """Become the program, which is `script`. Ends this process."""
     os.setsid()
     os.chdir(program.folder)
     os.environ.clear()
@@ -186,7 +212,6 @@ def run(program: Program) -> None:
     if program.crash:
         crash, marker = program.crash
         install(Crash.read(crash), Path(marker))
-    [script] = entry_points(group="console_scripts", name=program.arguments[0])
     sys.exit(script.load()())
 
 

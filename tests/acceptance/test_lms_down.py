@@ -113,9 +113,11 @@ def test_permanent_answers_fail_in_plain_sight_at_once(stack: Stack) -> None:
     assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
 
 
-@pytest.mark.parametrize("status", [401, 407])
-def test_a_token_that_is_not_accepted_fails_no_effect(stack: Stack, status: int) -> None:
-    # Given an LMS that does not know our token any more
+@pytest.mark.parametrize(
+    ("status", "setting"), [(401, "INVIGILATOR_LMS_TOKEN"), (407, "INVIGILATOR_LMS_PROXY")]
+)
+def test_a_token_that_is_not_accepted_fails_no_effect(stack: Stack, status: int, setting: str) -> None:
+    # Given an LMS, or a proxy before it, that does not know our token any more
     stack.lms.script = lambda _request: Answer(status)
     effects, mail = (stack.running(name)[0] for name in ("effects", "mail"))
     log_before = len(effects.output())
@@ -128,9 +130,7 @@ def test_a_token_that_is_not_accepted_fails_no_effect(stack: Stack, status: int)
     # Then everything is done, and the log has said what was wrong
     assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
     assert set(users) <= {one.recipient.partition("@")[0] for one in stack.mail.mails}
-    warned = [
-        line for line in effects.output()[log_before:].splitlines() if "check INVIGILATOR_LMS_TOKEN" in line
-    ]
+    warned = [line for line in effects.output()[log_before:].splitlines() if f"check {setting}" in line]
     assert warned
     assert all("WARNING" in line and f"LMS answered {status}" in line for line in warned)
     assert "circuit" not in mail.output()

@@ -7,6 +7,11 @@ import pytest
 from tests.install.environments import Environment, build_source_distribution
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_authorities() -> None:
+    """The system's authorities count here: pip asks a registry."""
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, by way of the source distribution: what is lost on either way is missed by the tests."""

@@ -72,11 +72,9 @@ def test_the_whole_way_is_encrypted(stack: TlsStack, tls_postgres_url: str) -> N
     stack.client.publish(load(60, learners=10, seed=5))
     stack.settle()
 
-    assert {row.name: row.encrypted for row in stack.rows(SESSIONS)} == {
-        "invigilator effects": True,
-        "invigilator relay": True,
-        "invigilator shard 0": True,
-    }
+    encrypted = {row.name: row.encrypted for row in stack.rows(SESSIONS)}
+    assert all(encrypted.values())
+    assert {"invigilator effects", "invigilator relay", "invigilator shard 0"} <= encrypted.keys()
     assert stack.number(LISTENING) == 1
     assert stack.lms.calls
     assert stack.mail.mails
