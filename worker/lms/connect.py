@@ -9,6 +9,7 @@ from worker.lms.http import HttpLms
 from worker.lms.http_client import Network
 from worker.lms.log import LogLms, LogMailer, OnlyLogged
 from worker.lms.network import AUTHORIZATION, HEADERS_SETTING, checked_headers, checked_proxy, tls_context
+from worker.lms.oauth import ClientCredentials
 from worker.lms.ports import CreditService, InstructorService, Mailer, WebhookSender
 from worker.lms.smtp import SmtpMailer
 from worker.lms.webhooks import HttpWebhooks
@@ -104,9 +105,7 @@ def credentials(settings: Settings) -> Credentials:
         settings.lms_oauth_client_id,
         settings.lms_oauth_client_secret,
     )
-    if url and name and secret:  # oauthlib is loaded where it is used: a worker is thin by default
-        from worker.lms.oauth import ClientCredentials
-
+    if url and name and secret:
         return ClientCredentials(url, name, secret.get_secret_value(), settings.lms_oauth_scope)
     signed_in_by_header = any(header.lower() == AUTHORIZATION for header in _headers(settings))
     return Anonymous(HEADERS_SETTING) if signed_in_by_header else Anonymous()

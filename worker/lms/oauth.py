@@ -1,17 +1,18 @@
 """Access tokens from a token server, by the client credentials grant of OAuth 2 (RFC 6749, section 4.4).
 
-oauthlib writes the request and reads the answer; `worker.lms.http_client` carries them. So the call to the token
-server has the deadline, the proxy and the certificates of the call that waits for it (docs/decisions/0033).
+`worker.lms.http_client` carries the request. So the call to the token server has the deadline, the proxy and the
+certificates of the call that waits for it (docs/decisions/0033).
 """
 
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import quote_plus
+from typing import Annotated, Literal
+from urllib.parse import quote_plus, urlencode
 
 import anyio
 import httpx
-from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
+from pydantic import BaseModel, BeforeValidator, FiniteFloat, ValidationError
 
 from worker.errors import Misconfigured, ServiceError, Unavailable
 from worker.lms.credentials import is_sendable
@@ -20,6 +21,15 @@ from worker.lms.http_client import checked_url, first_cause, read_answer
 
 URL_SETTING = "INVIGILATOR_LMS_OAUTH_TOKEN_URL"
 CLIENT_SETTINGS = "INVIGILATOR_LMS_OAUTH_CLIENT_ID, …_CLIENT_SECRET and …_SCOPE"
+
+
+class _TokenAnswer(BaseModel):
+    """What a token server answers (RFC 6749, section 5.1). Other fields are ignored."""
+
+    access_token: str
+    token_type: Annotated[Literal["bearer"], BeforeValidator(lambda value: str(value).lower())] = "bearer"  # noqa: S105 - no password
+    expires_in: FiniteFloat | None = None
+    """Seconds. None when the server does not say: then the token counts until it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +62,8 @@ class ClientCredentials:
         self._secret = client_secret
         # The standard wants both percent-encoded before they are joined (section 2.3.1).
         self._basic = httpx.BasicAuth(quote_plus(client_id), quote_plus(client_secret))
-        self._grant = BackendApplicationClient(client_id)
-        self._body = self._grant.prepare_request_body(scope=scope)
+        asked = {} if scope is None else {"scope": scope}
+        self._body = urlencode({"grant_type": "client_credentials", **asked}).encode("ascii")
         self._lock = anyio.Lock()
         self._token: _Token | None = None
 
@@ -81,16 +91,15 @@ class ClientCredentials:
         if not 200 <= answer.status <= 299:
             raise self._refusal(answer)
         try:
-            given = self._grant.parse_request_body_response(answer.body.decode())
-        # What it raises for an answer that is no object, or in which a field has the wrong type, is not documented.
-        except (OAuth2Error, ArithmeticError, AttributeError, TypeError, ValueError):
-            raise _no_token("no access token") from None
-        text = given["access_token"]
-        if str(given.get("token_type", "bearer")).lower() != "bearer":
-            raise _no_token("a token of another type than Bearer")
-        if not isinstance(text, str) or not is_sendable(text):
-            raise _no_token("a token that no header can carry")
-        return _Token(text, asked_at + float(given.get("expires_in", float("inf"))))
+            given = _TokenAnswer.model_validate_json(answer.body)
+        except ValidationError as error:
+            raise _no_token(error) from None
+        if not is_sendable(given.access_token):
+            raise Misconfigured(
+                "the token server answered with a token that no header can carry", setting=URL_SETTING
+            )
+        lasts_s = float("inf") if given.expires_in is None else given.expires_in
+        return _Token(given.access_token, asked_at + lasts_s)
 
     async def _ask(self, http: httpx.AsyncClient) -> Answer:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -111,5 +120,7 @@ class ClientCredentials:
         return Misconfigured(message, setting=f"{URL_SETTING}, {CLIENT_SETTINGS}")
 
 
-def _no_token(what: str) -> Misconfigured:
+def _no_token(error: ValidationError) -> Misconfigured:
+    where = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+    what = f"no usable `{where[0]}`" if where else "no JSON object"
     return Misconfigured(f"the token server answered with {what}", setting=URL_SETTING)

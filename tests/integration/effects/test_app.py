@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -96,20 +97,20 @@ def test_a_worker_with_wrong_settings_does_not_start(monkeypatch: pytest.MonkeyP
     with pytest.raises(
         SystemExit, match="invigilator: INVIGILATOR_DATABASE_URL must start with postgresql://"
     ):
-        module.start()
+        module.start(sender=SimpleNamespace(concurrency=4))
 
 
 def test_a_worker_with_wrong_policies_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setenv("INVIGILATOR_POLICIES_FILE", "/nowhere.toml")
     with pytest.raises(SystemExit, match=r"invigilator: policies file /nowhere\.toml: cannot be read"):
-        module.start()
+        module.start(sender=SimpleNamespace(concurrency=4))
 
 
 def test_a_worker_starts_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "process_runner", None)
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
-    module.start()
+    module.start(sender=SimpleNamespace(concurrency=4))
     assert module.process_runner is not None
 
 
@@ -119,7 +120,7 @@ def test_a_worker_that_has_looked_at_the_database_keeps_no_connection(
     # Celery's default pool forks, and processes cannot share one
     monkeypatch.setattr(module, "process_runner", None)
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", database_url)
-    module.start()
+    module.start(sender=SimpleNamespace(concurrency=4))
     assert module.process_runner is not None
     pool = module.process_runner.tools.engine.pool
     assert isinstance(pool, QueuePool)

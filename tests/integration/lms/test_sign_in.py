@@ -135,6 +135,7 @@ def test_a_client_that_the_token_server_refuses_is_our_mistake(
         '{"access_token": "s3cret", "token_type": "mac"}',
         '{"access_token": "s3cret", "expires_in": "soon"}',
         '{"access_token": "s3cret", "expires_in": 1e400}',
+        '{"access_token": "s3cret", "expires_in": NaN}',
         b"\xff",
     ],
 )
