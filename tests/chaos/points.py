@@ -117,7 +117,9 @@ POINTS = {
         "after",
         "everything of a cascade is written, not committed",
     ),
-    "before_numbering_commit": Point("db.event_log", "number", "after", "events are numbered, not committed"),
+    "before_numbering_commit": Point(
+        "db.subscribers", "store", "after", "the events until the start are numbered, not committed"
+    ),
     "before_events": Point(
         "worker.feeds.publisher", "FeedPublisher.publish", "before", "events are read, none is published"
     ),

@@ -73,17 +73,21 @@ def test_a_wrong_command_is_refused_at_once(
 def test_a_broker_that_is_away_slows_no_request_and_loses_nothing(
     database: str, invigilator: dict[str, Any], broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
+    from events.django.courier import courier_of
+
     # Given a broker that is away
     invigilator["BROKER_URL"] = AWAY
     with transaction.atomic(using=database):
         publish_update("a", database)
     publish_update("b", database)
-    # When a person tries
+    # Then the log says so, once
+    wait_until(lambda: "commands wait in the outbox" in caplog.text)
+    wait_until(lambda: not courier_of(database).is_running)
+    # When a person tries, then the error says so
     with pytest.raises(CommandError, match="the broker did not take the message"):
         call_command("publish_commands", once=True, database=database)
     assert waiting(database) == 2
-    # Then the log says so, once, and all are published when it is back
-    wait_until(lambda: "commands wait in the outbox" in caplog.text)
+    # And all are published when it is back
     invigilator["BROKER_URL"] = broker.url
     publish_update("c", database)
     wait_until(lambda: not waiting(database))
