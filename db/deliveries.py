@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db.recordset import Row, recordset
+from db.subscribers import BEHIND
 from db.wake import EFFECTS_CHANNEL, POSITIONS_CHANNEL, notification
 from events.cloudevent import Event
 
@@ -235,22 +236,25 @@ class Endpoint:
     definition: dict[str, Any]
     off_since: datetime | None
     reason: str | None
+    behind: int
+    """How many events were not made into deliveries yet. Those that it does not ask for are among them."""
     pending: int
     failed: int
 
 
-_ENDPOINTS = """
+_ENDPOINTS = f"""
 SELECT
     name,
     definition,
     off_since,
     reason,
+    {BEHIND} AS behind,
     (SELECT count(*) FROM effects WHERE subscriber = name AND state IN ('pending', 'running')) AS pending,
     (SELECT count(*) FROM effects WHERE subscriber = name AND state = 'failed') AS failed
 FROM subscribers
 WHERE starts_with(name, 'webhook.')
 ORDER BY name
-"""
+"""  # noqa: S608 - no values
 
 
 def endpoints(connection: Connection) -> list[Endpoint]:

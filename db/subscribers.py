@@ -193,19 +193,22 @@ class Standing:
     """How many events the other side's format could not hold, those of a replay counted again."""
 
 
-_STANDINGS = """
+BEHIND = """(SELECT count(*) FROM events WHERE events.position > subscribers.position)
+        + (SELECT count(*) FROM events WHERE events.position IS NULL)"""
+"""How many events a subscriber has not passed."""
+
+_STANDINGS = f"""
 SELECT
     name,
     position,
-    (SELECT count(*) FROM events WHERE events.position > subscribers.position)
-        + (SELECT count(*) FROM events WHERE events.position IS NULL) AS behind,
+    {BEHIND} AS behind,
     failing_since,
     reason,
     skipped
 FROM subscribers
 WHERE position IS NOT NULL
 ORDER BY name
-"""
+"""  # noqa: S608 - no values
 
 # The log's row is locked, or the events might be pruned at the same time.
 _SHARE_LOG = "SELECT pruned_to, position FROM event_log FOR SHARE"

@@ -12,7 +12,7 @@ from invigilator.cli.output import print_document, print_rows
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-COLUMNS = ("name", "url", "order", "pending", "failed", "off_since", "reason")
+COLUMNS = ("name", "url", "order", "behind", "pending", "failed", "off_since", "reason")
 BY_A_PERSON = "switched off by a person"
 
 app = click.Group("webhooks", help="Look at webhooks, and switch them on and off.", no_args_is_help=False)
@@ -30,6 +30,7 @@ def list_(as_json: bool) -> None:
             {
                 "name": one.name.removeprefix(deliveries.PREFIX),
                 **one.definition,
+                "behind": one.behind,
                 "pending": one.pending,
                 "failed": one.failed,
                 "off_since": one.off_since,

@@ -50,6 +50,7 @@ class FeedPublisher:
 
     def run(self, stopping: threading.Event) -> None:
         """Publish until told to stop."""
+        told = None
         while not stopping.is_set():
             try:
                 with self.engine.begin() as connection:
@@ -57,13 +58,18 @@ class FeedPublisher:
                 if taken is None:
                     stopping.wait(self.lease_s / RENEWALS_PER_LEASE)
                 else:
-                    self._serve(*taken, stopping)
+                    told = self._serve(*taken, stopping, told)
             except (DBAPIError, psycopg2.Error, OvertakenError) as error:
                 logger.warning("%s: %s; starting over", self.name, brief(error))
                 self.engine.dispose()
                 stopping.wait(PAUSE_S)
 
-    def _serve(self, tenure: Tenure, cursor: int, stopping: threading.Event) -> None:
+    def _serve(self, tenure: Tenure, cursor: int, stopping: threading.Event, told: str | None) -> str | None:
+        """Publish until told to stop, or until the broker takes nothing. Returns why it takes nothing.
+
+        Parameters:
+            told: the reason that was logged last. It is not logged again before something has worked.
+        """
         reason = None
         try:
             with self.open_target() as target, listening(self.engine, POSITIONS_CHANNEL) as notifications:
@@ -75,13 +81,16 @@ class FeedPublisher:
                     else:
                         wait(notifications, self.lease_s / RENEWALS_PER_LEASE, stopping)
                         cursor = self._set_cursor(tenure, cursor, cursor)  # renews the lease
+                    told = None
         except BrokerAwayError as error:
             reason = str(error)
-            logger.warning("%s: %s; its events wait in the database", self.name, reason)
+            if reason != told:
+                logger.warning("%s: %s; its events wait in the database", self.name, reason)
         with self.engine.begin() as connection:
             subscribers.release(connection, tenure, reason)
         if reason is not None:
             stopping.wait(PAUSE_S)
+        return reason
 
     def _read(self, tenure: Tenure, cursor: int) -> Sequence[Event]:
         """Read on from the cursor. Nothing, if it stands elsewhere now or another process serves the feed.

@@ -70,4 +70,4 @@ class LogMailer(OnlyLogged):
 
     def send(self, mail: Mail, deadline: Deadline) -> None:
         """Log the call."""
-        logger.info("mail sent: effect %s", mail.effect_id)
+        logger.info("mail not sent, only logged: effect %s", mail.effect_id)

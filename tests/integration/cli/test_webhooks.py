@@ -49,6 +49,7 @@ def test_the_webhooks(cli: CommandLine, receiver: Receiver, owed: None) -> None:
         "types": ["*"],
         "order": "none",
         "allow_private": False,
+        "behind": 0,
         "pending": 2,
         "failed": 0,
         "off_since": None,
@@ -77,6 +78,9 @@ def test_off_and_on(
     assert off["off_since"].endswith("Z")
     assert off["reason"] == "switched off by a person"
     assert document["feeds"] == {}
+    # What happens meanwhile waits in the log, and is counted
+    record.handle(c.received(c.update("A", "submitted")))
+    assert cli("webhooks", "list", "--json").lines[0]["behind"] == 1
     assert cli("webhooks", "on", "acme", "--json").json == {"webhook": "acme", "on": True}
     with record.engine.begin() as connection:
         (endpoint,) = deliveries.endpoints(connection)

@@ -239,7 +239,7 @@ class Slow:
 
 
 def test_what_waits_for_a_feed_is_not_in_memory(
-    engine: Engine, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a broker that takes nothing, and far more events than are read at once
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
@@ -258,6 +258,10 @@ def test_what_waits_for_a_feed_is_not_in_memory(
     # Then no try held more than one reading of the log
     assert max(slow.given) == event_log.READ_AT_ONCE
     assert sum(slow.given[-4:]) == many
+    # And the log has one line about all the tries
+    assert caplog.messages == [
+        "feed.lms: the broker takes no events: it is slow; its events wait in the database"
+    ]
 
 
 def test_a_standby_takes_over_when_the_lease_has_ended(engine: Engine, listener: Listener) -> None:
