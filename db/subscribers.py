@@ -26,7 +26,8 @@ class Tenure:
 
 # --- who they are ------------------------------------------------------------------------------------------
 
-_LOCK = "LOCK TABLE subscribers IN SHARE ROW EXCLUSIVE MODE"
+# It waits for whoever has locked a row: they may need the table for their next statement.
+_LOCK = "LOCK TABLE subscribers IN EXCLUSIVE MODE"
 
 _NAMES = "SELECT name FROM subscribers ORDER BY name"
 

@@ -81,7 +81,7 @@ def load_policies(path: Path | None) -> Policies:
         document = tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigurationError(f"policies file {path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, NotTextError) as error:
+    except (tomllib.TOMLDecodeError, NotTextError, RecursionError) as error:
         raise ConfigurationError(f"policies file {path}: is no TOML: {error}") from None
     unknown = sorted(set(document) - {"default", "providers"})
     if unknown:

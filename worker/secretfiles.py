@@ -1,5 +1,6 @@
 """Reads secrets from files, as containers are given them: `INVIGILATOR_LMS_TOKEN_FILE` names the file."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def read_secret_files(variables: Mapping[str, str], names: Iterable[str]) -> dic
 def _read(variables: Mapping[str, str], name: str) -> str:
     if variables.get(name):
         raise ConfigurationError(f"{name} and {name}{SUFFIX} are both set: take one of them away")
-    path = Path(variables[f"{name}{SUFFIX}"]).expanduser()
+    named = variables[f"{name}{SUFFIX}"]
+    path = Path(os.path.expanduser(named))  # noqa: PTH111 - pathlib's fails for unknown users
     try:
         secret = read_text(path).removesuffix("\n").removesuffix("\r")
     except NotTextError as error:

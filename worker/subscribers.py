@@ -15,12 +15,20 @@ from worker.addresses import LOCALHOST, Address, is_loopback, is_public, literal
 RESERVED = ("invigilator.commands", "invigilator.effects", "amq.")
 """Names that begin so are those of our own queues, or of RabbitMQ's exchanges."""
 
+EPOCH = ".epoch"
+"""What the key beside a stream ends with."""
+MAX_PORT = 65_535
+MAX_LEN = 2**63 - 1
+"""The longest stream that Redis takes a number for."""
+
 _URL = "must be https://host[:port][/path], without user or fragment"
 
 
 def _free(value: str) -> str:
     if value.startswith(RESERVED):
         raise ValueError(f"must not begin with {', '.join(RESERVED)}")
+    if value.endswith(EPOCH):
+        raise ValueError(f"must not end with {EPOCH}")
     return value
 
 
@@ -78,7 +86,7 @@ class Feed(Listener):
     """
 
     name: Target
-    max_len: Annotated[int, Field(ge=1)] = 1_000_000
+    max_len: Annotated[int, Field(ge=1, le=MAX_LEN)] = 1_000_000
 
 
 class OpenEdx(Subscriber):
@@ -94,7 +102,7 @@ class OpenEdx(Subscriber):
 
     redis: SecretStr
     topic: Target
-    max_len: Annotated[int, Field(ge=1)] = 10_000
+    max_len: Annotated[int, Field(ge=1, le=MAX_LEN)] = 10_000
 
     @field_validator("redis")
     @classmethod
@@ -182,6 +190,8 @@ def _read_url(text: str) -> httpx.URL:
         url.raw_host.decode("ascii").encode("idna")  # a bad name raises ValueError here, not at each look-up
     except (httpx.InvalidURL, ValueError):
         raise ValueError(_URL) from None
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.fragment:
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
+        raise ValueError(_URL)
+    if url.userinfo or url.fragment:
         raise ValueError(_URL)
     return url

@@ -31,8 +31,8 @@ class Subscriptions(Frozen):
     """
 
     api: Api | None = None
-    feed: dict[str, Feed] = Field(default_factory=dict)
-    openedx: dict[str, OpenEdx] = Field(default_factory=dict)
+    feed: dict[Name, Feed] = Field(default_factory=dict)
+    openedx: dict[Name, OpenEdx] = Field(default_factory=dict)
     webhook: dict[Name, Webhook] = Field(default_factory=dict)
 
     @field_validator("feed")
@@ -103,7 +103,7 @@ def load_subscriptions(path: Path | None) -> Subscriptions:
         document = tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigurationError(f"subscriptions file {path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, NotTextError) as error:
+    except (tomllib.TOMLDecodeError, NotTextError, RecursionError) as error:
         raise ConfigurationError(f"subscriptions file {path}: is no TOML: {error}") from None
     try:
         return Subscriptions.model_validate(document)

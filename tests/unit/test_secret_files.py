@@ -33,6 +33,11 @@ def refusal() -> str:
     return str(caught.value)
 
 
+def test_a_home_that_nobody_has_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVIGILATOR_LMS_TOKEN_FILE", "~nobodyhere/x")
+    assert "cannot be read: No such file or directory" in refusal()
+
+
 @pytest.mark.parametrize("name", sorted(SECRETS.keys() - {"LMS_OAUTH_CLIENT_SECRET"}))
 def test_a_file_holds_the_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("secret").write_text(f"{SECRETS[name]}\n")

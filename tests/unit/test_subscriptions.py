@@ -134,6 +134,12 @@ def test_what_the_file_says(tmp_path: Path) -> None:
         (f"[openedx.a]\n{BUS}[openedx.b]\n{BUS}", "openedx: two have one `topic` on one `redis`"),
         (f'[openedx.a]\n{BUS}[feed.lms]\nname = "t"\n', "openedx: a `topic` is the `name` of a feed"),
         ("[feed", "is no TOML: "),
+        ("a = " + 2000 * "[", "is no TOML: "),
+        ('[feed.a]\nname = "b.epoch"\n', "feed.a.name: must not end with .epoch"),
+        ('[feed.a]\nname = "b"\nmax_len = 100000000000000000000000\n', "feed.a.max_len: "),
+        ('[feed."a b"]\nname = "b"\n', "feed.a b.[key]: "),
+        (webhook("https://acme.example:99999/"), "webhook.acme.url: must be https://host"),
+        (webhook("https://127.0.0.1:99999/"), "webhook.acme.url: must be https://host"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, message: str) -> None:

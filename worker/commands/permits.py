@@ -64,6 +64,8 @@ def read_document(path: Path) -> dict[str, Any]:
         raise MistakeError(f"cannot be read: {error.strerror}") from None
     except NotTextError as error:
         raise MistakeError(str(error)) from None
+    except RecursionError:
+        raise MistakeError("is no TOML: it is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         # Only the place is shown, because the rest of the text may quote a secret.
         [place] = re.findall(r"\(at .*\)", str(error)) or [""]

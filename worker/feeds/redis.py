@@ -12,6 +12,7 @@ from events.redis_server import explained, refuse_unsuitable
 from worker.commands.sources.base import BrokerAwayError
 from worker.commands.sources.redis import SOCKET_TIMEOUT_S, make_client
 from worker.feeds.base import OvertakenError, Publication
+from worker.subscribers import EPOCH
 
 EVENT_FIELD = "event"
 """The one field of an entry of a feed."""
@@ -19,7 +20,7 @@ EVENT_FIELD = "event"
 
 def epoch_key(stream: str) -> str:
     """Return the key that holds the epoch of the last publisher of a stream."""
-    return f"{stream}.epoch"
+    return f"{stream}{EPOCH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ class RedisTarget:
         begin: Any = self.client.pipeline  # parts of it have no types
         with _broker(), begin(transaction=True) as pipeline:
             pipeline.watch(key)
-            known = pipeline.get(key)
-            if known is not None and int(known) > epoch:
+            if _epoch(key, pipeline.get(key)) > epoch:
                 raise OvertakenError
             pipeline.multi()
             pipeline.set(key, epoch)
@@ -83,10 +83,21 @@ class RedisTarget:
         self.close()
 
 
+def _epoch(key: str, known: bytes | None) -> int:
+    try:
+        return 0 if known is None else int(known)
+    except ValueError:
+        raise BrokerAwayError(
+            f"the key {key} holds no number: somebody else has written it; delete it"
+        ) from None
+
+
 @contextmanager
 def _broker() -> Iterator[None]:
     try:
         with explained():
             yield
     except (RedisError, OSError) as error:
-        raise BrokerAwayError(f"the broker takes no events: {type(error).__name__}: {error}") from error
+        # The client puts the command in front, with the event.
+        what = str(error).rpartition("caused error: ")[2]
+        raise BrokerAwayError(f"the broker takes no events: {type(error).__name__}: {what}") from None

@@ -32,7 +32,8 @@ class HttpLms:
             ConfigurationError: the URL cannot work.
         """
         self._credentials = credentials or Anonymous()
-        self._client = HttpClient(base_url, self._credentials, network or Network())
+        self._network = network or Network()
+        self._client = HttpClient(base_url, self._credentials, self._network)
 
     def set_status(
         self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
@@ -102,8 +103,11 @@ class HttpLms:
         # The reset carries a username, and an answer may repeat it.
         self._raise_unless_done(answer, call, token, body.get("username"))
 
-    def _raise_unless_done(self, answer: Answer, call: Call, *withheld: str | None) -> None:
-        raise_unless_done(answer, str(call), self._credentials.setting, frozenset(withheld))
+    def _raise_unless_done(
+        self, answer: Answer, call: Call, token: str | None, username: str | None = None
+    ) -> None:
+        secrets = [one for one in (token, *self._network.headers.values()) if one]
+        raise_unless_done(answer, str(call), self._credentials.setting, secrets, username)
 
 
 def _origin_headers(origin: Origin | None) -> dict[str, str]:

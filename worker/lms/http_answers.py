@@ -24,6 +24,8 @@ TRANSIENT_STATUSES = frozenset(
 )  # and every 5xx
 
 _REASON = re.compile(r"[A-Za-z0-9._:/#-]{1,64}")
+_SECRET = 4
+"""Shorter texts, such as the path `/`, stand in many words by chance."""
 _NO_REASON = "about:blank"  # the `type` of a problem document (RFC 9457) that gives no type
 
 
@@ -37,7 +39,7 @@ class Answer:
 
 
 def raise_unless_done(
-    answer: Answer, call: str, credentials: str, withheld: Collection[str | None] = ()
+    answer: Answer, call: str, credentials: str, secrets: Collection[str] = (), username: str | None = None
 ) -> None:
     """Return when the answer says that the call was carried out (a 2xx status); raise otherwise.
 
@@ -45,7 +47,8 @@ def raise_unless_done(
         answer: the LMS's answer.
         call: method and path, for the message.
         credentials: the settings to check when the LMS does not accept our credentials.
-        withheld: values of the call, such as a username, that the message must not repeat.
+        secrets: what the message must not tell any part of, such as a token.
+        username: that of the learner, which the message must not repeat.
 
     Raises:
         Misconfigured: the LMS does not accept our credentials.
@@ -54,8 +57,8 @@ def raise_unless_done(
     """
     if 200 <= answer.status <= 299:
         return
-    why = reason(answer.body)
-    shown = f" ({why})" if why is not None and why not in withheld else ""
+    why = reason(answer.body, secrets)
+    shown = f" ({why})" if why is not None and why != username else ""
     raise _failure(answer, f"LMS answered {answer.status} to {call}{shown}", credentials)
 
 
@@ -74,14 +77,26 @@ def is_transient(status: int) -> bool:
     return status in TRANSIENT_STATUSES or 500 <= status <= 599
 
 
-def reason(body: bytes) -> str | None:
+def reason(body: bytes, secrets: Collection[str] = ()) -> str | None:
     """Return the word with which a JSON body says why a call was refused, or None.
 
     The word is the first of the members `code`, `error`, `error.code` and `type` that is a short string of letters,
     digits and some punctuation. Nothing else of the body is kept, because it may hold personal data.
+
+    Parameters:
+        body: of the answer.
+        secrets: of the call, which an answer may repeat. No word is kept that is a part of one, or that holds one.
     """
     usable = (value for value in _reasons(_parsed(body)) if isinstance(value, str))
-    return next((value for value in usable if _REASON.fullmatch(value) and value != _NO_REASON), None)
+    return next((value for value in usable if _is_reason(value) and not _tells(value, secrets)), None)
+
+
+def _is_reason(value: str) -> bool:
+    return _REASON.fullmatch(value) is not None and value != _NO_REASON
+
+
+def _tells(word: str, secrets: Collection[str]) -> bool:
+    return any(word in secret or (len(secret) >= _SECRET and secret in word) for secret in secrets)
 
 
 def _reasons(document: dict[str, Any]) -> Iterator[object]:

@@ -112,8 +112,8 @@ class ClientCredentials:
             raise Unavailable(f"no answer from the token server ({cause}); check {URL_SETTING}") from None
 
     def _refusal(self, answer: Answer) -> ServiceError:
-        why = reason(answer.body)
-        shown = f" ({why})" if why is not None and why != self._secret else ""
+        why = reason(answer.body, [self._secret])
+        shown = f" ({why})" if why is not None else ""
         message = f"the token server answered {answer.status}{shown}"
         if is_transient(answer.status):
             return Unavailable(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))

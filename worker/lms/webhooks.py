@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,7 +79,8 @@ class HttpWebhooks:
         deadline.check(delivery.subscriber)
         running = self._started()
         pool = running.pools[delivery.subscriber]
-        judge(running.loop.run(_answer(pool, webhook, delivery, deadline)), delivery.subscriber)
+        answer = running.loop.run(_answer(pool, webhook, delivery, deadline))
+        judge(answer, delivery.subscriber, [webhook.read_url.raw_path.decode(), *webhook.signing_secrets()])
 
     def close(self) -> None:
         """Close the connections and end the thread. No call may be running."""
@@ -177,8 +178,13 @@ async def _read(response: httpcore.Response) -> Answer:
     return Answer(response.status, headers.get(b"retry-after"), bytes(body[:MAX_BODY_BYTES]))
 
 
-def judge(answer: Answer, subscriber: str) -> None:
+def judge(answer: Answer, subscriber: str, secrets: Collection[str] = ()) -> None:
     """Return when the endpoint has taken the event (a 2xx status); raise otherwise.
+
+    Parameters:
+        answer: the endpoint's.
+        subscriber: its name.
+        secrets: what the error must not tell any part of: path and query of the URL, and the signing secrets.
 
     Raises:
         Gone: it wants no more events.
@@ -187,7 +193,7 @@ def judge(answer: Answer, subscriber: str) -> None:
     """
     if 200 <= answer.status <= 299:
         return
-    why = reason(answer.body)
+    why = reason(answer.body, secrets)
     message = f"{subscriber} answered {answer.status}" + (f" ({why})" if why else "")
     if answer.status == HTTPStatus.GONE:
         raise Gone(message)

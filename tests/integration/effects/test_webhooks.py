@@ -30,6 +30,9 @@ DELIVER = EffectKind.DELIVER_EVENT
 SOURCE = "/invigilator/main"
 ACME, OTHER = "webhook.acme", "webhook.other"
 GONE = Gone("webhook.acme answered 410")
+WAITING_FOR_A_LOCK = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -169,6 +172,33 @@ def test_two_relays_owe_nothing_twice(hooks: Hooks) -> None:
         assert hooks.fanout.fan_out(ACME) is False  # it passes over what another one has locked
         assert hooks.bench.ids(DELIVER) == []
     assert len(hooks.deliver()) == 2
+
+
+def test_a_relay_that_starts_waits_for_one_that_fans_out(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a relay that has locked the cursor
+    hooks.act("42")
+    hooks.number()
+    storing = threading.Thread(target=lambda: hooks.subscribe(acme=webhook(), other=webhook()))
+    owe = Fanout.owe
+
+    def waits() -> bool:
+        with hooks.bench.engine.connect() as connection:
+            return bool(connection.execute(text(WAITING_FOR_A_LOCK)).scalar_one() == 1)
+
+    def owe_while_another_starts(fanout: Fanout, *values: Any) -> None:
+        if not storing.ident:
+            storing.start()
+            until(waits)
+        owe(fanout, *values)
+
+    monkeypatch.setattr(Fanout, "owe", owe_while_another_starts)
+    # When another one stores who subscribes, then neither is ended for a deadlock
+    hooks.fanout.fan_out(ACME)
+    storing.join()
+    assert len(hooks.bench.ids(DELIVER)) == 2
+    assert hooks.standing("webhook.other").pending == 0
 
 
 def test_a_webhook_with_enough_to_do_leaves_the_rest_in_the_log(

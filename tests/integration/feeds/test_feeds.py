@@ -295,6 +295,30 @@ def test_a_publisher_that_wakes_up_late_adds_nothing_to_redis(valkey_url: str) -
     assert listener.sizes() == [1, 1, 1]
 
 
+def test_a_key_that_somebody_else_has_written_is_named(valkey_url: str) -> None:
+    listener = Listener(valkey_url)
+    one = Publication("id", "exam.attempt.created.v1", b'{"data": {"size": 1}}')
+    key = epoch_key(listener.feed.name)
+    with open_target(valkey_url, listener.feed) as target, Redis.from_url(valkey_url) as client:
+        client.set(key, "garbage")
+        with pytest.raises(BrokerAwayError, match=f"the key {key} holds no number"):
+            target.publish([one], epoch=1)
+        client.delete(key)
+
+
+def test_what_the_broker_refuses_is_named_without_the_event(valkey_url: str) -> None:
+    listener = Listener(valkey_url)
+    one = Publication("id", "exam.attempt.created.v1", b"ada@example.org")
+    with open_target(valkey_url, listener.feed) as target, Redis.from_url(valkey_url) as client:
+        client.delete(listener.feed.name)
+        client.set(listener.feed.name, "a string")
+        with pytest.raises(BrokerAwayError) as caught:
+            target.publish([one], epoch=1)
+        client.delete(listener.feed.name, epoch_key(listener.feed.name))
+    assert "WRONGTYPE" in str(caught.value)
+    assert "ada" not in str(caught.value)
+
+
 def _publish_while(late: Any, what: Callable[[], None]) -> None:
     """Let something happen between a publisher's look at the epoch and its write."""
     pipeline = late.client.pipeline

@@ -136,6 +136,8 @@ def test_a_client_that_the_token_server_refuses_is_our_mistake(
         '{"access_token": "s3cret", "expires_in": "soon"}',
         '{"access_token": "s3cret", "expires_in": 1e400}',
         '{"access_token": "s3cret", "expires_in": NaN}',
+        f'{{"access_token": "s3cret", "expires_in": {"9" * 400}}}',
+        "[" * 60_000,
         b"\xff",
     ],
 )

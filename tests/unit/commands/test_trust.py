@@ -175,6 +175,7 @@ REST = 'types = ["*"]\nto_status = ["*"]'
         (f"[/a]\n{KEYS}", r"is no TOML \(at line 1, column 2\)"),
         (f"['/a']\nkeys = [{SECRET}]", r"is no TOML \(at line 2, column 9\)"),
         (f"['/a']\nkeys = ['{SECRET}", r"is no TOML \(at "),
+        ("a = " + 2000 * "[", "is no TOML: it is nested too deeply"),
         ("\n\udcff", "line 2 is not UTF-8"),
     ],
 )

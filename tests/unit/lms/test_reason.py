@@ -46,6 +46,21 @@ def test_the_first_that_can_be_used_is_the_reason(document: object, expected: st
 
 
 @pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("s3cret", False),
+        ("s3cret-token", False),
+        ("Bearer:s3cret-token", False),
+        ("token_expired", True),
+        ("a/b", True),
+    ],
+)
+def test_no_part_of_a_secret_is_a_reason(word: str, kept: bool) -> None:
+    body = json.dumps({"code": word, "type": "next"}).encode()
+    assert reason(body, ["/", "s3cret-token"]) == (word if kept else "next")
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"requirement_unknown", b"<html>", b"\xff\xfe", b'{"code": "a"', b"[" * 60_000]
 )
 def test_what_is_no_json_has_none(body: bytes) -> None:
