@@ -201,12 +201,17 @@ def test_the_examples_of_the_documents_work_one_after_the_other(
     (stack.folder / "submit.mjs").write_text(program["code"])
     ran = run_program("node", "submit.mjs", folder=stack.folder, INVIGILATOR=url, TOKEN="")
     assert (ran.returncode, ran.stdout) == (0, "unchanged submitted\n"), ran.stderr
-    # Which fails when the command is rejected
-    rejected = program["code"].replace('"5f0c"', '"5f0d"').replace('"submitted"', '"started"')
-    (stack.folder / "submit.mjs").write_text(rejected)
+    # Which fails when the command is quarantined, here because its id was another command's
+    quarantined = program["code"].replace('"submitted"', '"started"')
+    (stack.folder / "submit.mjs").write_text(quarantined)
     ran = run_program("node", "submit.mjs", folder=stack.folder, INVIGILATOR=url, TOKEN="")
     assert ran.returncode == 1
-    assert "Error: illegal_transition: " in ran.stderr
+    assert "Error: quarantined: id_reused: " in ran.stderr
+    # And when it is rejected
+    (stack.folder / "submit.mjs").write_text(quarantined.replace('"submission-', '"another-'))
+    ran = run_program("node", "submit.mjs", folder=stack.folder, INVIGILATOR=url, TOKEN="")
+    assert ran.returncode == 1
+    assert "Error: rejected: illegal_transition: " in ran.stderr
 
 
 def run_python(document: str, url: str) -> list[str]:

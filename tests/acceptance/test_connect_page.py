@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -192,3 +192,30 @@ def test_the_log_can_be_followed_over_http(afternoon: Afternoon, told: Sequence[
         afternoon.until(
             lambda: "exam.attempt.status-changed.v1" in printed.read_text(), "the event of the submission"
         )
+
+
+def test_following_from_a_position_that_is_gone_says_what_to_do(afternoon: Afternoon, tmp_path: Path) -> None:
+    (tmp_path / "cursor").write_text("9" * 18)
+    ended = subprocess.run(
+        [sys.executable, afternoon.folder / "follow.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert ended.returncode == 1
+    assert re.fullmatch(
+        r"The position is gone\. Read the attempts, then write \d+ into the file cursor\.\n", ended.stderr
+    )
+
+
+def test_following_goes_on_when_the_api_is_away(afternoon: Afternoon, tmp_path: Path) -> None:
+    [nobody] = free_ports(API_PORT).values()
+    program = (afternoon.folder / "follow.py").read_text()
+    (tmp_path / "follow.py").write_text(program.replace(str(afternoon.ports[API_PORT]), str(nobody)))
+    elsewhere = replace(afternoon, folder=tmp_path)
+    with elsewhere.running("python", "follow.py") as following:
+        said = tmp_path / "follow.py.log"
+        elsewhere.until(lambda: said.read_text().count("trying again") >= 2, "a second try")
+        assert following.poll() is None

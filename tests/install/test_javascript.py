@@ -55,7 +55,7 @@ def test_over_rabbitmq_the_command_arrives_on_its_shard(programs: Path, rabbitmq
         message.ack()
         queue.close()
     body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
-    assert parse(body, message.content_type).id == "5f0c"
+    assert parse(body, message.content_type).id == "submission-9371"
     # And without that queue it fails
     with kombu.Connection(rabbitmq_url) as connection:
         connection.channel().queue_delete(queue_name(shard_of("42", SHARDS)))
