@@ -1,6 +1,7 @@
 """A client of the HTTP API: it sends a command, and waits for the outcome."""
 
 import json
+import re
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +26,8 @@ from .vocabulary import Outcome, QuarantineCode
 
 MAX_WAIT_S = 60
 """Seconds that the server waits for an outcome at most."""
+
+_TOKEN = re.compile("[!-~]+")  # printable ASCII without the space
 
 _INVALID = frozenset[str](QuarantineCode)
 _SUCCESS = (httpx.codes.OK, httpx.codes.ACCEPTED)
@@ -70,7 +73,11 @@ class Client:
         timeout_s: seconds that the server has to answer, beyond those that it was told to wait.
         transport: httpx's, for tests, proxies and certificates.
 
+    Raises:
+        ValueError: the token cannot be one. The text does not quote it.
+
     Raises, in every method:
+        ValueError: `wait` is no whole number from 1 to 60. No command was sent.
         InvalidMessageError: an argument is wrong. No command was sent.
         CommandRejectedError: the command was refused. There is a class for each code: `IllegalTransitionError`,
             `AttemptNotFoundError` and the others of `events.answers`.
@@ -101,6 +108,8 @@ class Client:
         timeout_s: float = 10,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise ValueError("token must be printable ASCII without spaces; does it end with a line break?")
         self._timeout_s = timeout_s
         headers = {"Content-Type": CONTENT_TYPE}
         if token is not None:
@@ -153,8 +162,9 @@ class Client:
         self._send(_new.upsert_learner(**fields), wait)
 
     def _send(self, new: NewCommand, wait: int) -> Attempt | None:
-        if not 1 <= wait <= MAX_WAIT_S:
-            raise ValueError(f"wait must be from 1 to {MAX_WAIT_S}, whole seconds")
+        # The server ignores `wait=1.5` and `wait=True`, and does not wait.
+        if type(wait) is not int or not 1 <= wait <= MAX_WAIT_S:
+            raise ValueError(f"wait must be a whole number of seconds from 1 to {MAX_WAIT_S}")
         command = new.made_by("")
         event = to_event(command)
         del event["source"]  # it is the token's

@@ -8,7 +8,6 @@ import hmac
 import json
 import time
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,9 +41,10 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: Iterable[st
         the CloudEvent. Its `id` is the same each time the event is sent: skip those that were handled before.
 
     Raises:
-        InvalidWebhookError: a header is missing, the time is more than 5 minutes away, no secret fits, or the body
-            is no event. Answer with status 400.
-        ValueError: there is no secret, or one is not base64 after `whsec_`.
+        InvalidWebhookError: a header is missing or no text, the time is more than 5 minutes away, no secret fits,
+            or the body is no event. Answer with status 400.
+        ValueError: there is no secret, or one is not `whsec_` and base64 of 24 to 64 bytes.
+        TypeError: the body is not bytes.
 
     Example:
         >>> verify_webhook(b"{}", {}, ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
@@ -52,7 +52,9 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: Iterable[st
         ...
         events.errors.InvalidWebhookError: the header webhook-id is missing
     """
-    keys = [_key(secret) for secret in secrets]
+    if not isinstance(body, bytes | bytearray):
+        raise TypeError("body must be the request's bytes, before anything has decoded or parsed them")
+    keys = [read_secret(secret) for secret in secrets]
     if not keys:
         raise ValueError("give at least one secret")
     given = {name.lower(): value for name, value in headers.items()}
@@ -60,7 +62,9 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: Iterable[st
         _header(given, name) for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER)
     )
     _check_age(timestamp)
-    _check_signature(b".".join([webhook_id.encode(), timestamp.encode(), body]), signatures, keys)
+    # A surrogate, which no sender can have signed, stays different from all other text.
+    signed = b".".join([webhook_id.encode("utf-8", "surrogatepass"), timestamp.encode(), body])
+    _check_signature(signed, signatures, keys)
     return _event(body)
 
 
@@ -74,7 +78,7 @@ def sign_webhook(body: bytes, webhook_id: str, timestamp: int, secrets: Iterable
         secrets: all that are live. Each of them signs, so that the receiver may know any of them.
 
     Raises:
-        ValueError: a secret is not base64 after `whsec_`.
+        ValueError: a secret is not `whsec_` and base64 of 24 to 64 bytes.
 
     Example:
         >>> secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
@@ -86,7 +90,7 @@ def sign_webhook(body: bytes, webhook_id: str, timestamp: int, secrets: Iterable
     return {
         ID_HEADER: webhook_id,
         TIMESTAMP_HEADER: str(timestamp),
-        SIGNATURE_HEADER: " ".join(_signature(signed, _key(secret)) for secret in secrets),
+        SIGNATURE_HEADER: " ".join(_signature(signed, read_secret(secret)) for secret in secrets),
     }
 
 
@@ -94,27 +98,24 @@ def read_secret(secret: str) -> bytes:
     """Return the key of a secret that is fit to sign with.
 
     Raises:
-        ValueError: it is not `whsec_` and base64 of 24 to 64 bytes.
+        ValueError: it is not `whsec_` and base64 of 24 to 64 bytes. The text does not quote it.
     """
-    if not secret.startswith(SECRET_PREFIX):
-        raise ValueError(_SECRET)
-    key = _key(secret)
-    if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
+    try:
+        key = b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except ValueError:
+        raise ValueError(_SECRET) from None
+    if not (secret.startswith(SECRET_PREFIX) and MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES):
         raise ValueError(_SECRET)
     return key
 
 
-def _key(secret: str) -> bytes:
-    try:
-        return b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except (Base64Error, ValueError):
-        raise ValueError(f"a secret must be {SECRET_PREFIX} and base64") from None
-
-
-def _header(headers: Mapping[str, str], name: str) -> str:
+def _header(headers: Mapping[str, object], name: str) -> str:
     if name not in headers:
         raise InvalidWebhookError(f"the header {name} is missing")
-    return headers[name]
+    value = headers[name]
+    if not isinstance(value, str):
+        raise InvalidWebhookError(f"the header {name} is no text")
+    return value
 
 
 def _check_age(timestamp: str) -> None:
@@ -142,8 +143,8 @@ def _signature(signed: bytes, key: bytes) -> str:
 def _event(body: bytes) -> dict[str, Any]:
     try:
         event = json.loads(body)
-    except ValueError:
-        raise InvalidWebhookError("the body is not JSON") from None
+    except (ValueError, RecursionError):
+        raise InvalidWebhookError("the body is not JSON, or is nested too deeply") from None
     if not isinstance(event, dict):
         raise InvalidWebhookError("the body is no event")
     return event

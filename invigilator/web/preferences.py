@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request, Response
 
 MAX_WAIT_S = 60
-_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d+)"?\s*(?:$|[,;])', re.IGNORECASE)
 
 
 def parameter(what: str) -> dict[str, Any]:
@@ -25,7 +25,8 @@ def wait_s(request: Request, response: Response) -> int:
     A preference that cannot be read is ignored.
     """
     found = _WAIT.search(",".join(request.headers.getlist("prefer")))
-    seconds = min(int(found[1]), MAX_WAIT_S) if found else 0
+    # float, because int refuses thousands of digits.
+    seconds = int(min(float(found[1]), MAX_WAIT_S)) if found else 0
     if seconds:
         response.headers["Preference-Applied"] = f"wait={seconds}"
     return seconds

@@ -103,6 +103,12 @@ def test_without_a_token_it_sends_none(server: Server) -> None:
     assert "Authorization" not in server.calls[0].headers
 
 
+@pytest.mark.parametrize("token", ["S3CRETtok\n", "S3CRET tok", "S3CRETtök", "S3CRET\x7f", ""])
+def test_a_token_that_cannot_be_sent_is_refused_without_quoting_it(token: str) -> None:
+    with pytest.raises(ValueError, match=r"^token must be printable ASCII without spaces; [a-z ]+\?$"):
+        Client("https://invigilator.example", token)
+
+
 @pytest.mark.parametrize("outcome", ["applied", "unchanged", "ignored"])
 def test_it_returns_the_attempt(client: Client, server: Server, outcome: str) -> None:
     server.told["outcome"] = outcome
@@ -168,9 +174,9 @@ def test_a_command_without_an_outcome_is_pending(client: Client, server: Server)
     assert raised.value.command_id == "5f0c"
 
 
-@pytest.mark.parametrize("wait", [0, 61])
-def test_it_waits_a_minute_at_most(client: Client, server: Server, wait: int) -> None:
-    with pytest.raises(ValueError, match="wait must be from 1 to 60"):
+@pytest.mark.parametrize("wait", [0, 61, 1.5, 5.0, True, "5", None])
+def test_it_waits_whole_seconds_and_a_minute_at_most(client: Client, server: Server, wait: Any) -> None:
+    with pytest.raises(ValueError, match="wait must be a whole number of seconds from 1 to 60"):
         client.update_status(**SUBMITTED, wait=wait)
     assert server.calls == []
 
