@@ -1,12 +1,29 @@
 """Judges addresses: which of them a URL that somebody chose may lead to."""
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 LOCALHOST = "localhost"
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 """A gateway turns these into the IPv4 address in their last 32 bits (RFC 6052)."""
+
+# From IANA's registries of special-purpose addresses: where `is_global` differs between Python 3.11 and 3.14, or
+# lets through what leads to no public host. So the verdict is the same in all of them.
+_SPECIAL = tuple(
+    ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments; 192.0.0.192 has been a cloud's metadata address
+        "192.88.99.0/24",  # relays of 6to4, given up
+        "64:ff9b:1::/48",  # NAT64 of a local network
+        "100::/32",  # discard only, and dummy prefix
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",  # documentation
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+    )
+)
 
 Address = IPv4Address | IPv6Address
 
@@ -22,7 +39,14 @@ def literal(host: str) -> Address | None:
         found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return None
-    return ip_address(found[0][4][0])
+    return ip_address(host_of(found[0][4]))
+
+
+def host_of(address: tuple[Any, ...]) -> str:
+    """Return the address of a socket address; one of a single link (fe80::/10) with the number of the link."""
+    host, _, *rest = address
+    scope = rest[1] if rest else 0
+    return f"{host}%{scope}" if scope else str(host)
 
 
 def is_loopback(address: Address) -> bool:
@@ -40,6 +64,8 @@ def is_public(address: Address) -> bool:
         [True, False, False]
     """
     inner = _unwrapped(address)
+    if any(inner in network for network in _SPECIAL):
+        return False
     if isinstance(inner, IPv6Address) and (inner.is_site_local or inner.is_reserved):
         return False
     return inner.is_global and not inner.is_multicast

@@ -44,6 +44,40 @@ def test_an_address_that_is_not_public(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
+        "192.0.0.1",
+        "192.0.0.9",
+        "192.0.0.192",
+        "192.0.0.255",
+        "192.88.99.1",
+        "::ffff:192.0.0.192",
+        "64:ff9b::192.0.0.192",
+        "2002:c000:c0::",
+        "64:ff9b:1::1",
+        "100::1",
+        "100:0:0:1::1",
+        "2001::1",
+        "2001:1::1",
+        "2001:4:112::1",
+        "2001:20::1",
+        "2001:1ff::1",
+        "2001:db8::1",
+        "3fff::1",
+        "3fff:fff::1",
+        "5f00::1",
+    ],
+)
+def test_an_address_for_a_special_purpose_is_not_public_in_any_python(address: str) -> None:
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "192.0.1.1",
+        "192.88.98.1",
+        "192.88.100.1",
+        "2001:200::1",
+        "3ffe::1",
         "8.8.8.8",
         "203.0.114.7",
         "2001:4860:4860::8888",
@@ -64,6 +98,13 @@ def test_an_address_of_this_machine(address: str) -> None:
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1"])
 def test_an_address_is_known_in_every_form(host: str) -> None:
     assert literal(host) == ip_address("127.0.0.1")
+
+
+def test_an_address_of_a_single_link_keeps_its_link() -> None:
+    found = literal("fe80::1%1")
+    assert str(found) == "fe80::1%1"
+    assert found is not None
+    assert not is_public(found)
 
 
 @pytest.mark.parametrize("host", ["acme.example", "localhost", "127.0.0.1.example", "", "a" * 300])

@@ -4,35 +4,48 @@ A name is resolved once, each address is judged, and the connection goes to an a
 changes nothing if the name stands for another address a moment later (DNS rebinding). TLS still checks the name.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from ipaddress import ip_address
-from socket import SOCK_STREAM
 from typing import Any
 
 import anyio
 import httpcore
 
-from worker.addresses import Address
+from worker.addresses import Address, host_of, literal
 from worker.errors import Misconfigured
 
 CONNECT_S = 3.0
 """Seconds for a connection to one address. The next one of the same name is tried after that."""
 
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+Resolve = Callable[[str, int], Coroutine[Any, Any, Sequence[str]]]
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a host, in the order of preference of the system.
 
+    A name server that hangs keeps a thread, also when the call is cancelled. So each look-up has a thread of its
+    own, and none of the loop's default executor, whose few threads everybody shares.
+
     Raises:
         OSError: the name is not known.
     """
-    found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    def look_up() -> Sequence[str]:
+        # As bytes: the text would go through a codec that raises UnicodeError for a label that is too long.
+        found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(host_of(address) for *_, address in found))
+
+    return await anyio.to_thread.run_sync(look_up, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True)
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that are allowed, and to no others."""
+    """Connects to addresses that are allowed, and to no others.
+
+    It looks up a name once at a time, and every call that needs the answer waits for the same look-up. So a name
+    server that hangs keeps one thread, however many calls give up.
+    """
 
     def __init__(
         self,
@@ -53,6 +66,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         self._setting = setting
         self._resolve = resolve
         self._network = network or httpcore.AnyIOBackend()
+        self._pending: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
 
     async def connect_tcp(
         self,
@@ -69,7 +83,8 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
             OSError: the name is not known.
             httpcore.ConnectError: no address answers.
         """
-        found = await self._resolve(host, port)
+        written = literal(host)
+        found = await self._look_up(host, port) if written is None else [str(written)]
         allowed = [address for address in found if self._may_reach(ip_address(address))]
         if not allowed:
             raise Misconfigured("the URL leads to a private or reserved address", setting=self._setting)
@@ -82,3 +97,18 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         return await self._network.connect_tcp(last, port, None, local_address, socket_options)
+
+    async def _look_up(self, host: str, port: int) -> Sequence[str]:
+        key = (host, port)
+        pending = self._pending.get(key)
+        if pending is None:
+            pending = self._pending[key] = asyncio.create_task(self._resolve(host, port))
+            pending.add_done_callback(lambda done: self._forget(key, done))
+        # Unlike awaiting the task, this does not cancel it along with the call that waits.
+        await asyncio.wait([pending])
+        return pending.result()
+
+    def _forget(self, key: tuple[str, int], done: asyncio.Task[Sequence[str]]) -> None:
+        del self._pending[key]
+        if not done.cancelled():
+            done.exception()  # perhaps nobody waits for it any more, and asyncio would complain

@@ -1,7 +1,9 @@
 """The HTTP adapter for webhooks against receivers that are right, wrong, rude and slow."""
 
+import asyncio
 import json
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +23,7 @@ from tests.fakes.servers import drip, serving
 from tests.tls import Authority, Proxy
 from worker.errors import Gone, Misconfigured, NotCalled, ServiceError, Transient, Unavailable
 from worker.lms import webhooks as module
-from worker.lms.guard import GuardedNetwork
+from worker.lms.guard import GuardedNetwork, resolve
 from worker.lms.http_answers import Answer
 from worker.lms.ports import Deadline, Delivery
 from worker.lms.webhooks import HttpWebhooks, trial_delivery
@@ -240,6 +242,83 @@ def test_a_name_that_leads_to_a_private_address_is_not_connected(address: str) -
     assert network.asked == []
     assert connect(network, public(allow_private=True), [address]) == 1
     assert network.asked == [address]
+
+
+def test_an_address_in_the_url_needs_no_look_up() -> None:
+    network = Network()
+    assert connect(network, public(url="https://203.0.114.7/")) == 0
+    assert connect(network, public(url="https://[2001:4860::8]/")) == 0
+    assert network.asked == ["203.0.114.7", "2001:4860::8"]
+
+
+def test_an_address_of_a_single_link_keeps_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [("fe80::1", 443, 0, 2), ("2001:4860::8", 443, 0, 0), ("203.0.114.7", 443), ("203.0.114.7", 443)]
+    rows = [(socket.AF_UNSPEC, socket.SOCK_STREAM, 6, "", address) for address in found]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
+    assert anyio.run(resolve, "acme.example", 443) == ["fe80::1%2", "2001:4860::8", "203.0.114.7"]
+
+
+def test_a_name_server_that_hangs_stops_no_other_webhook(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked, system = threading.Event(), [], socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **more: Any) -> Any:
+        if host == b"dead.test":  # text when it is only asked whether it is an address
+            asked.append(host)
+            answers.wait()
+            raise socket.gaierror
+        return system(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    webhooks = HttpWebhooks(
+        {
+            "webhook.dead": public(url="https://dead.test/"),
+            "webhook.address": receiver.webhook(),
+            "webhook.name": receiver.webhook(url=receiver.url.replace("127.0.0.1", "localhost")),
+        }
+    )
+    try:
+        for _ in range(40):  # more than the default executor of a loop has threads
+            with pytest.raises(Unavailable, match=r"^webhook\.dead took longer than"):
+                webhooks.send(replace(DELIVERY, subscriber="webhook.dead"), Deadline.after(0.05))
+        webhooks.send(replace(DELIVERY, subscriber="webhook.address"), soon())
+        webhooks.send(replace(DELIVERY, subscriber="webhook.name"), soon())
+        assert asked == [b"dead.test"]
+    finally:
+        answers.set()
+        webhooks.close()
+    assert len(receiver.events) == 2
+
+
+def test_calls_that_wait_for_a_name_share_its_look_up() -> None:
+    """The first call gives up; the others get its answer, and a later call asks again."""
+    asked: list[str] = []
+
+    async def calls() -> None:
+        answer = asyncio.Event()
+
+        async def resolve(host: str, port: int) -> Sequence[str]:
+            asked.append(host)
+            await answer.wait()
+            raise socket.gaierror
+
+        guarded = GuardedNetwork(public().may_reach, "url of acme", resolve, Network())
+        waiting = [asyncio.create_task(guarded.connect_tcp("acme.example", 443)) for _ in range(3)]
+        while not asked:
+            await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.wait(waiting[:1])
+        answer.set()
+        first, *others = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(first, asyncio.CancelledError)
+        assert all(isinstance(one, socket.gaierror) for one in others)
+        assert asked == ["acme.example"]
+        with pytest.raises(socket.gaierror):
+            await guarded.connect_tcp("acme.example", 443)
+
+    asyncio.run(calls())
+    assert asked == ["acme.example"] * 2
 
 
 def test_of_several_addresses_the_first_that_is_allowed_and_answers_is_taken() -> None:
