@@ -14,7 +14,8 @@ from db import circuits
 from db.models import Effect
 from tests import sample_commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench, run_together
-from tests.integration.effects.test_relay import FakeDispatcher, owed, running
+from tests.integration.effects.test_relay import FakeDispatcher, owed
+from tests.loops import running
 from tests.roundtrips import counted
 from worker.effects.action import TryFailedError
 from worker.effects.relay import Relay
@@ -388,7 +389,7 @@ def test_a_probe_that_is_overtaken_leaves_it_to_the_next(bench: Bench) -> None:
     bench.apply(c.update("A", "verified", str(CIRCUIT_FAILURES)))
     let_probe(bench)
     dispatcher = FakeDispatcher()
-    with running(relay(bench.engine, dispatcher, poll_s=3600)):
+    with running(relay(bench.engine, dispatcher, poll_s=3600).run):
         assert dispatcher.on_dispatch.wait(30)
         dispatcher.on_dispatch.clear()
         # When it was to probe, then the relay offers the next one at once
@@ -408,7 +409,7 @@ def test_a_probe_that_succeeds_closes_it_and_wakes_the_relay(
     ids = opened(bench, 4)
     let_probe(bench)
     dispatcher = FakeDispatcher()
-    with running(relay(bench.engine, dispatcher, poll_s=3600)):
+    with running(relay(bench.engine, dispatcher, poll_s=3600).run):
         assert dispatcher.on_dispatch.wait(30)
         dispatcher.on_dispatch.clear()
         # When that succeeds

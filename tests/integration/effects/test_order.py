@@ -17,7 +17,8 @@ from db.offers import find_due
 from tests import sample_commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench, claim, end, ending, run_together, until, wanted
 from tests.integration.effects.test_circuit import deadlocks, statements
-from tests.integration.effects.test_relay import FakeDispatcher, dispatcher, listening, relay, running
+from tests.integration.effects.test_relay import FakeDispatcher, dispatcher, listening, relay
+from tests.loops import running
 from worker.effects import relay as module
 from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
@@ -473,7 +474,7 @@ def test_the_loop_wakes_when_one_is_freed(bench: Bench, engine: Engine, dispatch
     assert claimed
     waits(bench, newer, older)
     # Given a relay that polls once an hour, and has looked
-    with running(Relay(engine, dispatcher, poll_s=3600, offer_ttl_s=60)):
+    with running(Relay(engine, dispatcher, poll_s=3600, offer_ttl_s=60).run):
         while not listening(bench):
             pass
         # When the older one ends

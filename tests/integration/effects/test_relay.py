@@ -1,8 +1,7 @@
 """The relay: what it offers, how often, and what it does when the broker is away."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from sqlalchemy import Engine
 from db.offers import Offer
 from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
+from tests.loops import running
 from worker.effects import relay as module
 from worker.effects.relay import Relay
 from worker.errors import Transient
@@ -148,24 +148,11 @@ def test_offers_that_the_broker_did_not_take_are_made_again_at_once(
     assert [offer.id for offer in dispatcher.offers] == ids
 
 
-@contextmanager
-def running(relay: Relay) -> Iterator[None]:
-    """The relay's loop, in a thread that has ended afterwards."""
-    stopping = threading.Event()
-    thread = threading.Thread(target=relay.run, args=(stopping,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
-
-
 def test_the_loop_wakes_when_effects_are_committed(
     bench: Bench, engine: Engine, dispatcher: FakeDispatcher
 ) -> None:
     # Given a relay that polls once an hour
-    with running(Relay(engine, dispatcher, poll_s=3600, offer_ttl_s=60)):
+    with running(Relay(engine, dispatcher, poll_s=3600, offer_ttl_s=60).run):
         # When an effect is committed after its first look
         while not listening(bench):
             pass
@@ -180,7 +167,7 @@ def test_the_loop_goes_on_after_an_error(bench: Bench, engine: Engine, dispatche
     dispatcher.away = 2
     ids = owed(bench)
     # When the relay runs
-    with running(Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60)):
+    with running(Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60).run):
         # Then the effect is offered all the same
         assert dispatcher.on_dispatch.wait(30)
     assert [offer.id for offer in dispatcher.offers] == ids
@@ -190,7 +177,7 @@ def test_the_loop_goes_on_when_the_database_ends_its_connections(
     bench: Bench, engine: Engine, dispatcher: FakeDispatcher
 ) -> None:
     # Given a relay that listens
-    with running(Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60)):
+    with running(Relay(engine, dispatcher, poll_s=0.01, offer_ttl_s=60).run):
         while not listening(bench):
             pass
         # When the server ends every connection, the one that listens included

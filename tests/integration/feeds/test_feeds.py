@@ -1,9 +1,7 @@
 """One suite over both brokers: a feed publishes in order, from its cursor, one process at a time."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -18,6 +16,7 @@ from db import event_log, subscribers
 from events.envelope import CONTENT_TYPE
 from tests.integration.effects.conftest import until
 from tests.integration.feeds.conftest import number, tell
+from tests.loops import running
 from worker.commands.sources import BrokerAwayError
 from worker.feeds import publisher as module
 from worker.feeds.base import OvertakenError, Publication
@@ -110,20 +109,6 @@ def publisher(engine: Engine, listener: Listener, url: str | None = None, owner:
 def subscribe(engine: Engine) -> None:
     with engine.begin() as connection:
         subscribers.store(connection, {NAME: {}})
-
-
-@contextmanager
-def running(*loops: Callable[[threading.Event], None]) -> Iterator[None]:
-    stopping = threading.Event()
-    threads = [threading.Thread(target=loop, args=(stopping,)) for loop in loops]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
 
 
 def standings(engine: Engine) -> dict[str, subscribers.Standing]:

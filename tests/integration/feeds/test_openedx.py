@@ -20,7 +20,8 @@ from events.commands import CommandData, ExamUpsert, LearnerUpsert
 from tests import sample_commands as c
 from tests.integration.effects.conftest import until
 from tests.integration.feeds.conftest import number
-from tests.integration.feeds.test_feeds import running, standing
+from tests.integration.feeds.test_feeds import standing
+from tests.loops import running
 from worker.commands.handler import Handler
 from worker.feeds.base import OvertakenError, Publication
 from worker.feeds.brokers import open_bus

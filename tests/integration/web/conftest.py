@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -28,6 +29,7 @@ from invigilator.web.tokens import Tokens
 from invigilator.web.waiting import look_out
 from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
+from tests.loops import running
 from worker.commands.handler import Received
 
 RATE = 1_000_000
@@ -95,15 +97,8 @@ class Api:
     @contextmanager
     def looking_out(self) -> Iterator[None]:
         """What a process does beside its calls."""
-        stopping = threading.Event()
-        waiters = (self.outcomes, self.followers)
-        thread = threading.Thread(target=look_out, args=(self.engine, waiters, NEVER_S, stopping))
-        thread.start()
-        try:
+        with running(partial(look_out, self.engine, (self.outcomes, self.followers), NEVER_S)):
             yield
-        finally:
-            stopping.set()
-            thread.join()
 
     @contextmanager
     def served(self) -> Iterator[tuple[Server, tuple[str, int]]]:

@@ -2,9 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -16,6 +15,7 @@ from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
 from tests.integration.feeds.conftest import news, number, tell
 from tests.integration.web.conftest import Api, connections
+from tests.loops import running
 
 pytestmark = pytest.mark.usefixtures("kept")
 
@@ -229,22 +229,10 @@ def test_who_waits_goes_on_when_the_process_stops(api: Api) -> None:
 # --- many writers -------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def numbering(engine: Engine) -> Iterator[None]:
+def numbering(engine: Engine, stopping: threading.Event) -> None:
     """A relay that numbers what is committed."""
-    stopping = threading.Event()
-
-    def run() -> None:
-        while not stopping.is_set():
-            number(engine)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
+    while not stopping.is_set():
+        number(engine)
 
 
 def write(engine: Engine, writer: int, sessions: threading.Semaphore) -> None:
@@ -273,7 +261,7 @@ def test_a_cursor_misses_nothing_while_a_hundred_write(api: Api) -> None:
     writers = [
         threading.Thread(target=write, args=(api.engine, writer, sessions)) for writer in range(WRITERS)
     ]
-    with api.looking_out(), numbering(api.engine):
+    with api.looking_out(), running(partial(numbering, api.engine)):
         # When many write at the same time
         for writer in writers:
             writer.start()
