@@ -45,24 +45,19 @@ class Due:
         return sorted({*self.due, *self.lost})
 
 
-# A webhook that is off, or that may not be called before some time, is passed over. Few of its deliveries are due:
-# the fan-out waits for those that are.
-_MAY_BE_CALLED = """(
+# A webhook that is off, or whose circuit is as named, is passed over. Few of its deliveries are due: the fan-out
+# waits for those that are.
+_CALLS_NONE_OF = """(
     effect.subscriber IS NULL OR effect.subscriber NOT IN (
         SELECT name FROM subscribers WHERE off_since IS NOT NULL
         UNION ALL
-        SELECT queue FROM circuits WHERE open_until > statement_timestamp()
+        SELECT queue FROM circuits WHERE {circuit}
     )
 )"""
 
+_MAY_BE_CALLED = _CALLS_NONE_OF.format(circuit="open_until > statement_timestamp()")
 # One that may be probed gets the probe and nothing else.
-_ANSWERS = """(
-    effect.subscriber IS NULL OR effect.subscriber NOT IN (
-        SELECT name FROM subscribers WHERE off_since IS NOT NULL
-        UNION ALL
-        SELECT queue FROM circuits WHERE open_until IS NOT NULL
-    )
-)"""
+_ANSWERS = _CALLS_NONE_OF.format(circuit="open_until IS NOT NULL")
 
 # ORDER BY and LIMIT rather than EXISTS, which makes PostgreSQL expect a row soon and read the table for it. All
 # pending rows of the table may be due next week.

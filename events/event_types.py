@@ -4,8 +4,9 @@ An event type is a model here, with its name in `EVENT_TYPES`. Fields are only e
 those that it does not know. Events hold no names and no addresses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import ClassVar
 from uuid import UUID
@@ -134,6 +135,27 @@ class WebhookTest(EventData):
     event_type: ClassVar[str] = "exam.webhook.test.v1"
 
     webhook: str
+
+
+def has_type(event_type: str, patterns: Iterable[str]) -> bool:
+    """Return whether a type fits one of some shell patterns over the whole type.
+
+    Example:
+        >>> has_type("exam.attempt.created.v1", ["exam.attempt.*"])
+        True
+    """
+    return any(fnmatchcase(event_type, pattern) for pattern in patterns)
+
+
+def check_patterns(patterns: Iterable[str]) -> None:
+    """Make sure that every pattern fits a type of the log.
+
+    Raises:
+        ValueError: one fits none. The text says which types there are.
+    """
+    for pattern in patterns:
+        if not any(has_type(name, [pattern]) for name in EVENT_TYPES):
+            raise ValueError(f"each must fit one of {', '.join(EVENT_TYPES)}")
 
 
 def types_of(*models: type[EventData]) -> Mapping[str, type[EventData]]:

@@ -1,6 +1,5 @@
 """Reads the policies file: the policy of each proctoring provider (docs/rules.md, "Policies")."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from events.vocabulary import Status
 from worker.errors import ConfigurationError
 from worker.rules.policy import PRESETS, Policy
 from worker.rules.policy_settings import PolicyError, policy_from
-from worker.textfiles import NotTextError, read_text
+from worker.textfiles import read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +76,7 @@ def load_policies(path: Path | None) -> Policies:
     """
     if path is None:
         return Policies()
-    try:
-        document = tomllib.loads(read_text(path))
-    except OSError as error:
-        raise ConfigurationError(f"policies file {path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, NotTextError, RecursionError) as error:
-        raise ConfigurationError(f"policies file {path}: is no TOML: {error}") from None
+    document = read_toml(path, "policies file")
     unknown = sorted(set(document) - {"default", "providers"})
     if unknown:
         raise ConfigurationError(

@@ -1,23 +1,22 @@
 """The sorts of subscribers to events: tables of the file of subscriptions (docs/contract.md, "Events out")."""
 
-from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal
 
 import httpx
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from events.broker_url import Kind, read_broker_url
-from events.event_types import EVENT_TYPES
+from events.event_types import check_patterns, has_type
 from events.fields import Frozen
 from events.webhooks import read_secret
 from worker.addresses import LOCALHOST, Address, is_loopback, is_public, literal
+from worker.urls import read_url
 
 RESERVED = ("invigilator.commands", "invigilator.effects", "amq.")
 """Names that begin so are those of our own queues, or of RabbitMQ's exchanges."""
 
 EPOCH = ".epoch"
 """What the key beside a stream ends with."""
-MAX_PORT = 65_535
 MAX_LEN = 2**63 - 1
 """The longest stream that Redis takes a number for."""
 
@@ -67,14 +66,12 @@ class Listener(Subscriber):
     @field_validator("types")
     @classmethod
     def _fits(cls, value: list[str]) -> list[str]:
-        for pattern in value:
-            if not any(fnmatchcase(name, pattern) for name in EVENT_TYPES):
-                raise ValueError(f"each must fit one of {', '.join(EVENT_TYPES)}")
+        check_patterns(value)
         return value
 
     def wants(self, event_type: str) -> bool:
         """Return whether the events of a type are told."""
-        return any(fnmatchcase(event_type, pattern) for pattern in self.types)
+        return has_type(event_type, self.types)
 
 
 class Feed(Listener):
@@ -186,12 +183,6 @@ class Webhook(Listener):
 
 def _read_url(text: str) -> httpx.URL:
     try:
-        url = httpx.URL(text)
-        url.raw_host.decode("ascii").encode("idna")  # a bad name raises ValueError here, not at each look-up
-    except (httpx.InvalidURL, ValueError):
+        return read_url(text)
+    except ValueError:
         raise ValueError(_URL) from None
-    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
-        raise ValueError(_URL)
-    if url.userinfo or url.fragment:
-        raise ValueError(_URL)
-    return url

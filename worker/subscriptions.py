@@ -1,6 +1,5 @@
 """Reads the file of subscriptions: who is told what happens (docs/contract.md, "Events out")."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -10,7 +9,7 @@ from pydantic import Field, StringConstraints, ValidationError, ValidationInfo, 
 from events.fields import Frozen
 from worker.errors import ConfigurationError
 from worker.subscribers import Api, Feed, OpenEdx, Subscriber, Webhook
-from worker.textfiles import NotTextError, read_text
+from worker.textfiles import read_toml
 
 T = TypeVar("T", bound=Subscriber)
 
@@ -99,12 +98,7 @@ def load_subscriptions(path: Path | None) -> Subscriptions:
     """
     if path is None:
         return Subscriptions()
-    try:
-        document = tomllib.loads(read_text(path))
-    except OSError as error:
-        raise ConfigurationError(f"subscriptions file {path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, NotTextError, RecursionError) as error:
-        raise ConfigurationError(f"subscriptions file {path}: is no TOML: {error}") from None
+    document = read_toml(path, "subscriptions file")
     try:
         return Subscriptions.model_validate(document)
     except ValidationError as error:

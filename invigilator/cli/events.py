@@ -1,7 +1,6 @@
 """`invigilator events`: lists what happened, and has a feed told of it again."""
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -35,6 +34,7 @@ app = click.Group("events", help="Look at what happened, and tell it again.", no
 def list_(after: int, pattern: str, user: str | None, limit: int | None, as_json: bool) -> None:
     """List the events of the log, oldest first."""
     from events.cloudevent import as_object, source_of
+    from events.event_types import has_type
     from invigilator.cli.database import reading
     from worker.settings import load
 
@@ -43,7 +43,7 @@ def list_(after: int, pattern: str, user: str | None, limit: int | None, as_json
         found: Iterator[Row] = (
             dict.fromkeys(COLUMNS) | as_object(event, source) if not as_json else as_object(event, source)
             for event in _log(connection, after)
-            if fnmatchcase(event.type, pattern) and user in (None, event.user_id)
+            if has_type(event.type, [pattern]) and user in (None, event.user_id)
         )
         rows = islice(found, rows_wanted(limit, as_json))
         print_rows(rows, COLUMNS, as_json, "events", limit=limit)

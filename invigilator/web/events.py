@@ -1,6 +1,5 @@
 """`GET /v1/events`: the event log, by position."""
 
-from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from db import event_log, subscribers
 from events.cloudevent import as_object
-from events.event_types import EVENT_TYPES
+from events.event_types import check_patterns
 from invigilator.web.access import Access
 from invigilator.web.documents import EventPage
 from invigilator.web.followers import Follower, Followers, Page, Wanted
@@ -69,9 +68,10 @@ def routes(engine: Engine, followers: Followers, access: Access, source: str) ->
 
 
 def _check(types: list[str]) -> None:
-    for pattern in types:
-        if not any(fnmatchcase(name, pattern) for name in EVENT_TYPES):
-            raise invalid_query(f"types: each must fit one of {', '.join(EVENT_TYPES)}")
+    try:
+        check_patterns(types)
+    except ValueError as error:
+        raise invalid_query(f"types: {error}") from None
 
 
 def _read(engine: Engine, wanted: Wanted, after: int | None) -> tuple[Page, bool]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from db import event_log, wake
 from events.cloudevent import Event
+from events.event_types import has_type
 from invigilator.web.waiting import Waiters, Waiting
 
 
@@ -54,7 +54,7 @@ class Wanted:
         return Page(found, events[-1].position if events else after)
 
     def _has_type(self, event_type: str) -> bool:
-        return not self.types or any(fnmatchcase(event_type, pattern) for pattern in self.types)
+        return not self.types or has_type(event_type, self.types)
 
 
 @dataclass(slots=True, eq=False)

@@ -29,6 +29,7 @@ from worker.effects.slots import Slots
 from worker.errors import Transient
 from worker.kinds import EffectKind
 from worker.lms.connect import Services
+from worker.lms.webhooks import HttpWebhooks
 from worker.rules.retry import RetryPolicy
 
 LEASE_S = 600.0
@@ -109,7 +110,13 @@ class World:
         self.batches = Batches(self.engine, self.handler, LEASE_S)
         tools = Tools(
             engine=self.engine,
-            services=Services(credit=self.lms, instructor=self.lms, mailer=self.lms, close=lambda: None),
+            services=Services(
+                credit=self.lms,
+                instructor=self.lms,
+                mailer=self.lms,
+                webhooks=HttpWebhooks({}),  # nobody subscribes with one
+                close=lambda: None,
+            ),
             handler=HeldUpHandler.of(self.handler, self.lms),
             retry=RETRY,
             lease_s=LEASE_S,

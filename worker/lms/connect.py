@@ -1,7 +1,7 @@
 """The services that effects call, and the adapters for them that the settings ask for."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 from worker.kinds import Service
 from worker.lms.credentials import Anonymous, BearerToken, Credentials
@@ -30,7 +30,7 @@ class Services:
     credit: CreditService
     instructor: InstructorService
     mailer: Mailer
-    webhooks: WebhookSender = field(default_factory=HttpWebhooks)
+    webhooks: WebhookSender
     close: Callable[[], None]
 
     def only_logs(self, service: str | None) -> bool:

@@ -20,9 +20,9 @@ from worker.lms.credentials import Credentials
 from worker.lms.http_answers import PROXY_SETTING, Answer
 from worker.lms.loop import LoopThread
 from worker.lms.ports import Deadline
+from worker.urls import read_url
 
 MAX_BODY_BYTES = 64 * 1024
-MAX_PORT = 65_535
 
 T = TypeVar("T")
 
@@ -219,12 +219,9 @@ def checked_url(url: str, setting: str, *, query: bool = False) -> httpx.URL:
     without = "user or fragment" if query else "user, query or fragment"
     allowed = f"{setting} must be http(s)://host[:port][/path], without {without}"
     try:
-        read = httpx.URL(url)
-        read.raw_host.decode("ascii").encode("idna")  # a bad name raises ValueError here, not at each look-up
-    except (httpx.InvalidURL, ValueError):
+        read = read_url(url)
+    except ValueError:
         raise ConfigurationError(allowed) from None
-    if read.scheme not in ("http", "https") or not read.host or (read.port or 0) > MAX_PORT:
-        raise ConfigurationError(allowed)
-    if read.userinfo or read.fragment or (read.query and not query):
+    if read.query and not query:
         raise ConfigurationError(allowed)
     return read

@@ -14,9 +14,9 @@ from uuid import uuid4
 import anyio
 import httpcore
 
+from events.cloudevent import Event, as_object
 from events.envelope import CONTENT_TYPE
 from events.event_types import WebhookTest
-from events.times import render_time
 from events.webhooks import sign_webhook
 from worker.errors import Gone, NotCalled, Transient, Unavailable
 from worker.lms.guard import GuardedNetwork
@@ -50,13 +50,13 @@ class HttpWebhooks:
     Each endpoint has connections of its own, because what one may reach another may not.
     """
 
-    def __init__(self, webhooks: Mapping[str, Webhook] | None = None) -> None:
+    def __init__(self, webhooks: Mapping[str, Webhook]) -> None:
         """Connect to nothing yet.
 
         Parameters:
             webhooks: by the names of their subscribers, such as `webhook.acme`.
         """
-        self._webhooks = webhooks or {}
+        self._webhooks = webhooks
         self._start_lock = threading.Lock()
         self._running: _Running | None = None
 
@@ -121,18 +121,11 @@ def trial_delivery(webhook: str, source: str) -> Delivery:
         webhook: the name of its table in the file of subscriptions.
         source: of the events.
     """
-    data = WebhookTest(webhook=webhook)
-    event_id = uuid4()
-    document = {
-        "specversion": "1.0",
-        "id": str(event_id),
-        "source": source,
-        "type": data.event_type,
-        "time": render_time(datetime.now(UTC)),
-        "datacontenttype": "application/json",
-        "data": data.model_dump(),
-    }
-    return Delivery(f"webhook.{webhook}", event_id, json.dumps(document).encode())
+    data, now = WebhookTest(webhook=webhook), datetime.now(UTC)
+    event = Event(uuid4(), 0, data.event_type, now, None, None, None, data.model_dump())
+    document = as_object(event, source)
+    del document["sequence"]  # it is not in the log
+    return Delivery(f"webhook.{webhook}", event.id, json.dumps(document).encode())
 
 
 async def _answer(

@@ -116,7 +116,7 @@ def test_every_other_answer_is_tried_again(
 
 def test_a_process_that_does_not_know_the_webhook_calls_nobody() -> None:
     with pytest.raises(NotCalled, match=f"^{NAME} is not in the file of subscriptions of this process$"):
-        HttpWebhooks().send(DELIVERY, soon())
+        HttpWebhooks({}).send(DELIVERY, soon())
 
 
 def test_another_file_than_that_of_the_relay_is_warned_of(
