@@ -1,14 +1,20 @@
 """The tables. Their constraints repeat the rules that must never break."""
 
+from db.models.acts import Act, ActTarget, BulkAct
 from db.models.base import Base
 from db.models.effects import Circuit, Effect, EffectState, Try, TryResult
 from db.models.events import Event, EventLog, Subscriber
 from db.models.messages import HandledCommand, InboxEntry, QuarantinedMessage, Shard
+from db.models.operations import Cause, Pause, Process, Pruned, Sample, Total
 from db.models.record import Attempt, Course, Exam, Learner, Transition
 
 __all__ = [
+    "Act",
+    "ActTarget",
     "Attempt",
     "Base",
+    "BulkAct",
+    "Cause",
     "Circuit",
     "Course",
     "Effect",
@@ -19,9 +25,14 @@ __all__ = [
     "HandledCommand",
     "InboxEntry",
     "Learner",
+    "Pause",
+    "Process",
+    "Pruned",
     "QuarantinedMessage",
+    "Sample",
     "Shard",
     "Subscriber",
+    "Total",
     "Transition",
     "Try",
     "TryResult",

@@ -74,6 +74,8 @@ class Effect(Base):
             unique=True,
             postgresql_where=text("state = 'running' AND order_key IS NOT NULL"),
         ),
+        Index(None, "cause", "state", postgresql_where=text("cause IS NOT NULL")),
+        Index("ix_effects_user_id_without_attempt", "user_id", postgresql_where=text("attempt_id IS NULL")),
         Index(None, "event_id", postgresql_where=text("event_id IS NOT NULL")),
         Index(None, "subscriber", "state", postgresql_where=text("subscriber IS NOT NULL")),
         Index(
@@ -123,6 +125,11 @@ class Effect(Base):
     """The trace of the command that it follows from (W3C Trace Context)."""
     failure_told: Mapped[bool | None]
     """Whether an event has told that it failed for good."""
+    cause: Mapped[str | None]
+    """Why its last try failed. Null where none did since it came to be owed, where it is done, and before revision
+    0034."""
+    failed_at: Mapped[datetime | None]
+    """When that try ended."""
 
 
 class Try(Base):
@@ -132,6 +139,7 @@ class Try(Base):
     __table_args__ = (
         one_of("result", TryResult),
         CheckConstraint("(result IS NULL) = (finished_at IS NULL)", name="finished_has_result"),
+        Index("ix_tries_failed_at", "finished_at", postgresql_where=text("cause IS NOT NULL")),
     )
 
     effect_id: Mapped[UUID] = mapped_column(ForeignKey("effects.id", ondelete="CASCADE"), primary_key=True)
@@ -142,6 +150,8 @@ class Try(Base):
     finished_at: Mapped[datetime | None]
     result: Mapped[str | None]
     error: Mapped[str | None]
+    cause: Mapped[str | None]
+    """Why it failed. Null where it did not, and before revision 0035."""
 
 
 class Circuit(Base):
@@ -158,3 +168,5 @@ class Circuit(Base):
     """When the first of them ended."""
     open_until: Mapped[datetime | None]
     """Not null while the circuit is open. After this time one call probes the service, and sets a later time."""
+    reason: Mapped[str | None]
+    """What the last of them said. Null before revision 0032."""

@@ -60,6 +60,9 @@ class HandledCommand(Base):
     user_id: Mapped[str | None]
     exam_id: Mapped[str | None]
     to_status: Mapped[str | None]
+    # Which attempt it named. Null before revision 0036, too.
+    attempt_code: Mapped[str | None]
+    external_id: Mapped[str | None]
 
 
 class QuarantinedMessage(Base):
@@ -70,6 +73,7 @@ class QuarantinedMessage(Base):
         one_of("code", QuarantineCode),
         Index("ix_quarantine_size", "id", postgresql_include=["size"]),
         Index(None, "source", "command_id", postgresql_where=text("source IS NOT NULL")),
+        Index(None, "user_id", postgresql_where=text("user_id IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -83,6 +87,10 @@ class QuarantinedMessage(Base):
     # As the message says. Null where they cannot be read, and before revision 0014.
     source: Mapped[str | None]
     command_id: Mapped[str | None]
+    user_id: Mapped[str | None]
+    """The learner, as the message says. Null where that cannot be read, and before revision 0037."""
+    erased_at: Mapped[datetime | None]
+    """When the learner was erased, and the body with them."""
 
 
 class Shard(Base):
@@ -104,3 +112,5 @@ class Shard(Base):
     lease_until: Mapped[datetime | None]
     quarantine_discarded: Mapped[int] = mapped_column(server_default="0")
     """How many messages its batches pushed out of a full quarantine."""
+    progressed_at: Mapped[datetime | None]
+    """When its owner last finished a batch, or found nothing to do. Written with the owner's sign of life."""

@@ -58,6 +58,8 @@ class Learner(Base):
     """A name of the IANA time zone database."""
     described_at: Mapped[datetime | None]
     """The time of the last upsert that was applied. Null before revision 0012."""
+    erased_at: Mapped[datetime | None]
+    """When their names and addresses were erased. An upsert afterwards brings new ones."""
 
 
 class Attempt(Base):
@@ -79,6 +81,7 @@ class Attempt(Base):
         Index(None, "user_id"),
         Index(None, "status", "id"),
         Index(None, "exam_id", "id"),
+        Index(None, "external_id", postgresql_where=text("external_id IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
