@@ -25,7 +25,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA_VERSION = "invigilator_schema"
 USABLE_FROM = "alembic_version"
 
-NEEDED = "0023"
+NEEDED = "0040"
 """The oldest revision that the code of this release works on. The previous release has it."""
 
 
