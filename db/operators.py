@@ -1,11 +1,12 @@
 """What a person may do to effects. Each change is guarded, in the caller's transaction."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from db import order
+from db import order, totals
 from db.models import EffectState
 from db.wake import notify
 
@@ -16,7 +17,7 @@ CANCELLABLE = (EffectState.PENDING, EffectState.FAILED)
 # Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. The handler locks the cascades
 # that it folds in so, too.
 _LOCK = """
-SELECT id
+SELECT id, kind, state
 FROM effects
 WHERE id = ANY (%(ids)s::uuid[]) AND state = ANY (%(states)s::text[])
 ORDER BY sequence
@@ -69,8 +70,10 @@ def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, st
     """
     locked = _lock(connection, effect_ids, RETRYABLE)
     overtaken = _overtaken(connection, locked)
-    connection.exec_driver_sql(_RETRY, {"ids": list(locked - overtaken.keys())})
+    retried = [row for effect_id, row in locked.items() if effect_id not in overtaken]
+    connection.exec_driver_sql(_RETRY, {"ids": [row.id for row in retried]})
     notify(connection)
+    totals.add(connection, totals.moved(retried, EffectState.PENDING), totals.PEOPLE)
     reasons = {
         effect_id: f"overtaken: {newest} is newer, and on the same target the newest wins"
         for effect_id, newest in overtaken.items()
@@ -85,16 +88,24 @@ def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, s
     """
     # What is freed below is locked here, with the rest, in one order.
     waiting = connection.exec_driver_sql(_WAITING, {"ids": list(effect_ids)}).scalars()
-    locked = _lock(connection, {*effect_ids, *waiting}, CANCELLABLE).intersection(effect_ids)
+    asked = set(effect_ids)
+    locked = {
+        effect_id: row
+        for effect_id, row in _lock(connection, {*asked, *waiting}, CANCELLABLE).items()
+        if effect_id in asked
+    }
     keys = connection.exec_driver_sql(_CANCEL, {"ids": list(locked)}).scalars()
     order.let_next(connection, keys=set(filter(None, keys)))
+    totals.add(connection, totals.moved(locked.values(), EffectState.CANCELLED), totals.PEOPLE)
     return _refused(connection, effect_ids, locked, CANCELLABLE)
 
 
-def _lock(connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]) -> set[UUID]:
-    """Lock those of the effects that are in one of the states. Returns their ids."""
+def _lock(
+    connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]
+) -> dict[UUID, Row[Any]]:
+    """Lock those of the effects that are in one of the states. Returns their kinds and states, by id."""
     values = {"ids": list(effect_ids), "states": [state.value for state in states]}
-    return set(connection.exec_driver_sql(_LOCK, values).scalars())
+    return {row.id: row for row in connection.exec_driver_sql(_LOCK, values)}
 
 
 def _overtaken(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, UUID]:

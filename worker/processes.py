@@ -24,6 +24,7 @@ from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
 from worker.commands.sources import Source, open_source
 from worker.commands.trust import Trust, load_trust
+from worker.counting import Counting
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
 from worker.feeds.base import Format, Target
@@ -95,6 +96,8 @@ def relay(settings: Settings) -> None:
     pruning = database_engine(settings, "prune")
     pruner = Pruner(pruning, settings.prune_older_than, settings.events_keep)
     loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
+    counted = database_engine(settings, "count")
+    loops["count"] = _after_checks(partial(check_schema, counted), counted, Counting(counted).run)
     run_until_stopped(loops | _feed_loops(settings, subscribed))
 
 

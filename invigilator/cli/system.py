@@ -83,7 +83,7 @@ def relay() -> None:
 @JSON
 def status(as_json: bool) -> None:
     """Count what is queued, in quarantine and owed."""
-    from db import deliveries, lookups, subscribers
+    from db import backlog, deliveries, lookups, subscribers
     from invigilator.cli.database import reading
     from worker.commands.sources.brokers import orphans, queued, read_url_and_entry
     from worker.engines import resolve
@@ -102,12 +102,15 @@ def status(as_json: bool) -> None:
         waiting += _in_hand(settings)
     unread = [asdict(orphan) for orphan in orphans(url, shards)]
     with reading(settings) as connection:
-        effects = lookups.count_effects(connection)
+        effects = backlog.by_state(connection)
+        owed = backlog.by_kind(connection)
         document = {
             "commands": {"queued": waiting, "quarantined": lookups.count_quarantined(connection)},
             "quarantine_discarded": lookups.count_discarded(connection),
             "effects": effects,
-            "oldest_pending_s": lookups.oldest_pending_s(connection),
+            "oldest_pending_s": max(
+                (one.oldest_s for one in owed.values() if one.oldest_s is not None), default=None
+            ),
             "circuits": lookups.open_circuits(connection),
             "orphan_queues": unread,
             "feeds": {

@@ -12,7 +12,7 @@ import pytest
 import redis
 from sqlalchemy import insert
 
-from db import shards
+from db import shards, totals
 from db.models import InboxEntry
 from events.publisher import Publisher
 from events.sharding import SHARDS_KEY, queue_name
@@ -73,6 +73,8 @@ def test_the_status(cli: CommandLine, record: Record, with_valkey: str) -> None:
     )
     first, _ = record.effect_ids()
     record.set_state(first, "failed")
+    with record.engine.connect() as connection:
+        totals.recount(connection)
     record.execute("UPDATE shards SET quarantine_discarded = 3 + shard")
     # When the status is asked for
     ran = cli("status", "--json")
