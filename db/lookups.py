@@ -421,6 +421,12 @@ def count_effects(connection: Connection) -> dict[str, int]:
     return {state.value: found.get(state, 0) for state in EffectState}
 
 
+def count_failed(connection: Connection) -> int:
+    """How many effects have failed for good, from the index on the state."""
+    statement = select(func.count()).select_from(Effect).where(Effect.state == EffectState.FAILED)
+    return connection.scalar(statement) or 0
+
+
 def oldest_pending_s(connection: Connection) -> float | None:
     """Seconds since the oldest pending effect came to be owed. None when none is pending."""
     age = func.extract("epoch", func.clock_timestamp() - func.min(Effect.created_at))

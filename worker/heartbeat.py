@@ -26,6 +26,8 @@ from worker.signals import stop_signals_blocked
 
 logger = logging.getLogger(__name__)
 
+COMMANDS, RELAY, WEB = "commands", "relay", "web"
+"""The roles of our own processes: their lines in the Procfile. That of a Celery worker is in its host name."""
 BEATS_UNTIL_MISSING = 3
 """A process is missing when so many beats have not come."""
 STUCK_AFTER_S = 60.0
@@ -78,7 +80,7 @@ def missing_after_s(every_s: float) -> float:
 
 
 class Heartbeat:
-    """Beats as long as its `with` block runs. When an error ends the block, the row stays: somebody must look at it.
+    """Beats as long as its `with` block runs. When an error ends it, the row stays: somebody must look at it.
 
     Parameters:
         engine: of the database. It belongs to the heartbeat, which disposes of it.

@@ -34,7 +34,7 @@ from worker.feeds.comparison import Comparison
 from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
-from worker.heartbeat import STUCK_AFTER_S, Heartbeat, Look, Progress
+from worker.heartbeat import COMMANDS, RELAY, STUCK_AFTER_S, Heartbeat, Look, Progress
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
@@ -45,8 +45,6 @@ from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, sub
 
 logger = logging.getLogger(__name__)
 
-COMMANDS, RELAY = "commands", "relay"
-"""The roles of the two: their lines in the Procfile."""
 PAUSE_S = 1.0
 LOCK_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60

@@ -28,7 +28,7 @@ from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_token
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
-from worker.heartbeat import STUCK_AFTER_S, Heartbeat, Look
+from worker.heartbeat import STUCK_AFTER_S, WEB, Heartbeat, Look
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
 from worker.threads import Turning
@@ -36,8 +36,6 @@ from worker.wiring import broker_url, database_engine
 
 logger = logging.getLogger(__name__)
 
-ROLE = "web"
-"""The line of this process in the Procfile."""
 GRACE_S = 10
 """Seconds for calls to end after a stop signal. Those that wait for an outcome are answered at once."""
 BACKLOG = 1024
@@ -127,7 +125,7 @@ def serve(settings: Settings) -> None:
         with closing(_listen(settings.web_address)) as listener:
             logger.info("the API is at http://%s", settings.web_address)
             server = Server(app, waiters)
-            with Heartbeat(database_engine(settings, "heartbeat"), ROLE, settings.heartbeat_s, server.look):
+            with Heartbeat(database_engine(settings, "heartbeat"), WEB, settings.heartbeat_s, server.look):
                 run(server, partial(look_out, engine, waiters, settings.poll_s), listener)
     finally:
         engine.dispose()
