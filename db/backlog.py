@@ -1,6 +1,7 @@
 """What is owed, failed and running, by kind: counted in milliseconds, however many finished effects are kept."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,19 +68,17 @@ def by_kind(connection: Connection) -> dict[str, Backlog]:
     }
 
 
-def by_state(connection: Connection) -> dict[str, int]:
-    """How many effects are in each state, in transactions of its own.
+def by_state(connection: Connection, owed: Mapping[str, Backlog]) -> dict[str, int]:
+    """How many effects are in each state.
 
     Those that have ended are counted as they end. The relay counts them anew every day.
 
-    Raises:
-        sqlalchemy.exc.InvalidRequestError: the connection is in a transaction.
+    Parameters:
+        owed: the backlog by kind.
     """
     counts = Counter({state.value: 0 for state in EffectState})
-    for one in by_kind(connection).values():
+    for one in owed.values():
         counts.update({EffectState.PENDING: one.pending, EffectState.RUNNING: one.running})
-    with connection.begin():
-        ended = totals.read(connection, totals.EFFECTS)
-    for (_, _, state), number in ended.items():
+    for (_, _, state), number in totals.read(connection, totals.EFFECTS).items():
         counts[state] += round(number)
     return dict(counts)

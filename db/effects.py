@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row
 from db import circuits, event_log, order, totals
 from db.ids import new_receipt
 from db.models import EffectState, TryResult
+from db.processes import this_process
 from db.recordset import Row as EventRow
 from db.recordset import recordset
 from db.wake import notify
@@ -412,7 +413,7 @@ def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID
     """
     rows = connection.exec_driver_sql(
         _END_TRIES,
-        {"ends": recordset([_end(end) for end in ends]), "number": len(ends), "writer": totals.WRITER},
+        {"ends": recordset([_end(end) for end in ends]), "number": len(ends), "writer": this_process()},
     ).all()
     order.let_next(
         connection,

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row
 
 from db import order, totals
 from db.models import EffectState
+from db.processes import NOBODY
 from db.wake import notify
 
 RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)
@@ -73,7 +74,7 @@ def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, st
     retried = [row for effect_id, row in locked.items() if effect_id not in overtaken]
     connection.exec_driver_sql(_RETRY, {"ids": [row.id for row in retried]})
     notify(connection)
-    totals.add(connection, totals.moved(retried, EffectState.PENDING), totals.PEOPLE)
+    totals.add(connection, totals.moved(retried, EffectState.PENDING), NOBODY)
     reasons = {
         effect_id: f"overtaken: {newest} is newer, and on the same target the newest wins"
         for effect_id, newest in overtaken.items()
@@ -96,7 +97,7 @@ def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, s
     }
     keys = connection.exec_driver_sql(_CANCEL, {"ids": list(locked)}).scalars()
     order.let_next(connection, keys=set(filter(None, keys)))
-    totals.add(connection, totals.moved(locked.values(), EffectState.CANCELLED), totals.PEOPLE)
+    totals.add(connection, totals.moved(locked.values(), EffectState.CANCELLED), NOBODY)
     return _refused(connection, effect_ids, locked, CANCELLABLE)
 
 

@@ -17,11 +17,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
 from db.models import EffectState
+from db.processes import this_process
 from db.recordset import recordset
 
 Key = tuple[str, ...]
@@ -36,10 +37,6 @@ BATCHES_SECONDS: Final = "batches_seconds"
 COUNTED: Final = (EffectState.DONE, EffectState.FAILED, EffectState.SUPERSEDED, EffectState.CANCELLED)
 """The states in which effects stay, so that there are many. Those that are pending or run are found by an index."""
 
-WRITER: Final = uuid4()
-"""This process. It names the row of its sign of life, too."""
-PEOPLE: Final = UUID(int=0)
-"""The writer of what people did, and of what processes that have ended have left."""
 RECOUNT: Final = UUID(int=1)
 """The writer of what a recount has corrected."""
 PRUNING: Final = UUID(int=2)
@@ -80,19 +77,20 @@ ON CONFLICT (name, labels, writer) DO UPDATE SET value = totals.value + excluded
 """
 
 
-def parameters(counts: Mapping[Key, float], writer: UUID = WRITER) -> dict[str, Any]:
-    """The parameters of `ADD`. Rows are in the order of their keys, in which everybody locks them."""
+def parameters(counts: Mapping[Key, float], writer: UUID | None = None) -> dict[str, Any]:
+    """The parameters of `ADD`, see `add`. Rows are in the order of their keys, in which everybody locks them."""
     rows = [
         {"name": name, "labels": labels, "value": value} for (name, *labels), value in sorted(counts.items())
     ]
-    return {"totals": recordset(rows), "writer": writer}
+    return {"totals": recordset(rows), "writer": writer or this_process()}
 
 
-def add(connection: Connection, counts: Mapping[Key, float], writer: UUID = WRITER) -> None:
+def add(connection: Connection, counts: Mapping[Key, float], writer: UUID | None = None) -> None:
     """Add to the totals, as the last locks of the caller's transaction. Adds nothing where there is nothing.
 
     Parameters:
-        writer: whose rows are added to. Another transaction that adds to them waits for this one.
+        writer: whose rows are added to, by default those of this process. Another transaction that adds to them
+            waits for this one.
     """
     if counts:
         connection.exec_driver_sql(ADD, parameters(counts, writer))

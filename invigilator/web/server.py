@@ -28,8 +28,10 @@ from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_token
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
+from worker.heartbeat import STUCK_AFTER_S, WEB, Heartbeat, Look
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
+from worker.threads import Turning
 from worker.wiring import broker_url, database_engine
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,16 @@ class Server(uvicorn.Server):
             )
         )
         self._waiters = waiters
+        self._turning = Turning()
+
+    def look(self) -> Look:
+        """Return what the process sees of itself."""
+        is_late = self._turning.late_s > STUCK_AFTER_S
+        return Look(stuck=["event loop"] if is_late else [], is_stopping=self.should_exit)
+
+    async def on_tick(self, counter: int) -> bool:
+        self._turning.expect()
+        return await super().on_tick(counter)
 
     def stop(self) -> None:
         """Ask the server to end. A signal handler may call this."""
@@ -112,7 +124,9 @@ def serve(settings: Settings) -> None:
         _check_schema(engine)
         with closing(_listen(settings.web_address)) as listener:
             logger.info("the API is at http://%s", settings.web_address)
-            run(Server(app, waiters), partial(look_out, engine, waiters, settings.poll_s), listener)
+            server = Server(app, waiters)
+            with Heartbeat(database_engine(settings, "heartbeat"), WEB, settings.heartbeat_s, server.look):
+                run(server, partial(look_out, engine, waiters, settings.poll_s), listener)
     finally:
         engine.dispose()
 

@@ -258,10 +258,3 @@ def test_a_shard_that_does_not_exist(cli: CommandLine, record: Record, with_valk
     ran = cli("consume", "--shard", "7")
     assert ran.status == 1
     assert ran.err == "invigilator: there is no shard 7; shards are 0 to 0\n"
-
-
-@pytest.fixture
-def with_valkey(valkey_url: str, monkeypatch: pytest.MonkeyPatch, cli: CommandLine) -> str:
-    """After `cli`, which takes the broker away."""
-    monkeypatch.setenv("INVIGILATOR_BROKER_URL", valkey_url)
-    return valkey_url

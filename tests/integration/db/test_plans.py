@@ -343,7 +343,7 @@ class Paths:
             lookups.count_quarantined(connection)
             lookups.count_discarded(connection)
         with self.engine.connect() as connection, self.explained.on("status: effects"):
-            backlog.by_state(connection)
+            backlog.by_state(connection, backlog.by_kind(connection))
 
     def events(self) -> None:
         """The log: written, numbered, published and pruned."""

@@ -36,7 +36,7 @@ def differences(engine: Engine) -> list[object]:
 
 def by_state(engine: Engine) -> dict[str, int]:
     with engine.connect() as connection:
-        return backlog.by_state(connection)
+        return backlog.by_state(connection, backlog.by_kind(connection))
 
 
 def read(engine: Engine, name: str) -> dict[totals.Key, float]:

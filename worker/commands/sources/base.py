@@ -59,6 +59,21 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """A broker's server.
+
+    Parameters:
+        name: what it is, with its version.
+        wrong: what of its configuration loses messages, and what to do.
+        notes: what of it could be better.
+    """
+
+    name: str
+    wrong: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message as the broker holds it, its body neither decoded nor decompressed.
 
@@ -92,6 +107,13 @@ class Source(Protocol):
 
     def held(self) -> int:
         """Return how many messages were fetched that `take` has not returned yet."""
+        ...
+
+    def is_empty(self) -> bool:
+        """Return whether nothing waits, after `take` has returned nothing.
+
+        A broker may hold messages back from us, because a predecessor's connection has not ended.
+        """
         ...
 
     def ack(self, batch: Sequence[Message]) -> None:
