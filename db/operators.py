@@ -1,6 +1,7 @@
 """What a person may do to effects. Each change is guarded, in the caller's transaction."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,19 @@ from db.wake import notify
 
 RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)
 CANCELLABLE = (EffectState.PENDING, EffectState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of effects that a person wanted to change.
+
+    Parameters:
+        before: the states in which the changed ones were.
+        refused: the reason for each that was left as it is.
+    """
+
+    before: Mapping[UUID, str]
+    refused: Mapping[UUID, str]
 
 
 # Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. The handler locks the cascades
@@ -64,41 +78,34 @@ RETURNING order_key
 _STATES = "SELECT id, state FROM effects WHERE id = ANY (%(ids)s::uuid[])"
 
 
-def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Make effects pending and due now. Their delays, and the time for which they are retried, start anew.
-
-    Returns the reason for each effect that was refused and left as it is. The others are done.
-    """
+def retry(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
+    """Make effects pending and due now. Their delays, and the time for which they are retried, start anew."""
     locked = _lock(connection, effect_ids, RETRYABLE)
-    overtaken = _overtaken(connection, locked)
-    retried = [row for effect_id, row in locked.items() if effect_id not in overtaken]
-    connection.exec_driver_sql(_RETRY, {"ids": [row.id for row in retried]})
+    overtaken = _overtaken(connection, list(locked))
+    changed = {effect_id: row for effect_id, row in locked.items() if effect_id not in overtaken}
+    connection.exec_driver_sql(_RETRY, {"ids": list(changed)})
     notify(connection)
-    totals.add(connection, totals.moved(retried, EffectState.PENDING), NOBODY)
+    totals.add(connection, totals.moved(changed.values(), EffectState.PENDING), NOBODY)
     reasons = {
         effect_id: f"overtaken: {newest} is newer, and on the same target the newest wins"
         for effect_id, newest in overtaken.items()
     }
-    return reasons | _refused(connection, effect_ids, locked, RETRYABLE)
+    return Changed(_states(changed), reasons | _refused(connection, effect_ids, locked, RETRYABLE))
 
 
-def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Cancel effects that are pending or failed. Returns what was refused, as `retry` does.
+def cancel(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
+    """Cancel effects that are pending or failed.
 
     The effects that wait for them in their order need wait no longer.
     """
     # What is freed below is locked here, with the rest, in one order.
     waiting = connection.exec_driver_sql(_WAITING, {"ids": list(effect_ids)}).scalars()
-    asked = set(effect_ids)
-    locked = {
-        effect_id: row
-        for effect_id, row in _lock(connection, {*asked, *waiting}, CANCELLABLE).items()
-        if effect_id in asked
-    }
-    keys = connection.exec_driver_sql(_CANCEL, {"ids": list(locked)}).scalars()
+    locked = _lock(connection, {*effect_ids, *waiting}, CANCELLABLE)
+    changed = {effect_id: locked[effect_id] for effect_id in effect_ids if effect_id in locked}
+    keys = connection.exec_driver_sql(_CANCEL, {"ids": list(changed)}).scalars()
     order.let_next(connection, keys=set(filter(None, keys)))
-    totals.add(connection, totals.moved(locked.values(), EffectState.CANCELLED), NOBODY)
-    return _refused(connection, effect_ids, locked, CANCELLABLE)
+    totals.add(connection, totals.moved(changed.values(), EffectState.CANCELLED), NOBODY)
+    return Changed(_states(changed), _refused(connection, effect_ids, changed, CANCELLABLE))
 
 
 def _lock(
@@ -107,6 +114,10 @@ def _lock(
     """Lock those of the effects that are in one of the states. Returns their kinds and states, by id."""
     values = {"ids": list(effect_ids), "states": [state.value for state in states]}
     return {row.id: row for row in connection.exec_driver_sql(_LOCK, values)}
+
+
+def _states(rows: Mapping[UUID, Row[Any]]) -> dict[UUID, str]:
+    return {effect_id: row.state for effect_id, row in rows.items()}
 
 
 def _overtaken(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, UUID]:

@@ -136,10 +136,15 @@ class RawMessage:
     content_type: str | None
     signature: str | None
     """None when it had none."""
+    about: dict[str, Any]
+    """What is known of it without its body: id, code, source, command_id."""
 
 
-_LOCK_MESSAGE = """
+_ABOUT = "json_build_object('id', id, 'code', code, 'source', source, 'command_id', command_id)"
+
+_LOCK_MESSAGE = f"""
 SELECT
+    {_ABOUT} AS about,
     shard,
     body,
     headers ->> 'content-type' AS content_type,
@@ -147,9 +152,11 @@ SELECT
 FROM quarantine
 WHERE id = %(id)s
 FOR UPDATE
-"""
+"""  # noqa: S608 - no values
 
-_DISCARD = "DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id"
+_DISCARD = f"""
+DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id, {_ABOUT} AS about
+"""  # noqa: S608 - no values
 
 
 def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
@@ -162,10 +169,15 @@ def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
     if row is None:
         return None
     return RawMessage(
-        shard=row.shard, body=bytes(row.body), content_type=row.content_type, signature=row.signature
+        shard=row.shard,
+        body=bytes(row.body),
+        content_type=row.content_type,
+        signature=row.signature,
+        about=row.about,
     )
 
 
-def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
-    """Delete messages from the quarantine. Returns those that were there."""
-    return set(connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)}).scalars())
+def discard(connection: Connection, message_ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Delete messages from the quarantine. Returns what is known of those that were there, by id."""
+    rows = connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)})
+    return {row.id: row.about for row in rows}

@@ -6,8 +6,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from db.pauses import PAUSED
+
 # ORDER BY and LIMIT as in `db.offers`: with EXISTS, PostgreSQL may read the table.
-_DUE = """
+_DUE = f"""
 SELECT asked.kind
 FROM unnest(%(kinds)s::text[]) AS asked (kind)
 LEFT JOIN LATERAL (
@@ -27,25 +29,11 @@ LEFT JOIN LATERAL (
     ORDER BY lease_until
     LIMIT 1
 ) AS lost ON true
-WHERE (due.found OR lost.found)
-    AND NOT EXISTS (
-        SELECT
-        FROM pauses
-        WHERE pauses.kind = asked.kind
-            AND pauses.since <= statement_timestamp()
-            AND (pauses.ends_at IS NULL OR pauses.ends_at > statement_timestamp())
-    )
-"""
+WHERE (due.found OR lost.found) AND asked.kind <> ALL ({PAUSED})
+"""  # noqa: S608 - no values
 
 _UNNUMBERED = """
 SELECT EXISTS (SELECT FROM (SELECT FROM events WHERE position IS NULL ORDER BY sequence LIMIT 1) AS one)
-"""
-
-_PAUSES = """
-SELECT kind, since, ends_at, reason
-FROM pauses
-WHERE since <= statement_timestamp() AND (ends_at IS NULL OR ends_at > statement_timestamp())
-ORDER BY kind
 """
 
 _CIRCUITS = """
@@ -60,16 +48,6 @@ SELECT shard, owner, extract(epoch FROM clock_timestamp() - progressed_at)::floa
 FROM shards
 ORDER BY shard
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ActivePause:
-    """A pause that is on now. `ends_at` is None for one that a person must end."""
-
-    kind: str
-    since: datetime
-    ends_at: datetime | None
-    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +87,6 @@ def due(connection: Connection, kinds: Sequence[str]) -> set[str]:
 def has_unnumbered_events(connection: Connection) -> bool:
     """Return whether events wait for their positions."""
     return bool(connection.exec_driver_sql(_UNNUMBERED).scalar_one())
-
-
-def pauses(connection: Connection) -> list[ActivePause]:
-    """Return the pauses that are on now, by kind."""
-    return [ActivePause(**one._mapping) for one in connection.exec_driver_sql(_PAUSES)]
 
 
 def open_circuits(connection: Connection) -> list[OpenCircuit]:

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Engine
 from db import backlog, deliveries, lookups, processes, shards, waiting
 from db.backlog import Backlog
 from db.deliveries import Endpoint
+from db.pauses import Pause, current
 from db.processes import ProcessState, Seen
-from db.waiting import ActivePause, OpenCircuit, ShardRow
+from db.waiting import OpenCircuit, ShardRow
 from events.sharding import queue_name
 from worker.commands.sources.base import Depth
 from worker.commands.sources.brokers import depths, read_url_and_entry
@@ -71,7 +72,7 @@ class Facts:
     backlog: Mapping[str, Backlog] = field(default_factory=dict)
     quarantined: int = 0
     circuits: Sequence[OpenCircuit] = ()
-    pauses: Sequence[ActivePause] = ()
+    pauses: Sequence[Pause] = ()
     endpoints: Sequence[Endpoint] = ()
 
     @property
@@ -116,7 +117,7 @@ def read(engine: Engine, broker_url: str, *, command_shards: int, heartbeat_s: f
             backlog=owed,
             quarantined=lookups.count_quarantined(connection),
             circuits=waiting.open_circuits(connection),
-            pauses=waiting.pauses(connection),
+            pauses=current(connection),
             endpoints=deliveries.endpoints(connection),
         )
 

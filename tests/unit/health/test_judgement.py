@@ -9,8 +9,9 @@ import pytest
 
 from db.backlog import Backlog
 from db.deliveries import Endpoint
+from db.pauses import Pause
 from db.processes import ProcessState, Seen
-from db.waiting import ActivePause, OpenCircuit
+from db.waiting import OpenCircuit
 from worker.health.facts import Facts, Shard
 from worker.health.judgement import Status, judge
 
@@ -118,7 +119,7 @@ def test_events_need_a_relay() -> None:
         ({"backlog": {"send_status_email": THREE_FAILED}}, "3 effect(s) failed"),
         ({"quarantined": 1}, "1 message(s) in quarantine"),
         ({"circuits": [circuit(300)]}, f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z"),
-        ({"pauses": [ActivePause("k", NOW, None, None)]}, "k is paused without an end"),
+        ({"pauses": [Pause("k", NOW, None, None)]}, "k is paused without an end"),
         ({"endpoints": [webhook(NOW)]}, "webhook.acme is switched off"),
         ({"processes": [process("mail", silent_s=16)]}, "mail on host (pid 7) is missing"),
         ({"processes": [process("mail", state=ProcessState.STUCK)]}, "mail on host (pid 7) is stuck"),
@@ -132,7 +133,7 @@ def test_what_needs_a_person(facts: dict[str, Any], says: str) -> None:
     "facts",
     [
         {"circuits": [circuit(299)]},
-        {"pauses": [ActivePause("k", NOW, NOW, None)]},
+        {"pauses": [Pause("k", NOW, NOW, None)]},
         {"endpoints": [webhook(None)]},
         {"processes": [process("mail", silent_s=14)]},
         {"processes": [process("mail", state=ProcessState.STOPPING)]},
