@@ -8,7 +8,8 @@ What is counted, by the first member of a key:
 - `commands`, outcome, code: outcomes. The code is "" where the outcome has none. They only grow.
 - `tries`, kind, result: tries that have ended. They only grow.
 - `effects`, kind, state: the effects that are kept in one of the states of `COUNTED`. Pruning lowers them.
-- `batches`, the upper bound of a bucket in seconds, and `batches_seconds`: what `Durations` has measured.
+- `batches`, the upper bound of a bucket in seconds, `batches_seconds` and `batches_messages`: what `Durations` has
+  measured.
 """
 
 import bisect
@@ -33,6 +34,7 @@ TRIES: Final = "tries"
 EFFECTS: Final = "effects"
 BATCHES: Final = "batches"
 BATCHES_SECONDS: Final = "batches_seconds"
+BATCHES_MESSAGES: Final = "batches_messages"
 
 COUNTED: Final = (EffectState.DONE, EffectState.FAILED, EffectState.SUPERSEDED, EffectState.CANCELLED)
 """The states in which effects stay, so that there are many. Those that are pending or run are found by an index."""
@@ -144,12 +146,13 @@ class Durations:
     _counts: Counter[Key] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def observe(self, seconds: float) -> None:
-        """Count a batch that took so many seconds."""
+    def observe(self, seconds: float, messages: int) -> None:
+        """Count a batch of so many messages that took so many seconds."""
         place = bisect.bisect_left(BUCKETS_S, seconds)
         bound = f"{BUCKETS_S[place]:g}" if place < len(BUCKETS_S) else "+Inf"
         with self._lock:
             self._counts[BATCHES, bound] += 1
+            self._counts[(BATCHES_MESSAGES,)] += messages
             self._counts[(BATCHES_SECONDS,)] += seconds  # type: ignore[assignment]
 
     def flush(self, connection: Connection) -> None:

@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     shard_lease_s: Seconds = 5
     poll_s: Seconds = 2
     heartbeat_s: Seconds = 5
+    metrics_token: SecretStr | None = None
     call_timeout_s: Seconds = 10
     max_calls: Annotated[int, Field(ge=1, le=1_000)] = 16
     smtp_max_connections: Annotated[int, Field(ge=1, le=1_000)] = 4

@@ -7,11 +7,23 @@ from sqlalchemy import Engine
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from invigilator.web import attempts, commands, effects, events, health, openapi, problems, sending, timeline
+from invigilator.web import (
+    attempts,
+    commands,
+    effects,
+    events,
+    health,
+    metrics,
+    openapi,
+    problems,
+    sending,
+    timeline,
+)
 from invigilator.web.access import Access
 from invigilator.web.bodies import SigningKey
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
+from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
 from invigilator.web.sending import CommandSink
 
@@ -25,6 +37,7 @@ def make_app(
     access: Access,
     signing_key: SigningKey,
     readiness: Readiness,
+    scraped: Metrics,
     event_source: str,
 ) -> FastAPI:
     """Return the application. The caller looks out for `outcomes` and `followers`.
@@ -43,6 +56,7 @@ def make_app(
     openapi.install(app)
     app.add_middleware(_NoStore)
     app.include_router(health.routes(readiness))
+    app.include_router(metrics.routes(scraped))
     app.include_router(attempts.routes(engine, access))
     app.include_router(commands.routes(engine, access))
     app.include_router(effects.routes(engine, access))

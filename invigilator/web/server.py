@@ -23,11 +23,13 @@ from invigilator.web.app import make_app
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.impatience import ImpatientProtocol
+from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_tokens
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
+from worker.health import facts
 from worker.heartbeat import STUCK_AFTER_S, WEB, Heartbeat, Look
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
@@ -117,6 +119,7 @@ def serve(settings: Settings) -> None:
         access=Access(tokens, settings.api_rate),
         signing_key=trust.signing_key if trust else lambda _command: None,
         readiness=Readiness(engine, url),
+        scraped=_metrics(settings, engine),
         event_source=source_of(settings.instance),
     )
     waiters = (outcomes, followers)
@@ -129,6 +132,18 @@ def serve(settings: Settings) -> None:
                 run(server, partial(look_out, engine, waiters, settings.poll_s), listener)
     finally:
         engine.dispose()
+
+
+def _metrics(settings: Settings, engine: Engine) -> Metrics:
+    token = settings.metrics_token
+    read = partial(
+        facts.read,
+        engine,
+        broker_url(settings),
+        command_shards=settings.command_shards,
+        heartbeat_s=settings.heartbeat_s,
+    )
+    return Metrics(engine, read, None if token is None else token.get_secret_value())
 
 
 def run(server: Server, look_out: Callable[[threading.Event], None], listener: socket.socket) -> None:

@@ -98,7 +98,7 @@ class Batches:
         began = time.monotonic()
         with self.engine.begin() as connection:
             quarantined = self.handler.handle(connection, renewal, received, unreadable)
-        totals.batches.observe(time.monotonic() - began)
+        totals.batches.observe(time.monotonic() - began, len(items))
         for message in quarantined.messages:
             logger.warning("a message went to quarantine: %s: %s", message.code, message.detail)
         if quarantined.discarded:

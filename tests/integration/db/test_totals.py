@@ -154,7 +154,7 @@ def test_writers_add_up(engine: Engine) -> None:
 def test_durations_are_counted_by_bucket(engine: Engine) -> None:
     durations = totals.Durations()
     for seconds in (0.004, 0.005, 0.3, 60.0):
-        durations.observe(seconds)
+        durations.observe(seconds, 10)
     for _ in range(2):  # the second time there is nothing to add
         with engine.begin() as connection:
             durations.flush(connection)
@@ -163,6 +163,7 @@ def test_durations_are_counted_by_bucket(engine: Engine) -> None:
         (totals.BATCHES, "0.5"): 1,
         (totals.BATCHES, "+Inf"): 1,
     }
+    assert read(engine, totals.BATCHES_MESSAGES) == {(totals.BATCHES_MESSAGES,): 40}
     assert read(engine, totals.BATCHES_SECONDS)[(totals.BATCHES_SECONDS,)] == pytest.approx(60.309)
 
 

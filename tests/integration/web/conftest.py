@@ -23,6 +23,7 @@ from invigilator.web.access import Access
 from invigilator.web.app import make_app
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
+from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
 from invigilator.web.server import Server
 from invigilator.web.tokens import Tokens
@@ -31,6 +32,7 @@ from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
 from tests.loops import running
 from worker.commands.handler import Received
+from worker.health.facts import Facts
 
 RATE = 1_000_000
 NEVER_S = 3600.0
@@ -70,6 +72,8 @@ class Api:
     followers: Followers
     tokens: Tokens | None = None
     rate: float = RATE
+    facts: Facts = field(default_factory=Facts)
+    metrics_token: str | None = None
 
     def app(self) -> FastAPI:
         return make_app(
@@ -80,6 +84,7 @@ class Api:
             access=Access(self.tokens, self.rate),
             signing_key=lambda _command: None,
             readiness=Readiness(self.engine, "redis://127.0.0.1:1"),
+            scraped=Metrics(self.engine, lambda: self.facts, self.metrics_token),
             event_source="/invigilator/main",
         )
 

@@ -1,0 +1,239 @@
+"""What Prometheus scrapes: counted by the database and by the processes, never from Flower's events.
+
+Labels come from our own words, from the names of subscribers and from the shards, so there are few. Nothing is
+personal. `docs/observability.md` lists every metric.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection, Engine
+
+from db import subscribers, totals
+from db.backlog import NOTHING
+from db.deliveries import PREFIX
+from invigilator.web.problems import ProblemCode, ProblemError
+from worker.health.facts import Facts, reading
+from worker.health.judgement import judge
+from worker.kinds import QUEUES, EffectKind
+
+KEPT_S = 1.0
+"""Seconds for which an answer is given again: whoever asks must not be able to keep engines busy."""
+
+
+class Metrics(Collector):
+    """Reads what the metrics say.
+
+    Parameters:
+        engine: of the database.
+        facts: reads what there is to know of the processes and of what waits for them.
+        token: what a caller must show as `Authorization: Bearer`. None lets everybody read them.
+    """
+
+    def __init__(self, engine: Engine, facts: Callable[[], Facts], token: str | None = None) -> None:
+        self._engine = engine
+        self._facts = facts
+        self._token = token
+        self._lock = threading.Lock()
+        self._read_at = -KEPT_S
+        self._text = b""
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def admit(self, shown: str) -> None:
+        """Let a caller pass.
+
+        Parameters:
+            shown: the header `Authorization`.
+
+        Raises:
+            ProblemError: it does not have the token.
+        """
+        if self._token is None or secrets.compare_digest(shown.encode(), f"Bearer {self._token}".encode()):
+            return
+        raise ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            ProblemCode.UNAUTHORIZED,
+            "show the token of INVIGILATOR_METRICS_TOKEN as `Authorization: Bearer`",
+            {"WWW-Authenticate": "Bearer"},
+        )
+
+    def text(self) -> bytes:
+        """Return the metrics in Prometheus's text format.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database is away.
+            InvigilatorError: the broker is away.
+        """
+        with self._lock:
+            if time.monotonic() - self._read_at >= KEPT_S:
+                self._text = generate_latest(self._registry)
+                self._read_at = time.monotonic()
+            return self._text
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the metrics. Prometheus's client calls this."""
+        facts = self._facts()
+        yield from _of_health(facts)
+        yield from _of_effects(facts)
+        with reading(self._engine) as connection:
+            yield from _of_totals(connection)
+            yield from _of_feeds(connection)
+
+    def describe(self) -> Iterable[Metric]:
+        """Name no metrics before they are read: that would need the database at the start."""
+        return ()
+
+
+def _of_health(facts: Facts) -> Iterator[Metric]:
+    yield _gauge("status", "0: working, 1: needs somebody, 2: not working.", {(): judge(facts).status})
+    yield _gauge(
+        "process_up",
+        "How many processes of a role live. 0 where one is missing and none has taken its place.",
+        {
+            (role,): sum(facts.lives(one) for one in facts.processes if one.role == role)
+            for role in _roles(facts)
+        },
+        "role",
+    )
+    yield _gauge(
+        "process_oldest_sign_seconds",
+        "Age of the oldest last sign of life of a role, in seconds.",
+        {(role,): max(one.silent_s for one in facts.processes if one.role == role) for role in _roles(facts)},
+        "role",
+    )
+    yield _gauge(
+        "queue_length",
+        "Commands that wait in the queue of a shard.",
+        {(str(one.shard),): one.queued for one in facts.shards},
+        "shard",
+    )
+    yield _gauge(
+        "shard_stalled_seconds",
+        "Seconds since the shard last made progress while something waited.",
+        {(str(one.shard),): one.stalled_s or 0.0 for one in facts.shards},
+        "shard",
+    )
+    yield _gauge("quarantined", "Messages in quarantine.", {(): facts.quarantined})
+    open_now = {one.queue for one in facts.circuits}
+    services = sorted({*QUEUES.values(), *(one.name for one in facts.endpoints)})
+    yield _gauge(
+        "circuit_open",
+        "1 while a service is not called because it fails.",
+        {(service,): service in open_now for service in services},
+        "service",
+    )
+    paused = {one.kind for one in facts.pauses}
+    yield _gauge(
+        "paused",
+        "1 while a person has paused a kind.",
+        {(kind,): kind in paused for kind in EffectKind},
+        "kind",
+    )
+    yield _gauge(
+        "webhook_off",
+        "1 while an endpoint is switched off.",
+        {(one.name.removeprefix(PREFIX),): one.off_since is not None for one in facts.endpoints},
+        "endpoint",
+    )
+
+
+def _roles(facts: Facts) -> list[str]:
+    return sorted({one.role for one in facts.processes})
+
+
+def _of_effects(facts: Facts) -> Iterator[Metric]:
+    owed = {kind: facts.backlog.get(kind, NOTHING) for kind in EffectKind}
+    yield _gauge(
+        "effects",
+        "Effects that are not finished.",
+        {
+            (kind, state): getattr(one, state)
+            for kind, one in owed.items()
+            for state in ("pending", "running", "failed")
+        },
+        "kind",
+        "state",
+    )
+    yield _gauge(
+        "effects_oldest_seconds",
+        "Age of the oldest pending effect, in seconds.",
+        {(kind,): one.oldest_s or 0.0 for kind, one in owed.items()},
+        "kind",
+    )
+
+
+def _of_totals(connection: Connection) -> Iterator[Metric]:
+    counts = totals.read(
+        connection,
+        totals.COMMANDS,
+        totals.TRIES,
+        totals.BATCHES,
+        totals.BATCHES_SECONDS,
+        totals.BATCHES_MESSAGES,
+    )
+    commands = CounterMetricFamily("invigilator_commands", "Commands by outcome.", labels=["outcome", "code"])
+    tries = CounterMetricFamily("invigilator_tries", "Tries that have ended.", labels=["kind", "result"])
+    for (name, *labels), value in counts.items():
+        if name == totals.COMMANDS:
+            commands.add_metric(labels, value)
+        elif name == totals.TRIES:
+            tries.add_metric(labels, value)
+    yield commands
+    yield tries
+    bounds = [f"{bound:g}" for bound in totals.BUCKETS_S] + ["+Inf"]
+    batches = HistogramMetricFamily(
+        "invigilator_batch_seconds", "How long batches of commands took, in seconds."
+    )
+    batches.add_metric(
+        [],
+        buckets=_cumulated([(bound, counts.get((totals.BATCHES, bound), 0.0)) for bound in bounds]),
+        sum_value=counts.get((totals.BATCHES_SECONDS,), 0.0),
+    )
+    yield batches
+    messages = CounterMetricFamily("invigilator_batch_messages", "Messages in those batches.")
+    messages.add_metric([], counts.get((totals.BATCHES_MESSAGES,), 0.0))
+    yield messages
+
+
+def _cumulated(buckets: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    total, cumulated = 0.0, []
+    for bound, number in buckets:
+        total += number
+        cumulated.append((bound, total))
+    return cumulated
+
+
+def _of_feeds(connection: Connection) -> Iterator[Metric]:
+    yield _gauge(
+        "feed_behind",
+        "Events that a subscriber has not passed.",
+        {(one.name,): one.behind for one in subscribers.standings(connection)},
+        "feed",
+    )
+
+
+def _gauge(name: str, text: str, values: dict[tuple[str, ...], float], *labels: str) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(f"invigilator_{name}", text, labels=labels)
+    for label_values, value in values.items():
+        gauge.add_metric(label_values, float(value))
+    return gauge
+
+
+def routes(metrics: Metrics) -> APIRouter:
+    """Return the route of the metrics."""
+    router = APIRouter()
+
+    @router.get("/metrics", include_in_schema=False)
+    def scrape(request: Request) -> Response:
+        metrics.admit(request.headers.get("Authorization", ""))
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
