@@ -31,7 +31,12 @@ OFFER_POLLS = 5
 
 
 def database_engine(
-    settings: Settings, name: str, *, session_settings: str = "", pre_ping: bool = True
+    settings: Settings,
+    name: str,
+    *,
+    session_settings: str = "",
+    pre_ping: bool = True,
+    autocommit: bool = False,
 ) -> Engine:
     """Make the engine of a process. The other parameters are those of `make_engine`.
 
@@ -48,6 +53,7 @@ def database_engine(
         application_name=f"invigilator {name}",
         session_settings=session_settings,
         pre_ping=pre_ping,
+        autocommit=autocommit,
     )
 
 

@@ -3,7 +3,6 @@
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from sqlalchemy import Engine
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,12 +12,13 @@ from invigilator.web.bodies import SigningKey
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.outcomes import Outcomes
+from invigilator.web.reading import Reader
 from invigilator.web.sending import CommandSink
 
 
 def make_app(
     *,
-    engine: Engine,
+    reader: Reader,
     publisher: CommandSink,
     outcomes: Outcomes,
     followers: Followers,
@@ -43,11 +43,11 @@ def make_app(
     openapi.install(app)
     app.add_middleware(_NoStore)
     app.include_router(health.routes(readiness))
-    app.include_router(attempts.routes(engine, access))
-    app.include_router(commands.routes(engine, access))
-    app.include_router(timeline.routes(engine, access))
-    app.include_router(events.routes(engine, followers, access, event_source))
-    app.include_router(sending.routes(engine, publisher, outcomes, access, signing_key))
+    app.include_router(attempts.routes(reader, access))
+    app.include_router(commands.routes(reader, access))
+    app.include_router(timeline.routes(reader, access))
+    app.include_router(events.routes(reader, followers, access, event_source))
+    app.include_router(sending.routes(publisher, outcomes, access, signing_key))
     return app
 
 

@@ -24,6 +24,7 @@ from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.impatience import ImpatientProtocol
 from invigilator.web.outcomes import Outcomes
+from invigilator.web.reading import Reader
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_tokens
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
@@ -93,12 +94,14 @@ def serve(settings: Settings) -> None:
     trust = load_trust(settings.command_keys_file)
     check_sources({LOCAL_SOURCE} if tokens is None else tokens.sources(), trust)
     engine = database_engine(settings, "web")
+    reading = database_engine(settings, "web reads", pre_ping=False, autocommit=True)
+    reader = Reader(reading)
     url = broker_url(settings)
     # None where nobody said how many shards there are: the broker may know.
     shards = settings.command_shards if "command_shards" in settings.model_fields_set else None
-    outcomes, followers = Outcomes(engine), Followers(engine)
+    outcomes, followers = Outcomes(reader), Followers(reader)
     app = make_app(
-        engine=engine,
+        reader=reader,
         publisher=AsyncPublisher(url, source=LOCAL_SOURCE, shards=shards),
         outcomes=outcomes,
         followers=followers,
@@ -115,6 +118,7 @@ def serve(settings: Settings) -> None:
             run(Server(app, waiters), partial(look_out, engine, waiters, settings.poll_s), listener)
     finally:
         engine.dispose()
+        reading.dispose()
 
 
 def run(server: Server, look_out: Callable[[threading.Event], None], listener: socket.socket) -> None:

@@ -436,8 +436,11 @@ class Paths:
                 lookups.attempts(connection, exam_id=exam, status=Status.REJECTED, limit=100)
                 lookups.attempts(connection, course_id=course, status=Status.REJECTED, limit=100)
             with self.explained.on("API: awaited commands"):
-                keys = [("/lms", f"a{number}-1") for number in range(200)]
-                assert len(awaited.look(connection, keys)) == 200
+                commands = [
+                    c.received(c.update(exam, "submitted", user), f"a{number}-1").command
+                    for number in range(200)
+                ]
+                assert len(awaited.look(connection, commands)) == 200
             with self.explained.on("API: timeline"):
                 mail = EffectKind.SEND_STATUS_EMAIL
                 take(timeline.read(connection, user, mail_kind=mail, after=None, limit=100))
