@@ -3,7 +3,7 @@
 import logging
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -31,7 +31,9 @@ from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
-from worker.wiring import broker_url, database_engine
+from worker.subscriptions import load_subscriptions
+from worker.threads import Loop
+from worker.wiring import broker_url, comparison, database_engine
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ def serve(settings: Settings) -> None:
     """
     tokens = read_tokens(settings)
     trust = load_trust(settings.command_keys_file)
+    subscribed = load_subscriptions(settings.subscriptions_file)
     check_sources({LOCAL_SOURCE} if tokens is None else tokens.sources(), trust)
     engine = database_engine(settings, "web")
     reading = database_engine(settings, "web reads", pre_ping=False, autocommit=True)
@@ -115,28 +118,33 @@ def serve(settings: Settings) -> None:
         _check_schema(engine)
         with closing(_listen(settings.web_address)) as listener:
             logger.info("the API is at http://%s", settings.web_address)
-            run(Server(app, waiters), partial(look_out, engine, waiters, settings.poll_s), listener)
+            loops: list[Loop] = [partial(look_out, engine, waiters, settings.poll_s)]
+            if compared := comparison(settings, subscribed):
+                loops.append(compared.run)
+            run(Server(app, waiters), loops, listener)
     finally:
         engine.dispose()
         reading.dispose()
 
 
-def run(server: Server, look_out: Callable[[threading.Event], None], listener: socket.socket) -> None:
-    """Run a server, and the look-out for what its calls wait for, until it is stopped or one of the two ends.
+def run(server: Server, loops: Sequence[Loop], listener: socket.socket) -> None:
+    """Run a server, and the loops beside it, until it is stopped or one of them ends.
 
     Raises:
-        Exception: what ended the look-out.
+        Exception: what ended a loop.
     """
     stopping = threading.Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="look-out") as pool:
+    with ThreadPoolExecutor(len(loops), thread_name_prefix="beside") as pool:
         with stop_signals_blocked():
-            looking = pool.submit(look_out, stopping)
-        looking.add_done_callback(lambda _: server.stop())
+            beside = [pool.submit(loop, stopping) for loop in loops]
+        for one in beside:
+            one.add_done_callback(lambda _: server.stop())
         try:
             server.run(sockets=[listener])
         finally:
             stopping.set()
-        looking.result()
+        for one in beside:
+            one.result()
 
 
 def read_tokens(settings: Settings) -> Tokens | None:
