@@ -8,6 +8,7 @@ primary key.
 
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -372,7 +373,9 @@ class Paths:
                 {"rows": EVENTS - 50, "name": name},
             )
         with self.explained.on("webhooks: fan-out"):
-            assert not Fanout(self.engine, {name: webhook}, "/invigilator/main", 60).fan_out(name)
+            assert not Fanout(self.engine, {name: webhook}, "/invigilator/main", 60).fan_out(
+                name, threading.Event()
+            )
         first, *others = self.bench.ids(EffectKind.DELIVER_EVENT)
         assert len(others) >= 49
         with self.explained.on("webhooks: delivered"):
