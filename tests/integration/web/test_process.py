@@ -1,5 +1,6 @@
 """`invigilator web` as a process: what it reads at its start, and what runs beside the server."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,19 @@ def test_a_file_that_is_wrong_ends_it(database_url: str, beside: list[Any], tmp_
     with pytest.raises(ConfigurationError, match="subscriptions file"):
         server.serve(settings(database_url, file))
     assert beside == []
+
+
+def test_an_answer_is_not_held_back_until_its_beginning_is_acknowledged(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[int] = []
+
+    def run(_server: Any, _loops: Any, listener: socket.socket) -> None:
+        with socket.create_connection(listener.getsockname()):
+            connection, _ = listener.accept()
+            with connection:
+                accepted.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(server, "run", run)
+    server.serve(settings(database_url, None))
+    assert [bool(one) for one in accepted] == [True]
