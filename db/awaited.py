@@ -1,13 +1,14 @@
 """What has become of commands that somebody waits for: one statement for all of them."""
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
-from db.inbox import Key
-from db.recordset import recordset
-from events.commands import Fingerprint
+from db.lookups import ATTEMPT, ATTEMPT_CODE, LIVE_FIRST
+from db.recordset import Row, recordset
+from events.commands import Command, Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Told:
         quarantine_id: of the newest message in quarantine with this source and id. 0 without one.
         quarantine_code: why that is there.
         quarantine_detail: in words.
+        attempt: the one that the command names, or else the learner's at the exam, as it is now. None without one,
+            and while nothing has become of the command.
     """
 
     fingerprint: Fingerprint | None
@@ -29,12 +32,11 @@ class Told:
     quarantine_id: int
     quarantine_code: str | None
     quarantine_detail: str | None
+    attempt: Mapping[str, Any] | None
 
 
-_TOLD = """
+_TOLD = f"""
 SELECT
-    one.source,
-    one.command_id,
     inbox.fingerprint,
     inbox.sent_defaults,
     outcomes.outcome,
@@ -42,9 +44,14 @@ SELECT
     outcomes.detail,
     coalesce(message.id, 0) AS quarantine_id,
     message.code AS quarantine_code,
-    message.detail AS quarantine_detail
+    message.detail AS quarantine_detail,
+    to_json(attempt) AS attempt
 FROM (
-    SELECT * FROM json_to_recordset(%(keys)s) AS one (source text, command_id text) LIMIT %(number)s
+    SELECT *
+    FROM json_to_recordset(%(commands)s) AS one (
+        number int, source text, command_id text, exam_id text, user_id text, attempt_code text
+    )
+    LIMIT %(number)s
 ) AS one
 LEFT JOIN inbox ON inbox.source = one.source AND inbox.command_id = one.command_id
 LEFT JOIN outcomes ON outcomes.inbox_id = inbox.id
@@ -55,19 +62,25 @@ LEFT JOIN LATERAL (
     ORDER BY id DESC
     LIMIT 1
 ) AS message ON true
-"""
+LEFT JOIN LATERAL (
+    SELECT {ATTEMPT}
+    FROM attempts
+    WHERE attempts.user_id = one.user_id
+        AND attempts.exam_id = one.exam_id
+        AND (one.attempt_code IS NULL OR {ATTEMPT_CODE} = one.attempt_code)
+    ORDER BY {LIVE_FIRST}
+    LIMIT 1
+) AS attempt ON outcomes.outcome IS NOT NULL OR message.id IS NOT NULL
+ORDER BY one.number
+"""  # noqa: S608 - all parts are ours
 
 
-def look(connection: Connection, keys: Collection[Key]) -> dict[Key, Told]:
-    """Return what is known of each of these commands.
-
-    Parameters:
-        keys: pairs of source and id.
-    """
-    wanted = recordset([{"source": source, "command_id": command_id} for source, command_id in keys])
-    rows = connection.exec_driver_sql(_TOLD, {"keys": wanted, "number": len(keys)})
-    return {
-        (row.source, row.command_id): Told(
+def look(connection: Connection, commands: Sequence[Command]) -> list[Told]:
+    """Return what is known of each of these commands, in their order."""
+    asked = [_asked(number, command) for number, command in enumerate(commands)]
+    rows = connection.exec_driver_sql(_TOLD, {"commands": recordset(asked), "number": len(asked)})
+    return [
+        Told(
             fingerprint=(
                 None if row.outcome is None else Fingerprint(bytes(row.fingerprint), row.sent_defaults)
             ),
@@ -77,6 +90,18 @@ def look(connection: Connection, keys: Collection[Key]) -> dict[Key, Told]:
             quarantine_id=row.quarantine_id,
             quarantine_code=row.quarantine_code,
             quarantine_detail=row.quarantine_detail,
+            attempt=row.attempt,
         )
         for row in rows
+    ]
+
+
+def _asked(number: int, command: Command) -> Row:
+    return {
+        "number": number,
+        "source": command.source,
+        "command_id": command.id,
+        "exam_id": getattr(command.data, "exam_id", None),
+        "user_id": command.data.learner_id,
+        "attempt_code": getattr(command.data, "attempt_code", None),
     }

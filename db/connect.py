@@ -36,6 +36,7 @@ def make_engine(
     application_name: str,
     session_settings: str = "",
     pre_ping: bool = True,
+    autocommit: bool = False,
     writes: bool = True,
 ) -> Engine:
     """An engine for one process. It connects when a thread first asks for a connection.
@@ -52,6 +53,8 @@ def make_engine(
             pass any. Their statements may be prepared.
         pre_ping: whether to ask before each transaction if the connection is alive. That costs a round trip. A
             process that begins anew at the first error can do without.
+        autocommit: whether each statement is a transaction of its own. That saves the round trips of BEGIN and
+            ROLLBACK.
         writes: whether the engine needs a primary, and a database that can hold every text. Its first use raises
             `UnfitDatabaseError` for one that cannot. False allows a standby.
 
@@ -63,6 +66,7 @@ def make_engine(
         pool_size=POOL_SIZE,
         max_overflow=-1,
         pool_pre_ping=pre_ping,
+        isolation_level="AUTOCOMMIT" if autocommit else None,
         hide_parameters=True,  # names and addresses may be among them
         execution_options={PREPARES: bool(session_settings)},
         connect_args=_parameters(database_url, application_name, session_settings, writes),

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, any_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, any_, cast, func, or_, select, tuple_
 
-from db.lookups import ATTEMPT_CODE, EFFECT_COLUMNS, STREAMED_ROWS, Row
+from db.lookups import EFFECT_COLUMNS, STREAMED_ROWS, Row
 from db.models import Attempt, Effect, EffectState, Exam
 from events.errors import InvigilatorError
 
@@ -110,10 +110,11 @@ class Page:
     next: UUID | None
 
 
+_CODE: ColumnElement[str] = func.coalesce(Attempt.attempt_code, cast(Attempt.id, Text))
 _SHOWN = (
     *EFFECT_COLUMNS,
     func.coalesce(Effect.user_id, Attempt.user_id).label("user_id"),
-    ATTEMPT_CODE.label("attempt_code"),
+    _CODE.label("attempt_code"),
     Attempt.exam_id,
     Effect.source,
     Effect.command_id,
@@ -212,9 +213,8 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
 
 def _of_attempts(wanted: Filter) -> ColumnElement[bool] | None:
     """The condition on the attempt, of which the learner's attempts are a part."""
-    code: ColumnElement[str] = ATTEMPT_CODE
     conditions: list[ColumnElement[bool] | None] = [
-        None if wanted.attempt is None else code == wanted.attempt,
+        None if wanted.attempt is None else wanted.attempt == _CODE,
         None if wanted.exam_id is None else Attempt.exam_id == wanted.exam_id,
         None if wanted.course_id is None else Attempt.exam_id.in_(_exams(wanted.course_id)),
         None if wanted.user_id is None else Attempt.user_id == wanted.user_id,

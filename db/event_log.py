@@ -149,6 +149,45 @@ LIMIT %(rows)s
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A piece of the log, and the log as it was at that moment.
+
+    Parameters:
+        ends: the two ends of the log.
+        is_kept: whether the log is kept for who asks.
+        after: the position behind which the piece begins.
+        events: in order. None of them if the position is outside of the log, or if no log is kept.
+    """
+
+    ends: Ends
+    is_kept: bool
+    after: int
+    events: Sequence[Event]
+
+
+_PAGE = """
+SELECT log.pruned_to, log.newest, log.is_kept, log.after, event.*
+FROM (
+    SELECT
+        pruned_to,
+        position AS newest,
+        EXISTS (SELECT FROM subscribers WHERE name = %(subscriber)s) AS is_kept,
+        coalesce(%(after)s, pruned_to) AS after
+    FROM event_log
+) AS log
+LEFT JOIN LATERAL (
+    SELECT id, position, type, time, subject, user_id, traceparent, data
+    FROM events
+    WHERE events.position > log.after
+    ORDER BY position
+    LIMIT %(rows)s
+) AS event ON log.is_kept AND log.after BETWEEN log.pruned_to AND log.newest
+ORDER BY event.position
+"""
+_OF_LOG = ("pruned_to", "newest", "is_kept", "after")
+
+
 def ends(connection: Connection) -> Ends:
     """Return the two ends of the log."""
     found = connection.exec_driver_sql(_ENDS).one()
@@ -163,6 +202,23 @@ def read(connection: Connection, after: int, rows: int = READ_AT_ONCE) -> list[E
     """
     found: Any = connection.exec_driver_sql(_READ, {"after": after, "rows": rows})
     return [Event(**one._mapping) for one in found]
+
+
+def page(connection: Connection, subscriber: str, after: int | None, rows: int) -> Page:
+    """Return the next events after a position, in order.
+
+    Parameters:
+        subscriber: for whom the log must be kept.
+        after: the position. None for the oldest that is kept.
+        rows: how many at most.
+    """
+    values = {"subscriber": subscriber, "after": after, "rows": rows}
+    found = [one._asdict() for one in connection.exec_driver_sql(_PAGE, values)]
+    events, log = [], {}
+    for row in found:
+        log = {name: row.pop(name) for name in _OF_LOG}
+        events += [] if row["id"] is None else [Event(**row)]
+    return Page(Ends(log["pruned_to"], log["newest"]), log["is_kept"], log["after"], events)
 
 
 # --- pruning -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Read-only queries for the command line. Long answers are streamed."""
+"""Read-only queries for the command line and the API. Long answers of the command line are streamed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,34 +7,21 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    FromClause,
     Select,
-    Text,
     Uuid,
-    and_,
-    case,
-    cast,
     func,
-    literal,
     literal_column,
     select,
-    true,
 )
-from sqlalchemy.orm import aliased
 
 from db.models import (
-    Attempt,
     Circuit,
     Effect,
-    EffectState,
-    Exam,
     HandledCommand,
     InboxEntry,
     QuarantinedMessage,
     Shard,
-    Transition,
     Try,
 )
 from db.order import WAITS_FOR
@@ -50,49 +37,19 @@ FEWEST_LOOKED_AT = 100
 """The least of that, in a course of many exams."""
 
 
-def _superseded_by() -> ColumnElement[UUID | None]:
-    """The effect that took a superseded one's place: the newest on its target when a worker tried to claim it."""
-    newer = aliased(Effect)
-    was_cancelled = and_(newer.state == EffectState.CANCELLED, newer.dropped_at <= Effect.dropped_at)
-    found = (
-        select(newer.id)
-        .where(
-            newer.target == Effect.target,
-            newer.sequence > Effect.sequence,
-            newer.created_at <= Effect.dropped_at,
-            ~was_cancelled,
-        )
-        .order_by(newer.sequence.desc())
-        .limit(1)
-        .correlate(Effect)
-        .scalar_subquery()
-    )
-    return case((Effect.state == EffectState.SUPERSEDED, found), else_=None)
-
-
-ATTEMPT_CODE = func.coalesce(Attempt.attempt_code, cast(Attempt.id, Text))
-_ATTEMPT = (
-    Attempt.id,
-    Attempt.exam_id,
-    Attempt.user_id,
-    ATTEMPT_CODE.label("attempt_code"),
-    Attempt.status,
-    Attempt.taking_as_proctored,
-    Attempt.is_sample_attempt,
-    Attempt.external_id,
-    Attempt.started_at,
-    Attempt.completed_at,
-    Attempt.version,
-    Attempt.removed_at,
-)
-_TRANSITION = (
-    Transition.from_status,
-    Transition.to_status,
-    Transition.at,
-    func.coalesce(Transition.recorded_at, Transition.at).label("recorded_at"),
-    Transition.source,
-    Transition.command_id,
-)
+# The newest on its target when a worker tried to claim it.
+_SUPERSEDED_BY = """
+CASE WHEN effects.state = 'superseded' THEN (
+    SELECT newer.id
+    FROM effects AS newer
+    WHERE newer.target = effects.target
+        AND newer.sequence > effects.sequence
+        AND newer.created_at <= effects.dropped_at
+        AND NOT (newer.state = 'cancelled' AND newer.dropped_at <= effects.dropped_at)
+    ORDER BY newer.sequence DESC
+    LIMIT 1
+) END
+"""
 _COMMAND = (
     InboxEntry.source,
     InboxEntry.command_id.label("id"),
@@ -118,7 +75,7 @@ EFFECT_COLUMNS = (
     Effect.failed_at,
     Effect.created_at,
     Effect.done_at,
-    _superseded_by().label("superseded_by"),
+    literal_column(_SUPERSEDED_BY, Uuid).label("superseded_by"),
     literal_column(WAITS_FOR, Uuid).label("waits_for"),
 )
 _TRY = (Try.number, Try.started_at, Try.finished_at, Try.result, Try.error)
@@ -134,6 +91,56 @@ _QUARANTINED = (
 
 
 # --- attempts --------------------------------------------------------------------------------------------
+
+# The API asks these often. So they are SQL text, and one statement answers a question.
+ATTEMPT_CODE = "coalesce(attempt_code, id::text)"
+ATTEMPT = f"""
+    id, exam_id, user_id, {ATTEMPT_CODE} AS attempt_code, status, taking_as_proctored, is_sample_attempt,
+    external_id, started_at, completed_at, version, removed_at
+"""
+"""What is told of an attempt."""
+LIVE_FIRST = "removed_at IS NULL DESC, id DESC"
+"""Ids follow the moment of handling. Times are those of the acts, which a sender may have wrong."""
+_HISTORY = f"""
+SELECT
+    attempt.*,
+    (
+        SELECT json_agg(
+            json_build_object(
+                'from_status', from_status, 'to_status', to_status, 'at', at,
+                'recorded_at', coalesce(recorded_at, at), 'source', source, 'command_id', command_id
+            ) ORDER BY version
+        )
+        FROM transitions
+        WHERE attempt_id = attempt.id
+    ) AS transitions,
+    (
+        SELECT json_agg(
+            json_build_object(
+                'id', id, 'kind', kind, 'state', state, 'tries', tries, 'target', target, 'order_key', order_key,
+                'due_at', due_at, 'last_error', last_error, 'cause', cause, 'failed_at', failed_at,
+                'created_at', created_at, 'done_at', done_at, 'superseded_by', {_SUPERSEDED_BY},
+                'waits_for', {WAITS_FOR}
+            ) ORDER BY sequence
+        )
+        FROM effects
+        WHERE attempt_id = attempt.id
+    ) AS effects
+FROM (
+    SELECT {ATTEMPT}
+    FROM attempts
+    WHERE {{conditions}}
+    ORDER BY {LIVE_FIRST}
+    LIMIT 1
+) AS attempt
+"""  # noqa: S608 - all parts are ours
+_CONDITIONS = {
+    "exam_id": "exam_id = %(exam_id)s",
+    "user_id": "user_id = %(user_id)s",
+    "code": f"{ATTEMPT_CODE} = %(code)s",
+    "attempt_id": "id = %(attempt_id)s",
+}
+_TIMES_IN_JSON = {"at", "recorded_at", "due_at", "failed_at", "created_at", "done_at"}
 
 
 def attempt_history(
@@ -155,38 +162,24 @@ def attempt_history(
         code: the attempt's code.
         attempt_id: the attempt's id.
     """
-    wanted = {
-        Attempt.exam_id: exam_id,
-        Attempt.user_id: user_id,
-        ATTEMPT_CODE: code,
-        Attempt.id: attempt_id,
-    }
-    attempt = _first_attempt(connection, wanted)
-    if attempt is None:
+    values = {"exam_id": exam_id, "user_id": user_id, "code": code, "attempt_id": attempt_id}
+    conditions = [_CONDITIONS[name] for name, value in values.items() if value is not None]
+    statement = _HISTORY.format(conditions=_all_of(conditions))
+    row = connection.exec_driver_sql(statement, values).first()
+    if row is None:
         return {"attempt": None, "transitions": [], "effects": []}
-    found = attempt["id"]
-    transitions = select(*_TRANSITION).where(Transition.attempt_id == found).order_by(Transition.version)
-    effects = select(*EFFECT_COLUMNS).where(Effect.attempt_id == found).order_by(Effect.sequence)
-    return {
-        "attempt": attempt,
-        "transitions": _all(connection, transitions),
-        "effects": _all(connection, effects),
+    found = row._asdict()
+    history = {
+        name: [_from_json(one) for one in found.pop(name) or ()] for name in ("transitions", "effects")
     }
+    return {"attempt": found, **history}
 
 
-def attempt(
-    connection: Connection, *, exam_id: str | None = None, user_id: str | None = None, code: str | None = None
-) -> Row | None:
-    """The attempt of `attempt_history`, without its history. None when there is none."""
-    return _first_attempt(
-        connection, {Attempt.exam_id: exam_id, Attempt.user_id: user_id, ATTEMPT_CODE: code}
-    )
-
-
-def _first_attempt(connection: Connection, wanted: Mapping[Any, Any]) -> Row | None:
-    # Ids follow the moment of handling. Times are those of the acts, which a sender may have wrong.
-    newest_first = (Attempt.removed_at.is_(None).desc(), Attempt.id.desc())
-    return _first(connection, _only(select(*_ATTEMPT), wanted).order_by(*newest_first).limit(1))
+def _from_json(row: Row) -> Row:
+    return {
+        name: datetime.fromisoformat(value) if name in _TIMES_IN_JSON and value is not None else value
+        for name, value in row.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +193,57 @@ class AttemptPage:
 
     attempts: Sequence[Row]
     next: UUID | None
+
+
+# PostgreSQL looks for the end only if the page is not full. That is the last attempt that was looked at, or nothing
+# if no more attempts are left.
+_PAGE = """
+WITH page AS MATERIALIZED (
+    SELECT *
+    FROM ({looked_at}) AS looked_at
+    WHERE {conditions}
+    ORDER BY id
+    LIMIT %(limit)s + 1
+)
+SELECT page.*, ends.at AS ends_at
+FROM (
+    SELECT CASE WHEN (SELECT count(*) FROM page) <= %(limit)s THEN (
+        SELECT id FROM ({looked_at}) AS looked_at ORDER BY id OFFSET {number} - 1 LIMIT 1
+    ) END AS at
+) AS ends
+LEFT JOIN page ON true
+ORDER BY page.id
+"""
+_INDEXES = ("user_id", "exam_id", "course_id", "status")
+"""What an attempt is looked for by: the first of these that is given."""
+_NUMBER = "%(looked_at)s"
+_LOOKED_AT = f"""
+    SELECT {ATTEMPT}
+    FROM attempts
+    WHERE {{conditions}}
+    ORDER BY id
+    LIMIT {{number}}
+"""  # noqa: S608 - all parts are ours
+# The first attempts of each exam are merged, so that no exam is gone through to its end.
+_NUMBER_IN_COURSE = """(
+    SELECT greatest(%(fewest_looked_at)s, %(looked_at)s / greatest(1, count(*)))
+    FROM exams
+    WHERE course_id = %(course_id)s
+)"""
+_LOOKED_AT_IN_COURSE = f"""
+    SELECT of_exam.*
+    FROM exams
+    CROSS JOIN LATERAL (
+        SELECT {ATTEMPT}
+        FROM attempts
+        WHERE {{conditions}} AND attempts.exam_id = exams.exam_id
+        ORDER BY id
+        LIMIT {{number}}
+    ) AS of_exam
+    WHERE exams.course_id = %(course_id)s
+    ORDER BY of_exam.id
+    LIMIT {{number}}
+"""  # noqa: S608 - all parts are ours
 
 
 def attempts(
@@ -223,65 +267,83 @@ def attempts(
         after: the id of an attempt; only later ones are wanted.
         limit: how many at most.
     """
-    number, looked_at = _looked_at(course_id, exam_id, user_id, status, after)
-    columns = looked_at.c
-    wanted = {columns.exam_id: exam_id, columns.user_id: user_id, columns.status: status}
-    statement = _only(select(*columns), wanted).order_by(columns.id).limit(limit + 1)
+    values = {
+        "course_id": course_id,
+        "exam_id": exam_id,
+        "user_id": user_id,
+        "status": status,
+        "after": after,
+        "limit": limit,
+        "looked_at": LOOKED_AT,
+        "fewest_looked_at": FEWEST_LOOKED_AT,
+    }
+    number, looked_at = _looked_at(values)
+    conditions = [
+        f"{name} = %({name})s" for name in ("exam_id", "user_id", "status") if values[name] is not None
+    ]
     if removed is not None:
-        statement = statement.where(
-            columns.removed_at.is_not(None) if removed else columns.removed_at.is_(None)
-        )
-    if course_id is not None and exam_id is not None:
-        course = select(Exam.course_id).where(Exam.exam_id == exam_id).scalar_subquery()
-        statement = statement.where(course == course_id)
-    elif course_id is not None and user_id is not None:
-        of_course = select(Exam.exam_id).where(Exam.course_id == course_id)
-        statement = statement.where(columns.exam_id.in_(of_course))
-    rows = _all(connection, statement)
+        conditions.append(f"removed_at IS {'NOT ' if removed else ''}NULL")
+    if course_id is not None and (exam_id is not None or user_id is not None):
+        conditions.append("exam_id IN (SELECT exam_id FROM exams WHERE course_id = %(course_id)s)")
+    statement = _PAGE.format(looked_at=looked_at, conditions=_all_of(conditions), number=number)
+    ends_at, rows = None, []
+    for row in connection.exec_driver_sql(statement, values):
+        found = row._asdict()
+        ends_at = found.pop("ends_at")
+        rows += [found] if found["id"] is not None else []
     if len(rows) > limit:
         return AttemptPage(rows[:limit], rows[limit - 1]["id"])
-    last = select(columns.id).order_by(columns.id).offset(number - 1).limit(1)
-    return AttemptPage(rows, connection.scalar(last))
+    return AttemptPage(rows, ends_at)
 
 
-def _looked_at(
-    course_id: str | None,
-    exam_id: str | None,
-    user_id: str | None,
-    status: Status | None,
-    after: UUID | None,
-) -> tuple[ColumnElement[int], FromClause]:
-    """The attempts among which those of a page are found, and how many these are unless they are the last.
+def _looked_at(values: Mapping[str, Any]) -> tuple[str, str]:
+    """How many attempts a page looks at unless there are fewer, and which: two pieces of SQL.
 
     One index gives them in the order of their ids: that of the learner, of the exam, or of the status. With more
     conditions PostgreSQL might go through the attempts of a status, or through all, for those of an exam.
     """
-    number: ColumnElement[int] = literal(LOOKED_AT)
-    statement = select(*_ATTEMPT).order_by(Attempt.id)
-    if after is not None:
-        statement = statement.where(Attempt.id > after)
-    if user_id is not None:
-        statement = statement.where(Attempt.user_id == user_id)
-    elif exam_id is not None:
-        statement = statement.where(Attempt.exam_id == exam_id)
-    elif course_id is not None:
-        # The first attempts of each exam are merged, so that no exam is gone through to its end.
-        exams = select(func.count()).select_from(Exam).where(Exam.course_id == course_id).scalar_subquery()
-        number = func.greatest(FEWEST_LOOKED_AT, literal(LOOKED_AT) // func.greatest(1, exams))
-        of_exam = statement.where(Attempt.exam_id == Exam.exam_id).limit(number).correlate(Exam).lateral()
-        statement = (
-            select(*of_exam.c)
-            .select_from(Exam)
-            .join(of_exam, true())
-            .where(Exam.course_id == course_id)
-            .order_by(of_exam.c.id)
-        )
-    elif status is not None:
-        statement = statement.where(Attempt.status == status)
-    return number, statement.limit(number).subquery()
+    conditions = [] if values["after"] is None else ["id > %(after)s"]
+    index = next((name for name in _INDEXES if values[name] is not None), None)
+    if index == "course_id":
+        number, looked_at = _NUMBER_IN_COURSE, _LOOKED_AT_IN_COURSE
+    else:
+        number, looked_at = _NUMBER, _LOOKED_AT
+        conditions += [] if index is None else [f"{index} = %({index})s"]
+    return number, looked_at.format(conditions=_all_of(conditions), number=number)
+
+
+def _all_of(conditions: Sequence[str]) -> str:
+    return " AND ".join(conditions) or "true"
 
 
 # --- commands --------------------------------------------------------------------------------------------
+
+_OF_HANDLED = ("type", "outcome", "code", "detail", "handled_at", "user_id", "exam_id", "to_status")
+_COMMAND_NOW = """
+SELECT
+    inbox.type,
+    outcomes.outcome,
+    outcomes.code,
+    outcomes.detail,
+    outcomes.handled_at,
+    outcomes.user_id,
+    outcomes.exam_id,
+    outcomes.to_status,
+    message.id AS quarantine_id,
+    message.code AS quarantine_code,
+    message.detail AS quarantine_detail,
+    message.received_at
+FROM (SELECT %(source)s::text AS source, %(command_id)s::text AS command_id) AS asked
+LEFT JOIN inbox ON inbox.source = asked.source AND inbox.command_id = asked.command_id
+LEFT JOIN outcomes ON outcomes.inbox_id = inbox.id
+LEFT JOIN LATERAL (
+    SELECT id, code, detail, received_at
+    FROM quarantine
+    WHERE quarantine.source = asked.source AND quarantine.command_id = asked.command_id
+    ORDER BY id DESC
+    LIMIT 1
+) AS message ON outcomes.outcome IS NULL
+"""
 
 
 def command(connection: Connection, source: str, command_id: str) -> Row | None:
@@ -290,22 +352,15 @@ def command(connection: Connection, source: str, command_id: str) -> Row | None:
     If the command was not handled and is in quarantine, the outcome is `quarantined`, and `quarantine_id` names the
     newest message.
     """
-    handled = _commands().where(InboxEntry.source == source, InboxEntry.command_id == command_id)
-    message = (
-        select(
-            QuarantinedMessage.source,
-            QuarantinedMessage.command_id.label("id"),
-            literal("quarantined").label("outcome"),
-            QuarantinedMessage.code,
-            QuarantinedMessage.detail,
-            QuarantinedMessage.received_at,
-            QuarantinedMessage.id.label("quarantine_id"),
-        )
-        .where(QuarantinedMessage.source == source, QuarantinedMessage.command_id == command_id)
-        .order_by(QuarantinedMessage.id.desc())
-        .limit(1)
-    )
-    return _first(connection, handled) or _first(connection, message)
+    asked = {"source": source, "command_id": command_id}
+    found = connection.exec_driver_sql(_COMMAND_NOW, asked).one()
+    if found.outcome is not None:
+        return {"source": source, "id": command_id} | {name: getattr(found, name) for name in _OF_HANDLED}
+    if found.quarantine_id is not None:
+        message = {"outcome": "quarantined", "code": found.quarantine_code, "detail": found.quarantine_detail}
+        received = {"received_at": found.received_at, "quarantine_id": found.quarantine_id}
+        return {"source": source, "id": command_id} | message | received
+    return None
 
 
 def commands(

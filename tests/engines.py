@@ -96,6 +96,19 @@ def make_template(server_url: str) -> None:
     upgrade(database_named(server_url, TEMPLATE))
 
 
+def for_django(url: str) -> dict[str, object]:
+    """Django's settings of a database."""
+    server = make_url(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": server.database,
+        "HOST": server.host,
+        "PORT": server.port,
+        "USER": server.username,
+        "PASSWORD": server.password,
+    }
+
+
 @contextmanager
 def fresh_database(server_url: str, template: str = TEMPLATE, encoding: str = "UTF8") -> Iterator[str]:
     """The URL of a database of its own, dropped afterwards whoever is still connected."""

@@ -15,7 +15,7 @@ _READY = re.compile(rb"Z\x00\x00\x00\x05[ITE]")
 
 @contextmanager
 def counted(
-    database_url: str, *, pre_ping: bool, session_settings: str = ""
+    database_url: str, *, pre_ping: bool, autocommit: bool = False, session_settings: str = ""
 ) -> Iterator[tuple[Engine, Callable[[], int]]]:
     """An engine, and what tells how many round trips it has made since it was asked last."""
     with proxying(database_url) as proxy:
@@ -23,6 +23,7 @@ def counted(
             proxy.url(database_url),
             application_name="counted",
             pre_ping=pre_ping,
+            autocommit=autocommit,
             session_settings=session_settings,
         )
 

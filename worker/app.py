@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -41,7 +42,8 @@ from worker.kinds import QUEUES, EffectKind, task_name
 from worker.lms.mail_language import missing_zones
 from worker.patches import Process
 from worker.settings import Settings, load
-from worker.wiring import broker_url, database_engine, runner, unreached
+from worker.subscriptions import load_subscriptions
+from worker.wiring import broker_url, comparison, database_engine, runner, unreached
 
 logger = logging.getLogger(__name__)
 
@@ -189,6 +191,11 @@ def start(sender: Any, **_: Any) -> None:
 def warn(**_: Any) -> None:
     """Warn of what works less well than it could. Celery has set up its log by now."""
     settings = _settings(database=True)
+    compared = comparison(settings, load_subscriptions(settings.subscriptions_file))
+    if compared is not None:
+        # It ends with the process.
+        run = partial(compared.run, threading.Event())
+        threading.Thread(target=run, name="subscriptions", daemon=True).start()
     for line in (*unreached(settings), *missing_zones(), *patches.switched_off(Process.WORKER, settings)):
         logger.warning(line)
 

@@ -31,7 +31,6 @@ from worker.errors import ConfigurationError
 from worker.feeds.base import Format, Target
 from worker.feeds.brokers import open_bus, open_target
 from worker.feeds.cloudevents import CloudEventsFormat
-from worker.feeds.comparison import Comparison
 from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
@@ -42,7 +41,7 @@ from worker.settings import Settings
 from worker.subscribers import Feed, OpenEdx
 from worker.subscriptions import Subscriptions, load_subscriptions
 from worker.threads import Loop, Loops
-from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, subscriptions
+from worker.wiring import broker_url, comparison, database_engine, handler, offer_ttl_s, subscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -156,12 +155,11 @@ def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop
 
 def _comparing(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
     """The loop that warns when the file of this process is not what counts. A process without a file needs none."""
-    file = settings.subscriptions_file
-    if file is None:
+    compared = comparison(settings, subscribed)
+    if compared is None:
         return {}
-    engine = database_engine(settings, "subscriptions")
-    comparison = Comparison(engine, file, subscribed)
-    return {"subscriptions": _after_checks(partial(check_schema, engine), engine, comparison.run)}
+    engine = compared.engine
+    return {"subscriptions": _after_checks(partial(check_schema, engine), engine, compared.run)}
 
 
 def _way_to(

@@ -1,5 +1,6 @@
 """The sorts of subscribers to events: tables of the file of subscriptions (docs/contract.md, "Events out")."""
 
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import httpx
@@ -12,8 +13,16 @@ from events.webhooks import read_secret
 from worker.addresses import LOCALHOST, Address, is_loopback, is_public, literal
 from worker.urls import read_url
 
-RESERVED = ("invigilator.commands", "invigilator.effects", "amq.")
-"""Names that begin so are those of our own queues, or of RabbitMQ's exchanges."""
+RESERVED = (
+    "invigilator.commands",
+    "invigilator.effects",
+    "amq.",
+    "celery",
+    "reply.celery",
+    "_kombu.",
+    "unacked",
+)
+"""Names that begin so are those of our own queues, or of what RabbitMQ, Celery and kombu have in the broker."""
 
 EPOCH = ".epoch"
 """What the key beside a stream ends with."""
@@ -101,6 +110,13 @@ class OpenEdx(Subscriber):
     topic: Target
     max_len: Annotated[int, Field(ge=1, le=MAX_LEN)] = 10_000
 
+    @property
+    def stream(self) -> tuple[object, ...]:
+        """What tells the stream from any other one, however its server is written."""
+        url = read_broker_url(self.redis.get_secret_value())
+        hosts = frozenset((host.lower(), port) for host, port in url.hosts)
+        return hosts, url.sentinels and url.sentinels.master_name, url.database, self.topic
+
     @field_validator("redis")
     @classmethod
     def _reads(cls, value: SecretStr) -> SecretStr:
@@ -150,7 +166,7 @@ class Webhook(Listener):
             raise ValueError("`url` is a private or reserved address; allow_private = true allows it")
         return self
 
-    @property
+    @cached_property
     def read_url(self) -> httpx.URL:
         """The URL, in its parts."""
         return _read_url(self.url.get_secret_value())

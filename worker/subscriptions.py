@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, ValidationError, ValidationInfo, 
 
 from events.fields import Frozen
 from worker.errors import ConfigurationError
+from worker.misspelt import meant
 from worker.subscribers import Api, Feed, OpenEdx, Subscriber, Webhook
 from worker.textfiles import read_toml
 
@@ -44,7 +45,7 @@ class Subscriptions(Frozen):
     @field_validator("openedx")
     @classmethod
     def _streams_apart(cls, value: dict[str, OpenEdx], info: ValidationInfo) -> dict[str, OpenEdx]:
-        if len({(one.redis, one.topic) for one in value.values()}) < len(value):
+        if len({one.stream for one in value.values()}) < len(value):
             raise ValueError("two have one `topic` on one `redis`: each needs its own")
         if {one.topic for one in value.values()} & {one.name for one in info.data.get("feed", {}).values()}:
             raise ValueError(
@@ -109,5 +110,7 @@ def _explain(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f'{where}: is not allowed; see docs/contract.md, "Events out"'
+        right = meant(where, Subscriptions.model_fields)
+        hint = f"`{right}` is meant" if right else 'see docs/contract.md, "Events out"'
+        return f"{where}: is not allowed; {hint}"
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}"

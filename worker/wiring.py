@@ -17,6 +17,7 @@ from worker.effects.runner import Runner
 from worker.effects.slots import Slots
 from worker.engines import has_own_engines
 from worker.errors import ConfigurationError
+from worker.feeds.comparison import Comparison
 from worker.lms.connect import LOG, connect
 from worker.lms.mail_templates import MailTemplates
 from worker.policies import Policies, load_policies
@@ -31,7 +32,12 @@ OFFER_POLLS = 5
 
 
 def database_engine(
-    settings: Settings, name: str, *, session_settings: str = "", pre_ping: bool = True
+    settings: Settings,
+    name: str,
+    *,
+    session_settings: str = "",
+    pre_ping: bool = True,
+    autocommit: bool = False,
 ) -> Engine:
     """Make the engine of a process. The other parameters are those of `make_engine`.
 
@@ -48,6 +54,7 @@ def database_engine(
         application_name=f"invigilator {name}",
         session_settings=session_settings,
         pre_ping=pre_ping,
+        autocommit=autocommit,
     )
 
 
@@ -82,6 +89,16 @@ def subscriptions(settings: Settings) -> Subscriptions:
     if read.openedx:
         extras.need(extras.OPENEDX, f"[openedx.{next(iter(read.openedx))}] of {settings.subscriptions_file}")
     return read
+
+
+def comparison(settings: Settings, subscribed: Subscriptions) -> Comparison | None:
+    """Make what warns when a process's file of subscriptions is not what counts. None where there is no file.
+
+    Parameters:
+        subscribed: what the file says.
+    """
+    file = settings.subscriptions_file
+    return None if file is None else Comparison(database_engine(settings, "subscriptions"), file, subscribed)
 
 
 def handler(settings: Settings) -> Handler:

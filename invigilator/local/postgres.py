@@ -150,7 +150,7 @@ def _has_database(url: URL) -> bool:
             user=url.username,
             password=url.password,
             dbname="postgres",
-            connect_timeout=5,
+            connect_timeout=30,
         )
     except psycopg2.OperationalError:
         return False

@@ -17,7 +17,9 @@ from invigilator.local.private_files import write_private
 from worker.errors import ConfigurationError
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0  # after a crash an engine replays its log before it answers
+START_TIMEOUT_S = (
+    300.0  # after a crash an engine replays its log before it answers, on a busy machine for minutes
+)
 STOP_TIMEOUT_S = 20.0
 ATTEMPTS = 3  # another program may take the port after we found it free
 LOG_LIMIT_BYTES = 10_000_000

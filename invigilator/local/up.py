@@ -11,6 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
+from sqlalchemy.exc import DBAPIError
+
+from db.errors import Failure, brief, classify
 from db.migrate import upgrade
 from events.errors import InvigilatorError
 from invigilator.local import announcement, postgres, server, single_instance, valkey
@@ -81,6 +84,7 @@ class System:
         self._migrate = migrate
         self._resources = ExitStack()
         self._servers: list[Server] = []
+        self._has_own_database = False
         self._parts: list[Part[Guard] | Part[Child]] = []
         self._stop_requests = 0  # no threading.Event: setting one in a signal handler may deadlock
 
@@ -150,7 +154,8 @@ class System:
 
     def _start_engines(self, stack: ExitStack, guard: Guard) -> None:
         data_dir, urls = self.settings.data_dir, engines.Engines()
-        if self.settings.database_url is None:
+        self._has_own_database = self.settings.database_url is None
+        if self._has_own_database:
             urls = engines.Engines(self._start_engine(stack, guard, postgres.start, data_dir / "postgres"))
         if self.settings.broker_url is None:
             broker_url = self._start_engine(stack, guard, valkey.start, data_dir / "valkey")
@@ -168,9 +173,20 @@ class System:
         return running.url
 
     def _bring_to_current_schema(self) -> None:
-        self._unless_stopped()
         assert self.settings.database_url is not None
-        self._migrate(self.settings.database_url.get_secret_value())
+        while True:
+            self._unless_stopped()
+            self.check()
+            try:
+                self._migrate(self.settings.database_url.get_secret_value())
+            except DBAPIError as error:
+                # An engine of ours that runs will answer, however busy the machine is.
+                if not self._has_own_database or classify(error) is not Failure.UNAVAILABLE:
+                    raise
+                self._output.write(f"{postgres.NAME} is slow: {brief(error)}; trying again")
+                time.sleep(WATCH_S)
+            else:
+                return
 
     def _start_children(self, stack: ExitStack, guard: Guard, commands: dict[str, str]) -> None:
         self._unless_stopped()

@@ -25,12 +25,14 @@ from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
+from invigilator.web.reading import Reader
 from invigilator.web.sending import CommandSink
 
 
 def make_app(
     *,
     engine: Engine,
+    reader: Reader,
     publisher: CommandSink,
     outcomes: Outcomes,
     followers: Followers,
@@ -57,12 +59,12 @@ def make_app(
     app.add_middleware(_NoStore)
     app.include_router(health.routes(readiness))
     app.include_router(metrics.routes(scraped))
-    app.include_router(attempts.routes(engine, access))
-    app.include_router(commands.routes(engine, access))
+    app.include_router(attempts.routes(reader, access))
+    app.include_router(commands.routes(reader, access))
     app.include_router(effects.routes(engine, access))
-    app.include_router(timeline.routes(engine, access))
-    app.include_router(events.routes(engine, followers, access, event_source))
-    app.include_router(sending.routes(engine, publisher, outcomes, access, signing_key))
+    app.include_router(timeline.routes(reader, access))
+    app.include_router(events.routes(reader, followers, access, event_source))
+    app.include_router(sending.routes(publisher, outcomes, access, signing_key))
     return app
 
 

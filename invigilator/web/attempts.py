@@ -1,19 +1,19 @@
 """`GET /v1/attempts` and `GET /v1/attempt`."""
 
 from enum import StrEnum
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Response
-from sqlalchemy import Engine
 
 from db import lookups
 from events.vocabulary import Status
 from invigilator.web.access import Access
 from invigilator.web.documents import AttemptHistory, AttemptPage
 from invigilator.web.problems import invalid_query, not_found
-from invigilator.web.reading import DEFAULT_PAGE, Limit, OptionalId, reading, reading_router
+from invigilator.web.reading import DEFAULT_PAGE, Limit, OptionalId, Reader, reading_router
 
 
 class Removed(StrEnum):
@@ -27,7 +27,7 @@ class Removed(StrEnum):
 _REMOVED = {Removed.FALSE: False, Removed.TRUE: True, Removed.ANY: None}
 
 
-def routes(engine: Engine, access: Access) -> APIRouter:
+def routes(reader: Reader, access: Access) -> APIRouter:
     """Return the routes of attempts."""
     router = reading_router(access)
 
@@ -45,17 +45,17 @@ def routes(engine: Engine, access: Access) -> APIRouter:
 
         A page may have fewer attempts than `limit`, or none. The last one has no `next`.
         """
-        with reading(engine) as connection:
-            page = lookups.attempts(
-                connection,
-                course_id=course_id,
-                exam_id=exam_id,
-                user_id=user_id,
-                status=status,
-                removed=_REMOVED[removed],
-                after=cursor,
-                limit=limit,
-            )
+        wanted = partial(
+            lookups.attempts,
+            course_id=course_id,
+            exam_id=exam_id,
+            user_id=user_id,
+            status=status,
+            removed=_REMOVED[removed],
+            after=cursor,
+            limit=limit,
+        )
+        page = reader.ask(wanted)
         return {"attempts": page.attempts, "next": page.next}
 
     @router.get("/v1/attempt", response_model=AttemptHistory, responses={304: {"description": "Unchanged."}})
@@ -73,8 +73,8 @@ def routes(engine: Engine, access: Access) -> APIRouter:
         """
         if code is None and (exam_id is None or user_id is None):
             raise invalid_query("name the attempt: code, or exam_id and user_id")
-        with reading(engine) as connection:
-            found = lookups.attempt_history(connection, code=code, exam_id=exam_id, user_id=user_id)
+        wanted = partial(lookups.attempt_history, code=code, exam_id=exam_id, user_id=user_id)
+        found = reader.ask(wanted)
         if found["attempt"] is None:
             raise not_found("no such attempt")
         etag = _etag(found["attempt"])

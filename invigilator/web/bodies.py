@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from email.message import Message
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +23,9 @@ MAX_CALL_BYTES = 7 * 1024 * 1024
 READ_TIMEOUT_S = 30.0
 BATCH_TYPE = "application/cloudevents-batch+json"
 MEDIA_TYPES = ("application/json", "application/cloudevents+json", BATCH_TYPE)
+
+UTF_8 = "utf-8"
+CHARSETS = (UTF_8, "utf8", "us-ascii")
 
 Place = Mapping[str, int]
 """Which command of several: what a problem says of it."""
@@ -73,10 +77,18 @@ def _parse(body: bytes, sender: Sender, signing_key: SigningKey, of_call: Attrib
 
 
 def _check_media_type(request: Request) -> None:
-    media_type, *_ = request.headers.get("content-type", "").partition(";")
-    if media_type.strip().lower() not in MEDIA_TYPES:
-        detail = f"content type: must be one of {', '.join(MEDIA_TYPES)}"
-        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemCode.UNSUPPORTED_MEDIA_TYPE, detail)
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "")
+    if header.get_content_type() not in MEDIA_TYPES:
+        raise _unsupported(f"must be one of {', '.join(MEDIA_TYPES)}")
+    if header.get_content_charset(UTF_8) not in CHARSETS:
+        raise _unsupported("the charset must be utf-8; leave it out, or send the body in UTF-8")
+
+
+def _unsupported(what: str) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemCode.UNSUPPORTED_MEDIA_TYPE, f"content type: {what}"
+    )
 
 
 async def _read(request: Request) -> bytes:

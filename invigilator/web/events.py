@@ -1,14 +1,14 @@
 """`GET /v1/events`: the event log, by position."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from sqlalchemy import Connection, Engine
 
-from db import event_log, subscribers
+from db import event_log
 from events.cloudevent import as_object
 from events.event_types import check_patterns
 from invigilator.web.access import Access
@@ -17,7 +17,7 @@ from invigilator.web.followers import Follower, Followers, Page, Wanted
 from invigilator.web.openapi import problems
 from invigilator.web.preferences import parameter, wait_s
 from invigilator.web.problems import ProblemCode, ProblemError, invalid_query
-from invigilator.web.reading import DEFAULT_PAGE, Limit, reading, reading_router
+from invigilator.web.reading import DEFAULT_PAGE, Limit, Reader, reading_router
 from worker.subscriptions import API
 
 MAX_POSITION = 2**63 - 1  # of PostgreSQL's bigint
@@ -28,7 +28,7 @@ Pattern = Annotated[str, Field(max_length=255)]
 Patterns = Annotated[list[Pattern], Query(max_length=MAX_PATTERNS)]
 
 
-def routes(engine: Engine, followers: Followers, access: Access, source: str) -> APIRouter:
+def routes(reader: Reader, followers: Followers, access: Access, source: str) -> APIRouter:
     """Return the route of the event log.
 
     Parameters:
@@ -58,7 +58,7 @@ def routes(engine: Engine, followers: Followers, access: Access, source: str) ->
         """
         _check(types)
         wanted = Wanted(types, limit)
-        page, is_last = await run_in_threadpool(_read, engine, wanted, after)
+        page, is_last = await run_in_threadpool(_read, reader, wanted, after)
         seconds = wait_s(request, response)
         if seconds and is_last and not page.events:
             page = await _next(followers, Follower(wanted, page.next), seconds)
@@ -74,29 +74,21 @@ def _check(types: list[str]) -> None:
         raise invalid_query(f"types: {error}") from None
 
 
-def _read(engine: Engine, wanted: Wanted, after: int | None) -> tuple[Page, bool]:
+def _read(reader: Reader, wanted: Wanted, after: int | None) -> tuple[Page, bool]:
     """Return what comes after a position, and whether nothing more comes after that."""
-    with reading(engine) as connection:
-        start = _start(connection, after)
-        found = event_log.read(connection, start, wanted.rows)
-    return wanted.page(found, start), len(found) < wanted.rows
-
-
-def _start(connection: Connection, after: int | None) -> int:
-    if API not in subscribers.names(connection):
+    found = reader.ask(partial(event_log.page, subscriber=API, after=after, rows=wanted.rows))
+    if not found.is_kept:
         detail = "no event log is kept for the API; add [api] to the file of subscriptions"
         raise ProblemError(HTTPStatus.NOT_FOUND, ProblemCode.EVENTS_OFF, detail)
-    log = event_log.ends(connection)
-    if after is None:
-        return log.pruned_to
-    if log.pruned_to <= after <= log.position:
-        return after
-    raise ProblemError(
-        HTTPStatus.GONE,
-        ProblemCode.POSITION_GONE,
-        f"after: the log has the positions after {log.pruned_to}, up to {log.position}",
-        members={"oldest": log.pruned_to, "newest": log.position},
-    )
+    oldest, newest = found.ends.pruned_to, found.ends.position
+    if not oldest <= found.after <= newest:
+        raise ProblemError(
+            HTTPStatus.GONE,
+            ProblemCode.POSITION_GONE,
+            f"after: the log has the positions after {oldest}, up to {newest}",
+            members={"oldest": oldest, "newest": newest},
+        )
+    return wanted.page(found.events, found.after), len(found.events) < wanted.rows
 
 
 async def _next(followers: Followers, follower: Follower, seconds: int) -> Page:

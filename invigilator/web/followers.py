@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from db import event_log, wake
 from events.cloudevent import Event
@@ -85,8 +86,7 @@ class Followers(Waiters[Follower]):
 
     def look(self, waiting: Sequence[Follower]) -> None:
         after = min(one.after for one in waiting)
-        with self._engine.connect() as connection:
-            while events := event_log.read(connection, after):
-                for one in waiting:
-                    one.tell(events)
-                after = events[-1].position
+        while events := self._reader.ask(partial(event_log.read, after=after)):
+            for one in waiting:
+                one.tell(events)
+            after = events[-1].position

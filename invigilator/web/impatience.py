@@ -1,10 +1,13 @@
-"""Closes connections whose clients take for ever, which uvicorn by itself waits for."""
+"""The protocol of a connection: it closes one whose client takes for ever, and tells of errors as the API does."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from invigilator.web.problems import ProblemCode, ProblemError
 
 HEADERS_S = 10.0
 """Seconds in which the headers of a request must arrive."""
@@ -13,7 +16,10 @@ ANSWER_S = 60.0
 
 
 class ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 with time-outs for headers and answers. `bodies` has that of a body."""
+    """HTTP/1.1 with time-outs for headers and answers. `bodies` has that of a body.
+
+    What is no HTTP is answered with a problem, as every other error is.
+    """
 
     headers_s = HEADERS_S
     answer_s = ANSWER_S
@@ -42,6 +48,18 @@ class ImpatientProtocol(H11Protocol):
         super().resume_writing()
         if self._answer_due is not None:
             self._answer_due.cancel()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it says no more
+        detail = "is no HTTP/1.1 request; send the request line and the headers as RFC 9112 wants them"
+        problem = ProblemError(HTTPStatus.BAD_REQUEST, ProblemCode.INVALID_REQUEST, detail).answer()
+        headers = [*problem.raw_headers, (b"cache-control", b"no-store"), (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=problem.status_code, headers=headers),
+            h11.Data(data=bytes(problem.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def _expect_headers(self) -> None:
         is_missing = self.conn.their_state is h11.IDLE

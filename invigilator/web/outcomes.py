@@ -1,13 +1,14 @@
 """Those who wait for the outcomes of commands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from db import awaited, wake
 from db.awaited import Told
-from db.inbox import Key
 from events.commands import Command
 from events.vocabulary import QuarantineCode
+from invigilator.web.documents import Attempt
 from invigilator.web.waiting import Waiters, Waiting
 
 QUARANTINED = "quarantined"
@@ -16,11 +17,16 @@ _REUSED = "source and id are those of an earlier command with another type or ot
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a command that somebody waits for."""
+    """What became of a command that somebody waits for.
+
+    Parameters:
+        attempt: the one that the command names, or else the learner's at the exam, as it is now.
+    """
 
     outcome: str
     code: str | None
     detail: str | None
+    attempt: Attempt | None
 
 
 @dataclass(slots=True, eq=False)
@@ -37,13 +43,14 @@ class Sent(Waiting[Outcome]):
 
     def judge(self, told: Told) -> Outcome | None:
         """Return what became of the command. None while nothing has."""
+        attempt = None if told.attempt is None else Attempt.model_validate(told.attempt)
         if told.fingerprint is not None and told.outcome is not None:
             if not self.command.fingerprint().matches(told.fingerprint):
-                return Outcome(QUARANTINED, QuarantineCode.ID_REUSED, _REUSED)
-            return Outcome(told.outcome, told.code, told.detail)
+                return Outcome(QUARANTINED, QuarantineCode.ID_REUSED, _REUSED, attempt)
+            return Outcome(told.outcome, told.code, told.detail, attempt)
         # One that was there before is of an earlier message, which a person may have replayed since.
         if told.quarantine_id > self.before.quarantine_id:
-            return Outcome(QUARANTINED, told.quarantine_code, told.quarantine_detail)
+            return Outcome(QUARANTINED, told.quarantine_code, told.quarantine_detail, attempt)
         return None
 
 
@@ -52,24 +59,16 @@ class Outcomes(Waiters[Sent]):
 
     channel = wake.OUTCOMES_CHANNEL
 
-    def before(self, commands: Sequence[Command]) -> Mapping[Key, Told]:
-        """Return what is known of commands that are to be published. It blocks.
+    def known(self, commands: Sequence[Command]) -> list[Told]:
+        """Return what is known of commands now, in their order. It blocks.
 
         Raises:
             sqlalchemy.exc.DBAPIError: the database cannot answer.
         """
-        with self._engine.connect() as connection:
-            return awaited.look(connection, {key(command) for command in commands})
+        return self._reader.ask(partial(awaited.look, commands=commands))
 
     def look(self, waiting: Sequence[Sent]) -> None:
-        with self._engine.connect() as connection:
-            told = awaited.look(connection, {key(one.command) for one in waiting})
-        for one in waiting:
-            outcome = one.judge(told[key(one.command)])
+        for one, told in zip(waiting, self.known([one.command for one in waiting]), strict=True):
+            outcome = one.judge(told)
             if outcome is not None:
                 one.settle(outcome)
-
-
-def key(command: Command) -> Key:
-    """Return how the database knows a command."""
-    return command.source, command.id

@@ -1,17 +1,20 @@
-"""What the calls that read have in common: the scope, the parameters, and the transaction."""
+"""What the calls that read have in common: the scope, the parameters, and the way to the database."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
 
 from db.connect import limit_statements
 from events.fields import MAX_ID, STORABLE
 from invigilator.web.access import Access
 from invigilator.web.openapi import problems
 from invigilator.web.tokens import Scope
+
+Found = TypeVar("Found")
 
 STATEMENT_TIMEOUT_S = 10
 MAX_PAGE = 500
@@ -33,11 +36,52 @@ def reading_router(access: Access) -> APIRouter:
     )
 
 
+class Reader:
+    """Asks the database questions that change nothing, in threads of the pool.
+
+    Each statement is a transaction of its own, and goes with its time limit in one round trip. So a question that
+    must see the database at one moment is one statement.
+
+    Parameters:
+        engine: of `make_engine(…, pre_ping=False, autocommit=True)`. A question over a connection that was lost is
+            asked again.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        event.listen(engine, "before_cursor_execute", _limited, retval=True)
+
+    def ask(self, question: Callable[[Connection], Found]) -> Found:
+        """Return the answer. It blocks.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database cannot answer.
+        """
+        with self._engine.connect() as connection:
+            try:
+                return question(connection)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+        with self._engine.connect() as connection:
+            return question(connection)
+
+
+# PostgreSQL takes what comes together for one transaction. A pooler keeps nothing of it.
+_LIMITS = f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'; "
+
+
+def _limited(
+    _connection: Connection, _cursor: object, statement: str, parameters: Any, *_: object
+) -> tuple[str, Any]:
+    return _LIMITS + statement, parameters
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A read-only transaction, all of whose queries see the database at one moment."""
     with engine.connect() as connection:
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        reading = connection.execution_options(**options)
-        limit_statements(reading, STATEMENT_TIMEOUT_S)
-        yield reading
+        read_only = connection.execution_options(**options)
+        limit_statements(read_only, STATEMENT_TIMEOUT_S)
+        yield read_only

@@ -7,18 +7,16 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import lookups
 from db.errors import brief
 from events.commands import Command
 from events.errors import PublishError
 from invigilator.web.access import Access
 from invigilator.web.bodies import BATCH_TYPE, MEDIA_TYPES, Signed, SigningKey, read_commands
-from invigilator.web.documents import Attempt, SentCommand, SentCommands
+from invigilator.web.documents import SentCommand, SentCommands
 from invigilator.web.openapi import BATCH_REF, EVENT_REF, problems
-from invigilator.web.outcomes import Outcomes, Sent, key
+from invigilator.web.outcomes import Outcomes, Sent
 from invigilator.web.preferences import parameter, wait_s
 from invigilator.web.problems import unavailable
 from invigilator.web.tokens import Caller, Scope
@@ -55,7 +53,6 @@ class CommandSink(Protocol):
 
 
 def routes(
-    engine: Engine,
     publisher: CommandSink,
     outcomes: Outcomes,
     access: Access,
@@ -92,11 +89,11 @@ def routes(
         if seconds == 0:
             await _publish(publisher, signed, awaited=False)
             return SentCommands(commands=[_sent(command) for command in commands])
-        before = await run_in_threadpool(outcomes.before, commands)
-        waiting = [Sent(command, before[key(command)]) for command in commands]
+        before = await run_in_threadpool(outcomes.known, commands)
+        waiting = [Sent(command, told) for command, told in zip(commands, before, strict=True)]
         with outcomes.joined(waiting):
             await _publish(publisher, signed, awaited=True)
-            told = await _outcomes(engine, outcomes, waiting, seconds)
+            told = await _outcomes(outcomes, waiting, seconds)
         if all(one.outcome for one in told):
             response.status_code = HTTPStatus.OK
         return SentCommands(commands=told)
@@ -117,30 +114,23 @@ async def _publish(publisher: CommandSink, signed: Sequence[Signed], *, awaited:
         ) from None
 
 
-async def _outcomes(
-    engine: Engine, outcomes: Outcomes, waiting: Sequence[Sent], seconds: float
-) -> list[SentCommand]:
+async def _outcomes(outcomes: Outcomes, waiting: Sequence[Sent], seconds: float) -> list[SentCommand]:
     try:
         # A command that was handled before needs no `consume` to have its outcome.
         await run_in_threadpool(outcomes.look, waiting)
-        await outcomes.wait(waiting, seconds)
-        return await run_in_threadpool(_told, engine, waiting)
     except DBAPIError as error:
         # The broker has the commands. Without the ids that were filled in the caller would send them as new ones.
         logger.warning("web: %s", brief(error))
-        return [_sent(one.command) for one in waiting]
+    else:
+        await outcomes.wait(waiting, seconds)
+    return [_told(one) for one in waiting]
 
 
 def _sent(command: Command) -> SentCommand:
     return SentCommand(source=command.source, id=command.id)
 
 
-def _told(engine: Engine, waiting: Sequence[Sent]) -> list[SentCommand]:
-    with engine.connect() as connection:
-        return [_with_outcome(connection, one) for one in waiting]
-
-
-def _with_outcome(connection: Connection, one: Sent) -> SentCommand:
+def _told(one: Sent) -> SentCommand:
     answer = one.told
     if answer is None:
         return _sent(one.command)
@@ -150,16 +140,5 @@ def _with_outcome(connection: Connection, one: Sent) -> SentCommand:
         outcome=answer.outcome,
         code=answer.code,
         detail=answer.detail,
-        attempt=_attempt(connection, one.command),
+        attempt=answer.attempt,
     )
-
-
-def _attempt(connection: Connection, command: Command) -> Attempt | None:
-    """Return the attempt that a command names, or else the learner's at the exam, as it is now."""
-    exam_id = getattr(command.data, "exam_id", None)
-    user_id = command.data.learner_id
-    if exam_id is None or user_id is None:
-        return None
-    code = getattr(command.data, "attempt_code", None)
-    found = lookups.attempt(connection, exam_id=exam_id, user_id=user_id, code=code)
-    return None if found is None else Attempt.model_validate(found)

@@ -3,7 +3,7 @@
 import logging
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -25,6 +25,7 @@ from invigilator.web.health import Readiness
 from invigilator.web.impatience import ImpatientProtocol
 from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
+from invigilator.web.reading import Reader
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_tokens
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
@@ -33,8 +34,9 @@ from worker.health import facts
 from worker.heartbeat import STUCK_AFTER_S, WEB, Heartbeat, Look
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
-from worker.threads import Turning
-from worker.wiring import broker_url, database_engine
+from worker.subscriptions import load_subscriptions
+from worker.threads import Loop, Turning
+from worker.wiring import broker_url, comparison, database_engine
 
 logger = logging.getLogger(__name__)
 
@@ -105,14 +107,18 @@ def serve(settings: Settings) -> None:
     """
     tokens = read_tokens(settings)
     trust = load_trust(settings.command_keys_file)
+    subscribed = load_subscriptions(settings.subscriptions_file)
     check_sources({LOCAL_SOURCE} if tokens is None else tokens.sources(), trust)
     engine = database_engine(settings, "web")
+    reading = database_engine(settings, "web reads", pre_ping=False, autocommit=True)
+    reader = Reader(reading)
     url = broker_url(settings)
     # None where nobody said how many shards there are: the broker may know.
     shards = settings.command_shards if "command_shards" in settings.model_fields_set else None
-    outcomes, followers = Outcomes(engine), Followers(engine)
+    outcomes, followers = Outcomes(reader), Followers(reader)
     app = make_app(
         engine=engine,
+        reader=reader,
         publisher=AsyncPublisher(url, source=LOCAL_SOURCE, shards=shards),
         outcomes=outcomes,
         followers=followers,
@@ -127,11 +133,15 @@ def serve(settings: Settings) -> None:
         _check_schema(engine)
         with closing(_listen(settings.web_address)) as listener:
             logger.info("the API is at http://%s", settings.web_address)
+            loops: list[Loop] = [partial(look_out, engine, waiters, settings.poll_s)]
+            if compared := comparison(settings, subscribed):
+                loops.append(compared.run)
             server = Server(app, waiters)
             with Heartbeat(database_engine(settings, "heartbeat"), WEB, settings.heartbeat_s, server.look):
-                run(server, partial(look_out, engine, waiters, settings.poll_s), listener)
+                run(server, loops, listener)
     finally:
         engine.dispose()
+        reading.dispose()
 
 
 def _metrics(settings: Settings, engine: Engine) -> Metrics:
@@ -146,22 +156,24 @@ def _metrics(settings: Settings, engine: Engine) -> Metrics:
     return Metrics(engine, read, None if token is None else token.get_secret_value())
 
 
-def run(server: Server, look_out: Callable[[threading.Event], None], listener: socket.socket) -> None:
-    """Run a server, and the look-out for what its calls wait for, until it is stopped or one of the two ends.
+def run(server: Server, loops: Sequence[Loop], listener: socket.socket) -> None:
+    """Run a server, and the loops beside it, until it is stopped or one of them ends.
 
     Raises:
-        Exception: what ended the look-out.
+        Exception: what ended a loop.
     """
     stopping = threading.Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="look-out") as pool:
+    with ThreadPoolExecutor(len(loops), thread_name_prefix="beside") as pool:
         with stop_signals_blocked():
-            looking = pool.submit(look_out, stopping)
-        looking.add_done_callback(lambda _: server.stop())
+            beside = [pool.submit(loop, stopping) for loop in loops]
+        for one in beside:
+            one.add_done_callback(lambda _: server.stop())
         try:
             server.run(sockets=[listener])
         finally:
             stopping.set()
-        looking.result()
+        for one in beside:
+            one.result()
 
 
 def read_tokens(settings: Settings) -> Tokens | None:

@@ -1,22 +1,22 @@
 """`GET /v1/timeline`: everything that happened to one learner."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from sqlalchemy import Engine
 
 from db import timeline
 from db.timeline import Position
 from invigilator.web.access import Access
 from invigilator.web.documents import Timeline
 from invigilator.web.problems import invalid_query
-from invigilator.web.reading import DEFAULT_PAGE, Id, Limit, reading, reading_router
+from invigilator.web.reading import DEFAULT_PAGE, Id, Limit, Reader, reading_router
 from worker.kinds import EffectKind
 
 MAX_CURSOR = 1_000  # characters
 
 
-def routes(engine: Engine, access: Access) -> APIRouter:
+def routes(reader: Reader, access: Access) -> APIRouter:
     """Return the route of timelines."""
     router = reading_router(access)
 
@@ -28,10 +28,10 @@ def routes(engine: Engine, access: Access) -> APIRouter:
     ) -> Any:
         """What happened to a learner, in the order in which it was handled. A page is empty for nobody's id."""
         after = None if cursor is None else _position(cursor)
-        with reading(engine) as connection:
-            found = timeline.read(
-                connection, user_id, mail_kind=EffectKind.SEND_STATUS_EMAIL, after=after, limit=limit + 1
-            )
+        mail = EffectKind.SEND_STATUS_EMAIL
+        found = reader.ask(
+            partial(timeline.read, user_id=user_id, mail_kind=mail, after=after, limit=limit + 1)
+        )
         page = found[:limit]
         return {
             "entries": [

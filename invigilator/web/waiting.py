@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.errors import brief
 from db.listening import listening, wait
+from invigilator.web.reading import Reader
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +52,14 @@ class Waiters(ABC, Generic[Who]):
     """Those who wait for one sort of news.
 
     Parameters:
-        engine: of the database.
+        reader: asks the database.
     """
 
     channel: ClassVar[str]
     """Where the database notifies of the news."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self._lock = threading.Lock()
         self._waiting: set[Who] = set()
         self._closed = False

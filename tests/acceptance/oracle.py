@@ -34,6 +34,7 @@ ORDER BY exam_id, user_id, removed DESC, a.id, t.version
 """
 _EFFECTS = (
     "SELECT kind, user_id, payload->>'exam_id' AS exam, payload->>'status' AS status, command_id FROM effects"
+    " WHERE event_id IS NULL"  # deliveries are owed to those who subscribe, and not by a command
 )
 _OWED_CASCADES = """
 SELECT DISTINCT user_id, payload->>'exam_id' AS exam_id FROM effects

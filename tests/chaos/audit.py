@@ -247,8 +247,8 @@ def figures(stack: Stack, lms: MoodyLms, mail: MoodyMailSink, traffic: Traffic) 
         "lms_calls": len(stack.lms.calls),
         "lms_duplicates": stack.lms.reference.counts[Result.DUPLICATE],
         "lms_late": stack.lms.reference.counts[Result.LATE],
-        "lms_calls_spoilt": lms.touched.total(),
+        "lms_calls_spoilt": lms.moods.touched.total(),
         "mails": len(stack.mail.mails),
-        "mails_spoilt": mail.touched.total(),
+        "mails_spoilt": mail.moods.touched.total(),
         "mails_doubled": mail.duplicates,
     }

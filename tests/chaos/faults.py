@@ -11,10 +11,11 @@ from kombu import Connection
 from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
+from invigilator.demo.reference import HttpServer
 from tests.acceptance.harness import Process, Stack
 from tests.chaos.engines import Engine
 from tests.chaos.listener import SUBSCRIBER, Listener
-from tests.chaos.otherside import MoodyLms, MoodyMailSink
+from tests.chaos.otherside import Moods, MoodyEndpoint, MoodyLms, MoodyMailSink
 from tests.chaos.plan import PROCESSES, Fault
 from worker.kinds import QUEUES
 
@@ -77,7 +78,7 @@ class Storm:
     Parameters:
         stack: nothing in it is started.
         database, broker: its engines.
-        lms, mail: its other side.
+        lms, mail, endpoint: its other side.
         listener: listens to its feed.
     """
 
@@ -88,6 +89,7 @@ class Storm:
         broker: Engine,
         lms: MoodyLms,
         mail: MoodyMailSink,
+        endpoint: MoodyEndpoint,
         listener: Listener,
     ) -> None:
         self.struck: list[tuple[float, float, Fault]] = []
@@ -117,9 +119,11 @@ class Storm:
                 "shut_down_immediately": _ending(database, signal.SIGQUIT),
             },
             "broker": _of_engine(broker) | {"wipe": self._wipe},
-            "lms": _moods(lms, "slow", "failing", "refusing", "late", "losing_answers")
-            | {"away": self._lms_away},
-            "mail_server": _moods(mail, "rejecting", "refusing", "hanging_up", "losing_answers"),
+            "lms": _moods(lms.moods, "slow", "failing", "refusing", "late", "losing_answers")
+            | {"away": _away(stack.lms)},
+            "mail_server": _moods(mail.moods, "rejecting", "refusing", "hanging_up", "losing_answers"),
+            "endpoint": _moods(endpoint.moods, "failing", "late", "losing_answers")
+            | {"kill": _away(endpoint)},
             "operator": {"retry_failed": self._retry_failed, "cancel_and_retry": self._cancel_and_retry},
         }
         for name, slot in self._slots.items():
@@ -202,11 +206,6 @@ class Storm:
             self.replays += 1
             self._listener.told_again(up_to=log[-1][0] if log else 0)
 
-    def _lms_away(self, for_s: float) -> None:
-        self._stack.lms.stop()
-        time.sleep(for_s)
-        self._stack.lms.start()
-
     def _retry_failed(self, for_s: float) -> None:
         self.operate("effects", "retry", "--state", "failed")
 
@@ -250,11 +249,20 @@ def _ending(engine: Engine, how: signal.Signals) -> Strike:
     return strike
 
 
-def _moods(side: MoodyLms | MoodyMailSink, *moods: str) -> dict[str, Strike]:
-    def strike(mood: str, for_s: float) -> None:
-        side.mood = mood
+def _away(server: HttpServer) -> Strike:
+    def strike(for_s: float) -> None:
+        server.stop()  # it hangs up in the middle of a call
         time.sleep(for_s)
-        side.mood = None
+        server.start()
+
+    return strike
+
+
+def _moods(side: Moods, *moods: str) -> dict[str, Strike]:
+    def strike(mood: str, for_s: float) -> None:
+        side.now = mood
+        time.sleep(for_s)
+        side.now = None
 
     return {mood: lambda for_s, mood=mood: strike(mood, for_s) for mood in moods}  # type: ignore[misc]
 

@@ -13,6 +13,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
+from tests.fakes.receiver import SECRET
 from worker.feeds.brokers import open_target
 from worker.subscriptions import load_subscriptions
 
@@ -22,14 +23,18 @@ LOOK_S = 0.2
 ANSWER_S = 5
 MANY = 500
 
-BEHIND = "SELECT count(*) FROM events WHERE position IS NULL OR position > (SELECT position FROM subscribers)"
-"""How many events the feed has not passed."""
+BEHIND = (
+    "SELECT count(*) FROM events WHERE position IS NULL OR position > (SELECT min(position) FROM subscribers)"
+)
+"""How many events a subscriber has not passed."""
 
 
-def write_subscriptions(folder: Path) -> Path:
-    """Write the file that says who subscribes."""
+def write_subscriptions(folder: Path, webhook_url: str | None = None) -> Path:
+    """Write the file that says who subscribes: the feed, and a webhook if it has a URL."""
     file = folder / "subscriptions.toml"
-    file.write_text(f'[{SUBSCRIBER}]\nname = "{FEED}"\n', encoding="utf-8")
+    feed = f'[{SUBSCRIBER}]\nname = "{FEED}"\n'
+    webhook = f'[webhook.lms]\nurl = "{webhook_url}"\nsecrets = ["{SECRET}"]\norder = "learner"\n'
+    file.write_text(feed + (webhook if webhook_url else ""), encoding="utf-8")
     return file
 
 

@@ -8,7 +8,7 @@ SPACING_S = 1.6
 """Between the beginnings of two faults, on average."""
 CALM_START_S = 1.0
 
-PROCESSES = {"commands": 2, "relay": 2, "effects": 2, "mail": 2}
+PROCESSES = {"commands": 2, "relay": 2, "effects": 2, "mail": 2, "webhooks": 2}
 """How many of each run."""
 
 
@@ -35,6 +35,8 @@ KINDS = (
     Kind("mail", "kill", 0, 2),
     Kind("mail", "pause", 0.5, 3),
     Kind("mail", "pause", 5, 8),
+    Kind("webhooks", "kill", 0, 2),
+    Kind("webhooks", "pause", 5, 8),
     Kind("database", "terminate_sessions", 0, 0),
     Kind("database", "kill", 0, 3),
     Kind("database", "shut_down_immediately", 0, 3),
@@ -52,6 +54,10 @@ KINDS = (
     Kind("mail_server", "refusing", 2, 4),
     Kind("mail_server", "hanging_up", 3, 6),
     Kind("mail_server", "losing_answers", 3, 8),
+    Kind("endpoint", "kill", 1, 4),
+    Kind("endpoint", "failing", 3, 8),
+    Kind("endpoint", "late", 3, 8),
+    Kind("endpoint", "losing_answers", 3, 8),
     Kind("operator", "retry_failed", 0, 0),
     Kind("operator", "cancel_and_retry", 0.2, 2),
 )

@@ -16,10 +16,11 @@ from tests import engines
 from tests.acceptance.harness import Stack
 from tests.acceptance.lms import TOKEN
 from tests.chaos.audit import Audit, figures
+from tests.chaos.delivered import DeliveryAudit
 from tests.chaos.engines import Broker, Engine, running_broker, running_database
 from tests.chaos.faults import Storm
 from tests.chaos.listener import BEHIND, Listener, write_subscriptions
-from tests.chaos.otherside import MoodyLms, MoodyMailSink
+from tests.chaos.otherside import MoodyEndpoint, MoodyLms, MoodyMailSink
 from tests.chaos.plan import plan
 from tests.chaos.told import EventAudit
 from tests.chaos.traffic import Traffic, stream
@@ -113,7 +114,8 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         database = resources.enter_context(running_database(folder / "postgres"))
         broker = resources.enter_context(running_broker(orders.broker, folder / "broker"))
         upgrade(database.url)
-        subscriptions = write_subscriptions(folder)
+        endpoint = resources.enter_context(MoodyEndpoint(orders.seed))
+        subscriptions = write_subscriptions(folder, f"{endpoint.url}/hooks")
         stack = Stack(
             database.url,
             broker.url,
@@ -128,10 +130,10 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         resources.enter_context(stack)
         traffic = Traffic(broker.url, SHARDS)
         resources.callback(traffic.close)
-        storm = Storm(stack, database, broker, lms, mail, listener)
+        storm = Storm(stack, database, broker, lms, mail, endpoint, listener)
         resources.callback(storm.stop)
         resources.callback(listener.stop)
-        yield _Run(orders, stack, database, storm, traffic, listener, lms, mail)
+        yield _Run(orders, stack, database, storm, traffic, listener, lms, mail, endpoint)
 
 
 @dataclass(slots=True)
@@ -144,6 +146,7 @@ class _Run:
     listener: Listener
     lms: MoodyLms
     mail: MoodyMailSink
+    endpoint: MoodyEndpoint
 
     def run(self, say: Callable[[str], None]) -> Report:
         commands = round(self.orders.rate * self.orders.seconds)
@@ -153,7 +156,7 @@ class _Run:
         self.stack.wait_until(lambda: self.stack.handled() == len(first), "the introductions")
         # What happened before somebody subscribes is told to nobody.
         self.stack.wait_until(
-            lambda: self.stack.number("SELECT count(*) FROM subscribers") == 1, "the feed to be stored"
+            lambda: self.stack.number("SELECT count(*) FROM subscribers") == 2, "the subscribers to be stored"
         )
         self.listener.start()
         faults = plan(self.orders.seed, self.orders.seconds)
@@ -211,18 +214,22 @@ class _Run:
 
     def _report(self, settled: bool, *, storm_s: float, drain_s: float) -> Report:
         self.stack.lms.stop()  # and wait for what is still carried out
+        self.endpoint.stop()
         self.listener.stop()
         self.listener.take()
         engines.make_template(self.database.url)
         with engines.fresh_database(self.database.url) as calm_database_url:
             audit = Audit(self.stack, self.lms, self.traffic, calm_database_url, self.storm.cancelled)
             told = EventAudit(self.stack, self.listener, self.storm.counts(), self.storm.replays)
-            findings = dict(audit.run(told.checks()))
+            delivered = DeliveryAudit(self.stack, self.endpoint.events, self.storm.cancelled)
+            findings = dict(audit.run(told.checks() | delivered.checks()))
         findings |= self._others(settled, drain_s)
         numbers = {
             **figures(self.stack, self.lms, self.mail, self.traffic),
             "events": self.stack.number("SELECT count(*) FROM events"),
             "events_heard": len(self.listener.arrivals),
+            "deliveries": len(self.endpoint.events),
+            "deliveries_spoilt": self.endpoint.moods.touched.total(),
             "replays": self.storm.replays,
             **_sums(self.storm.counts()),
             "storm_s": round(storm_s),
@@ -263,6 +270,8 @@ class _Run:
             (kept / f"{table}.jsonl").write_text("\n".join(lines))
         heard = [json.dumps({**one.event, "again": one.again}) for one in self.listener.arrivals]
         (kept / "heard.jsonl").write_text("\n".join(heard))
+        delivered = [json.dumps(one) for one in self.endpoint.events]
+        (kept / "delivered.jsonl").write_text("\n".join(delivered))
         calls = [json.dumps(asdict(call), default=str) for call in self.stack.lms.calls]
         (kept / "lms_calls.jsonl").write_text("\n".join(calls))
         return kept
@@ -274,7 +283,7 @@ def _sums(struck: dict[str, int]) -> dict[str, int]:
     def total(targets: tuple[str, ...], *what: str) -> int:
         return sum(n for key, n in struck.items() if key.startswith(targets) and key.endswith(what))
 
-    processes, engines_ = ("commands ", "relay ", "effects ", "mail "), ("database ", "broker ")
+    processes, engines_ = ("commands ", "relay ", "effects ", "mail ", "webhooks "), ("database ", "broker ")
     return {
         "kills": total(processes, "kill"),
         "pauses": total((*processes, *engines_), "pause"),

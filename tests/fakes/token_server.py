@@ -22,7 +22,7 @@ class TokenServer(HttpServer):
         self._endpoint = BackendApplicationServer(
             _OneClient(client_id, client_secret),
             token_generator=lambda _: f"token-{next(numbers)}",
-            token_expires_in=expires_in,
+            token_expires_in=lambda _: expires_in,  # oauthlib would replace 0
         )
 
     def answer(self, request: HttpRequest) -> HttpResponse:

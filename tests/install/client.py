@@ -1,7 +1,7 @@
 """Run by an environment's own Python: does everything that the client is for.
 
-Its argument is JSON: the URLs of brokers, the packages that are beside the client, and those that are not there. It
-prints the versions that it found, in JSON, too.
+Its argument is JSON: the URLs of brokers, Django's database, the packages that are beside the client, and those
+that are not there. It prints the versions that it found, in JSON, too.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ import django
 import invigilator_client
 from django.conf import settings
 from django.core.management import call_command
+from django.db import transaction
 
 UPDATE = "exam.attempt.update-status.v1"
 SUBMITTED = {"exam_id": "7", "to_status": "submitted"}
@@ -55,7 +56,11 @@ def publish_in_three_ways(broker_url: str) -> None:
         lms.update_status(user_id="42", **SUBMITTED, from_statuses=["started"])
     asyncio.run(publish_in_a_loop(broker_url))
     settings.INVIGILATOR = {"BROKER_URL": broker_url, "SOURCE": "/lms/acme", "SHARDS": 1}
-    invigilator_client.django.publish(UPDATE, user_id="44", **SUBMITTED)
+    with transaction.atomic():
+        invigilator_client.django.publish(UPDATE, user_id="rolled back", **SUBMITTED)
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        invigilator_client.django.publish(UPDATE, user_id="44", **SUBMITTED)
     call_command("publish_commands", once=True, stdout=sys.stderr)
 
 
@@ -103,7 +108,7 @@ if __name__ == "__main__":
     settings.configure(
         INSTALLED_APPS=["invigilator_client.django"],
         USE_TZ=True,
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "lms.sqlite3"}},
+        DATABASES={"default": told["database"]},
     )
     django.setup()
     import_all(invigilator_client, told["missing"])

@@ -13,6 +13,7 @@ import pytest
 
 from events.envelope import parse
 from events.sharding import queue_name
+from tests.engines import for_django
 from tests.install.environments import CONSTRAINTS, ROOT, Environment, interpreter
 
 HERE = Path(__file__).parent
@@ -31,6 +32,7 @@ class Neighbours:
         modules: what that one brings.
         extras: of the client.
         missing: packages that these extras do not bring.
+        on_postgresql: whether Django's outbox is tried on PostgreSQL; else on SQLite.
     """
 
     versions: dict[str, str]
@@ -39,6 +41,7 @@ class Neighbours:
     modules: tuple[str, ...]
     extras: str = "redis,django,http"
     missing: tuple[str, ...] = ()
+    on_postgresql: bool = False
 
 
 NEIGHBOURS = {
@@ -50,6 +53,7 @@ NEIGHBOURS = {
         ("opensearchpy", "events"),
         extras="redis,django",
         missing=("httpx",),
+        on_postgresql=True,
     ),
     "celery-5.4": Neighbours(
         {"python": "3.12", "kombu": "5.3.", "redis": "8.", "pydantic": "2.5.0", "Django": "4.2."},
@@ -70,6 +74,9 @@ NEIGHBOURS = {
         ("celery",),
     ),
 }
+
+
+SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": "lms.sqlite3"}
 
 
 @pytest.fixture(scope="module")
@@ -132,16 +139,20 @@ def test_it_is_typed_and_brings_no_package_of_the_worker(client_wheel: Path) -> 
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
-def test_it_works_beside(name: str, client_wheel: Path, queues: list[Queue], tmp_path: Path) -> None:
+def test_it_works_beside(
+    name: str, client_wheel: Path, queues: list[Queue], empty_database_url: str, tmp_path: Path
+) -> None:
     # Given an environment of these releases
     neighbours = NEIGHBOURS[name]
     python = interpreter(neighbours.versions.get("python"))
     environment = Environment.create(tmp_path / "env", python=python, constraints=neighbours.constraints)
-    environment.install("--no-compile", f"{client_wheel}[{neighbours.extras}]", neighbours.other)
+    drivers = ["psycopg2-binary"] if neighbours.on_postgresql else []
+    environment.install("--no-compile", f"{client_wheel}[{neighbours.extras}]", neighbours.other, *drivers)
     # When everything that the client is for is done there
     script = shutil.copy(SCRIPT, tmp_path)
     told = {
         "brokers": [queue.url for queue in queues],
+        "database": for_django(empty_database_url) if neighbours.on_postgresql else SQLITE,
         "beside": neighbours.modules,
         "missing": neighbours.missing,
     }

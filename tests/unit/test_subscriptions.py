@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+from celery import Celery
+from kombu.transport.redis import Channel
 
+from events.sharding import queue_name
 from worker import extras
 from worker.errors import ConfigurationError
+from worker.kinds import QUEUES
 from worker.settings import Settings
 from worker.subscriptions import load_subscriptions
 from worker.wiring import check_settings
@@ -25,6 +29,22 @@ name = "everything"
 redis = "rediss://bus:hush@redis.example.org/2"
 topic = "prod-learning-exam-attempt-lifecycle"
 """
+
+CELERY = Celery(set_as_current=False)
+MAILBOX = CELERY.control.mailbox
+CELERYS = (
+    CELERY.conf.task_default_queue,
+    CELERY.conf.event_exchange,
+    MAILBOX.exchange.name,
+    MAILBOX.reply_exchange.name,
+    Channel.unacked_key,
+    Channel.unacked_index_key,
+    Channel.unacked_mutex_key,
+    Channel.keyprefix_queue % "celery",
+    *QUEUES.values(),
+    queue_name(0),
+)
+"""What Celery, kombu and we have in a broker."""
 
 BUS = 'redis = "redis://h"\ntopic = "t"\n'
 
@@ -82,7 +102,9 @@ def test_what_the_file_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[webhooks.acme]\n", "webhooks: is not allowed"),
+        ("[webhooks.acme]\n", "webhooks: is not allowed; `webhook` is meant"),
+        ("[webhok.acme]\n", "webhok: is not allowed; `webhook` is meant"),
+        ("[people]\n", 'people: is not allowed; see docs/contract.md, "Events out"'),
         (f"[webhook.acme]\nsecrets = ['{SECRET}']\n", "webhook.acme.url: "),
         ("[webhook.acme]\nurl = 'https://acme.example'\nsecrets = []\n", "webhook.acme.secrets: "),
         (f"[webhook.'a b']\nurl = 'https://acme.example'\nsecrets = ['{SECRET}']\n", "webhook.a b.[key]: "),
@@ -132,6 +154,18 @@ def test_what_the_file_says(tmp_path: Path) -> None:
             "openedx.a.topic: must not begin with ",
         ),
         (f"[openedx.a]\n{BUS}[openedx.b]\n{BUS}", "openedx: two have one `topic` on one `redis`"),
+        *(
+            (
+                f'[openedx.a]\nredis = "{one}"\ntopic = "t"\n[openedx.b]\nredis = "{other}"\ntopic = "t"\n',
+                "openedx: two have one `topic` on one `redis`",
+            )
+            for one, other in (
+                ("redis://h", "redis://H:6379/0"),
+                ("redis://h", "rediss://u:hush@h"),
+                ("sentinel://a:26379,b:26379", "sentinel://b:26379,a:26379/0"),
+            )
+        ),
+        *((f'[feed.a]\nname = "{name}"\n', "feed.a.name: must not begin with ") for name in CELERYS),
         (f'[openedx.a]\n{BUS}[feed.lms]\nname = "t"\n', "openedx: a `topic` is the `name` of a feed"),
         ("[feed", "is no TOML: "),
         ("a = " + 2000 * "[", "is no TOML: "),

@@ -55,18 +55,21 @@ class Fanout:
             try:
                 with listening(self.engine, POSITIONS_CHANNEL) as notifications:
                     while not stopping.is_set():
-                        is_full = [self.fan_out(name) for name in self.webhooks]
+                        is_full = [self.fan_out(name, stopping) for name in self.webhooks]
                         wait(notifications, FULL_PAUSE_S if any(is_full) else self.poll_s, stopping)
             except (DBAPIError, psycopg2.Error) as error:
                 logger.warning("webhooks: %s; trying again in %g s", brief(error), self.poll_s)
                 stopping.wait(self.poll_s)
 
-    def fan_out(self, name: str) -> bool:
+    def fan_out(self, name: str, stopping: threading.Event) -> bool:
         """Owe a webhook the deliveries of all events that it has not passed, as far as there is room.
 
         Returns whether events may be left because there was none.
+
+        Parameters:
+            stopping: when it is set, the rest is left to the next relay.
         """
-        while True:
+        while not stopping.is_set():
             with self.engine.begin() as connection:
                 cursor = deliveries.lock_cursor(connection, name)
                 if cursor is None:
@@ -80,6 +83,7 @@ class Fanout:
                     self.owe(connection, name, wanted[:room], passed[-1].position)
             if is_full or not events:
                 return is_full
+        return False
 
     def owe(self, connection: Connection, name: str, events: Sequence[Event], position: int) -> None:
         """Write deliveries, and move the cursor with them. It is public because a crash point names it."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-import anyio
 import httpcore
 
 from worker.addresses import Address, host_of, literal
@@ -25,27 +24,17 @@ Resolve = Callable[[str, int], Coroutine[Any, Any, Sequence[str]]]
 async def resolve(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a host, in the order of preference of the system.
 
-    A name server that hangs keeps a thread, also when the call is cancelled. So each look-up has a thread of its
-    own, and none of the loop's default executor, whose few threads everybody shares.
-
     Raises:
         OSError: the name is not known.
     """
-
-    def look_up() -> Sequence[str]:
-        # As bytes: the text would go through a codec that raises UnicodeError for a label that is too long.
-        found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(host_of(address) for *_, address in found))
-
-    return await anyio.to_thread.run_sync(look_up, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True)
+    # As bytes: the text would go through a codec that raises UnicodeError for a label that is too long.
+    name = host.encode("ascii")
+    found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(host_of(address) for *_, address in found))
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that are allowed, and to no others.
-
-    It looks up a name once at a time, and every call that needs the answer waits for the same look-up. So a name
-    server that hangs keeps one thread, however many calls give up.
-    """
+    """Connects to addresses that are allowed, and to no others."""
 
     def __init__(
         self,
@@ -66,7 +55,6 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         self._setting = setting
         self._resolve = resolve
         self._network = network or httpcore.AnyIOBackend()
-        self._pending: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
 
     async def connect_tcp(
         self,
@@ -84,7 +72,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
             httpcore.ConnectError: no address answers.
         """
         written = literal(host)
-        found = await self._look_up(host, port) if written is None else [str(written)]
+        found = await self._resolve(host, port) if written is None else [str(written)]
         allowed = [address for address in found if self._may_reach(ip_address(address))]
         if not allowed:
             raise Misconfigured("the URL leads to a private or reserved address", setting=self._setting)
@@ -97,18 +85,3 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         return await self._network.connect_tcp(last, port, None, local_address, socket_options)
-
-    async def _look_up(self, host: str, port: int) -> Sequence[str]:
-        key = (host, port)
-        pending = self._pending.get(key)
-        if pending is None:
-            pending = self._pending[key] = asyncio.create_task(self._resolve(host, port))
-            pending.add_done_callback(lambda done: self._forget(key, done))
-        # Unlike awaiting the task, this does not cancel it along with the call that waits.
-        await asyncio.wait([pending])
-        return pending.result()
-
-    def _forget(self, key: tuple[str, int], done: asyncio.Task[Sequence[str]]) -> None:
-        del self._pending[key]
-        if not done.cancelled():
-            done.exception()  # perhaps nobody waits for it any more, and asyncio would complain

@@ -4,11 +4,53 @@ Synchronous code uses it for what only a loop offers: deadlines over a whole cal
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
+import anyio
+
 T = TypeVar("T")
+
+
+class LookUpLoop(asyncio.SelectorEventLoop):
+    """An event loop that asks for a name once at a time, in a thread of its own.
+
+    A name server that hangs keeps a thread, also when the call that asked has given up. asyncio's own look-ups
+    share the few threads of its default executor, so after some calls no other name would be looked up. Here every
+    call that needs an answer waits for the same look-up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._look_ups: dict[tuple[Any, ...], asyncio.Task[list[Any]]] = {}
+
+    async def getaddrinfo(self, host: Any, port: Any, **more: Any) -> Any:
+        """Return what `socket.getaddrinfo` returns.
+
+        Raises:
+            OSError: the name is not known.
+        """
+        key = (host, port, *sorted(more.items()))
+        pending = self._look_ups.get(key)
+        if pending is None:
+            pending = self._look_ups[key] = self.create_task(_look_up(host, port, more))
+            pending.add_done_callback(partial(self._forget, key))
+        # Unlike awaiting the task, this does not cancel it along with the call that waits.
+        await asyncio.wait([pending])
+        return pending.result()
+
+    def _forget(self, key: tuple[Any, ...], done: "asyncio.Task[list[Any]]") -> None:
+        del self._look_ups[key]
+        if not done.cancelled():
+            done.exception()  # perhaps nobody waits for it any more, and asyncio would complain
+
+
+async def _look_up(host: Any, port: Any, more: dict[str, Any]) -> list[Any]:
+    ask = partial(socket.getaddrinfo, host, port, **more)
+    return await anyio.to_thread.run_sync(ask, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True)
 
 
 class LoopThread:
@@ -20,7 +62,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         """Start the thread under the name `name`."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = LookUpLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 

@@ -1,5 +1,6 @@
 """`invigilator webhooks`, and what `status` says of the endpoints."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def owed(record: Record, file: Path) -> None:
     record.handle(c.received(c.create("A")), c.received(c.update("A", "started")))
     with record.engine.begin() as connection:
         event_log.number(connection)
-    Fanout(record.engine, subscriptions.webhooks(), "/invigilator/main", 60).fan_out("webhook.acme")
+    fanout = Fanout(record.engine, subscriptions.webhooks(), "/invigilator/main", 60)
+    fanout.fan_out("webhook.acme", threading.Event())
 
 
 def test_the_webhooks(cli: CommandLine, receiver: Receiver, owed: None) -> None:

@@ -8,6 +8,7 @@ primary key.
 
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -382,7 +383,9 @@ class Paths:
                 {"rows": EVENTS - 50, "name": name},
             )
         with self.explained.on("webhooks: fan-out"):
-            assert not Fanout(self.engine, {name: webhook}, "/invigilator/main", 60).fan_out(name)
+            assert not Fanout(self.engine, {name: webhook}, "/invigilator/main", 60).fan_out(
+                name, threading.Event()
+            )
         first, *others = self.bench.ids(EffectKind.DELIVER_EVENT)
         assert len(others) >= 49
         with self.explained.on("webhooks: delivered"):
@@ -446,8 +449,11 @@ class Paths:
                 lookups.attempts(connection, exam_id=exam, status=Status.REJECTED, limit=100)
                 lookups.attempts(connection, course_id=course, status=Status.REJECTED, limit=100)
             with self.explained.on("API: awaited commands"):
-                keys = [("/lms", f"a{number}-1") for number in range(200)]
-                assert len(awaited.look(connection, keys)) == 200
+                commands = [
+                    c.received(c.update(exam, "submitted", user), f"a{number}-1").command
+                    for number in range(200)
+                ]
+                assert len(awaited.look(connection, commands)) == 200
             with self.explained.on("API: timeline"):
                 mail = EffectKind.SEND_STATUS_EMAIL
                 take(timeline.read(connection, user, mail_kind=mail, after=None, limit=100))

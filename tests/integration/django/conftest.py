@@ -13,7 +13,6 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
-from sqlalchemy.engine import make_url
 
 from events.commands import Command
 from events.envelope import parse
@@ -46,7 +45,6 @@ def _django(
 ) -> Iterator[None]:
     pymysql.install_as_MySQLdb()
     with engines.fresh_database(postgres_url, template="template0") as url:
-        server = make_url(url)
         settings.configure(
             INSTALLED_APPS=["events.django"],
             USE_TZ=True,
@@ -56,14 +54,7 @@ def _django(
                     "NAME": str(tmp_path_factory.mktemp("sqlite") / "lms.sqlite3"),
                     "OPTIONS": {"timeout": 60},
                 },
-                "postgresql": {
-                    "ENGINE": "django.db.backends.postgresql",
-                    "NAME": server.database,
-                    "HOST": server.host,
-                    "PORT": server.port,
-                    "USER": server.username,
-                    "PASSWORD": server.password,
-                },
+                "postgresql": engines.for_django(url),
                 "mariadb": {
                     "ENGINE": "django.db.backends.mysql",
                     "NAME": DATABASE,

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from worker.commands.sources.brokers import BROKERS
 from worker.effects.action import TryFailedError
 from worker.effects.answers import label
 from worker.errors import Permanent, Transient
+from worker.feeds.comparison import Comparison
 from worker.kinds import QUEUES, EffectKind
 
 TASKS = {f"effects.{kind}" for kind in EffectKind}
@@ -196,6 +198,18 @@ def test_a_worker_on_embedded_engines_says_nothing_of_it(
         monkeypatch.setenv(f"INVIGILATOR_{name}", value)
     module.warn()
     assert len(caplog.messages) == 2
+
+
+def test_a_worker_compares_its_file_of_subscriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "subscriptions.toml"
+    file.write_text("[api]\n")
+    for name, value in {**OWN, "DATA_DIR": str(tmp_path), "SUBSCRIPTIONS_FILE": str(file)}.items():
+        monkeypatch.setenv(f"INVIGILATOR_{name}", value)
+    compared = SimpleQueue[Comparison]()
+    monkeypatch.setattr(Comparison, "run", lambda self, stopping: compared.put(self))
+    module.warn()
+    ran = compared.get(timeout=60)
+    assert (ran.file, ran.subscriptions.definitions()) == (file, {"api": {}})
 
 
 def test_a_data_folder_of_somebody_else_is_no_reason_not_to_start(

@@ -14,7 +14,7 @@ from db import deliveries, event_log, operators, subscribers
 from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench, until
 from tests.integration.effects.test_relay import FakeDispatcher
-from tests.integration.feeds.conftest import news
+from tests.integration.feeds.conftest import news, tell
 from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
 from worker.errors import Gone, Permanent, Transient, Unavailable
@@ -61,7 +61,7 @@ class Hooks:
         """Number and fan out. Returns the deliveries of all webhooks, oldest first."""
         self.number()
         for name in names or self.subscriptions.webhooks():
-            self.fanout.fan_out(name)
+            self.fanout.fan_out(name, threading.Event())
         return self.bench.ids(DELIVER)
 
     def act(self, *users: str, to_status: str = "submitted") -> None:
@@ -169,7 +169,9 @@ def test_two_relays_owe_nothing_twice(hooks: Hooks) -> None:
     hooks.number()
     with hooks.bench.engine.begin() as connection:
         assert deliveries.lock_cursor(connection, ACME) is not None
-        assert hooks.fanout.fan_out(ACME) is False  # it passes over what another one has locked
+        assert (
+            hooks.fanout.fan_out(ACME, threading.Event()) is False
+        )  # it passes over what another one has locked
         assert hooks.bench.ids(DELIVER) == []
     assert len(hooks.deliver()) == 2
 
@@ -195,7 +197,7 @@ def test_a_relay_that_starts_waits_for_one_that_fans_out(
 
     monkeypatch.setattr(Fanout, "owe", owe_while_another_starts)
     # When another one stores who subscribes, then neither is ended for a deadlock
-    hooks.fanout.fan_out(ACME)
+    hooks.fanout.fan_out(ACME, threading.Event())
     storing.join()
     assert len(hooks.bench.ids(DELIVER)) == 2
     assert hooks.standing("webhook.other").pending == 0
@@ -207,19 +209,41 @@ def test_a_webhook_with_enough_to_do_leaves_the_rest_in_the_log(
     monkeypatch.setattr(module, "MAX_DUE", 3)
     hooks.act("1", "2")
     hooks.number()
-    assert hooks.fanout.fan_out(ACME) is True
+    assert hooks.fanout.fan_out(ACME, threading.Event()) is True
     owed = hooks.bench.ids(DELIVER)
     assert len(owed) == 3
-    assert hooks.fanout.fan_out(ACME) is True
+    assert hooks.fanout.fan_out(ACME, threading.Event()) is True
     assert hooks.bench.ids(DELIVER) == owed
     # What waits for another try takes no room
     hooks.bench.webhooks.fail_with(Transient("webhook.acme answered 400"))
     refuse(hooks.bench, owed[0])
     hooks.bench.execute("UPDATE effects SET due_at = due_at + interval '1 h' WHERE tries > 0")
-    assert hooks.fanout.fan_out(ACME) is False
+    assert hooks.fanout.fan_out(ACME, threading.Event()) is False
     assert len(hooks.bench.ids(DELIVER)) == 4
     types = [hooks.bench.row(one).payload["type"] for one in hooks.bench.ids(DELIVER)]
     assert types == ["exam.attempt.created.v1"] * 2 + ["exam.attempt.status-changed.v1"] * 2
+
+
+def test_a_relay_that_is_stopped_leaves_the_rest_of_the_log(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a backlog of several pages
+    hooks.subscribe(acme=webhook(types=["exam.attempt.*"]))
+    before = hooks.cursor()
+    tell(hooks.bench.engine, *range(event_log.READ_AT_ONCE + 1))
+    hooks.number()
+    stopping, owe = threading.Event(), Fanout.owe
+
+    def owe_and_be_stopped(fanout: Fanout, *values: Any) -> None:
+        owe(fanout, *values)
+        stopping.set()
+
+    monkeypatch.setattr(Fanout, "owe", owe_and_be_stopped)
+    # When the relay is stopped at the first of them, then that is the last
+    assert hooks.fanout.fan_out(ACME, stopping) is False
+    with hooks.bench.engine.connect() as connection:
+        *_, last = event_log.read(connection, before)
+    assert hooks.cursor() == last.position
 
 
 def test_the_loop_owes_what_is_numbered(hooks: Hooks) -> None:

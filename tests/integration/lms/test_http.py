@@ -5,11 +5,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -98,6 +100,24 @@ def asked_name(body: str | bytes, status: str = "200 OK") -> str | None:
 
 
 # What is sent
+
+
+def test_a_name_server_that_hangs_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, asked = threading.Event(), []
+
+    def getaddrinfo(host: str | bytes, *_: Any, **__: Any) -> Any:
+        asked.append(host)
+        answers.wait()
+        raise socket.gaierror
+
+    with client("http://dead.test") as lms:
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        try:
+            for _ in range(3):
+                assert "took longer than" in str(failure_of(lms, Deadline.after(0.2)))
+            assert len(asked) == 1
+        finally:
+            answers.set()
 
 
 def test_the_calls_are_those_of_the_contract() -> None:

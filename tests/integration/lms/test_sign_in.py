@@ -84,8 +84,9 @@ def test_a_token_is_fetched_once_and_used_by_every_thread(lms: ReferenceLms, ser
     assert [request.body for request in server.asked] == [b"grant_type=client_credentials&scope=credit+reset"]
 
 
-def test_a_token_that_has_expired_is_fetched_anew(lms: ReferenceLms) -> None:
-    with TokenServer(ID, SECRET, expires_in=-1) as server, signed_in(lms.url, server.url) as client:
+@pytest.mark.parametrize("expires_in", [-1, 0])
+def test_a_token_that_has_expired_is_fetched_anew(lms: ReferenceLms, expires_in: int) -> None:
+    with TokenServer(ID, SECRET, expires_in=expires_in) as server, signed_in(lms.url, server.url) as client:
         call(client, 1)
         lms.token = "token-2"
         call(client, 2)

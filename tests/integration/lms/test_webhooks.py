@@ -1,6 +1,5 @@
 """The HTTP adapter for webhooks against receivers that are right, wrong, rude and slow."""
 
-import asyncio
 import json
 import socket
 import threading
@@ -289,36 +288,6 @@ def test_a_name_server_that_hangs_stops_no_other_webhook(
         answers.set()
         webhooks.close()
     assert len(receiver.events) == 2
-
-
-def test_calls_that_wait_for_a_name_share_its_look_up() -> None:
-    """The first call gives up; the others get its answer, and a later call asks again."""
-    asked: list[str] = []
-
-    async def calls() -> None:
-        answer = asyncio.Event()
-
-        async def resolve(host: str, port: int) -> Sequence[str]:
-            asked.append(host)
-            await answer.wait()
-            raise socket.gaierror
-
-        guarded = GuardedNetwork(public().may_reach, "url of acme", resolve, Network())
-        waiting = [asyncio.create_task(guarded.connect_tcp("acme.example", 443)) for _ in range(3)]
-        while not asked:
-            await asyncio.sleep(0)
-        waiting[0].cancel()
-        await asyncio.wait(waiting[:1])
-        answer.set()
-        first, *others = await asyncio.gather(*waiting, return_exceptions=True)
-        assert isinstance(first, asyncio.CancelledError)
-        assert all(isinstance(one, socket.gaierror) for one in others)
-        assert asked == ["acme.example"]
-        with pytest.raises(socket.gaierror):
-            await guarded.connect_tcp("acme.example", 443)
-
-    asyncio.run(calls())
-    assert asked == ["acme.example"] * 2
 
 
 def test_of_several_addresses_the_first_that_is_allowed_and_answers_is_taken() -> None:

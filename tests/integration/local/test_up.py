@@ -18,6 +18,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 from invigilator.local import announcement
 from invigilator.local.liveness import is_alive
@@ -529,6 +530,43 @@ def test_the_system_as_a_context_manager(up: Up) -> None:
     assert variables["INVIGILATOR_LMS_URL"] == "http://localhost:1"
     assert variables["PATH"].startswith(str(Path(sys.executable).parent))
     assert up.processes() == []
+
+
+class SlowDatabase:
+    """Migrates a database that does not answer in time at first."""
+
+    def __init__(self, silences: int) -> None:
+        self.silences = silences
+        self.asked: list[str] = []
+
+    def migrate(self, url: str) -> None:
+        self.asked.append(url)
+        if len(self.asked) <= self.silences:
+            raise OperationalError(None, None, psycopg2.OperationalError("timeout expired"))
+
+
+def test_a_database_of_ours_that_is_slow_is_waited_for(up: Up, valkey_url: str) -> None:
+    up.procfile(f"sleep 600 # {up.folder}")
+    given = settings(up).model_copy(update={"broker_url": SecretStr(valkey_url)})
+    slow = SlowDatabase(2)
+    with (
+        (up.folder / "up.log").open("w") as log,
+        System(given, procfile=up.folder / "Procfile", output=log, migrate=slow.migrate),
+    ):
+        assert len(slow.asked) == 3
+    assert (up.folder / "up.log").read_text().count("PostgreSQL is slow: ") == 2
+
+
+def test_a_configured_database_that_does_not_answer_is_not_waited_for(up: Up, valkey_url: str) -> None:
+    up.procfile(f"sleep 600 # {up.folder}")
+    elsewhere = {"broker_url": SecretStr(valkey_url), "database_url": SecretStr("postgresql://127.0.0.1:1/x")}
+    slow = SlowDatabase(1)
+    system = System(
+        settings(up).model_copy(update=elsewhere), procfile=up.folder / "Procfile", migrate=slow.migrate
+    )
+    with pytest.raises(OperationalError), system:
+        pass
+    assert len(slow.asked) == 1
 
 
 def test_secrets_reach_the_processes_by_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:

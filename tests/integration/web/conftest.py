@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from db import subscribers
+from db.connect import make_engine
 from db.ids import new_receipt
 from events.commands import Command
 from events.envelope import AWAITED_HEADER, render
@@ -25,6 +26,7 @@ from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
+from invigilator.web.reading import Reader
 from invigilator.web.server import Server
 from invigilator.web.tokens import Tokens
 from invigilator.web.waiting import look_out
@@ -67,6 +69,7 @@ class Api:
     """The application, and how it is called."""
 
     engine: Engine
+    reader: Reader
     sink: Sink
     outcomes: Outcomes
     followers: Followers
@@ -78,6 +81,7 @@ class Api:
     def app(self) -> FastAPI:
         return make_app(
             engine=self.engine,
+            reader=self.reader,
             publisher=self.sink,
             outcomes=self.outcomes,
             followers=self.followers,
@@ -144,9 +148,18 @@ def record(engine: Engine) -> Record:
 
 
 @pytest.fixture
-def api(record: Record) -> Api:
+def unasked(database_url: str) -> Iterator[Engine]:
+    """An engine for a reader: it does not ask whether its connections live."""
+    engine = make_engine(database_url, application_name="reads", pre_ping=False, autocommit=True)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def api(record: Record, unasked: Engine) -> Api:
     """The API, where no file of tokens is configured."""
-    return Api(record.engine, Sink(record), Outcomes(record.engine), Followers(record.engine))
+    reader = Reader(unasked)
+    return Api(record.engine, reader, Sink(record), Outcomes(reader), Followers(reader))
 
 
 @pytest.fixture

@@ -123,6 +123,22 @@ def test_a_media_type_that_is_none(api: Api, media_type: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("charset", ["utf-16", "latin-1", "none"])
+def test_a_charset_that_is_not_read(api: Api, charset: str) -> None:
+    headers = {"Content-Type": f"application/json; charset={charset}"}
+    answer = api.call("POST", "/v1/commands", content=json.dumps(CREATE).encode(), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert answer.json()["detail"].startswith("content type: the charset must be utf-8; ")
+    assert api.sink.published == []
+
+
+@pytest.mark.parametrize("charset", ["utf-8", '"UTF-8"', "utf8", "us-ascii"])
+def test_a_charset_that_is_read(api: Api, charset: str) -> None:
+    headers = {"Content-Type": f"Application/JSON; charset={charset}"}
+    answer = api.call("POST", "/v1/commands", content=json.dumps(CREATE).encode(), headers=headers)
+    assert answer.status_code == 202
+
+
 def test_what_is_filled_in_counts(api: Api) -> None:
     # Given a command that is as long as it may be without an id
     padding = "x" * 64_000

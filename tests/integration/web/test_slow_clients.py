@@ -1,5 +1,7 @@
-"""Clients that take for ever: they hold up nobody, and are sent away."""
+"""Clients that take for ever, or do not speak HTTP: they hold up nobody, and are sent away."""
 
+import http.client
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -98,3 +100,16 @@ def test_a_client_that_asks_again_and_again_is_no_slow_one(
         while time.monotonic() < began + 2 * SOON_S:
             assert client.get("/healthz").status_code == 200
         assert client.get("/v1/events", headers={"Prefer": "wait=1"}).status_code == 404
+
+
+@pytest.mark.parametrize("request_line", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"GET\r\n\r\n"])
+def test_what_is_no_http_is_answered_with_a_problem(address: tuple[str, int], request_line: bytes) -> None:
+    with connect(address) as connection:
+        connection.sendall(request_line + b"\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        problem = json.load(answer)
+        assert (answer.status, problem["status"], problem["code"]) == (400, 400, "invalid_request")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert is_closed(connection)
