@@ -1,4 +1,4 @@
-"""The files of `deploy/` through the linters of their formats. Each linter also refuses a mistake, so it does look."""
+"""The files of `deploy/` through the linters of their formats. Each linter is also shown a mistake."""
 
 import shutil
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_kubernetes_knows_every_field_of_the_manifests(linters: Environment, tmp
     assert rendered.returncode == 0, rendered.stderr
     manifests = tmp_path / "manifests.yaml"
     manifests.write_text(rendered.stdout)
-    # When they are compared with the descriptions of Kubernetes, then nothing is unknown, missing or of another type
+    # When they are compared with the descriptions of Kubernetes: no unknown one, and no wrong type
     lint = ("kubernetes-validate", "--strict", "--kubernetes-version", KUBERNETES_VERSION)
     found = linters.run(*lint, str(manifests), folder=tmp_path)
     assert found.returncode == 0, found.stderr
