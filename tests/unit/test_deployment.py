@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests import deployment
 from tests.deployment import COMMON, DEPLOY, DOCKERFILE, SYSTEMD
 from worker.settings import PREFIX, Settings
 
+ROOT = DEPLOY.parent
 PROCFILE = {role: shlex.split(command) for role, command in read_procfile().items()}
 ALONE_IN_ITS_CONTAINER = {"--address=127.0.0.1": "--address=0.0.0.0"}
 """Flower listens on every address of its container. Its port is published on the machine's loopback only."""
@@ -84,6 +86,20 @@ def test_the_roles_that_need_an_extra_have_the_image_that_has_it() -> None:
     assert services["web"]["build"]["args"]["EXTRAS"] == "[web,flower]"
     assert "args" not in services["commands"]["build"]
     assert 'ARG EXTRAS=""\n' in DOCKERFILE.read_text()
+
+
+def test_the_image_is_built_from_everything_that_the_wheel_is_made_of() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    setuptools = project["tool"]["setuptools"]
+    packages = {pattern.rstrip("*") for pattern in setuptools["packages"]["find"]["include"]}
+    modules = {f"{module}.py" for module in setuptools["py-modules"]}
+    texts = {project["project"]["readme"], *project["project"]["license-files"]}
+    needed = packages | modules | texts | {"pyproject.toml", "constraints.txt", "Procfile"}
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert {name for line in copied for name in line.split()} == needed
+    # And Docker is told to leave out everything else
+    ignored = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text().splitlines()
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == needed
 
 
 def test_every_setting_that_the_files_name_is_one() -> None:

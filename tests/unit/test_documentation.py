@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from db.models import EffectState
 from events.commands import COMMAND_TYPES
@@ -15,7 +16,7 @@ from invigilator.cli.main import invigilator
 from worker.kinds import EffectKind, task_name
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("benchmarks", "db", "docs", "events", "invigilator", "tests", "worker")
+ROOMS = ("benchmarks", "db", "deploy", "docs", "events", "invigilator", "tests", "worker")
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
@@ -166,6 +167,31 @@ def test_every_name_in_the_glossary_is_in_its_file() -> None:
     found = list(places())
     assert found
     assert [(file, name) for file, name in found if name not in (ROOT / file).read_text()] == []
+
+
+# --- the alerts --------------------------------------------------------------------------------------------
+
+ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
+SECTIONS = dict(
+    re.findall(
+        r"^### (Invigilator\w+)\n(.*?)(?=^##)",
+        (ROOT / "docs/operate.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+)
+
+
+@pytest.mark.skipif(not ALERTS.exists(), reason="there are no rules for alerts")
+def test_each_alert_has_a_section_and_each_section_an_alert() -> None:
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    alerts = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert sorted(SECTIONS) == sorted(alerts)
+
+
+@pytest.mark.parametrize("alert", SECTIONS)
+def test_the_section_of_an_alert_has_its_cause_what_to_check_and_how_to_mend_it(alert: str) -> None:
+    steps = " ".join(re.findall(r"^- \*\*(.*?)[.]\*\*", SECTIONS[alert], re.MULTILINE)).lower()
+    assert re.sub(r"\W+and\W+", " ", steps) == "cause check fix"
 
 
 # --- the states of an effect -------------------------------------------------------------------------------
