@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
 import yaml
 
@@ -30,7 +31,7 @@ LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(ROOMS)})/[\w./-]*\w\.(?:py|md|svg|json|jsonl|toml|txt)\b")
 DOTTED = re.compile(r"`((?:db|events|worker)(?:\.\w+)+)`")
 TARGET = re.compile(r"\bmake ([a-z]+(?:-[a-z]+)*)\b")
-COMMAND = re.compile(r"(?:^\$ |^|`|bin/)invigilator ([a-z]+)\b", re.MULTILINE)
+COMMAND = re.compile(r"(?:^[$#] |^|`|bin/)invigilator ([a-z][^`\n|#<;&)]*)", re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
 
@@ -110,9 +111,33 @@ def test_every_make_target_is_there(document: Path) -> None:
     assert set(TARGET.findall(code_in(document))) <= targets
 
 
+def unknown_words(line: str) -> Iterator[str]:
+    """The command or options of a line that the command line does not know."""
+    command: click.Command = invigilator
+    words = line.split()
+    while words and isinstance(command, click.Group):
+        word = words.pop(0)
+        if word not in command.commands:
+            yield f"{command.name} {word}"
+            return
+        command = command.commands[word]
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    for word in words:
+        if word.startswith("--") and word.partition("=")[0] not in options:
+            yield f"{command.name} {word}"
+
+
 @pytest.mark.parametrize("document", TOLD, ids=name_of)
-def test_every_command_is_there(document: Path) -> None:
-    assert set(COMMAND.findall(code_in(document))) <= set(invigilator.commands)
+def test_every_command_is_there_with_its_options(document: Path) -> None:
+    lines = COMMAND.findall(code_in(document))
+    assert {word for line in lines for word in unknown_words(line)} == set()
+
+
+@pytest.mark.parametrize("file", ["deploy/compose.yaml", "deploy/kubernetes/common/readiness.yaml"])
+def test_every_probe_asks_what_the_command_line_answers(file: str) -> None:
+    """An option that is unknown ends with exit status 2, which a probe takes for "nothing works"."""
+    [line] = re.findall(r"['\"]invigilator (.+?) \|\|", (ROOT / file).read_text())
+    assert list(unknown_words(line)) == []
 
 
 def test_every_decision_has_a_number_of_its_own() -> None:
