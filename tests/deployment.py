@@ -28,14 +28,13 @@ def unit(file: Path) -> RawConfigParser:
 
 
 def unit_commands() -> dict[str, list[str]]:
-    """By role, what its unit runs. Each instance of a worker has a name of its own, which is left out here."""
-    commands = {}
-    for file in SYSTEMD.glob("invigilator-*@.service"):
-        words = shlex.split(unit(file)["Service"]["ExecStart"].removeprefix(PROGRAMS))
-        commands[_role(file.name.removesuffix("@.service"))] = [
-            word.replace("-%i@%%h", "@%h") for word in words
-        ]
-    return commands
+    """By role, what its unit runs. systemd has a meaning for %, which is written twice where it is meant."""
+    return {
+        _role(file.name.removesuffix("@.service")): shlex.split(
+            unit(file)["Service"]["ExecStart"].removeprefix(PROGRAMS).replace("%%", "%")
+        )
+        for file in SYSTEMD.glob("invigilator-*@.service")
+    }
 
 
 @cache
