@@ -213,8 +213,9 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
 
 def _of_attempts(wanted: Filter) -> ColumnElement[bool] | None:
     """The condition on the attempt, of which the learner's attempts are a part."""
+    code = _CODE
     conditions: list[ColumnElement[bool] | None] = [
-        None if wanted.attempt is None else wanted.attempt == _CODE,
+        None if wanted.attempt is None else code == wanted.attempt,
         None if wanted.exam_id is None else Attempt.exam_id == wanted.exam_id,
         None if wanted.course_id is None else Attempt.exam_id.in_(_exams(wanted.course_id)),
         None if wanted.user_id is None else Attempt.user_id == wanted.user_id,

@@ -265,5 +265,5 @@ def check_database(settings: Settings, engine: Engine) -> None:
     if stored != settings.command_shards:
         raise ConfigurationError(
             f"INVIGILATOR_COMMAND_SHARDS is {settings.command_shards}, but the database was set up with "
-            f"{stored}: set it to {stored}, or see docs/operations.md on changing the number of shards"
+            f"{stored}: set it to {stored}, or see docs/operate.md on changing the number of shards"
         )

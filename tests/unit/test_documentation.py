@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
+import yaml
 
 from db.models import EffectState
 from events.commands import COMMAND_TYPES
@@ -15,7 +17,7 @@ from invigilator.cli.main import invigilator
 from worker.kinds import EffectKind, task_name
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("benchmarks", "db", "docs", "events", "invigilator", "tests", "worker")
+ROOMS = ("benchmarks", "db", "deploy", "docs", "events", "invigilator", "tests", "worker")
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
@@ -29,7 +31,7 @@ LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(ROOMS)})/[\w./-]*\w\.(?:py|md|svg|json|jsonl|toml|txt)\b")
 DOTTED = re.compile(r"`((?:db|events|worker)(?:\.\w+)+)`")
 TARGET = re.compile(r"\bmake ([a-z]+(?:-[a-z]+)*)\b")
-COMMAND = re.compile(r"(?:^\$ |^|`|bin/)invigilator ([a-z]+)\b", re.MULTILINE)
+COMMAND = re.compile(r"(?:^[$#] |^|`|bin/)invigilator ([a-z][^`\n|#<;&)]*)", re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
 
@@ -109,9 +111,33 @@ def test_every_make_target_is_there(document: Path) -> None:
     assert set(TARGET.findall(code_in(document))) <= targets
 
 
+def unknown_words(line: str) -> Iterator[str]:
+    """The command or options of a line that the command line does not know."""
+    command: click.Command = invigilator
+    words = line.split()
+    while words and isinstance(command, click.Group):
+        word = words.pop(0)
+        if word not in command.commands:
+            yield f"{command.name} {word}"
+            return
+        command = command.commands[word]
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    for word in words:
+        if word.startswith("--") and word.partition("=")[0] not in options:
+            yield f"{command.name} {word}"
+
+
 @pytest.mark.parametrize("document", TOLD, ids=name_of)
-def test_every_command_is_there(document: Path) -> None:
-    assert set(COMMAND.findall(code_in(document))) <= set(invigilator.commands)
+def test_every_command_is_there_with_its_options(document: Path) -> None:
+    lines = COMMAND.findall(code_in(document))
+    assert {word for line in lines for word in unknown_words(line)} == set()
+
+
+@pytest.mark.parametrize("file", ["deploy/compose.yaml", "deploy/kubernetes/common/readiness.yaml"])
+def test_every_probe_asks_what_the_command_line_answers(file: str) -> None:
+    """An option that is unknown ends with exit status 2, which a probe takes for "nothing works"."""
+    [line] = re.findall(r"['\"]invigilator (.+?) \|\|", (ROOT / file).read_text())
+    assert list(unknown_words(line)) == []
 
 
 def test_every_decision_has_a_number_of_its_own() -> None:
@@ -166,6 +192,31 @@ def test_every_name_in_the_glossary_is_in_its_file() -> None:
     found = list(places())
     assert found
     assert [(file, name) for file, name in found if name not in (ROOT / file).read_text()] == []
+
+
+# --- the alerts --------------------------------------------------------------------------------------------
+
+ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
+SECTIONS = dict(
+    re.findall(
+        r"^### (Invigilator\w+)\n(.*?)(?=^##)",
+        (ROOT / "docs/operate.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+)
+
+
+@pytest.mark.skipif(not ALERTS.exists(), reason="there are no rules for alerts")
+def test_each_alert_has_a_section_and_each_section_an_alert() -> None:
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    alerts = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert sorted(SECTIONS) == sorted(alerts)
+
+
+@pytest.mark.parametrize("alert", SECTIONS)
+def test_the_section_of_an_alert_has_its_cause_what_to_check_and_how_to_mend_it(alert: str) -> None:
+    steps = " ".join(re.findall(r"^- \*\*(.*?)[.]\*\*", SECTIONS[alert], re.MULTILINE)).lower()
+    assert re.sub(r"\W+and\W+", " ", steps) == "cause check fix"
 
 
 # --- the states of an effect -------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ ENTRY_POINTS = (
 )
 """What a newcomer calls, implements or copies: a module, and a name in it; no name: anything in the module."""
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/operations.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/operate.md")
 FENCE = re.compile(r"^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 """A block that runs alone. Any other one says what it is: ```python fragment"""
 KINDS = {

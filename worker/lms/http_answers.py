@@ -15,7 +15,7 @@ from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 PROXY_SETTING = "INVIGILATOR_LMS_PROXY"
 TRANSIENT_STATUSES = frozenset(
     {
-        # A right that is missing for now: a person grants it within RETRY_FOR_S (docs/operations.md).
+        # A right that is missing for now: a person grants it within RETRY_FOR_S (docs/operate.md).
         HTTPStatus.FORBIDDEN,
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_EARLY,
