@@ -1,6 +1,5 @@
 """The two processes that are not Celery's: `consume` and `relay`. Celery's workers run the effects."""
 
-import logging
 import os
 import secrets
 import socket
@@ -33,6 +32,7 @@ from worker.feeds.comparison import Comparison
 from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
+from worker.logs import get_logger
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
@@ -41,7 +41,7 @@ from worker.subscriptions import Subscriptions, load_subscriptions
 from worker.threads import Loop, run_until_stopped
 from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, subscriptions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PAUSE_S = 1.0
 LOCK_TIMEOUT_S = 5
@@ -66,12 +66,11 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
             f"there is no shard {unknown[0]}; shards are 0 to {settings.command_shards - 1}"
         )
     patches.apply(Process.CONSUME, settings)
-    for line in patches.switched_off(Process.CONSUME, settings):
-        logger.warning(line)
+    patches.warn_of_switched_off(Process.CONSUME, settings)
     write = handler(settings)
     trust = load_trust(settings.command_keys_file)
     if trust is not None:
-        logger.info("commands must be signed; sources that may sign: %d", len(trust.grants))
+        logger.info("commands must be signed", sources=len(trust.grants))
     numbers = only or range(settings.command_shards)
     loops = {f"shard-{number}": _shard_loop(settings, write, trust, number) for number in numbers}
     run_until_stopped(loops | _comparing(settings, load_subscriptions(settings.subscriptions_file)))
@@ -197,8 +196,10 @@ def _after_checks(check: Callable[[], None], engine: Engine, loop: Callable[[thr
                 try:
                     check()
                 except DBAPIError as error:
-                    what = "is away" if classify(error) is Failure.UNAVAILABLE else "cannot be used"
-                    logger.warning("the database %s: %s; waiting", what, brief(error))
+                    if classify(error) is Failure.UNAVAILABLE:
+                        logger.warning("the database is away", reason=brief(error))
+                    else:
+                        logger.warning("the database cannot be used", reason=brief(error))
                     stopping.wait(PAUSE_S)
                 else:
                     loop(stopping)

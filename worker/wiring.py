@@ -1,7 +1,5 @@
 """Puts everything together: from settings to objects."""
 
-import logging
-
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -19,12 +17,13 @@ from worker.engines import has_own_engines
 from worker.errors import ConfigurationError
 from worker.lms.connect import LOG, connect
 from worker.lms.mail_templates import MailTemplates
+from worker.logs import get_logger
 from worker.policies import Policies, load_policies
 from worker.rules.retry import RetryPolicy
 from worker.settings import PREFIX, Settings
 from worker.subscriptions import Subscriptions, load_subscriptions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 OFFER_POLLS = 5
 """An offer that no worker answers is made again after so many polls."""
@@ -104,8 +103,6 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
         ConfigurationError: a setting is missing, or the file of policies or a template is wrong.
         UnfitDatabaseError: the database cannot hold every text.
     """
-    # httpx would log a line for each request, with the ids of the learner and the course.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     engine = database_engine(settings, "effects")
     runner = Runner(
         Tools(
@@ -123,25 +120,28 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
     try:
         engine.connect().close()
     except DBAPIError as error:
-        logger.warning("the database is away: %s; starting all the same", brief(error))
+        logger.warning("the database is away", reason=brief(error))
     finally:
         engine.dispose()  # Celery may fork from here, and processes cannot share a connection
     return runner
 
 
-def unreached(settings: Settings) -> list[str]:
+def warn_of_unreached(settings: Settings) -> None:
     """Warn of each service that is only logged. It takes engines of one's own for a sign that this is no trial."""
     if not has_own_engines(settings):
-        return []
+        return
     services = (
         (settings.lms_url, "LMS_URL", "calls to the LMS reach nobody", "the LMS"),
         (settings.smtp_url.get_secret_value(), "SMTP_URL", "mails reach nobody", "a mail server"),
     )
-    return [
-        f"{PREFIX}{name} is {LOG}: {what}, they are only written to this log; set it to the address of {whom}"
-        for url, name, what, whom in services
-        if url == LOG
-    ]
+    for url, name, what, whom in services:
+        if url == LOG:
+            logger.warning(
+                "a service is only logged",
+                setting=f"{PREFIX}{name}",
+                reason=what,
+                hint=f"set it to the address of {whom}",
+            )
 
 
 def check_settings(settings: Settings) -> None:

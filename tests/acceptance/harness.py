@@ -1,5 +1,6 @@
 """A whole system for a test: its own database, broker, LMS and mail server, and the Procfile's processes."""
 
+import json
 import os
 import shlex
 import signal
@@ -122,6 +123,10 @@ class Process:
     def output(self) -> str:
         """Everything that it has printed."""
         return self.log.read_text(errors="replace")
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The lines of its log. What else it prints, such as Celery's banner, is left out."""
+        return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
 
     def wait(self) -> int:
         """Wait until it has come to its end by itself; returns the exit status."""

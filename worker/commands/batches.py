@@ -1,6 +1,5 @@
 """Commits batches: one fenced transaction each, run again after a collision, split when a command fails."""
 
-import logging
 import random
 import time
 from collections.abc import Sequence
@@ -17,8 +16,10 @@ from db.shards import Fence, Renewal
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
 from worker.commands.handler import Handler, Received, ShardLostError
+from worker.commands.reporting import report
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 COLLISIONS = 5
 """How often a batch is run that collides with other transactions. After that the tenure of the shard ends."""
@@ -66,7 +67,7 @@ class Batches:
         except Exception as error:
             if _ends_tenure(error):
                 raise
-            logger.info("a batch of %d failed (%s); one at a time", len(items), describe(error))
+            logger.info("a batch is split", shard=fence.shard, messages=len(items), reason=describe(error))
             for item in items:
                 self._commit_alone(fence, item)
                 self.in_hand -= 1
@@ -96,13 +97,8 @@ class Batches:
         unreadable = [item for item in items if isinstance(item, Unreadable)]
         renewal = Renewal(fence, self.lease_s, self.in_hand)
         with self.engine.begin() as connection:
-            quarantined = self.handler.handle(connection, renewal, received, unreadable)
-        for message in quarantined.messages:
-            logger.warning("a message went to quarantine: %s: %s", message.code, message.detail)
-        if quarantined.discarded:
-            logger.warning(
-                "the quarantine is full: its oldest messages were discarded: %d", quarantined.discarded
-            )
+            written = self.handler.handle(connection, renewal, received, unreadable)
+        report(written, fence.shard)
 
     def _commit_alone(self, fence: Fence, item: Item) -> None:
         try:
@@ -126,7 +122,14 @@ class Batches:
             QuarantineCode.FAILED, detail, item.headers, item.body, item.receipt.at, *item.key
         )
         # The trace is logged without the text of the error, which may quote data.
-        logger.error("a command failed (%s):\n%s", describe(error), "".join(format_tb(error.__traceback__)))
+        logger.error(
+            "a command broke",
+            shard=fence.shard,
+            source=item.command.source,
+            command=item.command.id,
+            reason=describe(error),
+            exception="".join(format_tb(error.__traceback__)).rstrip(),
+        )
         self._commit(fence, [failed])
 
 

@@ -75,7 +75,11 @@ class HttpWebhooks:
         if webhook is None:
             raise NotCalled(f"{delivery.subscriber} is not in the file of subscriptions of this process")
         if delivery.definition not in (None, webhook.definition()):
-            warn_once(f"{delivery.subscriber}: this process has another file of subscriptions than the relay")
+            warn_once(
+                "the file of subscriptions differs",
+                subscribers=delivery.subscriber,
+                hint="what the relay has stored counts: give every process the same file, and restart the relay",
+            )
         deadline.check(delivery.subscriber)
         running = self._started()
         pool = running.pools[delivery.subscriber]

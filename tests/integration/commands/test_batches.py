@@ -1,6 +1,5 @@
 """One batch, one transaction: the fence, collisions, and commands that fail."""
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from structlog.typing import EventDict
 
 from db import shards
 from db.connect import make_engine
@@ -25,7 +25,7 @@ from tests import sample_commands as c
 from tests.roundtrips import counted
 from worker.commands import batches as module
 from worker.commands.batches import BadReleaseError, Batches
-from worker.commands.handler import Handler, Quarantined, Received, ShardLostError
+from worker.commands.handler import Handler, Received, ShardLostError, Written
 from worker.commands.unit_of_work import UnitOfWork
 from worker.policies import Policies
 
@@ -128,7 +128,7 @@ def test_a_collision_is_run_again(engine: Engine, fence: Fence, monkeypatch: pyt
     collisions = iter(["40P01", "55P03"])
     handle = Handler.handle
 
-    def colliding(self: Handler, connection: Connection, *rest: object) -> Quarantined:
+    def colliding(self: Handler, connection: Connection, *rest: object) -> Written:
         if state := next(collisions, None):
             connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$"))
         return handle(self, connection, *rest)  # type: ignore[arg-type]
@@ -182,14 +182,14 @@ def test_a_command_that_the_database_refuses_goes_to_quarantine_alone(
 
 
 def test_a_bug_quarantines_its_command_and_tells_no_data(
-    engine: Engine, fence: Fence, caplog: pytest.LogCaptureFixture
+    engine: Engine, fence: Fence, logged: list[EventDict]
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        batches(engine, bugs=["exam-2"]).commit(fence, setup())
+    batches(engine, bugs=["exam-2"]).commit(fence, setup())
     assert outcomes(engine) == 2
     assert quarantined(engine) == [("failed", "failed with KeyError; mend the cause, then replay it")]
-    assert "in decide" in caplog.text
-    assert ADDRESS not in caplog.text
+    [broke] = [line for line in logged if line["event"] == "a command broke"]
+    assert "in decide" in broke["exception"]
+    assert ADDRESS not in str(logged)
 
 
 def test_three_in_a_row_are_no_accident(engine: Engine, fence: Fence) -> None:
