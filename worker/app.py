@@ -30,7 +30,7 @@ from worker.kinds import QUEUES, EffectKind, task_name
 from worker.lms.mail_language import missing_zones
 from worker.patches import Process
 from worker.settings import Settings, load
-from worker.wiring import broker_url, runner, warn_of_unreached
+from worker.wiring import broker_url, runner, start_traces, warn_of_unreached
 
 logger = logs.get_logger(__name__)
 
@@ -158,6 +158,7 @@ def start(sender: Any, **_: Any) -> None:
         # Celery resolves "auto" later.
         threads = sender.concurrency if isinstance(sender.concurrency, int) else None
         process_runner = runner(settings, threads)
+        start_traces(settings, "worker")
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]

@@ -39,7 +39,7 @@ from worker.settings import Settings
 from worker.subscribers import Feed, OpenEdx
 from worker.subscriptions import Subscriptions, load_subscriptions
 from worker.threads import Loop, run_until_stopped
-from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, subscriptions
+from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, start_traces, subscriptions
 
 logger = get_logger(__name__)
 
@@ -67,6 +67,7 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
         )
     patches.apply(Process.CONSUME, settings)
     patches.warn_of_switched_off(Process.CONSUME, settings)
+    start_traces(settings, "consume")
     write = handler(settings)
     trust = load_trust(settings.command_keys_file)
     if trust is not None:

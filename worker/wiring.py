@@ -6,8 +6,9 @@ from sqlalchemy.exc import DBAPIError
 from db.connect import make_engine
 from db.errors import brief
 from db.quarantine import Bounds
+from events.broker_url import Kind, read_broker_url
 from events.cloudevent import source_of
-from worker import extras, patches
+from worker import extras, patches, telemetry
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust
 from worker.effects.action import Tools
@@ -59,6 +60,20 @@ def broker_url(settings: Settings) -> str:
     if settings.broker_url is None:
         raise ConfigurationError("no broker is configured: set INVIGILATOR_BROKER_URL")
     return settings.broker_url.get_secret_value()
+
+
+def start_traces(settings: Settings, process: str) -> None:
+    """Send spans from now on, if OpenTelemetry's variables say where to.
+
+    Parameters:
+        settings: with the broker's address.
+        process: what this process is, such as `consume`.
+
+    Raises:
+        ConfigurationError: no broker is configured.
+    """
+    kind = read_broker_url(broker_url(settings)).kind
+    telemetry.start(process, "rabbitmq" if kind is Kind.AMQP else "redis")
 
 
 def policies(settings: Settings) -> Policies:

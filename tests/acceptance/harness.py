@@ -195,6 +195,8 @@ class Stack:
         self.programs = PROGRAMS
         self.procfile = PROCFILE
         self.settings = {**SETTINGS, **{name: str(value) for name, value in settings.items()}}
+        self.other_variables: dict[str, str] = {}
+        """Variables of the processes that are no settings of ours."""
         self.lms = Lms()
         self.mail = MailSink()
         self.processes: list[Process] = []
@@ -303,6 +305,7 @@ class Stack:
         path = os.pathsep.join([str(self.programs), os.environ.get("PATH", os.defpath)])
         return {
             **FEW_AUTHORITIES,
+            **self.other_variables,
             "PATH": path,
             "PYTHONUNBUFFERED": "1",
             **{f"INVIGILATOR_{name}": value for name, value in ours.items()},

@@ -16,6 +16,7 @@ PACKAGES = ("db", "events", "invigilator", "worker")
 FOR_LOCAL = ("invigilator/cli/demo.py", "invigilator/demo/", "invigilator/local/")
 FOR_FLOWER = ("worker/celery/flower.py", "worker/celery/flower_command.py", "worker/patches.py")
 FOR_WEB = ("invigilator/web/",)
+FOR_OTEL = ("worker/otel.py",)
 FOR_OPENEDX = ("worker/feeds/openedx.py", "worker/feeds/openedx_data.py")
 FOR_DEVELOPERS = ("events/django/", "invigilator/asyncapi/__main__.py")
 DISTRIBUTIONS = packages_distributions()
@@ -59,6 +60,7 @@ def test_every_import_is_asked_for(package: str) -> None:
         FOR_FLOWER: "flower",
         FOR_WEB: "web",
         FOR_OPENEDX: "openedx",
+        FOR_OTEL: "otel",
         FOR_DEVELOPERS: "dev",
     }
     check(package, PROJECT, extras)

@@ -15,9 +15,12 @@ from db.quarantine import Unreadable
 from db.shards import Fence, Renewal
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
+from worker.commands import spans
 from worker.commands.handler import Handler, Received, ShardLostError
 from worker.commands.reporting import report
+from worker.commands.spans import BatchSpans, Item
 from worker.logs import get_logger
+from worker.tracing import Span
 
 logger = get_logger(__name__)
 
@@ -33,9 +36,6 @@ class BadReleaseError(InvigilatorError):
     code = "bad_release"
 
 
-Item = Received | Unreadable
-
-
 @dataclass(slots=True)
 class Batches:
     """Commits batches for one shard; used by one thread."""
@@ -47,6 +47,8 @@ class Batches:
     """How many commands have failed in a row."""
     in_hand: int = field(default=0, init=False)
     """How many messages were taken and are not committed, in this batch and after it."""
+
+    _spans: BatchSpans = field(default_factory=lambda: BatchSpans((), Span(None)), init=False)
 
     def commit(self, fence: Fence, items: Sequence[Item], behind: int = 0) -> None:
         """Commit a batch: every message in it ends in the record or in quarantine.
@@ -61,6 +63,11 @@ class Batches:
             BadReleaseError: too many commands fail.
         """
         self.in_hand = len(items) + behind
+        self._spans = spans.begin(fence.shard, items)
+        self._commit_or_split(fence, self._spans.items)
+        self._spans.end()
+
+    def _commit_or_split(self, fence: Fence, items: Sequence[Item]) -> None:
         try:
             self._commit(fence, items)
             self.failures = 0
@@ -99,6 +106,7 @@ class Batches:
         with self.engine.begin() as connection:
             written = self.handler.handle(connection, renewal, received, unreadable)
         report(written, fence.shard)
+        self._spans.note(written)
 
     def _commit_alone(self, fence: Fence, item: Item) -> None:
         try:

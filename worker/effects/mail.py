@@ -32,7 +32,9 @@ class SendStatus:
         """Look up the learner, ask for the course's name, and hand the mail to the mail server."""
         learner = self.addressee(run)
         text = run.tools.mail_templates.render(_facts(run, learner))
-        mail = Mail(run.claim.id, learner.contact.email, text.subject, text.text, text.html)
+        mail = Mail(
+            run.claim.id, learner.contact.email, text.subject, text.text, text.html, run.claim.traceparent
+        )
         run.tools.services.mailer.send(mail, run.deadline)
         return Recorded.BY_RUNNER
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from traceback import format_tb
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from db import deliveries, effects, standing
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
-from worker.effects import answers, circuit, reporting
+from worker.effects import answers, circuit, reporting, spans
 from worker.effects.action import Action, Recorded, Run, Tools, TryAgainError, TryFailedError
 from worker.effects.action_table import ACTIONS
 from worker.effects.answers import About, Answer
@@ -112,9 +112,13 @@ class Runner:
 
     def run_claimed(self, claim: Claim) -> Answer:
         """Run one try of a claimed effect and record what came of it. Raises what `run` raises."""
-        about = About.claimed(claim)
         if claim.lost_tries:
             logger.warning("the try before was lost", lost=claim.lost_tries, **reporting.fields(claim))
+        with spans.of_try(claim) as span:
+            return self._run_traced(replace(claim, traceparent=span.traceparent))
+
+    def _run_traced(self, claim: Claim) -> Answer:
+        about = About.claimed(claim)
         try:
             return self._run(about)
         except DBAPIError as error:

@@ -23,9 +23,9 @@ from events.sharding import MAX_SHARDS
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.roundtrips import counted
-from worker.commands import batches as module
 from worker.commands.batches import BadReleaseError, Batches
 from worker.commands.handler import Handler, Received, ShardLostError, Written
+from worker.commands.spans import Item
 from worker.commands.unit_of_work import UnitOfWork
 from worker.policies import Policies
 
@@ -79,7 +79,7 @@ def quarantined(engine: Engine) -> list[tuple[str, str]]:
         return [(row.code, row.detail) for row in rows]
 
 
-def setup(number: int = 3) -> list[module.Item]:
+def setup(number: int = 3) -> list[Item]:
     return [c.received(c.exam(str(n)), f"exam-{n}") for n in range(number)]
 
 
@@ -230,7 +230,7 @@ def test_a_database_that_is_away_is_waited_for(database_url: str, engine: Engine
 
 
 def test_the_history_is_gapless_when_a_middle_command_fails(engine: Engine, fence: Fence) -> None:
-    items: list[module.Item] = [
+    items: list[Item] = [
         c.received(c.exam("A")),
         c.received(c.learner()),
         c.received(c.create("A")),
@@ -245,10 +245,10 @@ def test_the_history_is_gapless_when_a_middle_command_fails(engine: Engine, fenc
         assert [tuple(row) for row in rows] == [(1, "created"), (2, "submitted")]
 
 
-def costs(users: Sequence[str]) -> list[tuple[int, list[module.Item]]]:
+def costs(users: Sequence[str]) -> list[tuple[int, list[Item]]]:
     """Batches about these learners, and the round trips that each should take, BEGIN and COMMIT included."""
     setting = [c.course(), c.exam("A"), c.exam("B"), *(c.learner(user) for user in users)]
-    statuses: list[module.Item] = [c.received(c.update("A", "submitted", user)) for user in users]
+    statuses: list[Item] = [c.received(c.update("A", "submitted", user)) for user in users]
     renamed = [
         c.received(c.update("A", "error", user), item.command.id)
         for user, item in zip(users, statuses, strict=True)
