@@ -24,9 +24,15 @@ OF_UP: Format = "readable"
 
 ROOMS = ("events", "db", "worker", "invigilator")
 
-# Each would log at its level what nobody asked for: a request with the ids in its URL, a comparison of the schema,
-# and a task that has arrived or ended, of which our own line says more.
-_QUIET = ("httpx", "alembic.runtime.migration", "celery.worker.strategy", "celery.app.trace")
+_QUIET = {
+    "httpx": logging.WARNING,  # a line for each request, with the ids in its URL
+    "alembic.runtime.migration": logging.WARNING,  # two lines for each comparison of the schema
+    # A line for each task that has arrived or ended, of which our own line says more.
+    "celery.worker.strategy": logging.WARNING,
+    "celery.app.trace": logging.WARNING,
+    # A line for each time that a collector does not answer. The one for the batch that is given up is enough.
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter": logging.ERROR,
+}
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -67,8 +73,8 @@ def configure(format: Format | None, level: Level, file: str | None = None) -> N
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler])
     for room in ROOMS:
         logging.getLogger(room).setLevel(number)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, lowest in _QUIET.items():
+        logging.getLogger(name).setLevel(lowest)
     structlog.configure(
         processors=[add_logger_name, *_SHARED, _flatten, ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(number),

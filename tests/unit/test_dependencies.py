@@ -19,7 +19,10 @@ FOR_WEB = ("invigilator/web/",)
 FOR_OTEL = ("worker/otel.py",)
 FOR_OPENEDX = ("worker/feeds/openedx.py", "worker/feeds/openedx_data.py")
 FOR_DEVELOPERS = ("events/django/", "invigilator/asyncapi/__main__.py")
-DISTRIBUTIONS = packages_distributions()
+DISTRIBUTIONS = packages_distributions() | {
+    # Many distributions share this name. These are the ones that are imported.
+    "opentelemetry": ["opentelemetry-api", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"],
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CLIENT = tomllib.loads((ROOT / "events" / "pyproject.toml").read_text())["project"]
 FOR_CLIENTS_EXTRAS = {
