@@ -1,7 +1,7 @@
 """The inbox says which commands are new. `db.batch` inserts into it, in the statement that begins a batch."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
@@ -29,6 +29,8 @@ class Handled:
     outcome: Outcome
     code: OutcomeCode | None = None
     detail: str | None = None
+    attempt_code: str | None = field(default=None, compare=False)
+    """The attempt that it is about, where there is one. For logs."""
 
 
 _FINGERPRINTS = """

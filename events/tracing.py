@@ -22,3 +22,16 @@ def read_traceparent(value: object) -> str | None:
         True
     """
     return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
+
+
+def trace_of(traceparent: str | None) -> str | None:
+    """Return the id of a trace.
+
+    Parameters:
+        traceparent: as `read_traceparent` returns it.
+
+    Example:
+        >>> trace_of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        '0af7651916cd43dd8448eb211c80319c'
+    """
+    return None if traceparent is None else traceparent.split("-")[1]

@@ -1,13 +1,16 @@
 """Fixtures for every test. The engines start only when a test asks for one."""
 
+import logging
 from collections.abc import Iterator
 
 import kombu
 import pytest
 import redis
+import structlog
 from hypothesis import settings
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
+from structlog.typing import EventDict
 
 from events.sharding import queue_name
 from tests import engines
@@ -43,6 +46,16 @@ def few_authorities() -> Iterator[None]:
         for name, value in FEW_AUTHORITIES.items():
             patch.setenv(name, value)
         yield
+
+
+@pytest.fixture
+def logged() -> Iterator[list[EventDict]]:
+    """What our code logs during the test: of each line `event`, `log_level` and its fields."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

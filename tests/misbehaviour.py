@@ -5,7 +5,6 @@ separated by commas, and prints a JSON object: the name of each patch, and wheth
 """
 
 import json
-import logging
 import struct
 import sys
 import time
@@ -18,7 +17,6 @@ import flower.app
 import flower.command
 from amqp.basic_message import Message as AmqpMessage
 from celery import Celery
-from celery.exceptions import Ignore
 from flower.options import options
 from kombu import Connection, Consumer, Queue
 from kombu.message import Message
@@ -64,24 +62,6 @@ def decompresses(_url: str) -> bool:
     """Whether kombu decompresses a body when a message is made."""
     message = Message(body=zlib.compress(b"bomb"), headers={"compression": "application/x-gzip"})
     return bool(message.body == b"bomb")
-
-
-def hides_why(_url: str) -> bool:
-    """Whether Celery does not log why a task was ignored."""
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("celery.app.trace")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    with Celery(NAME, broker="memory://", set_as_current=False) as app:
-
-        def ignored() -> None:
-            raise Ignore("the reason")
-
-        app.task(ignored, name=NAME).apply()
-    assert any("ignored" in line for line in lines)
-    return not any("the reason" in line for line in lines)
 
 
 class _StopError(BaseException):
@@ -132,7 +112,6 @@ MISBEHAVES: dict[str, Callable[[str], bool]] = {
     "amqp-properties": fails_at_properties,
     "kombu-envelope": fails_at_envelope,
     "kombu-compression": decompresses,
-    "celery-ignored-reason": hides_why,
     "flower-events": waits_ever_longer,
     "flower-dashboard": lists_some_queues,
 }

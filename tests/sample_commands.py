@@ -23,7 +23,7 @@ from events.commands import (
     LearnerUpsert,
 )
 from events.envelope import render
-from worker.commands.handler import Handler, Quarantined, Received
+from worker.commands.handler import Handler, Received, Written
 
 _numbers = count(1)
 
@@ -96,7 +96,7 @@ def handle(
     received: Sequence[Received],
     unreadable: Sequence[Unreadable] = (),
     shard: int = 0,
-) -> Quarantined:
+) -> Written:
     """Handle a batch as the owner of a shard, and leave the shard as it was."""
     of_shard = {"shard": shard}
     found = connection.execute(text("SELECT * FROM shards WHERE shard = :shard FOR UPDATE"), of_shard)

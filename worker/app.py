@@ -1,6 +1,5 @@
 """The Celery application (`celery -A worker.app worker …`): its settings, its tasks, how it starts."""
 
-import logging
 import os
 import re
 import runpy
@@ -21,6 +20,7 @@ from celery.exceptions import Retry
 from celery.signals import (
     celeryd_after_setup,
     celeryd_init,
+    setup_logging,
     worker_init,
     worker_shutdown,
     worker_shutting_down,
@@ -28,7 +28,7 @@ from celery.signals import (
 from celery.utils.nodenames import node_format
 
 from events.errors import InvigilatorError
-from worker import extras, patches
+from worker import extras, logs, patches
 from worker.celery import results
 from worker.celery.pooling import PoolingConnection
 from worker.commands.sources.brokers import CELERY_TIMEOUT_S, check_server, read_url_and_entry
@@ -43,9 +43,9 @@ from worker.lms.mail_language import missing_zones
 from worker.patches import Process
 from worker.settings import Settings, load
 from worker.subscriptions import load_subscriptions
-from worker.wiring import broker_url, comparison, database_engine, runner, unreached
+from worker.wiring import broker_url, comparison, database_engine, runner, start_traces, warn_of_unreached
 
-logger = logging.getLogger(__name__)
+logger = logs.get_logger(__name__)
 
 CELERYCONFIG = Path(__file__).parents[1] / "celeryconfig.py"
 POOLS = (thread.TaskPool, solo.TaskPool)  # a pool that forks would lose what `start` prepares
@@ -131,6 +131,13 @@ _TRIES_TOLD = 20
 _UNIQUE = re.compile("-[0-9a-f]{8}(?=@)")
 
 
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def log(logfile: str | None = None, **_: Any) -> None:
+    """Log as our other processes do. Celery sets up nothing of its own then; of its options `--logfile` counts."""
+    settings = _settings()
+    logs.configure(settings.log_format, settings.log_level, logfile)
+
+
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def check_options(options: Mapping[str, Any], **_: Any) -> None:
     """Refuse a command line that cannot work, in one line."""
@@ -183,21 +190,22 @@ def start(sender: Any, **_: Any) -> None:
         # Celery resolves "auto" later.
         threads = sender.concurrency if isinstance(sender.concurrency, int) else None
         process_runner = runner(settings, threads)
-    # Celery logs a line for each task that arrives. The line for its end says more.
-    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+        start_traces(settings, "worker")
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def warn(**_: Any) -> None:
-    """Warn of what works less well than it could. Celery has set up its log by now."""
+    """Warn of what works less well than it could."""
     settings = _settings(database=True)
     compared = comparison(settings, load_subscriptions(settings.subscriptions_file))
     if compared is not None:
         # It ends with the process.
         run = partial(compared.run, threading.Event())
         threading.Thread(target=run, name="subscriptions", daemon=True).start()
-    for line in (*unreached(settings), *missing_zones(), *patches.switched_off(Process.WORKER, settings)):
-        logger.warning(line)
+    warn_of_unreached(settings)
+    for line in missing_zones():
+        logger.warning("mails tell times in UTC", reason=line)
+    patches.warn_of_switched_off(Process.WORKER, settings)
 
 
 class _Beating:
@@ -281,10 +289,10 @@ def _prepare_flower() -> None:
         with _refusing():
             extras.need(extras.FLOWER, "`celery flower`")
             settings = _settings(broker=True)
+            logs.configure(settings.log_format, settings.log_level)
             check_broker(settings)
             patches.apply(Process.FLOWER, settings)
-        for line in patches.switched_off(Process.FLOWER, settings):
-            logger.warning(line)
+        patches.warn_of_switched_off(Process.FLOWER, settings)
         from worker.celery import flower
 
         flower.configure(settings)

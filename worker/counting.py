@@ -1,6 +1,5 @@
 """Takes samples of what is counted, and counts anew once a day, beside the relay."""
 
-import logging
 import threading
 from dataclasses import dataclass
 
@@ -10,8 +9,9 @@ from sqlalchemy.exc import DBAPIError
 from db import backlog, samples, totals
 from db.errors import brief
 from worker.kinds import EffectKind
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 EVERY_S = samples.EVERY.total_seconds()
 SAMPLES_A_DAY = int(86_400 / EVERY_S)
@@ -37,7 +37,7 @@ class Counting:
                 self.sample()
                 turn += 1
             except DBAPIError as error:
-                logger.warning("counting: %s; trying again in %g s", brief(error), EVERY_S)
+                logger.warning("counting failed", reason=brief(error), again_in_s=EVERY_S)
             self.engine.dispose()  # no connection waits for the next turn
             stopping.wait(EVERY_S)
 

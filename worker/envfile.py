@@ -28,7 +28,11 @@ def read_env_file(path: Path, prefix: str) -> dict[str, str]:
     for line, name, value in _assignments(path, prefix):
         if name in variables and name.startswith(prefix):
             warn_once(
-                f"{path.absolute()} sets {name} more than once: the last time counts, which is line {line}"
+                "a setting is set more than once",
+                setting=name,
+                file=str(path.absolute()),
+                line=line,
+                hint="the last time counts",
             )
         variables[name] = value
     return variables

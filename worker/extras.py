@@ -10,6 +10,7 @@ LOCAL = "local"
 FLOWER = "flower"
 WEB = "web"
 OPENEDX = "openedx"
+OTEL = "otel"
 
 
 def missing(extra: str) -> list[str]:

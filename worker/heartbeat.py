@@ -4,7 +4,6 @@ That thread goes on when the others hang. So it writes what it sees of them: a p
 of itself that it is stuck.
 """
 
-import logging
 import os
 import socket
 import threading
@@ -22,9 +21,10 @@ from db import processes, shards, totals
 from db.connect import limit_statements
 from db.errors import UnfitDatabaseError, brief
 from db.processes import ProcessState, Sign, this_process
+from worker.logs import get_logger
 from worker.signals import stop_signals_blocked
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 COMMANDS, RELAY, WEB = "commands", "relay", "web"
 """The roles of our own processes: their lines in the Procfile. That of a Celery worker is in its host name."""
@@ -160,5 +160,5 @@ class Heartbeat:
                 self._is_silent = False
             except (DBAPIError, UnfitDatabaseError) as error:
                 if not self._is_silent:
-                    logger.warning("no sign of life can be written: %s; trying again", brief(error))
+                    logger.warning("no sign of life can be written", reason=brief(error))
                 self._is_silent = True

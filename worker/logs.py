@@ -1,30 +1,136 @@
-"""Logging of the processes that are not Celery workers: plain lines on standard error.
+"""Logs: one line for each thing that happens, as JSON or readable, with the time in UTC.
 
-Celery workers keep Celery's own format.
+An event is a constant phrase, and what it is about are fields. docs/observability.md lists all of them. Every
+process calls `configure` when it has its settings. Until then, and in the commands of a person, warnings go to
+standard error.
 """
 
 import functools
 import logging
-import time
+import sys
+from collections.abc import Hashable, Sequence
+from logging.handlers import WatchedFileHandler
+from typing import Any, Literal, TextIO
 
-logger = logging.getLogger(__name__)
+import structlog
+from structlog.stdlib import LoggerFactory, ProcessorFormatter, add_logger_name
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+Format = Literal["json", "readable"]
+Level = Literal["debug", "info", "warning", "error"]
+
+OF_UP: Format = "readable"
+"""The format under `invigilator up` if no setting says another: each line begins with the name of its process."""
+
+ROOMS = ("events", "db", "worker", "invigilator")
+
+_QUIET = {
+    "httpx": logging.WARNING,  # a line for each request, with the ids in its URL
+    "alembic.runtime.migration": logging.WARNING,  # two lines for each comparison of the schema
+    # A line for each task that has arrived or ended, of which our own line says more.
+    "celery.worker.strategy": logging.WARNING,
+    "celery.app.trace": logging.WARNING,
+    # A line for each time that a collector does not answer. The one for the batch that is given up is enough.
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter": logging.ERROR,
+}
 
 
-def configure() -> None:
-    """Send every record of level INFO and above to standard error: time in UTC, level, logger, message."""
-    formatter = logging.Formatter(FORMAT, TIME_FORMAT)
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # Alembic logs two lines at INFO for each comparison of the schema.
-    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
+def get_logger(name: str) -> FilteringBoundLogger:
+    """Return the logger of a module. Its methods take a constant event, and fields.
+
+    Example:
+        >>> logger = get_logger(__name__)
+        >>> logger.info("shard taken", shard=0, epoch=7)
+    """
+    logger: FilteringBoundLogger = structlog.get_logger(name)
+    return logger
+
+
+def default_format(stream: TextIO) -> Format:
+    """Return the format where no setting says which: readable on a terminal, JSON elsewhere."""
+    return "readable" if stream.isatty() else "json"
+
+
+def configure(format: Format | None, level: Level, file: str | None = None) -> None:  # noqa: A002 - the setting's name
+    """Write what this process and its libraries log to standard error.
+
+    Of the libraries nothing below INFO is written, because at DEBUG some of them log headers and bodies.
+
+    Parameters:
+        format: of a line. None means readable on a terminal, and JSON elsewhere.
+        level: the lowest that is written.
+        file: the path of a file to write to instead. It may be moved away; it is then made anew.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    handler = logging.StreamHandler() if file is None else WatchedFileHandler(file, encoding="utf-8")
+    chosen = format or ("json" if file else default_format(sys.stderr))
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[add_logger_name, *_SHARED],
+            processors=[ProcessorFormatter.remove_processors_meta, *_renderers(chosen)],
+        )
+    )
+    logging.basicConfig(level=max(number, logging.INFO), handlers=[handler])
+    for room in ROOMS:
+        logging.getLogger(room).setLevel(number)
+    for name, lowest in _QUIET.items():
+        logging.getLogger(name).setLevel(lowest)
+    structlog.configure(
+        processors=[add_logger_name, *_SHARED, _flatten, ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=LoggerFactory(),
+    )
+
+
+def _renderers(format: Format) -> Sequence[Processor]:  # noqa: A002
+    if format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        repr_native_str=True,  # no id can forge a line, or send a terminal a control character
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    return [console]
+
+
+def _flatten(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Leave out what is None, and turn what is neither a number nor text, such as a UUID, into text."""
+    return {
+        name: value if type(value) in _FLAT else str(value)
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+_FLAT = (str, int, float, bool)
+
+
+def _render_by_stream(logger: WrappedLogger, method: str, fields: EventDict) -> Any:
+    shown: Any = fields
+    for render in _renderers(default_format(sys.stderr)):
+        shown = render(logger, method, shown)
+    return shown
+
+
+def _print_logger(*_name: object) -> structlog.PrintLogger:
+    return structlog.PrintLogger(sys.stderr)
+
+
+_SHARED: list[Processor] = [
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+structlog.configure(
+    processors=[*_SHARED, _flatten, _render_by_stream],
+    wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    logger_factory=_print_logger,
+)
+
+_logger = get_logger(__name__)
 
 
 @functools.cache
-def warn_once(message: str) -> None:
-    """Log a warning the first time that this process calls it with this message. Later calls do nothing."""
-    logger.warning("%s", message)
+def warn_once(event: str, **fields: Hashable) -> None:
+    """Log a warning the first time that this process has this event with these fields. Later calls do nothing."""
+    _logger.warning(event, **fields)

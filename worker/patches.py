@@ -9,14 +9,16 @@ are some: Celery's consumer (its setting `worker_consumer`), request (`Task.Requ
 (`AMQP.Connection`), and kombu's transports (`events.connecting`).
 """
 
-import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NoReturn
 
 from worker.errors import ConfigurationError
+from worker.logs import get_logger
 from worker.settings import PREFIX, Settings
+
+logger = get_logger(__name__)
 
 
 class Process(StrEnum):
@@ -60,13 +62,13 @@ def apply(process: Process, settings: Settings) -> None:
             patch.apply()
 
 
-def switched_off(process: Process, settings: Settings) -> list[str]:
-    """Return a line for the log for each patch of a process that the settings switch off."""
-    return [
-        f"the patch {patch.name} of {patch.library} is switched off; without it: {patch.why}"
-        for patch in _of(process)
-        if patch.name in settings.without_patches
-    ]
+def warn_of_switched_off(process: Process, settings: Settings) -> None:
+    """Warn of each patch of a process that the settings switch off."""
+    for patch in _of(process):
+        if patch.name in settings.without_patches:
+            logger.warning(
+                "a patch is switched off", patch=patch.name, library=patch.library, without_it=patch.why
+            )
 
 
 def check(settings: Settings) -> None:
@@ -125,20 +127,6 @@ def _refuse_compressed(_: object) -> NoReturn:
     raise ValueError("compressed messages are not accepted")
 
 
-def _log_why_a_task_was_ignored() -> None:
-    from celery.app import trace
-
-    logging.getLogger(trace.__name__).addFilter(_add_reason)
-
-
-def _add_reason(record: logging.LogRecord) -> bool:
-    from celery.app import trace
-
-    if record.msg == trace.LOG_IGNORED.strip():
-        record.msg = f"{record.msg}: %(exc)s"
-    return True
-
-
 def _reconnect_soon() -> None:
     import flower.app
 
@@ -180,14 +168,6 @@ PATCHES = (
         why="a worker decompresses a body, however large it becomes, before anything can look at its size",
         processes=(Process.WORKER,),
         apply=_refuse_compressed_bodies,
-    ),
-    Patch(
-        name="celery-ignored-reason",
-        library="celery",
-        seen_with="5.7.0",
-        why="the log does not say why a task was ignored",
-        processes=(Process.WORKER,),
-        apply=_log_why_a_task_was_ignored,
     ),
     Patch(
         name="flower-events",

@@ -1,6 +1,5 @@
 """The two processes that are not Celery's: `consume` and `relay`. Celery's workers run the effects."""
 
-import logging
 import os
 import secrets
 import socket
@@ -35,15 +34,24 @@ from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
 from worker.heartbeat import COMMANDS, RELAY, STUCK_AFTER_S, Heartbeat, Look, Progress
+from worker.logs import get_logger
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
 from worker.subscribers import Feed, OpenEdx
 from worker.subscriptions import Subscriptions, load_subscriptions
 from worker.threads import Loop, Loops
-from worker.wiring import broker_url, comparison, database_engine, handler, offer_ttl_s, subscriptions
+from worker.wiring import (
+    broker_url,
+    comparison,
+    database_engine,
+    handler,
+    offer_ttl_s,
+    start_traces,
+    subscriptions,
+)
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PAUSE_S = 1.0
 LOCK_TIMEOUT_S = 5
@@ -68,12 +76,12 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
             f"there is no shard {unknown[0]}; shards are 0 to {settings.command_shards - 1}"
         )
     patches.apply(Process.CONSUME, settings)
-    for line in patches.switched_off(Process.CONSUME, settings):
-        logger.warning(line)
+    patches.warn_of_switched_off(Process.CONSUME, settings)
+    start_traces(settings, "consume")
     write = handler(settings)
     trust = load_trust(settings.command_keys_file)
     if trust is not None:
-        logger.info("commands must be signed; sources that may sign: %d", len(trust.grants))
+        logger.info("commands must be signed", sources=len(trust.grants))
     consumers = [
         _consumer(settings, write, trust, number) for number in only or range(settings.command_shards)
     ]
@@ -227,8 +235,10 @@ def _after_checks(check: Callable[[], None], engine: Engine, loop: Callable[[thr
                 try:
                     check()
                 except DBAPIError as error:
-                    what = "is away" if classify(error) is Failure.UNAVAILABLE else "cannot be used"
-                    logger.warning("the database %s: %s; waiting", what, brief(error))
+                    if classify(error) is Failure.UNAVAILABLE:
+                        logger.warning("the database is away", reason=brief(error))
+                    else:
+                        logger.warning("the database cannot be used", reason=brief(error))
                     stopping.wait(PAUSE_S)
                 else:
                     loop(stopping)

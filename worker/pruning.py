@@ -1,6 +1,5 @@
 """Removes what was finished long ago: once when a person asks for it, or every day beside the relay."""
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from sqlalchemy.exc import DBAPIError
 from db import event_log
 from db.errors import Failure, brief, classify
 from db.prune import Page, Place, Removed, moment_before, remove_commands, remove_effects
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PAGE_PAUSE_S = 0.05
 """The pause between two transactions, which lets everybody else come first."""
@@ -103,12 +103,10 @@ class Pruner:
             removed = None if self.older_than is None else prune(self.engine, self.older_than, stopping)
         except DBAPIError as error:
             again_s = FIRST_AFTER_S if classify(error) is Failure.UNAVAILABLE else AGAIN_AFTER_S
-            logger.warning("pruning: %s; trying again in %g s", brief(error), again_s)
+            logger.warning("pruning tries again", reason=brief(error), again_in_s=again_s)
             return again_s
         if removed is not None:
-            logger.info(
-                "pruned: effects %d, tries %d, commands %d", removed.effects, removed.tries, removed.commands
-            )
+            logger.info("pruned", effects=removed.effects, tries=removed.tries, commands=removed.commands)
         if events:
-            logger.info("pruned: events %d", events)
+            logger.info("events pruned", events=events)
         return EVERY_S

@@ -16,10 +16,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from db import dsn
 from events.broker_url import read_broker_url
 from events.sharding import MAX_SHARDS
+from worker import logs
 from worker.durations import parse_duration
 from worker.envfile import read_env_file
 from worker.errors import ConfigurationError
-from worker.logs import warn_once
 from worker.misspelt import meant
 from worker.secretfiles import SUFFIX, read_secret_files
 
@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     smtp_max_connections: Annotated[int, Field(ge=1, le=1_000)] = 4
     credit: Literal["on", "off"] = "on"
     instructor: Literal["on", "off"] = "on"
+    log_format: logs.Format | None = None
+    log_level: logs.Level = "info"
     flower_broker_api: SecretStr | None = None
     flower_port: Annotated[int, Field(ge=1, le=MAX_PORT)] | None = None
     flower_unauthenticated_api: bool = False
@@ -244,7 +246,7 @@ def _judge_names(variables: Mapping[str, str]) -> None:
         if right := meant(name, unset):
             misspelt.append(f"{name} is no setting: {right} is meant, or what it says would be ignored")
         elif name.startswith(PREFIX):
-            warn_once(f"{name} is no setting of this release, and ignored")
+            logs.warn_once("a setting is ignored", setting=name, reason="this release has none of that name")
     if misspelt:
         raise ConfigurationError("; ".join(misspelt))
 

@@ -1,15 +1,14 @@
 """Puts everything together: from settings to objects."""
 
-import logging
-
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db.connect import make_engine
 from db.errors import brief
 from db.quarantine import Bounds
+from events.broker_url import Kind, read_broker_url
 from events.cloudevent import source_of
-from worker import extras, patches
+from worker import extras, patches, telemetry
 from worker.commands.handler import Handler
 from worker.commands.trust import load_trust
 from worker.effects.action import Tools
@@ -20,12 +19,13 @@ from worker.errors import ConfigurationError
 from worker.feeds.comparison import Comparison
 from worker.lms.connect import LOG, connect
 from worker.lms.mail_templates import MailTemplates
+from worker.logs import get_logger
 from worker.policies import Policies, load_policies
 from worker.rules.retry import RetryPolicy
 from worker.settings import PREFIX, Settings
 from worker.subscriptions import Subscriptions, load_subscriptions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 OFFER_POLLS = 5
 """An offer that no worker answers is made again after so many polls."""
@@ -67,6 +67,20 @@ def broker_url(settings: Settings) -> str:
     if settings.broker_url is None:
         raise ConfigurationError("no broker is configured: set INVIGILATOR_BROKER_URL")
     return settings.broker_url.get_secret_value()
+
+
+def start_traces(settings: Settings, process: str) -> None:
+    """Send spans from now on, if OpenTelemetry's variables say where to.
+
+    Parameters:
+        settings: with the broker's address.
+        process: what this process is, such as `consume`.
+
+    Raises:
+        ConfigurationError: no broker is configured.
+    """
+    kind = read_broker_url(broker_url(settings)).kind
+    telemetry.start(process, "rabbitmq" if kind is Kind.AMQP else "redis")
 
 
 def policies(settings: Settings) -> Policies:
@@ -121,8 +135,6 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
         ConfigurationError: a setting is missing, or the file of policies or a template is wrong.
         UnfitDatabaseError: the database cannot hold every text.
     """
-    # httpx would log a line for each request, with the ids of the learner and the course.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     engine = database_engine(settings, "effects")
     runner = Runner(
         Tools(
@@ -140,25 +152,28 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
     try:
         engine.connect().close()
     except DBAPIError as error:
-        logger.warning("the database is away: %s; starting all the same", brief(error))
+        logger.warning("the database is away", reason=brief(error))
     finally:
         engine.dispose()  # Celery may fork from here, and processes cannot share a connection
     return runner
 
 
-def unreached(settings: Settings) -> list[str]:
+def warn_of_unreached(settings: Settings) -> None:
     """Warn of each service that is only logged. It takes engines of one's own for a sign that this is no trial."""
     if not has_own_engines(settings):
-        return []
+        return
     services = (
         (settings.lms_url, "LMS_URL", "calls to the LMS reach nobody", "the LMS"),
         (settings.smtp_url.get_secret_value(), "SMTP_URL", "mails reach nobody", "a mail server"),
     )
-    return [
-        f"{PREFIX}{name} is {LOG}: {what}, they are only written to this log; set it to the address of {whom}"
-        for url, name, what, whom in services
-        if url == LOG
-    ]
+    for url, name, what, whom in services:
+        if url == LOG:
+            logger.warning(
+                "a service is only logged",
+                setting=f"{PREFIX}{name}",
+                reason=what,
+                hint=f"set it to the address of {whom}",
+            )
 
 
 def check_settings(settings: Settings) -> None:

@@ -17,8 +17,9 @@ def up() -> None:
     from worker import logs
     from worker.settings import load
 
-    logs.configure()
-    System(load()).run()
+    settings = load()
+    logs.configure(settings.log_format or logs.OF_UP, settings.log_level)
+    System(settings).run()
 
 
 @click.command("migrate")
@@ -52,8 +53,8 @@ def consume(shard: tuple[int, ...]) -> None:
     from worker.engines import resolve
     from worker.settings import load
 
-    logs.configure()
     settings = resolve(load())
+    logs.configure(settings.log_format, settings.log_level)
     processes.consume(settings, sorted(set(shard)))
 
 
@@ -64,6 +65,6 @@ def relay() -> None:
     from worker.engines import resolve
     from worker.settings import load
 
-    logs.configure()
     settings = resolve(load())
+    logs.configure(settings.log_format, settings.log_level)
     processes.relay(settings)

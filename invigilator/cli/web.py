@@ -18,8 +18,9 @@ def web() -> None:
     from worker.engines import resolve
     from worker.settings import load
 
-    logs.configure()
-    serve(resolve(load()))
+    settings = resolve(load())
+    logs.configure(settings.log_format, settings.log_level)
+    serve(settings)
 
 
 token = click.Group("token", help="Make tokens of the HTTP API.", no_args_is_help=False)

@@ -22,6 +22,7 @@ from invigilator.local.procfile import PROCFILE, Child, Output, read_procfile, s
 from invigilator.local.server import Server, Watch
 from invigilator.local.supervision import Part, PartEndedError, how_it_ended
 from worker import engines, extras
+from worker.logs import OF_UP
 from worker.settings import ENV_FILE, PREFIX, Settings, as_variables, host_and_port
 from worker.signals import on_stop_signals
 from worker.wiring import check_settings
@@ -35,6 +36,7 @@ NO_WEB = "what the HTTP API needs is not installed; to install it"
 DISPENSABLE = {FLOWER: NO_FLOWER, WEB: NO_WEB}
 FLOWER_PORT = 5555
 WEB_ADDRESS = f"{PREFIX}WEB_ADDRESS"
+LOG_FORMAT = f"{PREFIX}LOG_FORMAT"
 STOP_MARGIN_S = 5.0  # added to a try's deadline: time to record the try and to disconnect
 WATCH_S = 0.2
 
@@ -226,6 +228,7 @@ def environment(settings: Settings) -> dict[str, str]:
     # `celeryconfig.py` or `worker` there must not replace ours, so the folder goes last.
     variables["PYTHONPATH"] = os.pathsep.join([*filter(None, sys.path), str(Path.cwd())])
     variables["PYTHONUNBUFFERED"] = "1"
+    variables.setdefault(LOG_FORMAT, OF_UP)
     variables["FLOWER_PORT"] = str(settings.flower_port or _flower_port())
     if "web_address" not in settings.model_fields_set:
         variables[WEB_ADDRESS] = _free_address(settings.web_address)

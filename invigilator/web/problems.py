@@ -1,6 +1,5 @@
 """Errors as `application/problem+json` (RFC 9457). Each has a `code`, which programs look at."""
 
-import logging
 from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
@@ -16,8 +15,9 @@ from starlette.exceptions import HTTPException
 from db.errors import brief
 from events.errors import InvigilatorError
 from events.fields import printable
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -145,7 +145,7 @@ async def _on_http_error(_request: Request, error: Exception) -> JSONResponse:
 
 async def _on_database_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DBAPIError)
-    logger.warning("web: %s", brief(error))
+    logger.warning("the database cannot answer", reason=brief(error))
     return unavailable("the database cannot answer now; try again").answer()
 
 

@@ -1,6 +1,5 @@
 """`POST /v1/commands`: commands in, with or without waiting for their outcomes."""
 
-import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Protocol
@@ -20,8 +19,9 @@ from invigilator.web.outcomes import Outcomes, Sent
 from invigilator.web.preferences import parameter, wait_s
 from invigilator.web.problems import unavailable
 from invigilator.web.tokens import Caller, Scope
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ONE_OR_MORE = {"schema": {"anyOf": [EVENT_REF, BATCH_REF]}}
 _BODY = {
@@ -106,7 +106,7 @@ async def _publish(publisher: CommandSink, signed: Sequence[Signed], *, awaited:
         for command, signing_key in signed:
             await publisher.publish(command, signing_key=signing_key, awaited=awaited)
     except PublishError as error:
-        logger.warning("web: %s", error)
+        logger.warning("commands were not published", reason=str(error))
         # Some may have arrived. With the ids that were filled in the caller can send all of them again.
         raise unavailable(
             "the broker does not take commands now; send them again with the ids in `commands`",
@@ -120,7 +120,7 @@ async def _outcomes(outcomes: Outcomes, waiting: Sequence[Sent], seconds: float)
         await run_in_threadpool(outcomes.look, waiting)
     except DBAPIError as error:
         # The broker has the commands. Without the ids that were filled in the caller would send them as new ones.
-        logger.warning("web: %s", brief(error))
+        logger.warning("outcomes cannot be read", reason=brief(error))
     else:
         await outcomes.wait(waiting, seconds)
     return [_told(one) for one in waiting]

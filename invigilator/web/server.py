@@ -1,6 +1,5 @@
 """`invigilator web` as a process."""
 
-import logging
 import socket
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -32,13 +31,14 @@ from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
 from worker.health import facts
 from worker.heartbeat import STUCK_AFTER_S, WEB, Heartbeat, Look
+from worker.logs import get_logger
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
 from worker.subscriptions import load_subscriptions
 from worker.threads import Loop, Turning
 from worker.wiring import broker_url, comparison, database_engine
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GRACE_S = 10
 """Seconds for calls to end after a stop signal. Those that wait for an outcome are answered at once."""
@@ -132,7 +132,7 @@ def serve(settings: Settings) -> None:
     try:
         _check_schema(engine)
         with closing(_listen(settings.web_address)) as listener:
-            logger.info("the API is at http://%s", settings.web_address)
+            logger.info("the API is served", address=f"http://{settings.web_address}")
             loops: list[Loop] = [partial(look_out, engine, waiters, settings.poll_s)]
             if compared := comparison(settings, subscribed):
                 loops.append(compared.run)
@@ -212,7 +212,7 @@ def _check_schema(engine: Engine) -> None:
         with engine.connect() as connection:
             schema = compare(connection)
     except DBAPIError as error:
-        logger.warning("the database is away: %s; starting all the same", brief(error))
+        logger.warning("the database is away", reason=brief(error))
         return
     if schema is not Schema.USABLE:
         raise ConfigurationError(schema)

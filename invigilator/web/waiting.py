@@ -1,7 +1,6 @@
 """Calls that wait: each costs a future, and one thread with one connection looks out for all of them."""
 
 import asyncio
-import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from db.errors import brief
 from db.listening import listening, wait
 from invigilator.web.reading import Reader
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -128,5 +128,5 @@ def look_out(
                     wait(notifications, poll_s, stopping)
         except (DBAPIError, psycopg2.Error) as error:
             # psycopg2's own come from the connection that listens: SQLAlchemy does not wrap those.
-            logger.warning("web: %s; trying again in %g s", brief(error), poll_s)
+            logger.warning("those who wait are looked after again", reason=brief(error), again_in_s=poll_s)
             stopping.wait(poll_s)

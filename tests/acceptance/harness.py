@@ -1,5 +1,6 @@
 """A whole system for a test: its own database, broker, LMS and mail server, and the Procfile's processes."""
 
+import json
 import os
 import shlex
 import signal
@@ -123,6 +124,10 @@ class Process:
         """Everything that it has printed."""
         return self.log.read_text(errors="replace")
 
+    def logged(self) -> list[dict[str, Any]]:
+        """The lines of its log. What else it prints, such as Celery's banner, is left out."""
+        return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
+
     def wait(self) -> int:
         """Wait until it has come to its end by itself; returns the exit status."""
         self.ended_by_us = True
@@ -190,6 +195,8 @@ class Stack:
         self.programs = PROGRAMS
         self.procfile = PROCFILE
         self.settings = {**SETTINGS, **{name: str(value) for name, value in settings.items()}}
+        self.other_variables: dict[str, str] = {}
+        """Variables of the processes that are no settings of ours."""
         self.lms = Lms()
         self.mail = MailSink()
         self.processes: list[Process] = []
@@ -298,6 +305,7 @@ class Stack:
         path = os.pathsep.join([str(self.programs), os.environ.get("PATH", os.defpath)])
         return {
             **FEW_AUTHORITIES,
+            **self.other_variables,
             "PATH": path,
             "PYTHONUNBUFFERED": "1",
             **{f"INVIGILATOR_{name}": value for name, value in ours.items()},

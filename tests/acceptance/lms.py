@@ -30,6 +30,7 @@ class Request:
     effect_id: str | None
     body: bytes
     at: float
+    traceparent: str | None = None
 
     @property
     def fields(self) -> Any:
@@ -69,7 +70,8 @@ class Lms(HttpServer):
     def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer as the script says, or else as the LMS does."""
         effect_id = request.headers.get("Idempotency-Key")
-        seen = Request(request.path, effect_id, request.body, time.monotonic())
+        traceparent = request.headers.get("traceparent")
+        seen = Request(request.path, effect_id, request.body, time.monotonic(), traceparent)
         self.requests.append(seen)
         scripted = self.script(seen)
         self.pause(self.latency_s)

@@ -74,7 +74,7 @@ def test_stopped_half_way_and_then_with_its_parts_killed_it_changes_nothing(data
     # Given a demo at work, which is told to stop
     stopped = start(data_dir)
     log = data_dir / "demo.log"
-    wait_for(log, "succeeded in")
+    wait_for(log, "try done")
     stopped.send_signal(signal.SIGTERM)
     _, err = stopped.communicate(timeout=PATIENCE_S)
     # Then it says so, and nothing is left
@@ -84,7 +84,7 @@ def test_stopped_half_way_and_then_with_its_parts_killed_it_changes_nothing(data
     # When another one works on what the first one left, and each of its processes is killed
     log.unlink()
     demo = start(data_dir, "--keep")
-    wait_for(log, "succeeded in")
+    wait_for(log, "try done")
     for part in psutil.Process(demo.pid).children():
         if part.name() not in ("postgres", "valkey-server"):
             part.kill()

@@ -128,9 +128,9 @@ def test_flower_tells_the_truth(stack: Stack) -> None:
     # and so with the log: every line about an end has the ids of effect and command
     for user, command in commands.items():
         effect = credit_of(stack, user)
-        ends = [line for line in worker.output().splitlines() if f"learner {user} · try" in line]
+        ends = [line for line in worker.logged() if line.get("effect") == str(effect.id)]
         assert ends
-        assert all(f"effect {effect.id} · command {SOURCE} {command}" in line for line in ends)
+        assert {(line["source"], line["command"]) for line in ends} == {(SOURCE, command)}
     # When somebody offers the refused one again
     failed = credit_of(stack, "never")
     assert failed.state == "failed"
@@ -140,7 +140,8 @@ def test_flower_tells_the_truth(stack: Stack) -> None:
     [offered] = [task for task in flower.tasks(str(failed.id)) if task["state"] == "IGNORED"]
     assert offered["result"].startswith("failed: use effects retry · ")
     assert f"effect {failed.id} · command {SOURCE} " in offered["result"]
-    assert f"ignored: {offered['result']}" in worker.output()
+    [left] = [line for line in worker.logged() if line["event"] == "an offer was left alone"]
+    assert (left["effect"], left["reason"]) == (str(failed.id), "failed: use effects retry")
     # and the counters count each apart
     assert flower.counted("task-ignored") == 1
     assert flower.counted("task-failed") == 1
@@ -250,7 +251,7 @@ def test_flower_comes_back_soon_after_the_broker_and_ends_without_it(database_ur
     with restartable_rabbitmq() as rabbit, Stack(database_url, rabbit.url) as stack:
         flower = Flower(stack)
         rabbit.end(signal.SIGKILL)
-        again = "trying again in 2 s"
+        again = "Flower tries again"
         stack.wait_until(lambda: flower.process.output().count(again) >= 3, "some attempts")
         # When the broker is back
         rabbit.start()

@@ -100,13 +100,13 @@ def test_permanent_answers_fail_in_plain_sight_at_once(stack: Stack) -> None:
     users = _owe_each_answered(stack, PERMANENT)
     other = _owe(stack, "submitted")
     stack.settle()
-    [log] = [one.output() for one in stack.running("effects")]
+    [log] = [one.logged() for one in stack.running("effects")]
     for user, status in users.items():
         [effect] = _credit_effects(stack, user)
         assert (effect.state, effect.tries) == ("failed", 1)
         assert str(status) in effect.last_error
-        warnings = [line for line in log.splitlines() if str(effect.id) in line and "WARNING" in line]
-        assert len(warnings) == 1
+        warnings = [line for line in log if line["level"] == "warning" and line["effect"] == str(effect.id)]
+        assert [line["event"] for line in warnings] == ["effect failed"]
     assert stack.lms.credit(other, "course", "content-exam") == "submitted"
     _retry_all(stack, len(users))
     assert {tuple(_results(stack, user)) for user in users} == {("failed", "done")}
@@ -120,7 +120,7 @@ def test_a_token_that_is_not_accepted_fails_no_effect(stack: Stack, status: int,
     # Given an LMS, or a proxy before it, that does not know our token any more
     stack.lms.script = lambda _request: Answer(status)
     effects, mail = (stack.running(name)[0] for name in ("effects", "mail"))
-    log_before = len(effects.output())
+    before = len(effects.logged())
     users = [_owe(stack, "submitted") for _ in range(3)]
     stack.wait_until(lambda: "invigilator.effects.credit" in _circuits(stack), "its circuit to open")
     stack.wait_until(lambda: "retry" in _results(stack, users[0]), "a try of the first")
@@ -130,9 +130,12 @@ def test_a_token_that_is_not_accepted_fails_no_effect(stack: Stack, status: int,
     # Then everything is done, and the log has said what was wrong
     assert {stack.lms.credit(user, "course", "content-exam") for user in users} == {"submitted"}
     assert set(users) <= {one.recipient.partition("@")[0] for one in stack.mail.mails}
-    warned = [line for line in effects.output()[log_before:].splitlines() if f"check {setting}" in line]
+    warned = [line for line in effects.logged()[before:] if "hint" in line]
     assert warned
-    assert all("WARNING" in line and f"LMS answered {status}" in line for line in warned)
+    for line in warned:
+        assert (line["level"], line["circuit"]) == ("warning", "open")
+        assert line["hint"].startswith(f"check {setting}; ")
+        assert f"LMS answered {status}" in line["reason"]
     assert "circuit" not in mail.output()
     failed = "SELECT count(*) FROM effects WHERE state = 'failed'"
     assert stack.number(failed) == 0

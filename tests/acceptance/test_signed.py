@@ -69,7 +69,7 @@ def test_only_who_signs_is_heard(stack: Stack) -> None:
     expected = [(code, body) for code, several in bodies.items() for body in several]
     assert Counter((row.code, bytes(row.body)) for row in rows) == Counter(expected)
     # and one warning line for each says why, and no line tells a key
-    stack.wait_until(lambda: process.output().count(" WARNING ") == len(expected), "one line each")
+    stack.wait_until(lambda: process.output().count('"warning"') == len(expected), "one line each")
     assert "never-printed" not in process.output()
     # And a file with a mistake ends the start with one line
     keys.write_text(KEYS_FILE.replace("types", "type"))

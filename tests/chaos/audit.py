@@ -243,7 +243,7 @@ def figures(stack: Stack, lms: MoodyLms, mail: MoodyMailSink, traffic: Traffic) 
         "tries_refused": tries["failed"],
         "tries_lost": tries["lost"],
         "tries_folded": tries["folded"],
-        "redelivered_tasks": sum(one.output().count("] ignored: ") for one in stack.processes),
+        "redelivered_tasks": sum(one.output().count("an offer was left alone") for one in stack.processes),
         "lms_calls": len(stack.lms.calls),
         "lms_duplicates": stack.lms.reference.counts[Result.DUPLICATE],
         "lms_late": stack.lms.reference.counts[Result.LATE],

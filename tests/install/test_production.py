@@ -21,6 +21,7 @@ NOT_FOR_PRODUCTION = (
     "invigilator.web.",
     "worker.celery.flower",
     "worker.feeds.openedx",
+    "worker.otel",
 )
 PUBLISH = """
 import sys

@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from structlog.typing import EventDict
 
 from tests.misbehaviour import MISBEHAVES
 from worker import patches, wiring
@@ -67,13 +68,17 @@ def test_one_is_switched_off_alone(url: str) -> None:
     assert look(url, [off]) == {name: name == off for name in NAMES}
 
 
-def test_what_is_switched_off_is_told_where_it_would_be_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_switched_off_is_told_where_it_would_be_applied(
+    monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
+) -> None:
     monkeypatch.setenv("INVIGILATOR_WITHOUT_PATCHES", "kombu-envelope, flower-events")
-    told = {process: patches.switched_off(process, load()) for process in Process}
-    assert told[Process.CONSUME] == []
-    assert [line.partition(":")[0] for line in told[Process.WORKER] + told[Process.FLOWER]] == [
-        "the patch kombu-envelope of kombu is switched off; without it",
-        "the patch flower-events of flower is switched off; without it",
+    patches.warn_of_switched_off(Process.CONSUME, load())
+    assert logged == []
+    patches.warn_of_switched_off(Process.WORKER, load())
+    patches.warn_of_switched_off(Process.FLOWER, load())
+    assert [(line["patch"], line["library"]) for line in logged] == [
+        ("kombu-envelope", "kombu"),
+        ("flower-events", "flower"),
     ]
 
 

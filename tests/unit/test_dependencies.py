@@ -16,9 +16,13 @@ PACKAGES = ("db", "events", "invigilator", "worker")
 FOR_LOCAL = ("invigilator/cli/demo.py", "invigilator/demo/", "invigilator/local/")
 FOR_FLOWER = ("worker/celery/flower.py", "worker/celery/flower_command.py", "worker/patches.py")
 FOR_WEB = ("invigilator/web/",)
+FOR_OTEL = ("worker/otel.py",)
 FOR_OPENEDX = ("worker/feeds/openedx.py", "worker/feeds/openedx_data.py")
 FOR_DEVELOPERS = ("events/django/", "invigilator/asyncapi/__main__.py")
-DISTRIBUTIONS = packages_distributions()
+DISTRIBUTIONS = dict(packages_distributions()) | {
+    # Many distributions share this name. These are the ones that are imported.
+    "opentelemetry": ["opentelemetry-api", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"],
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CLIENT = tomllib.loads((ROOT / "events" / "pyproject.toml").read_text())["project"]
 FOR_CLIENTS_EXTRAS = {
@@ -59,6 +63,7 @@ def test_every_import_is_asked_for(package: str) -> None:
         FOR_FLOWER: "flower",
         FOR_WEB: "web",
         FOR_OPENEDX: "openedx",
+        FOR_OTEL: "otel",
         FOR_DEVELOPERS: "dev",
     }
     check(package, PROJECT, extras)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.typing import EventDict
 
 from worker.errors import ConfigurationError
 from worker.logs import warn_once
@@ -113,13 +114,13 @@ def test_a_value_of_another_program_may_have_many_lines() -> None:
 
 
 def test_of_a_name_that_comes_twice_the_last_counts_with_a_warning(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, logged: list[EventDict]
 ) -> None:
     text = "OTHER=1\nINVIGILATOR_LMS_TOKEN=old\nOTHER=2\n\ninvigilator_lms_token=new\n"
     assert [token(text), token(text)] == ["new", "new"]
-    assert caplog.messages == [
-        f"{folder}/.env sets INVIGILATOR_LMS_TOKEN more than once: the last time counts, which is line 5"
-    ]
+    [line] = logged
+    assert (line["event"], line["setting"]) == ("a setting is set more than once", "INVIGILATOR_LMS_TOKEN")
+    assert (line["file"], line["line"]) == (f"{folder}/.env", 5)
 
 
 def test_a_file_that_is_named_must_be_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

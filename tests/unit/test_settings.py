@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.typing import EventDict
 
 from db.quarantine import Bounds
 from worker import wiring
@@ -196,13 +197,13 @@ def test_every_misspelling_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_any_other_variable_of_ours_is_warned_of_once(
-    others: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    others: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     for variable, value in {**others, name: "secret"}.items():
         monkeypatch.setenv(variable, value)
     load()
     load()
-    assert caplog.messages == [f"{name.upper()} is no setting of this release, and ignored"]
+    assert [(line["event"], line["setting"]) for line in logged] == [("a setting is ignored", name.upper())]
 
 
 def test_a_name_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,10 +214,10 @@ def test_a_name_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatc
 
 
 def test_variables_of_others_are_none_of_our_business(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     for name in ("LMS_URI", "SMTP_URL", "INVIGIL", "XINVIGILATOR_METRICS_TOKEN"):
         monkeypatch.setenv(name, "x")
         Path(".env").write_text(f"{name}=x\nOTHER_{name}=y")
         load()
-    assert caplog.messages == []
+    assert logged == []

@@ -11,6 +11,7 @@ from celery.worker.consumer import Consumer
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.transport.virtual.base import Channel, Message
+from structlog.typing import EventDict
 
 from tests.unit.events.messages import json_values
 from worker.celery.strict_consumer import StrictConsumer, read_envelope, reduce_message
@@ -86,7 +87,7 @@ def test_a_body_in_an_unknown_encoding_is_none(encoding: object) -> None:
 
 
 def test_what_is_refused_is_rejected_with_a_line_that_quotes_nothing(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     # Given Celery's consumer behind the gate
     handled: list[Any] = []
@@ -111,12 +112,12 @@ def test_what_is_refused_is_rejected_with_a_line_that_quotes_nothing(
     consumer.on_decode_error(closed, KeyError("ada@example.org"))
     # Then the good one is handled, and each of the others rejected with a line
     assert (handled, rejected) == ([good], [other, elsewhere, closed])
-    assert [record.getMessage().partition(" was discarded: ")[0] for record in caplog.records] == [
-        "a message in invigilator.effects.email",
-        "a message in an effects queue",
-        "a message in an effects queue",
+    assert [(line["event"], line["queue"]) for line in logged] == [
+        ("a message was discarded", "invigilator.effects.email"),
+        ("a message was discarded", "an effects queue"),
+        ("a message was discarded", "an effects queue"),
     ]
-    assert "ada" not in caplog.text
+    assert "ada" not in str(logged)
 
 
 def test_what_kombu_would_make_a_number_of_ends_nobody() -> None:

@@ -27,9 +27,10 @@ from events.sharding import queue_name
 from worker.commands.sources.base import Depth
 from worker.commands.sources.brokers import depths
 from worker.kinds import QUEUES
+from worker.logs import get_logger
 from worker.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RECONNECT_S = 2.0
 FORGET_WORKERS_S = 600
@@ -94,7 +95,8 @@ class PatientEvents(Events):  # type: ignore[misc]
             try:
                 self._receive()
             except Exception as error:  # noqa: BLE001 - the dashboard goes on after any error
-                logger.warning("%s; trying again in %g s", _explained(error, self.capp), RECONNECT_S)
+                reason = _explained(error, self.capp)
+                logger.warning("Flower tries again", reason=reason, again_in_s=RECONNECT_S)
             time.sleep(RECONNECT_S)
 
     def _receive(self) -> None:

@@ -8,7 +8,6 @@ it does not understand into the log, with a learner's name. Some malformed messa
 
 import base64
 import json
-import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +17,10 @@ from celery.worker.consumer import Consumer
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from worker.kinds import QUEUES, EffectKind, task_name
+from worker.logs import get_logger
 from worker.threads import Turning
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TASKS = [task_name(kind) for kind in EffectKind]  # a list, because a message may name something unhashable
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
@@ -95,14 +95,17 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
             super().add_task_queue(queue, *arguments, **options)
         else:
             # It may be a queue of commands.
-            logger.warning("told to consume from a queue that is none of effects: refused")
+            logger.warning("a queue was refused", reason="it is none of effects")
 
     def refuse(self, message: Any, reason: str) -> None:
         """Reject a message, and log it in one line that quotes nothing of it."""
         stated = (message.delivery_info or {}).get("routing_key")
         queue = stated if stated in QUEUES.values() else "an effects queue"
         logger.warning(
-            "a message in %s was discarded: %s; the effects are in the database, none is lost", queue, reason
+            "a message was discarded",
+            queue=queue,
+            reason=reason,
+            hint="effects are in the database, and none is lost",
         )
         message.reject_log_error(logger, self.connection_errors)
 

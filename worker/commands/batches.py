@@ -1,6 +1,5 @@
 """Commits batches: one fenced transaction each, run again after a collision, split when a command fails."""
 
-import logging
 import random
 import time
 from collections.abc import Sequence
@@ -16,9 +15,14 @@ from db.quarantine import Unreadable
 from db.shards import Fence, Renewal
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
+from worker.commands import spans
 from worker.commands.handler import Handler, Received, ShardLostError
+from worker.commands.reporting import report
+from worker.commands.spans import BatchSpans, Item
+from worker.logs import get_logger
+from worker.tracing import Span
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 COLLISIONS = 5
 """How often a batch is run that collides with other transactions. After that the tenure of the shard ends."""
@@ -30,9 +34,6 @@ class BadReleaseError(InvigilatorError):
     """Commands fail that should not. The release or the schema is wrong, not the messages."""
 
     code = "bad_release"
-
-
-Item = Received | Unreadable
 
 
 @dataclass(slots=True)
@@ -47,6 +48,8 @@ class Batches:
     in_hand: int = field(default=0, init=False)
     """How many messages were taken and are not committed, in this batch and after it."""
 
+    _spans: BatchSpans = field(default_factory=lambda: BatchSpans((), Span(None)), init=False)
+
     def commit(self, fence: Fence, items: Sequence[Item], behind: int = 0) -> None:
         """Commit a batch: every message in it ends in the record or in quarantine.
 
@@ -60,13 +63,18 @@ class Batches:
             BadReleaseError: too many commands fail.
         """
         self.in_hand = len(items) + behind
+        self._spans = spans.begin(fence.shard, items)
+        self._commit_or_split(fence, self._spans.items)
+        self._spans.end()
+
+    def _commit_or_split(self, fence: Fence, items: Sequence[Item]) -> None:
         try:
             self._commit(fence, items)
             self.failures = 0
         except Exception as error:
             if _ends_tenure(error):
                 raise
-            logger.info("a batch of %d failed (%s); one at a time", len(items), describe(error))
+            logger.info("a batch is split", shard=fence.shard, messages=len(items), reason=describe(error))
             for item in items:
                 self._commit_alone(fence, item)
                 self.in_hand -= 1
@@ -97,14 +105,10 @@ class Batches:
         renewal = Renewal(fence, self.lease_s, self.in_hand)
         began = time.monotonic()
         with self.engine.begin() as connection:
-            quarantined = self.handler.handle(connection, renewal, received, unreadable)
+            written = self.handler.handle(connection, renewal, received, unreadable)
         totals.batches.observe(time.monotonic() - began, len(items))
-        for message in quarantined.messages:
-            logger.warning("a message went to quarantine: %s: %s", message.code, message.detail)
-        if quarantined.discarded:
-            logger.warning(
-                "the quarantine is full: its oldest messages were discarded: %d", quarantined.discarded
-            )
+        report(written, fence.shard)
+        self._spans.note(written)
 
     def _commit_alone(self, fence: Fence, item: Item) -> None:
         try:
@@ -128,7 +132,14 @@ class Batches:
             QuarantineCode.FAILED, detail, item.headers, item.body, item.receipt.at, *item.key
         )
         # The trace is logged without the text of the error, which may quote data.
-        logger.error("a command failed (%s):\n%s", describe(error), "".join(format_tb(error.__traceback__)))
+        logger.error(
+            "a command broke",
+            shard=fence.shard,
+            source=item.command.source,
+            command=item.command.id,
+            reason=describe(error),
+            exception="".join(format_tb(error.__traceback__)).rstrip(),
+        )
         self._commit(fence, [failed])
 
 

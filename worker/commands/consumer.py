@@ -1,6 +1,5 @@
 """The consumer of one shard: it takes the shard, then reads, commits and acknowledges batch after batch."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +17,9 @@ from worker.commands.handler import ShardLostError
 from worker.commands.sources import BrokerAwayError, Source
 from worker.commands.trust import Trust
 from worker.errors import ConfigurationError
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
 ANNOUNCE_EVERY_S = 10.0
@@ -88,7 +88,7 @@ class Consumer:
                 else:
                     self._serve(fence, stopping)
             except (DBAPIError, BrokerAwayError, ShardLostError) as error:
-                logger.warning("shard %d: %s; starting over", self.shard, brief(error))
+                logger.warning("the shard starts over", shard=self.shard, reason=brief(error))
                 self.engine.dispose()
                 stopping.wait(PAUSE_S)
 
@@ -109,7 +109,7 @@ class Consumer:
             return fence
 
     def _serve(self, fence: Fence, stopping: threading.Event) -> None:
-        logger.info("shard %d: taken, epoch %d", self.shard, fence.epoch)
+        logger.info("shard taken", shard=self.shard, epoch=fence.epoch)
         try:
             # The shard is taken before the queue, because on RabbitMQ a subscriber holds back all others.
             with self.open_source() as source:
@@ -122,7 +122,7 @@ class Consumer:
     def _release(self, fence: Fence) -> None:
         with self.engine.begin() as connection:
             shards.release(connection, fence)
-        logger.info("shard %d: released", self.shard)
+        logger.info("shard released", shard=self.shard)
 
     def _read(self, source: Source, fence: Fence, stopping: threading.Event) -> None:
         renew_every_s = self.lease_s / RENEWALS_PER_LEASE

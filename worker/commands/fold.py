@@ -69,7 +69,8 @@ class Fold:
                 exam, taking_as_proctored=data.taking_as_proctored, external_id=data.external_id
             )
             self.unit_of_work.create(data.user_id, data.exam_id, attempt, cause, data.attempt_code)
-        return _handled(decision.outcome, decision.code)
+        attempt_code = self._code_of(data.user_id, data.exam_id)
+        return _handled(decision.outcome, decision.code, attempt_code)
 
     def update(self, data: AttemptUpdateStatus, cause: Cause) -> Handled:
         """Change the status of an attempt, with everything that follows."""
@@ -85,7 +86,10 @@ class Fold:
         )
         if exam is not None and record is not None:
             self._carry_out(record, exam, decision, cause)
-        return _handled(decision.outcome, decision.code, before=decision.status, to_status=data.to_status)
+        attempt_code = self._code_of(data.user_id, data.exam_id)
+        return _handled(
+            decision.outcome, decision.code, attempt_code, before=decision.status, to_status=data.to_status
+        )
 
     def remove(self, data: AttemptRemove, cause: Cause) -> Handled:
         """Remove an attempt, with everything that follows."""
@@ -98,11 +102,12 @@ class Fold:
             credit=self.policies.credit,
             precondition=_precondition(data),
         )
+        attempt_code = self._code_of(data.user_id, data.exam_id)
         if exam is not None and record is not None and removal.outcome is Outcome.APPLIED:
             for payload in owed_by_removal(removal, exam, data.user_id, data.requested_by):
                 self.unit_of_work.owe(record, payload, cause)
             self.unit_of_work.remove(record, cause, data.requested_by)
-        return _handled(removal.outcome, removal.code, before=removal.status)
+        return _handled(removal.outcome, removal.code, attempt_code, before=removal.status)
 
     def _exam(self, user_id: str, exam_id: str, cause: Cause) -> Exam | None:
         """Return the exam of a command, and carry out the cascades that must come before it.
@@ -160,6 +165,10 @@ class Fold:
         for payload in owed_by(decision, exam, record.user_id, at):
             self.unit_of_work.owe(record, payload, cause)
 
+    def _code_of(self, user_id: str, exam_id: str) -> str | None:
+        attempt = self.unit_of_work.attempt_of(user_id, exam_id)
+        return None if attempt is None else attempt.code
+
     def _policy(self, exam: Exam | None) -> Policy:
         return self.policies.of(self.unit_of_work.providers.get(exam.course_id) if exam else None)
 
@@ -169,8 +178,12 @@ def _precondition(data: AttemptData) -> Precondition:
 
 
 def _described(is_newest: bool) -> Handled:
-    return _handled(Outcome.APPLIED, None) if is_newest else _handled(Outcome.IGNORED, OutcomeCode.OVERTAKEN)
+    if is_newest:
+        return _handled(Outcome.APPLIED, None, None)
+    return _handled(Outcome.IGNORED, OutcomeCode.OVERTAKEN, None)
 
 
-def _handled(outcome: Outcome, code: OutcomeCode | None, **values: str | None) -> Handled:
-    return Handled(outcome, code, None if code is None else code.detail.format(**values))
+def _handled(
+    outcome: Outcome, code: OutcomeCode | None, attempt_code: str | None, **values: str | None
+) -> Handled:
+    return Handled(outcome, code, None if code is None else code.detail.format(**values), attempt_code)

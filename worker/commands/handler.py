@@ -52,10 +52,13 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
-    """What a batch changed in the quarantine."""
+class Written:
+    """What a batch has written."""
 
-    messages: list[Unreadable]
+    decided: list[tuple[Command, Handled]]
+    """The commands that were new, and what was decided."""
+    quarantined: list[Unreadable]
+    """The messages that went to quarantine."""
     discarded: int
     """How many older messages had to make room."""
 
@@ -98,13 +101,13 @@ class Handler:
         renewal: Renewal,
         received: Sequence[Received],
         unreadable: Sequence[Unreadable],
-    ) -> Quarantined:
+    ) -> Written:
         """Write everything that follows from a batch, as the first statements of the caller's transaction.
 
         This and `settle_cascades` are the only code that changes an attempt. Duplicates change nothing.
 
         Returns:
-            what went to quarantine.
+            what was decided, and what went to quarantine.
 
         Raises:
             ShardLostError: the tenure is over, and nothing was written.
@@ -149,7 +152,8 @@ class Handler:
         )
         if any(AWAITED_HEADER in item.headers for item in received):
             notify_outcomes(connection)
-        return Quarantined(quarantined, kept.discarded)
+        decided = [(item.command, handled) for item, handled in zip(fresh, outcomes, strict=True)]
+        return Written(decided, quarantined, kept.discarded)
 
     def decide(
         self,

@@ -16,12 +16,14 @@ from db.models import EffectState, TryResult
 from db.recordset import Row
 from events.commands import CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
+from worker import tracing
 from worker.commands.descriptions import Descriptions
 from worker.commands.records import AttemptRecord, Cause
 from worker.commands.telling import Telling
 from worker.kind_entry import Payload, UnreadablePayloadError
 from worker.kinds import CascadeDecline, EffectKind, kind_of
 from worker.rules.values import Attempt, Exam
+from worker.tracing import Kind, Span
 
 
 @dataclass(slots=True)
@@ -69,6 +71,8 @@ class UnitOfWork:
     _transitions: list[dict[str, Any]] = field(default_factory=list)
     _effects: list[dict[str, Any]] = field(default_factory=list)
     _finished: list[Cascade] = field(default_factory=list)
+    _spans: list[Span] = field(default_factory=list)
+    """Of the effects that are new. What is not written was no effect, so its span never ends."""
 
     def load(self, connection: Connection, needs: Needs) -> None:
         """Read what commands look at. The learners must be locked: lock first, then read in a second statement."""
@@ -176,6 +180,8 @@ class UnitOfWork:
     def owe(self, record: AttemptRecord, payload: Payload, cause: Cause) -> None:
         """Record that an effect is owed. Its kind is that of its payload."""
         effect_id, kind = next(cause.ids), kind_of(payload)
+        span = _begin_effect(effect_id, kind, record, cause)
+        self._spans.append(span)
         row: dict[str, Any] = {
             "id": effect_id,
             "kind": kind,
@@ -187,7 +193,7 @@ class UnitOfWork:
             "payload": payload,
             "source": cause.source,
             "command_id": cause.command_id,
-            "traceparent": cause.traceparent,
+            "traceparent": span.traceparent,
             "done_at": None,
         }
         self._effects.append(row)
@@ -199,7 +205,7 @@ class UnitOfWork:
                     source=cause.source,
                     command_id=cause.command_id,
                     attempt_code=record.attempt.code,
-                    traceparent=cause.traceparent,
+                    traceparent=span.traceparent,
                     new=row,
                 )
             )
@@ -271,6 +277,8 @@ class UnitOfWork:
             counts=self._counts(outcomes, result),
         )
         batch.write(connection, changes, result)
+        for span in self._spans:
+            span.end()
 
     def _counts(self, outcomes: Sequence[Row], result: TryResult) -> Counter[totals.Key]:
         finished = [row["kind"] for row in self._effects if row["state"] == EffectState.DONE]
@@ -283,6 +291,21 @@ class UnitOfWork:
         if interrupted:
             counts[totals.TRIES, EffectKind.CASCADE_DECLINE, result] += interrupted
         return counts
+
+
+def _begin_effect(effect_id: UUID, kind: EffectKind, record: AttemptRecord, cause: Cause) -> Span:
+    if not tracing.is_on():
+        return Span(cause.traceparent)
+    queue = kind.entry.queue
+    attributes = {
+        "messaging.operation.name": "owe",
+        "messaging.operation.type": "create",
+        "messaging.destination.name": queue,
+        "messaging.message.id": str(effect_id),
+        "invigilator.kind": kind,
+        "invigilator.attempt": record.attempt.code,
+    }
+    return tracing.begin(f"owe {queue}", Kind.PRODUCER, cause.traceparent, attributes)
 
 
 def _record(row: Row) -> AttemptRecord:

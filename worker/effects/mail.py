@@ -1,6 +1,5 @@
 """Mail: tell the learner what became of the attempt."""
 
-import logging
 from collections.abc import Sequence
 
 from db.people import Addressee, MailOwed, addressees
@@ -11,8 +10,9 @@ from worker.errors import NotCalled, ServiceError, Unavailable
 from worker.kinds import EffectKind, SendStatusEmail
 from worker.lms.mail_templates import MailFacts
 from worker.lms.ports import Mail
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MailRun = Run[SendStatusEmail]
 
@@ -32,7 +32,9 @@ class SendStatus:
         """Look up the learner, ask for the course's name, and hand the mail to the mail server."""
         learner = self.addressee(run)
         text = run.tools.mail_templates.render(_facts(run, learner))
-        mail = Mail(run.claim.id, learner.contact.email, text.subject, text.text, text.html)
+        mail = Mail(
+            run.claim.id, learner.contact.email, text.subject, text.text, text.html, run.claim.traceparent
+        )
         run.tools.services.mailer.send(mail, run.deadline)
         return Recorded.BY_RUNNER
 
@@ -64,7 +66,7 @@ def _course_name(run: MailRun, learner: Addressee) -> str | None:
     except ServiceError as error:
         if learner.course_name is None:
             raise NotCalled(str(error), status=error.status, reason=error.reason) from None
-        logger.info("effect %s names the course as we were told: %s", run.claim.id, error)
+        logger.info("the course is named as we were told", effect=run.claim.id, reason=str(error))
         return learner.course_name
 
 

@@ -1,6 +1,5 @@
 """The outbox relay: it offers due effects to the workers. The rows are the truth, a message only says "look"."""
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,9 @@ from db.offers import Due, Offer
 from db.wake import EFFECTS_CHANNEL
 from worker.errors import Transient
 from worker.kinds import QUEUES, EffectKind
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_OUTSTANDING = 500
 """The most offers of one kind that no worker has answered yet, and the most messages in one queue."""
@@ -63,7 +63,7 @@ class Relay:
                     self._serve(notifications, stopping)
             except (DBAPIError, psycopg2.Error, Transient) as error:
                 # psycopg2's own come from the connection that listens: SQLAlchemy does not wrap those.
-                logger.warning("relay: %s; trying again in %g s", brief(error), self.poll_s)
+                logger.warning("the relay tries again", reason=brief(error), again_in_s=self.poll_s)
                 stopping.wait(self.poll_s)
 
     def _serve(self, notifications: Any, stopping: threading.Event) -> None:

@@ -1,10 +1,10 @@
 """One try of an effect: claim it, run its action, record the result."""
 
-import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from traceback import format_tb
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -15,20 +15,21 @@ from db import causes, deliveries, effects, standing
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
-from worker.effects import answers, circuit
+from worker.effects import answers, circuit, reporting, spans
 from worker.effects.action import Action, Recorded, Run, Tools, TryAgainError, TryFailedError
 from worker.effects.action_table import ACTIONS
 from worker.effects.answers import About, Answer
-from worker.effects.circuit import Change, Reporter
+from worker.effects.circuit import Change
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 from worker.errors import Crowded, Gone, Permanent, ServiceError, Transient
 from worker.kinds import QUEUES, EffectKind, Service
 from worker.lms.connect import Services
 from worker.lms.ports import Deadline
+from worker.logs import get_logger
 from worker.rules.causes import Cause, find_cause
 from worker.rules.retry import delay_before_retry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RECORD_PAUSE_S = 2.0
 """The longest pause, in seconds, before the database that is away is asked again to claim or to record."""
@@ -68,7 +69,7 @@ class Runner:
         self._recording = _patient(tools.lease_s, _may_be_recorded_later)
         # Claiming is tried for a while, too, so that offers made before a failover are still good after it.
         self._claiming = _patient(tools.lease_s / 4, _is_away)
-        self._report = Reporter()
+        self._report = reporting.Reporter()
         self._only_logged = _only_logged(tools.services)
         self._known_causes: frozenset[Cause] = frozenset()
 
@@ -94,7 +95,9 @@ class Runner:
                     return self.run_claimed(claim)
             return self._left_alone(effect_id, kind, free)
         except DBAPIError as error:
-            raise TryAgainError(f"{_reason(effect_id, error)} · effect {effect_id}") from None
+            reason = _reason(error, effect=effect_id)
+            logger.warning("an effect was not claimed", effect=effect_id, kind=kind, reason=reason)
+            raise TryAgainError(f"{reason} · effect {effect_id}") from None
 
     def _webhook(self, effect_id: UUID, kind: str) -> str | None:
         if EffectKind(kind).entry.service is not Service.WEBHOOKS:
@@ -109,16 +112,25 @@ class Runner:
         with self.tools.engine.connect() as connection:
             seen = standing.look(connection, effect_id, QUEUES[kind])
         why = answers.why_not_claimed(kind, seen) if free else answers.BUSY
+        logger.info("an offer was left alone", effect=effect_id, kind=kind, reason=why)
         return answers.nothing_to_do(effect_id, seen, why)
 
     def run_claimed(self, claim: Claim) -> Answer:
         """Run one try of a claimed effect and record what came of it. Raises what `run` raises."""
+        if claim.lost_tries:
+            logger.warning("the try before was lost", lost=claim.lost_tries, **reporting.fields(claim))
+        with spans.of_try(claim) as span:
+            return self._run_traced(replace(claim, traceparent=span.traceparent))
+
+    def _run_traced(self, claim: Claim) -> Answer:
         about = About.claimed(claim)
         try:
             return self._run(about)
         except DBAPIError as error:
             # The result is not recorded: the effect stays running until its lease ends, then it is offered again.
-            raise TryAgainError(about.says(_reason(claim.id, error))) from None
+            reason = _reason(error, **reporting.fields(claim))
+            logger.warning("a try was not recorded", reason=reason, **reporting.fields(claim))
+            raise TryAgainError(about.says(reason)) from None
 
     def _run(self, about: About) -> Answer:
         claim = about.claim
@@ -139,14 +151,16 @@ class Runner:
             return self._try_again(about, str(error), error, _cause_of(claim, error), delay_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
             # Most likely the database failed, or a bug did that the next release mends.
-            reason = _reason(claim.id, error)
+            reason = _reason(error, **reporting.fields(claim))
             cause = find_cause(
                 claim.kind, reason, exception=type(error).__name__, codes=describe(error).split()
             )
             return self._try_again(about, reason, None, cause, self._delay_s(claim, None))
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
-        end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
-        if recorded is not Recorded.BY_ACTION and not self.record(end):
+        end = TryEnd(claim.id, claim.number, result)
+        if recorded is Recorded.BY_ACTION:
+            self._report(claim, end)
+        elif not self.record(Result(claim, end, circuit.note_answer)):
             return self._too_late(about)
         return about.done(result)
 
@@ -196,7 +210,10 @@ class Runner:
         if self._record_failure(claim, end, error, cause):
             if isinstance(error, Gone):
                 logger.warning(
-                    "%s is switched off: %s; `invigilator webhooks on` continues", claim.queue, reason
+                    "a webhook is switched off",
+                    subscriber=claim.queue,
+                    reason=reason,
+                    hint="`invigilator webhooks on` continues",
                 )
             raise TryAgainError(about.says(reason))
         return self._too_late(about)
@@ -205,8 +222,6 @@ class Runner:
         claim = about.claim
         end = TryEnd(claim.id, claim.number, TryResult.FAILED, reason, cause=cause.id)
         if self._record_failure(claim, end, error, cause):
-            command = answers.command(claim.source, claim.command_id)
-            logger.warning("effect %s (%s) failed: %s · %s", claim.id, claim.kind, reason, command)
             raise TryFailedError(about.says(reason))
         return self._too_late(about)
 
@@ -228,7 +243,10 @@ class Runner:
             # The lease had ended and another worker has taken the effect, whose result counts. Or an earlier commit
             # succeeded and only its answer was lost.
             logger.info(
-                "effect %s: try %d came back too late to be recorded", result.claim.id, result.end.number
+                "a try came back too late to be recorded",
+                result=result.end.result,
+                reason=result.end.error,
+                **reporting.fields(result.claim),
             )
         return recorded
 
@@ -239,7 +257,7 @@ class Runner:
             ended = effects.end_tries(connection, [result.end for result in results])
             causes.store(connection, [asdict(cause) for cause in new_causes])
             changes = [
-                result.note(connection, result.claim, ended[result.end.key])
+                (result, result.note(connection, result.claim, ended[result.end.key]))
                 for result in sorted(
                     results, key=lambda one: one.claim.queue
                 )  # all lock circuits in one order
@@ -247,8 +265,8 @@ class Runner:
             ]
         known = self._known_causes if len(self._known_causes) < MANY_CAUSES else frozenset()
         self._known_causes = known | new_causes
-        for change in filter(None, changes):
-            self._report(change)
+        for result, change in changes:
+            self._report(result.claim, result.end, change)
         return [result.end.key in ended for result in results]
 
 
@@ -282,17 +300,22 @@ def _only_logged(services: Services) -> frozenset[str]:
     return frozenset(kind for kind in EffectKind if services.only_logs(kind.entry.service))
 
 
-def _reason(effect_id: UUID, error: Exception) -> str:
+def _reason(error: Exception, **about: Any) -> str:
     """Describe an error that the service did not cause. Its text may hold personal data, so it is not quoted.
 
     The text of a database that is away is quoted: it says why, and holds no data.
+
+    Parameters:
+        about: the fields of the line that is logged of an error that nobody expects.
     """
     if _is_away(error):
         return f"the database is away: {brief(error)}"
     if _may_be_recorded_later(error):
         return f"the database does not serve us now: {describe(error)}"
     reason = f"unexpected {describe(error)}"
-    logger.error("effect %s: %s\n%s", effect_id, reason, "".join(format_tb(error.__traceback__)))
+    logger.error(
+        "a try broke", reason=reason, exception="".join(format_tb(error.__traceback__)).rstrip(), **about
+    )
     return reason
 
 

@@ -23,7 +23,7 @@ class Deliver:
             owed.subscriber,
             owed.event.id,
             render(owed.event, run.tools.event_source),
-            owed.event.traceparent,
+            run.claim.traceparent,
             owed.definition,
         )
         run.tools.services.webhooks.send(delivery, run.deadline)

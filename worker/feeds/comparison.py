@@ -1,6 +1,5 @@
 """Warns while a process's own file of subscriptions says something else than what the relay has stored."""
 
-import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db import subscribers
+from worker.logs import get_logger
 from worker.subscriptions import Subscriptions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FIRST_AFTER_S = 10.0
 """Seconds after the start: a relay that was started with this process has stored its file by then."""
@@ -55,9 +55,9 @@ class Comparison:
         differ = sorted(name for name in own.keys() | stored.keys() if own.get(name) != stored.get(name))
         if differ and differ != warned_of:
             logger.warning(
-                "subscriptions file %s says something else of %s than the relay has stored, which counts: "
-                "give every process the same file, and restart the relay",
-                self.file,
-                ", ".join(differ),
+                "the file of subscriptions differs",
+                file=self.file,
+                subscribers=", ".join(differ),
+                hint="what the relay has stored counts: give every process the same file, and restart the relay",
             )
         return differ

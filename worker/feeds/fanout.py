@@ -1,6 +1,5 @@
 """Turns the events of the log into deliveries: one for each webhook that wants the event."""
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +16,10 @@ from db.recordset import Row
 from db.wake import POSITIONS_CHANNEL
 from events.cloudevent import Event
 from worker.kinds import DeliverEvent, EffectKind
+from worker.logs import get_logger
 from worker.subscribers import Webhook
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_DUE = 100
 """The most deliveries of one webhook that are due. Those of more events come to be owed when these are done.
@@ -58,7 +58,7 @@ class Fanout:
                         is_full = [self.fan_out(name, stopping) for name in self.webhooks]
                         wait(notifications, FULL_PAUSE_S if any(is_full) else self.poll_s, stopping)
             except (DBAPIError, psycopg2.Error) as error:
-                logger.warning("webhooks: %s; trying again in %g s", brief(error), self.poll_s)
+                logger.warning("the fan-out tries again", reason=brief(error), again_in_s=self.poll_s)
                 stopping.wait(self.poll_s)
 
     def fan_out(self, name: str, stopping: threading.Event) -> bool:

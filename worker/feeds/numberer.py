@@ -1,6 +1,5 @@
 """Stores who subscribes, and numbers the events of the log as they are committed."""
 
-import logging
 import threading
 from dataclasses import dataclass
 
@@ -12,9 +11,10 @@ from db import deliveries, event_log, subscribers
 from db.errors import brief
 from db.listening import listening, wait
 from db.wake import EVENTS_CHANNEL
+from worker.logs import get_logger
 from worker.subscriptions import Subscriptions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GATHER_S = 0.01
 """Seconds after each round in which notifications gather, so that one round serves many batches."""
@@ -48,7 +48,7 @@ class Numberer:
                     self.engine.dispose()
                     stopping.wait()
             except (DBAPIError, psycopg2.Error) as error:
-                logger.warning("events: %s; trying again in %g s", brief(error), self.poll_s)
+                logger.warning("the numbering tries again", reason=brief(error), again_in_s=self.poll_s)
                 stopping.wait(self.poll_s)
 
     def store(self) -> None:
@@ -58,12 +58,12 @@ class Numberer:
                 connection, self.subscriptions.definitions(), self.subscriptions.without_cursor()
             )
         for name in taken_out:
-            logger.warning("events: %s subscribes no more; where it stood is forgotten", name)
+            logger.warning("a cursor is forgotten", subscriber=name, reason="it subscribes no more")
         # In a transaction of its own, which every start repeats: effects are locked before the rows of subscribers.
         with self.engine.begin() as connection:
             cancelled = deliveries.cancel_orphans(connection)
         if cancelled:
-            logger.warning("webhooks: cancelled %d deliveries to those who subscribe no more", cancelled)
+            logger.warning("deliveries cancelled", count=cancelled, reason="they subscribe no more")
 
     def number_once(self) -> bool:
         """Number what is committed. Returns whether there may be more."""

@@ -1,6 +1,5 @@
 """Publishes the log to one feed: in order, one process at a time, from where its cursor stands."""
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from db.wake import POSITIONS_CHANNEL
 from events.cloudevent import Event
 from worker.commands.sources.base import BrokerAwayError
 from worker.feeds.base import Format, OvertakenError, Target, Written
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
 PAUSE_S = 1.0
@@ -60,7 +60,7 @@ class FeedPublisher:
                 else:
                     told = self._serve(*taken, stopping, told)
             except (DBAPIError, psycopg2.Error, OvertakenError) as error:
-                logger.warning("%s: %s; starting over", self.name, brief(error))
+                logger.warning("the feed starts over", subscriber=self.name, reason=brief(error))
                 self.engine.dispose()
                 stopping.wait(PAUSE_S)
 
@@ -85,7 +85,7 @@ class FeedPublisher:
         except BrokerAwayError as error:
             reason = str(error)
             if reason != told:
-                logger.warning("%s: %s; its events wait in the database", self.name, reason)
+                logger.warning("events wait in the database", subscriber=self.name, reason=reason)
         with self.engine.begin() as connection:
             subscribers.release(connection, tenure, reason)
         if reason is not None:
@@ -119,7 +119,7 @@ class FeedPublisher:
         """
         position = self._set_cursor(tenure, before, after, len(written.skipped), written.note)
         if written.note is not None:
-            logger.warning("%s: %s", self.name, written.note)
+            logger.warning("events skipped", subscriber=self.name, reason=written.note)
         return position
 
     def _set_cursor(

@@ -7,7 +7,7 @@ deadline cancels the whole call at any point: name look-up, connect, headers or 
 
 import threading
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from ssl import SSLContext, create_default_context
 from typing import TypeVar
@@ -15,6 +15,7 @@ from typing import TypeVar
 import anyio
 import httpx
 
+from worker import tracing
 from worker.errors import ConfigurationError, Misconfigured, Unavailable
 from worker.lms.credentials import Credentials
 from worker.lms.http_answers import PROXY_SETTING, Answer
@@ -44,6 +45,12 @@ class Call:
     headers: Mapping[str, str]
     params: Mapping[str, str] | None = None
     json: Mapping[str, str | None] | None = None
+
+    def within(self, span: tracing.Span) -> "Call":
+        """Return the call as a part of a span, whose trace it carries on."""
+        if span.traceparent is None:
+            return self
+        return replace(self, headers={**self.headers, "traceparent": span.traceparent})
 
     def __str__(self) -> str:
         # The parameters and the body are personal data, so they stay out.
@@ -99,7 +106,19 @@ class HttpClient:
         """
         deadline.check(str(call))
         running = self._started()
-        return running.loop.run(self._send(running.http, call, deadline))
+        attributes = {
+            "http.request.method": call.method,
+            "server.address": self._base_url.host,
+            "server.port": self._base_url.port,
+            "url.template": call.path,
+        }
+        parent = call.headers.get("traceparent")
+        with tracing.span(str(call), tracing.Kind.CLIENT, parent, attributes) as span:
+            answer, token = running.loop.run(self._send(running.http, call.within(span), deadline))
+            span.note({"http.response.status_code": answer.status})
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                span.fail(str(answer.status))
+            return answer, token
 
     async def _send(
         self, http: httpx.AsyncClient, call: Call, deadline: Deadline

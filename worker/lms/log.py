@@ -6,11 +6,10 @@ They log ids only, because a log file is no place for a username, an address or 
 
 # ruff: noqa: ARG002 - the ports name what these adapters must not log
 
-import logging
-
 from worker.lms.ports import CallKey, CreditRequirement, Deadline, Mail, Origin
+from worker.logs import get_logger
 
-logger = logging.getLogger("worker.lms")
+logger = get_logger("worker.lms")
 
 
 class OnlyLogged:
@@ -23,33 +22,31 @@ class LogLms(OnlyLogged):
     def set_status(
         self, requirement: CreditRequirement, status: str, key: CallKey, deadline: Deadline
     ) -> None:
-        """Log the call. Ids are quoted with %r, so that no id can forge a log line."""
+        """Log the call."""
         logger.info(
-            "credit set to %s: user %r, course %r, %s %r, effect %s",
-            status,
-            requirement.user_id,
-            requirement.course_id,
-            requirement.namespace,
-            requirement.name,
-            key.effect_id,
+            "credit set",
+            status=status,
+            user=requirement.user_id,
+            course=requirement.course_id,
+            content=requirement.name,
+            effect=key.effect_id,
         )
 
     def remove(self, requirement: CreditRequirement, key: CallKey, deadline: Deadline) -> None:
         """Log the call."""
         logger.info(
-            "credit removed: user %r, course %r, %s %r, effect %s",
-            requirement.user_id,
-            requirement.course_id,
-            requirement.namespace,
-            requirement.name,
-            key.effect_id,
+            "credit removed",
+            user=requirement.user_id,
+            course=requirement.course_id,
+            content=requirement.name,
+            effect=key.effect_id,
         )
 
     def course_name(
         self, user_id: str, course_id: str, origin: Origin | None, deadline: Deadline
     ) -> str | None:
         """Log the call and return None."""
-        logger.info("credit state asked: user %r, course %r", user_id, course_id)
+        logger.info("credit state asked", user=user_id, course=course_id)
         return None
 
     def delete_student_attempt(
@@ -62,7 +59,7 @@ class LogLms(OnlyLogged):
         deadline: Deadline,
     ) -> None:
         """Log the call, without the two names in it."""
-        logger.info("attempt reset: course %r, content %r, effect %s", course_id, content_id, key.effect_id)
+        logger.info("attempt reset", course=course_id, content=content_id, effect=key.effect_id)
 
 
 class LogMailer(OnlyLogged):
@@ -70,4 +67,4 @@ class LogMailer(OnlyLogged):
 
     def send(self, mail: Mail, deadline: Deadline) -> None:
         """Log the call."""
-        logger.info("mail not sent, only logged: effect %s", mail.effect_id)
+        logger.info("mail not sent", effect=mail.effect_id)

@@ -21,7 +21,7 @@ CREDIT_NAMESPACE = "proctored_exam"
 class Origin:
     """From what a call follows: the command, named by its source and id, and the attempt that it is about.
 
-    `traceparent` is the trace of the command (W3C Trace Context), if it has one.
+    `traceparent` is the trace of the try (W3C Trace Context), if it has one.
     """
 
     source: str
@@ -98,13 +98,17 @@ class CreditRequirement:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One e-mail to one learner. `effect_id` gives its Message-ID, the same on every try."""
+    """One e-mail to one learner.
+
+    `effect_id` gives its Message-ID, the same on every try. `traceparent` is the trace of the try, or None.
+    """
 
     effect_id: UUID
     to_address: str
     subject: str
     text: str
     html: str
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class Delivery:
         subscriber: such as `webhook.acme`.
         event_id: the same on every try, and in every replay.
         body: the event, as structured JSON.
-        traceparent: the trace of the command that it follows from (W3C Trace Context), or None.
+        traceparent: the trace of the try (W3C Trace Context), or None.
         definition: what the relay has read of the subscriber, or None.
     """
 

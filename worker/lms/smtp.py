@@ -15,6 +15,7 @@ from functools import partial
 from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from worker import tracing
 from worker.errors import ConfigurationError, Misconfigured, Permanent
 from worker.lms.ports import Deadline, Mail
 from worker.lms.smtp_failures import FROM_SETTING, MAIL_SERVER, URL_SETTING, service_error
@@ -73,7 +74,12 @@ class SmtpMailer:
         """
         deadline.check(MAIL_SERVER)
         message = self._compose(mail)
-        with self._conversation():
+        attributes: tracing.Attributes = {
+            "server.address": self._server.host,
+            "server.port": self._server.port,
+        }
+        client = tracing.span("send mail", tracing.Kind.CLIENT, mail.traceparent, attributes)
+        with client, self._conversation():
             try:
                 self._converse(mail.to_address, message, deadline)
             except (OSError, ValueError) as error:

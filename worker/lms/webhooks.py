@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from ssl import create_default_context
@@ -18,6 +18,7 @@ from events.cloudevent import Event, as_object
 from events.envelope import CONTENT_TYPE
 from events.event_types import WebhookTest
 from events.webhooks import sign_webhook
+from worker import tracing
 from worker.errors import Gone, NotCalled, Transient, Unavailable
 from worker.lms.guard import GuardedNetwork
 from worker.lms.http_answers import Answer, reason, retry_after_s
@@ -75,11 +76,27 @@ class HttpWebhooks:
         if webhook is None:
             raise NotCalled(f"{delivery.subscriber} is not in the file of subscriptions of this process")
         if delivery.definition not in (None, webhook.definition()):
-            warn_once(f"{delivery.subscriber}: this process has another file of subscriptions than the relay")
+            warn_once(
+                "the file of subscriptions differs",
+                subscribers=delivery.subscriber,
+                hint="what the relay has stored counts: give every process the same file, and restart the relay",
+            )
         deadline.check(delivery.subscriber)
         running = self._started()
         pool = running.pools[delivery.subscriber]
-        answer = running.loop.run(_answer(pool, webhook, delivery, deadline))
+        # The path and the query of the URL are secret.
+        attributes = {
+            "http.request.method": "POST",
+            "server.address": webhook.read_url.host,
+            "messaging.message.id": str(delivery.event_id),
+        }
+        name = f"POST {delivery.subscriber}"
+        with tracing.span(name, tracing.Kind.CLIENT, delivery.traceparent, attributes) as span:
+            traced = replace(delivery, traceparent=span.traceparent)
+            answer = running.loop.run(_answer(pool, webhook, traced, deadline))
+            span.note({"http.response.status_code": answer.status})
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                span.fail(str(answer.status))
         judge(answer, delivery.subscriber, [webhook.read_url.raw_path.decode(), *webhook.signing_secrets()])
 
     def close(self) -> None:

@@ -45,7 +45,7 @@ def test_the_task_killed_and_paused(calm_stack: Stack, calm_database_url: str) -
     # Then it changes nothing when it wakes
     paused.release()
     paused.resume()
-    stack.wait_until(lambda: "learner v · try 1: done" in paused.output(), "it to come to its end")
+    stack.wait_until(lambda: "too late to be recorded" in paused.output(), "it to come to its end")
     assert (history(stack, "v"), tries(stack, "v")) == before
     lapse(stack)
     stack.settle()

@@ -93,4 +93,4 @@ def terminate_busy_sessions(stack: Stack, process: Process) -> int:
 
 def starts(process: Process) -> int:
     """How often it has started over."""
-    return process.output().count("starting over")
+    return process.output().count("starts over")

@@ -99,7 +99,7 @@ def test_stopped_with_events_in_hand(stack: Stack, listener: Listener) -> None:
     change(stack, "started")
     stack.wait_until(lambda: stack.number(BEHIND) == 0, "the feed to catch up")
     stopped.resume()
-    stack.wait_until(lambda: "starting over" in stopped.output(), "it to notice that its tenure is over")
+    stack.wait_until(lambda: "starts over" in stopped.output(), "it to notice that its tenure is over")
     change(stack, "submitted")
     stack.wait_until(lambda: stack.number(BEHIND) == 0, "the feed to catch up")
     stopped.kill()

@@ -59,7 +59,7 @@ def test_the_queue_deleted_under_its_consumer(stack: Stack) -> None:
     with Connection(stack.broker_url) as connection:
         connection.default_channel.queue_delete(QUEUE)
     # Then the process makes it anew, and consumes what comes; a poison message is no reason to reject anything
-    stack.wait_until(lambda: "starting over" in process.output(), "it to notice")
+    stack.wait_until(lambda: "starts over" in process.output(), "it to notice")
     stack.client.publish_malformed(b"\xff")
     stack.client.publish(load(40, seed=42)[-20:])
     stack.settle_commands()
@@ -117,7 +117,7 @@ def test_a_channel_closed_for_its_consumers_silence(database_url: str, calm_data
         process.resume()
         stack.settle_commands()
         assert REFUSAL.decode() in process.output()
-        assert "starting over" in process.output()
+        assert "starts over" in process.output()
         assert_record_of_a_calm_day(stack, calm_database_url)
 
 

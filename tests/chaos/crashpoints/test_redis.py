@@ -143,7 +143,7 @@ def test_memory_full(tmp_path: Path, database_url: str, start_valkey: Start, cal
             lease = stack.rows("SELECT lease_until FROM shards")
             stack.wait_until(lambda: stack.rows("SELECT lease_until FROM shards") != lease, "a renewal")  # noqa: B023
         assert stack.number("SELECT epoch FROM shards") == 1
-        assert "starting over" not in commands.output()
+        assert "starts over" not in commands.output()
         # and the relay waits
         relay = stack.start("relay")
         stack.wait_until(lambda: relay.output().count("the broker is away") > 1, "it to be refused")

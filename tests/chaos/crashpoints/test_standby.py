@@ -39,7 +39,7 @@ class Scene:
         """Let the old owner go on, until it knows that its tenure is over."""
         stopped.resume()
         self.stack.wait_until(
-            lambda: "starting over" in stopped.output(), "the old owner to see that its tenure is over"
+            lambda: "starts over" in stopped.output(), "the old owner to see that its tenure is over"
         )
 
     def forget_duplicates(self) -> None:

@@ -1,5 +1,6 @@
 """`invigilator status`, `publish` and the processes, against real engines."""
 
+import json
 import os
 import signal
 import subprocess
@@ -246,12 +247,20 @@ def test_published_commands_are_consumed_by_a_process(
     deadline = time.monotonic() + PATIENCE_S
     while cli("status", "--json").json["commands"]["queued"] and time.monotonic() < deadline:
         time.sleep(0.1)
-    # Then they are handled, and it ends when asked to, having logged plain lines
+    # Then they are handled, and it ends when asked to, having logged objects
     assert [row["outcome"] for row in cli("commands", "list", "--json").lines][:2] == ["applied"] * 2
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
-    assert "Z INFO worker.commands.consumer: shard 0: taken, epoch 1" in log
+    taken, *_ = map(json.loads, log.splitlines())
+    assert taken.pop("timestamp").endswith("Z")
+    assert taken == {
+        "event": "shard taken",
+        "level": "info",
+        "logger": "worker.commands.consumer",
+        "shard": 0,
+        "epoch": 1,
+    }
 
 
 def test_a_shard_that_does_not_exist(cli: CommandLine, record: Record, with_valkey: str) -> None:

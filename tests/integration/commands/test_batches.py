@@ -1,6 +1,5 @@
 """One batch, one transaction: the fence, collisions, and commands that fail."""
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from structlog.typing import EventDict
 
 from db import shards
 from db.connect import make_engine
@@ -23,9 +23,9 @@ from events.sharding import MAX_SHARDS
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.roundtrips import counted
-from worker.commands import batches as module
 from worker.commands.batches import BadReleaseError, Batches
-from worker.commands.handler import Handler, Quarantined, Received, ShardLostError
+from worker.commands.handler import Handler, Received, ShardLostError, Written
+from worker.commands.spans import Item
 from worker.commands.unit_of_work import UnitOfWork
 from worker.policies import Policies
 
@@ -79,7 +79,7 @@ def quarantined(engine: Engine) -> list[tuple[str, str]]:
         return [(row.code, row.detail) for row in rows]
 
 
-def setup(number: int = 3) -> list[module.Item]:
+def setup(number: int = 3) -> list[Item]:
     return [c.received(c.exam(str(n)), f"exam-{n}") for n in range(number)]
 
 
@@ -128,7 +128,7 @@ def test_a_collision_is_run_again(engine: Engine, fence: Fence, monkeypatch: pyt
     collisions = iter(["40P01", "55P03"])
     handle = Handler.handle
 
-    def colliding(self: Handler, connection: Connection, *rest: object) -> Quarantined:
+    def colliding(self: Handler, connection: Connection, *rest: object) -> Written:
         if state := next(collisions, None):
             connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$"))
         return handle(self, connection, *rest)  # type: ignore[arg-type]
@@ -182,14 +182,14 @@ def test_a_command_that_the_database_refuses_goes_to_quarantine_alone(
 
 
 def test_a_bug_quarantines_its_command_and_tells_no_data(
-    engine: Engine, fence: Fence, caplog: pytest.LogCaptureFixture
+    engine: Engine, fence: Fence, logged: list[EventDict]
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        batches(engine, bugs=["exam-2"]).commit(fence, setup())
+    batches(engine, bugs=["exam-2"]).commit(fence, setup())
     assert outcomes(engine) == 2
     assert quarantined(engine) == [("failed", "failed with KeyError; mend the cause, then replay it")]
-    assert "in decide" in caplog.text
-    assert ADDRESS not in caplog.text
+    [broke] = [line for line in logged if line["event"] == "a command broke"]
+    assert "in decide" in broke["exception"]
+    assert ADDRESS not in str(logged)
 
 
 def test_three_in_a_row_are_no_accident(engine: Engine, fence: Fence) -> None:
@@ -230,7 +230,7 @@ def test_a_database_that_is_away_is_waited_for(database_url: str, engine: Engine
 
 
 def test_the_history_is_gapless_when_a_middle_command_fails(engine: Engine, fence: Fence) -> None:
-    items: list[module.Item] = [
+    items: list[Item] = [
         c.received(c.exam("A")),
         c.received(c.learner()),
         c.received(c.create("A")),
@@ -245,10 +245,10 @@ def test_the_history_is_gapless_when_a_middle_command_fails(engine: Engine, fenc
         assert [tuple(row) for row in rows] == [(1, "created"), (2, "submitted")]
 
 
-def costs(users: Sequence[str]) -> list[tuple[int, list[module.Item]]]:
+def costs(users: Sequence[str]) -> list[tuple[int, list[Item]]]:
     """Batches about these learners, and the round trips that each should take, BEGIN and COMMIT included."""
     setting = [c.course(), c.exam("A"), c.exam("B"), *(c.learner(user) for user in users)]
-    statuses: list[module.Item] = [c.received(c.update("A", "submitted", user)) for user in users]
+    statuses: list[Item] = [c.received(c.update("A", "submitted", user)) for user in users]
     renamed = [
         c.received(c.update("A", "error", user), item.command.id)
         for user, item in zip(users, statuses, strict=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from sqlalchemy import Engine, select, text
+from structlog.typing import EventDict
 
 from db import shards
 from db.models import HandledCommand, QuarantinedMessage, Shard
@@ -137,7 +138,7 @@ def test_everything_that_waits_is_committed_and_acknowledged(engine: Engine, sou
 
 
 def test_commands_of_other_shards_go_to_quarantine(
-    engine: Engine, source: FakeSource, caplog: pytest.LogCaptureFixture
+    engine: Engine, source: FakeSource, logged: list[EventDict]
 ) -> None:
     # Given learners of both shards in the queue of the first, twice, and a command of no learner
     learners = {shard_of(user, SHARDS): user for user in "0123456789"}
@@ -151,7 +152,8 @@ def test_commands_of_other_shards_go_to_quarantine(
         found = connection.execute(select(QuarantinedMessage)).all()
     assert [(row.code, row.body) for row in found] == [("wrong_shard", about[1].body)] * 2
     assert found[0].detail.startswith("belongs to shard 1 of 2 and came on 0")
-    assert caplog.text.count("a message went to quarantine: wrong_shard: belongs to shard 1 of 2") == 2
+    told = [line for line in logged if line["event"] == "a message went to quarantine"]
+    assert [(line["code"], line["shard"]) for line in told] == [("wrong_shard", 0)] * 2
 
 
 def test_publishers_are_told_how_many_shards_there_are(

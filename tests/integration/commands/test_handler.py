@@ -26,7 +26,7 @@ from events.commands import CommandData
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 from tests import sample_commands as c
 from tests.kinds import KINDS_OF_0_1_0
-from worker.commands.handler import ClaimedCascade, Handler, Quarantined
+from worker.commands.handler import ClaimedCascade, Handler, Written
 from worker.commands.records import Cause
 from worker.kinds import EffectKind
 from worker.policies import Policies
@@ -370,7 +370,7 @@ def test_a_reused_id_goes_to_quarantine(connection: Connection, one_batch: bool)
     batches = [commands] if one_batch else [[command] for command in commands]
     quarantined = [c.handle(HANDLER, connection, batch, shard=3) for batch in batches][-1]
     # Then it is kept, whole, and changes nothing
-    assert [message.code for message in quarantined.messages] == [QuarantineCode.ID_REUSED]
+    assert [message.code for message in quarantined.quarantined] == [QuarantineCode.ID_REUSED]
     assert statuses(connection) == {"A": "started"}
     kept = connection.execute(select(QuarantinedMessage.body, QuarantinedMessage.shard)).one()
     assert kept == (commands[1].body, 3)
@@ -380,7 +380,7 @@ def test_what_is_unreadable_is_kept_whole(connection: Connection) -> None:
     message = Unreadable(
         QuarantineCode.NOT_JSON, "is no JSON", {"content-type": "x"}, b"\x00\xff", new_receipt().at
     )
-    assert c.handle(HANDLER, connection, [], [message]) == Quarantined([message], discarded=0)
+    assert c.handle(HANDLER, connection, [], [message]) == Written([], [message], discarded=0)
     kept = connection.execute(select(QuarantinedMessage.body, QuarantinedMessage.headers)).one()
     assert kept == (b"\x00\xff", {"content-type": "x"})
 

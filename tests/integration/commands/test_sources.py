@@ -13,6 +13,7 @@ import pytest
 from amqp import serialization
 from kombu import Connection
 from redis import Redis
+from structlog.typing import EventDict
 
 from events.publisher import Publisher
 from events.sharding import SHARDS_KEY, queue_name
@@ -346,7 +347,7 @@ class TestAnnouncing:
 
     @pytest.mark.parametrize("reason", ["OutOfMemoryError", "NoPermissionError"])
     def test_a_server_that_does_not_take_it_is_read_all_the_same(
-        self, reason: str, caplog: pytest.LogCaptureFixture
+        self, reason: str, logged: list[EventDict]
     ) -> None:
         # Given a command, and a server that has no room for more, or gives no right to write the key
         with running_valkey() as server, Redis.from_url(server.url) as client:
@@ -360,7 +361,8 @@ class TestAnnouncing:
                     client.acl_setuser(user, commands=["-set"])
                 # When publishers are to be told, then that is warned of, and the command is read
                 source.announce(4)
-                assert f"{SHARDS_KEY} cannot be written: {reason}" in caplog.text
+                [line] = logged
+                assert (line["key"], line["reason"]) == (SHARDS_KEY, reason)
                 assert [message.body for message in source.take(LIMIT, 0.1)] == [b"1"]
 
     def test_a_server_that_has_gone_ends_it(self) -> None:

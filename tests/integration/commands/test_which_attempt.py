@@ -316,12 +316,12 @@ def test_a_default_that_was_sent_is_not_the_same_as_one_that_was_left_out(connec
     )
     again = [c.received(spelt_out, "1"), c.received(short, "2"), c.received(short, "3")]
     found = c.handle(HANDLER, connection, again)
-    assert [(one.source, one.command_id, one.code) for one in found.messages] == [
+    assert [(one.source, one.command_id, one.code) for one in found.quarantined] == [
         ("/tests", "1", "id_reused"),
         ("/tests", "3", "id_reused"),
     ]
     # An older release has not written it down.
     connection.execute(text("UPDATE inbox SET sent_defaults = NULL"))
-    assert c.handle(HANDLER, connection, again).messages == []
+    assert c.handle(HANDLER, connection, again).quarantined == []
     other: Received = c.received(c.exam("A", is_active=False), "1")
-    assert len(c.handle(HANDLER, connection, [other]).messages) == 1
+    assert len(c.handle(HANDLER, connection, [other]).quarantined) == 1

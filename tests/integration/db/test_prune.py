@@ -1,6 +1,5 @@
 """Pruning: what goes, what stays, and that whatever stays is decided on as before."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, bindparam, create_engine, exists, func, select, text
 from sqlalchemy.orm import aliased
+from structlog.typing import EventDict
 
 from db import effects, operators, prune
 from db.models import Attempt, Base, Effect, Event, HandledCommand, InboxEntry, Transition
@@ -251,21 +251,20 @@ def until_stopped(
 
 
 def test_it_prunes_soon_after_the_start_and_then_again(
-    record: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    record: Engine, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
-    caplog.set_level(logging.INFO)
     monkeypatch.setattr(pruning, "FIRST_AFTER_S", 0)
     monkeypatch.setattr(pruning, "EVERY_S", 0)
     owe(record, Owed("done", None))
-    until_stopped(record, lambda: len(caplog.messages) >= 2)
-    assert caplog.messages[:2] == [
-        "pruned: effects 1, tries 1, commands 6",
-        "pruned: effects 0, tries 0, commands 0",
+    until_stopped(record, lambda: len(logged) >= 2)
+    assert [(one["event"], one["effects"], one["tries"], one["commands"]) for one in logged[:2]] == [
+        ("pruned", 1, 1, 6),
+        ("pruned", 0, 0, 0),
     ]
 
 
 def test_an_error_of_the_database_does_not_end_it(
-    record: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    record: Engine, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     monkeypatch.setattr(pruning, "FIRST_AFTER_S", 0)
     monkeypatch.setattr(pruning, "AGAIN_AFTER_S", 0)
@@ -275,18 +274,18 @@ def test_an_error_of_the_database_does_not_end_it(
         holder.execute(text("LOCK TABLE tries"))
 
         def gone() -> bool:
-            if len(caplog.messages) == 2:
+            if len(logged) == 2:
                 holder.rollback()
             return not left(record)
 
         until_stopped(record, gone)
-    assert "lock timeout" in caplog.messages[0]
-    assert caplog.messages[0].endswith("; trying again in 0 s")
-    assert caplog.messages[0].count("\n") == 0
+    assert "lock timeout" in logged[0]["reason"]
+    assert logged[0]["again_in_s"] == 0
+    assert "\n" not in logged[0]["reason"]
 
 
 def test_a_database_that_is_away_is_asked_again_soon(
-    record: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    record: Engine, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     # Given a long pause after any other error
     monkeypatch.setattr(pruning, "FIRST_AFTER_S", 0)
@@ -295,14 +294,14 @@ def test_a_database_that_is_away_is_asked_again_soon(
     owe(record, Owed("done", None))
 
     def read_only_at_first(connection: Connection, *arguments: Any) -> Any:
-        if not caplog.messages:
+        if not logged:
             connection.execute(text("DO $$ BEGIN RAISE 'no' USING ERRCODE = '25006'; END $$"))
         return remove(connection, *arguments)
 
     # When the database is a standby for a moment, then it is pruned all the same
     monkeypatch.setattr(pruning, "remove_effects", read_only_at_first)
     until_stopped(record, lambda: not left(record))
-    assert caplog.messages[0].startswith("pruning: ")
+    assert logged[0]["event"] == "pruning tries again"
 
 
 def test_it_stops_between_two_pages(record: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event, select, text
+from structlog.typing import EventDict
 
 from db import quarantine, shards
 from db.ids import new_receipt
@@ -149,7 +150,7 @@ def statements(engine: Engine) -> Iterator[list[str]]:
 
 
 def test_a_batch_costs_one_statement_more_and_only_when_it_quarantines(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    engine: Engine, logged: list[EventDict]
 ) -> None:
     with engine.begin() as connection:
         shards.ensure_shards(connection, 1)
@@ -162,14 +163,14 @@ def test_a_batch_costs_one_statement_more_and_only_when_it_quarantines(
     with statements(engine) as seen:
         batches.commit(fence, [c.received(c.exam("B")), message(), message()])
     assert seen == ["INSERT", "WITH"]
-    assert "full" not in caplog.text
+    assert "full" not in str(logged)
     # And when the quarantine is full, one line says how many messages it has lost
-    caplog.clear()
+    logged.clear()
     batches.commit(fence, [message(b"ada@example.org")] * 2)
-    warnings = [record.getMessage() for record in caplog.records]
-    assert warnings[-1] == "the quarantine is full: its oldest messages were discarded: 2"
-    assert len(warnings) == 3
-    assert "ada" not in caplog.text
+    *_, last = logged
+    assert last == {"event": "the quarantine is full", "discarded": 2, "shard": 0, "log_level": "warning"}
+    assert len(logged) == 3
+    assert "ada" not in str(logged)
 
 
 def test_making_room_reads_no_bodies(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.pool import QueuePool
+from structlog.typing import EventDict
 
 from db.offers import Offer
 from events.broker_url import Kind
@@ -152,30 +153,30 @@ def test_a_worker_says_at_its_start_what_is_only_logged(
     expected: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logged: list[EventDict],
 ) -> None:
     for name, value in {**settings, "DATA_DIR": str(tmp_path)}.items():
         monkeypatch.setenv(f"INVIGILATOR_{name}", value)
     module.warn()
-    assert [line.partition(" is log:")[0] for line in caplog.messages] == [
-        f"INVIGILATOR_{name}" for name in expected
-    ]
-    assert all("only written to this log; set it to" in line for line in caplog.messages)
+    assert [line["setting"] for line in logged] == [f"INVIGILATOR_{name}" for name in expected]
+    assert {line["event"] for line in logged} <= {"a service is only logged"}
 
 
 def test_a_worker_says_at_its_start_that_there_are_no_time_zones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     for name, value in {**OWN, **LMS, **SMTP, "DATA_DIR": str(tmp_path)}.items():
         monkeypatch.setenv(f"INVIGILATOR_{name}", value)
     with no_time_zones():
         module.warn()
-    [line] = caplog.messages
-    assert line.startswith("this system knows no time zones, so mails tell times in UTC: install tzdata")
+    [line] = logged
+    assert line["reason"].startswith(
+        "this system knows no time zones, so mails tell times in UTC: install tzdata"
+    )
 
 
 def test_a_worker_on_embedded_engines_says_nothing_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     # Given a system whose engines are embedded, and a process of it that has their addresses by its environment
     with single_instance.hold(tmp_path):
@@ -183,21 +184,21 @@ def test_a_worker_on_embedded_engines_says_nothing_of_it(
         for name, value in {**OWN, "DATA_DIR": str(tmp_path)}.items():
             monkeypatch.setenv(f"INVIGILATOR_{name}", value)
         module.warn()
-        assert caplog.messages == []
+        assert logged == []
         # When one of both is not
         monkeypatch.setenv("INVIGILATOR_BROKER_URL", "redis://127.0.0.1:1/0")
         module.warn()
-        assert caplog.messages == []
+        assert logged == []
         # or neither
         monkeypatch.setenv("INVIGILATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
         module.warn()
-        assert len(caplog.messages) == 2
+        assert len(logged) == 2
     # and what a system has left that does not run any more is nobody's
-    caplog.clear()
+    logged.clear()
     for name, value in OWN.items():
         monkeypatch.setenv(f"INVIGILATOR_{name}", value)
     module.warn()
-    assert len(caplog.messages) == 2
+    assert len(logged) == 2
 
 
 def test_a_worker_compares_its_file_of_subscriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,13 +214,13 @@ def test_a_worker_compares_its_file_of_subscriptions(tmp_path: Path, monkeypatch
 
 
 def test_a_data_folder_of_somebody_else_is_no_reason_not_to_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     (tmp_path / "file").touch()
     for name, value in {**OWN, "DATA_DIR": str(tmp_path / "file")}.items():
         monkeypatch.setenv(f"INVIGILATOR_{name}", value)
     module.warn()
-    assert len(caplog.messages) == 2
+    assert len(logged) == 2
 
 
 def test_an_offer_becomes_a_message_without_personal_data(

@@ -1,6 +1,5 @@
 """The circuit of a service: when it opens, who probes, what closes it, and in which order the rest follows."""
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, event, select
+from structlog.typing import EventDict
 
 from db import circuits
 from db.models import Effect
@@ -90,16 +90,16 @@ def calls(bench: Bench) -> list[UUID]:
 # --- opening ---------------------------------------------------------------------------------------------
 
 
-def test_it_opens_after_so_many_failures_in_a_row(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_opens_after_so_many_failures_in_a_row(bench: Bench, logged: list[EventDict]) -> None:
     ids = owed(bench, CIRCUIT_FAILURES)
     fail(bench, *ids[:-1])
     assert circuit(bench) == (CIRCUIT_FAILURES - 1, False, None)
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        fail(bench, ids[-1])
+    assert warnings(logged) == []
+    fail(bench, ids[-1])
     assert circuit(bench) == (CIRCUIT_FAILURES, True, False)
-    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warning.startswith(f"the service of {CREDIT} does not answer")
+    [warning] = warnings(logged)
+    assert (warning["event"], warning["queue"], warning["circuit"]) == ("try failed for now", CREDIT, "open")
+    assert warning["effect"] == ids[-1]
 
 
 def test_an_answer_in_between_starts_the_count_anew(bench: Bench) -> None:
@@ -211,24 +211,20 @@ def test_a_call_that_began_before_it_opened_says_nothing_new(bench: Bench) -> No
 # --- settings that are wrong -------------------------------------------------------------------------------
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(logged: list[EventDict]) -> list[EventDict]:
     """All that were given since the last look."""
-    given = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    caplog.clear()
+    given = [line for line in logged if line["log_level"] == "warning"]
+    logged.clear()
     return given
 
 
-def test_a_wrong_setting_opens_it_at_once_and_is_named(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_wrong_setting_opens_it_at_once_and_is_named(bench: Bench, logged: list[EventDict]) -> None:
     refused, other = owed(bench, 2)
     fail(bench, refused, error=WRONG_TOKEN)
     # The warning names the service, the reason and the setting
-    [warning] = warnings(caplog)
-    assert warning == (
-        f"the service of {CREDIT} does not accept our settings (LMS answered 401): check "
-        "INVIGILATOR_LMS_TOKEN; its circuit is open, one call at a time probes it"
-    )
+    [warning] = warnings(logged)
+    assert (warning["queue"], warning["circuit"], warning["reason"]) == (CREDIT, "open", "LMS answered 401")
+    assert warning["hint"] == "check INVIGILATOR_LMS_TOKEN; one call at a time probes the service"
     # Nobody else need try, and the effect itself is tried again
     assert circuit(bench) == (CIRCUIT_FAILURES, True, False)
     assert bench.run(other).startswith("circuit open since ")
@@ -237,12 +233,12 @@ def test_a_wrong_setting_opens_it_at_once_and_is_named(
 
 
 def test_a_wrong_setting_is_named_when_the_service_was_away_before(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: Bench, logged: list[EventDict]
 ) -> None:
     # Given a service that does not answer
     first, second, third = opened(bench, 3)
     runner = bench.runner
-    warnings(caplog)
+    warnings(logged)
 
     def probe(effect_id: UUID) -> None:
         let_probe(bench)
@@ -252,14 +248,14 @@ def test_a_wrong_setting_is_named_when_the_service_was_away_before(
 
     # When it comes back, and does not know our token any more
     probe(first)
-    assert [line for line in warnings(caplog) if "INVIGILATOR_LMS_TOKEN" in line]
+    assert [line for line in warnings(logged) if "INVIGILATOR_LMS_TOKEN" in line["hint"]]
     # Then that is said once
     probe(second)
-    assert warnings(caplog) == []
+    assert warnings(logged) == []
     # by each process
     runner = bench.runner
     probe(third)
-    assert [line for line in warnings(caplog) if "INVIGILATOR_LMS_TOKEN" in line]
+    assert [line for line in warnings(logged) if "INVIGILATOR_LMS_TOKEN" in line["hint"]]
     # until it is mended
     let_probe(bench)
     bench.make_due()
@@ -267,7 +263,7 @@ def test_a_wrong_setting_is_named_when_the_service_was_away_before(
     bench.credit.fail_with(WRONG_TOKEN)
     with pytest.raises(TryFailedError):
         runner.run(second, EffectKind.SET_CREDIT_STATUS)
-    assert [line for line in warnings(caplog) if "INVIGILATOR_LMS_TOKEN" in line]
+    assert [line for line in warnings(logged) if "INVIGILATOR_LMS_TOKEN" in line["hint"]]
 
 
 def test_a_wrong_setting_counts_for_what_was_wrong_before_it_too(bench: Bench) -> None:
@@ -357,15 +353,14 @@ def test_when_the_prober_dies_another_one_follows_after_its_lease(bench: Bench) 
 
 
 def test_a_probe_that_fails_opens_it_for_longer_without_another_warning(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: Bench, logged: list[EventDict]
 ) -> None:
     [effect_id] = opened(bench)
     let_probe(bench)
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        fail(bench, effect_id)
+    warnings(logged)
+    fail(bench, effect_id)
     assert circuit(bench) == (CIRCUIT_FAILURES + 1, True, False)
-    assert [record for record in caplog.records if "circuit" in record.getMessage()] == []
+    assert [(line["event"], line["log_level"]) for line in logged] == [("try failed for now", "info")]
 
 
 @pytest.mark.parametrize(
@@ -402,9 +397,7 @@ def test_a_probe_that_is_overtaken_leaves_it_to_the_next(bench: Bench) -> None:
 # --- closing ---------------------------------------------------------------------------------------------
 
 
-def test_a_probe_that_succeeds_closes_it_and_wakes_the_relay(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_probe_that_succeeds_closes_it_and_wakes_the_relay(bench: Bench, logged: list[EventDict]) -> None:
     # Given a relay that looks once an hour, and has offered the probe
     ids = opened(bench, 4)
     let_probe(bench)
@@ -413,12 +406,12 @@ def test_a_probe_that_succeeds_closes_it_and_wakes_the_relay(
         assert dispatcher.on_dispatch.wait(30)
         dispatcher.on_dispatch.clear()
         # When that succeeds
-        with caplog.at_level(logging.INFO):
-            assert bench.run(ids[0]).endswith("done")
+        assert bench.run(ids[0]).endswith("done")
         # Then the rest is offered at once, oldest first
         assert dispatcher.on_dispatch.wait(30)
     assert circuit(bench) is None
-    assert f"the service of {CREDIT} answers again: its circuit is closed" in caplog.messages
+    [line] = [one for one in logged if one["event"] == "try done"]
+    assert (line["queue"], line["circuit"]) == (CREDIT, "closed")
     assert [offer.id for offer in dispatcher.offers] == ids
 
 

@@ -1,6 +1,5 @@
 """One try of an effect: claim, run, record."""
 
-import logging
 import re
 import threading
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, select, text
+from structlog.typing import EventDict
 
 from db import effects
 from db.effects import RecordedTry, TryEnd
@@ -98,17 +98,29 @@ def test_a_transient_failure_is_tried_again_when_due(bench: Bench) -> None:
     assert bench.row(effect_id).last_error is None
 
 
-def test_a_refusal_is_final_and_warned_of_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_is_final_and_warned_of_once(bench: Bench, logged: list[EventDict]) -> None:
     effect_id = submitted(bench)
     bench.credit.fail_with(Permanent("LMS answered 400"))
-    with caplog.at_level(logging.INFO), pytest.raises(TryFailedError, match="LMS answered 400"):
+    with pytest.raises(TryFailedError, match="LMS answered 400"):
         bench.run(effect_id)
     assert bench.states() == [("set_credit_status", "failed")]
     assert bench.tries(effect_id) == [(1, "failed", "LMS answered 400")]
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    [warning] = [line for line in logged if line["log_level"] == "warning"]
     row = bench.row(effect_id)
-    trail = f" · command {row.source} {row.command_id}"
-    assert warnings == [f"effect {effect_id} (set_credit_status) failed: LMS answered 400{trail}"]
+    assert (
+        warning.items()
+        >= {
+            "event": "effect failed",
+            "effect": effect_id,
+            "kind": "set_credit_status",
+            "number": 1,
+            "queue": "invigilator.effects.credit",
+            "source": row.source,
+            "command": row.command_id,
+            "reason": "LMS answered 400",
+        }.items()
+    )
+    assert warning["attempt"]
 
 
 def test_a_transient_failure_for_too_long_is_final(bench: Bench) -> None:
@@ -222,7 +234,7 @@ def test_a_lost_worker_is_succeeded_and_cannot_record(bench: Bench) -> None:
     ]
 
 
-def test_a_result_that_comes_too_late_is_only_noted(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_result_that_comes_too_late_is_only_noted(bench: Bench, logged: list[EventDict]) -> None:
     # Given a call during which the lease ends and somebody else finishes the effect
     effect_id = submitted(bench)
 
@@ -236,11 +248,15 @@ def test_a_result_that_comes_too_late_is_only_noted(bench: Bench, caplog: pytest
 
     bench.credit = SlowCredit()
     # When the call returns
-    with caplog.at_level(logging.INFO):
-        bench.run(effect_id)
+    bench.run(effect_id)
     # Then the successor's record stands
     assert bench.tries(effect_id)[-1] == (2, "done", None)
-    assert f"effect {effect_id}: try 1 came back too late to be recorded" in caplog.messages
+    [line] = logged
+    assert (line["event"], line["effect"], line["number"]) == (
+        "a try came back too late to be recorded",
+        effect_id,
+        1,
+    )
 
 
 def test_a_result_that_comes_too_late_is_no_success_while_another_has_the_effect(bench: Bench) -> None:
@@ -278,7 +294,7 @@ def test_a_failure_that_comes_too_late_is_not_tried_again(bench: Bench) -> None:
 
 
 def test_a_database_in_which_somebody_is_in_the_way_is_no_failure_of_the_effect(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     effect_id = submitted(bench)
 
@@ -290,24 +306,25 @@ def test_a_database_in_which_somebody_is_in_the_way_is_no_failure_of_the_effect(
         TryAgainError, match=r"^the database does not serve us now: OperationalError 55P03 · "
     ):
         bench.run(effect_id)
-    assert caplog.records == []
+    [line] = logged
+    assert (line["event"], line["log_level"]) == ("an effect was not claimed", "warning")
 
 
-def test_a_database_that_is_away_is_no_failure_of_the_effect(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_database_that_is_away_is_no_failure_of_the_effect(bench: Bench, logged: list[EventDict]) -> None:
     effect_id = submitted(bench)
     reason = "the database is away: .* failed: Connection refused"
     with disposed("postgresql+psycopg2://nobody@127.0.0.1:1/none") as nowhere:
         runner = replace(bench, engine=nowhere).runner
         with pytest.raises(TryAgainError, match=f"^{reason} · effect {effect_id}$"):
             runner.run(effect_id, EffectKind.SET_CREDIT_STATUS)
-    # and nothing but that line is said
-    assert caplog.records == []
+    # and that is said in one line
+    [line] = logged
+    assert (line["event"], line["effect"]) == ("an effect was not claimed", effect_id)
+    assert re.match(reason, line["reason"])
 
 
 def test_a_result_that_cannot_be_recorded_is_tried_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     # Given a release that does not fit the schema
     effect_id = submitted(bench)
@@ -320,9 +337,10 @@ def test_a_result_that_cannot_be_recorded_is_tried_again(
     trail = f"effect {effect_id} · command "
     with pytest.raises(TryAgainError, match=f"try 1: unexpected ProgrammingError 42P01 · {trail}"):
         bench.run(effect_id)
-    [record] = caplog.records
-    assert "in misfit" in record.getMessage()
-    assert "ada" not in record.getMessage()
+    broke, line = logged
+    assert "in misfit" in broke["exception"]
+    assert (line["event"], line["effect"], line["number"]) == ("a try was not recorded", effect_id, 1)
+    assert "ada" not in str(logged)
     assert bench.row(effect_id).state == "running"
 
 

@@ -1,12 +1,12 @@
 """The limit of calls to one service at once, and what was mended about retries."""
 
-import logging
 import re
 import threading
 from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.typing import EventDict
 
 from db import operators
 from tests import sample_commands as c
@@ -114,9 +114,7 @@ def test_a_message_about_another_kind_is_nothing_to_do(bench: Bench) -> None:
 # --- retries ---------------------------------------------------------------------------------------------
 
 
-def test_a_try_that_always_ends_its_worker_is_given_up(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_try_that_always_ends_its_worker_is_given_up(bench: Bench, logged: list[EventDict]) -> None:
     # Given an effect whose workers were never heard of again, for longer than anything is retried
     bench.retry = RetryPolicy(2, 3600, 50)
     [effect_id] = owed(bench)
@@ -125,7 +123,7 @@ def test_a_try_that_always_ends_its_worker_is_given_up(
         bench.expire_leases()
     bench.execute("UPDATE effects SET retrying_since = now() - interval '51s'")
     # When it is looked at again
-    with caplog.at_level(logging.INFO), pytest.raises(TryFailedError, match="never reported back"):
+    with pytest.raises(TryFailedError, match="never reported back"):
         bench.run(effect_id)
     # Then it waits for a person, and nothing was called
     row = bench.row(effect_id)
@@ -133,9 +131,13 @@ def test_a_try_that_always_ends_its_worker_is_given_up(
     assert re.fullmatch(r"its worker never reported back \(retried for \d+ s\)", row.last_error)
     assert [result for _, result, _ in bench.tries(effect_id)] == [*["lost"] * LOST_TRIES, "failed"]
     assert bench.credit.calls == []
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    trail = f" · command {row.source} {row.command_id}"
-    assert warnings == [f"effect {effect_id} (set_credit_status) failed: {row.last_error}{trail}"]
+    lost, failed = (line for line in logged if line["log_level"] == "warning")
+    assert (lost["event"], lost["effect"], lost["lost"]) == ("the try before was lost", effect_id, LOST_TRIES)
+    assert (failed["event"], failed["effect"], failed["reason"]) == (
+        "effect failed",
+        effect_id,
+        row.last_error,
+    )
 
 
 def test_a_lost_try_is_made_again_while_there_is_time(bench: Bench) -> None:

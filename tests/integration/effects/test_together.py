@@ -1,6 +1,5 @@
 """Effects that threads claim, or whose results they record, at the same time: one transaction for all of them."""
 
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
+from structlog.typing import EventDict
 
 from db import circuits, effects
 from db.effects import Claim, RecordedTry, TryEnd
@@ -393,7 +393,7 @@ def test_each_of_a_group_ends_in_its_own_way(bench: Bench) -> None:
 
 
 def test_only_what_comes_too_late_is_refused(
-    bench: Bench, transactions: list[str], caplog: pytest.LogCaptureFixture
+    bench: Bench, transactions: list[str], logged: list[EventDict]
 ) -> None:
     # Given an effect whose lease ended and that somebody else has taken, among others
     good, late, other = claimed(bench, 3)
@@ -403,12 +403,12 @@ def test_only_what_comes_too_late_is_refused(
     runner = bench.runner
     transactions.clear()
     # When all are recorded in one group
-    with caplog.at_level(logging.INFO):
-        answers = record_all(runner, [done(good), done(late), done(other)])
+    answers = record_all(runner, [done(good), done(late), done(other)])
     # Then only the late one is refused
     assert [answer.result() for answer in answers] == [True, False, True]
     assert transactions == ["commit"]
-    assert caplog.messages == [f"effect {late.id}: try 1 came back too late to be recorded"]
+    [line] = [one for one in logged if one["event"] == "a try came back too late to be recorded"]
+    assert (line["effect"], line["number"]) == (late.id, 1)
     assert [bench.row(one.id).state for one in (good, late, other)] == ["done", "running", "done"]
     assert bench.tries(late.id)[-1] == (2, None, None)
     # also beside its successor's

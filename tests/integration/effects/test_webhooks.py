@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
+from structlog.typing import EventDict
 
 from db import deliveries, event_log, operators, subscribers
 from tests import sample_commands as c
@@ -259,14 +260,14 @@ def test_the_loop_owes_what_is_numbered(hooks: Hooks) -> None:
         thread.join()
 
 
-def test_the_loop_survives_a_database_that_is_away(hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_loop_survives_a_database_that_is_away(hooks: Hooks, logged: list[EventDict]) -> None:
     stopping = threading.Event()
     away = create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")
     fanout = Fanout(away, hooks.subscriptions.webhooks(), SOURCE, 0.01)
     thread = threading.Thread(target=fanout.run, args=(stopping,))
     thread.start()
     try:
-        until(lambda: sum("webhooks: " in record.message for record in caplog.records) > 1)
+        until(lambda: [line["event"] for line in logged].count("the fan-out tries again") > 1)
     finally:
         stopping.set()
         thread.join()
@@ -333,7 +334,7 @@ def test_what_fails_for_too_long_fails_and_is_told_to_nobody(hooks: Hooks) -> No
 
 
 def test_a_webhook_that_wants_no_more_is_off_until_a_person_switches_it_on(
-    hooks: Hooks, caplog: pytest.LogCaptureFixture
+    hooks: Hooks, logged: list[EventDict]
 ) -> None:
     hooks.act("1", "2")
     first, *others = hooks.deliver()
@@ -346,7 +347,13 @@ def test_a_webhook_that_wants_no_more_is_off_until_a_person_switches_it_on(
     off = hooks.standing()
     assert (off.reason, off.pending, off.failed) == ("webhook.acme answered 410", 4, 0)
     assert off.off_since is not None
-    assert caplog.messages == [f"{ACME} is switched off: {GONE}; `invigilator webhooks on` continues"]
+    [line] = [one for one in logged if one["log_level"] == "warning"]
+    assert (line["event"], line["subscriber"], line["reason"]) == (
+        "a webhook is switched off",
+        ACME,
+        str(GONE),
+    )
+    assert line["hint"] == "`invigilator webhooks on` continues"
     # Then nothing is offered, called or owed
     assert hooks.offered() == []
     assert hooks.bench.run(others[0]).startswith("its webhook is off since ")
@@ -434,9 +441,7 @@ def test_a_webhook_whose_slots_are_taken_waits_and_the_others_go_on(bench: Bench
 # --- the end -------------------------------------------------------------------------------------------
 
 
-def test_open_deliveries_of_one_who_is_taken_out_are_cancelled(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_open_deliveries_of_one_who_is_taken_out_are_cancelled(bench: Bench, logged: list[EventDict]) -> None:
     hooks = Hooks(bench, acme=webhook(), other=webhook())
     hooks.act(*"1234")
     owed = hooks.deliver()
@@ -450,9 +455,11 @@ def test_open_deliveries_of_one_who_is_taken_out_are_cancelled(
     assert running is not None
     with bench.engine.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM circuits")).scalar_one() == 0
-    messages = [record.message for record in caplog.records]
-    assert "events: webhook.acme subscribes no more; where it stood is forgotten" in messages
-    assert f"webhooks: cancelled {len(owed) - 1} deliveries to those who subscribe no more" in messages
+    assert [line["subscriber"] for line in logged if line["event"] == "a cursor is forgotten"] == [
+        "webhook.acme",
+        "webhook.other",
+    ]
+    assert [line["count"] for line in logged if line["event"] == "deliveries cancelled"] == [len(owed) - 1]
     # One that a person retries finds that nobody subscribes
     with bench.engine.begin() as connection:
         operators.retry(connection, [owed[0]])

@@ -11,6 +11,7 @@ import pytest
 from kombu import Connection
 from redis import Redis
 from sqlalchemy import Engine, text
+from structlog.typing import EventDict
 
 from db import event_log, subscribers
 from events.envelope import CONTENT_TYPE
@@ -224,7 +225,7 @@ class Slow:
 
 
 def test_what_waits_for_a_feed_is_not_in_memory(
-    engine: Engine, listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    engine: Engine, listener: Listener, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     # Given a broker that takes nothing, and far more events than are read at once
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
@@ -244,9 +245,9 @@ def test_what_waits_for_a_feed_is_not_in_memory(
     assert max(slow.given) == event_log.READ_AT_ONCE
     assert sum(slow.given[-4:]) == many
     # And the log has one line about all the tries
-    assert caplog.messages == [
-        "feed.lms: the broker takes no events: it is slow; its events wait in the database"
-    ]
+    [line] = logged
+    assert (line["event"], line["subscriber"]) == ("events wait in the database", NAME)
+    assert line["reason"] == "the broker takes no events: it is slow"
 
 
 def test_a_standby_takes_over_when_the_lease_has_ended(engine: Engine, listener: Listener) -> None:

@@ -1,6 +1,5 @@
 """The event bus of an Open edX site: what its stream gets, what is skipped, and what comes after a wiped server."""
 
-import logging
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +13,7 @@ from fastavro import parse_schema, schemaless_reader
 from pydantic import SecretStr
 from redis import Redis
 from sqlalchemy import Engine
+from structlog.typing import EventDict
 
 from db import subscribers
 from events.commands import CommandData, ExamUpsert, LearnerUpsert
@@ -183,9 +183,7 @@ def test_names_are_those_of_the_moment_and_stay_out_of_the_log(site: Site) -> No
     assert site.bus.redis.get_secret_value() not in kept
 
 
-def test_what_the_bus_cannot_carry_is_skipped_and_counted(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_the_bus_cannot_carry_is_skipped_and_counted(site: Site, logged: list[EventDict]) -> None:
     # Given attempts, of which the bus can carry the last one only
     unfit = [exam("B", course_id="phys"), exam("C", content_id="content-C")]
     site.handle(*unfit, *(c.create(one) for one in "ABC"), c.create("A", "staff-1"))
@@ -196,15 +194,15 @@ def test_what_the_bus_cannot_carry_is_skipped_and_counted(
         c.update("A", "submitted"),
     )
     # When they are published
-    with caplog.at_level(logging.WARNING):
-        entries = site.publish()
+    entries = site.publish()
     # Then nothing is held up, and it is told how many were skipped, by ids
     assert types(entries) == ["submitted"]
     assert (standing(site.engine).behind, standing(site.engine).skipped) == (0, 4)
-    [warning] = [one for one in caplog.messages if one.startswith(NAME)]
-    assert warning.startswith("openedx.lms: skipped 4, such as event ")
-    assert warning.endswith(": its course_id is no course key")
-    assert warning == f"{NAME}: {standing(site.engine).reason}"
+    [warning] = [line for line in logged if line["event"] == "events skipped"]
+    assert warning["subscriber"] == NAME
+    assert warning["reason"].startswith("skipped 4, such as event ")
+    assert warning["reason"].endswith(": its course_id is no course key")
+    assert warning["reason"] == standing(site.engine).reason
     # And those of a replay are counted again
     with site.engine.begin() as connection:
         assert subscribers.replay(connection, NAME, 0) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from structlog.typing import EventDict
 
 from db import event_log, subscribers
 from tests.engines import disposed
@@ -43,7 +44,7 @@ def test_a_new_subscriber_begins_at_the_end(engine: Engine) -> None:
     assert cursors(engine)["feed.first"] < last(engine)
 
 
-def test_a_file_that_differs_is_warned_of_once(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_differs_is_warned_of_once(engine: Engine, logged: list[EventDict]) -> None:
     # Given what the relay has stored, and a process whose file is older
     relays = Subscriptions(api=Api(), feed={"lms": Feed(name="new"), "same": Feed(name="same")})
     older = Subscriptions(feed={"lms": Feed(name="old"), "same": Feed(name="same")})
@@ -52,22 +53,20 @@ def test_a_file_that_differs_is_warned_of_once(engine: Engine, caplog: pytest.Lo
     # When it looks, then it warns once, and names who differs
     differ = comparison.look([])
     assert differ == comparison.look(differ) == ["api", "feed.lms"]
-    [warning] = caplog.messages
-    assert warning.startswith(
-        "subscriptions file subscriptions.toml says something else of api, feed.lms than"
-    )
+    [warning] = logged
+    assert (warning["file"], warning["subscribers"]) == (Path("subscriptions.toml"), "api, feed.lms")
     # When the relay has the same file, then there is nothing to say, and a new difference is said
     Numberer(engine, older, poll_s=60).store()
-    caplog.clear()
+    logged.clear()
     assert comparison.look(differ) == []
-    assert caplog.messages == []
+    assert logged == []
 
 
-def test_who_looks_while_the_database_is_away_looks_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_who_looks_while_the_database_is_away_looks_again(logged: list[EventDict]) -> None:
     with disposed("postgresql://127.0.0.1:1/none") as away:
         comparison = Comparison(away, Path("subscriptions.toml"), Subscriptions())
         assert comparison.look(["feed.lms"]) == ["feed.lms"]
-    assert caplog.messages == []
+    assert logged == []
 
 
 def test_a_process_compares_until_it_is_stopped(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import anyio
 import httpcore
 import pytest
 from standardwebhooks import Webhook as Verifier
+from structlog.typing import EventDict
 
 from events.webhooks import verify_webhook
 from tests.fakes.receiver import OTHER_SECRET, SECRET, Receiver, always
@@ -119,14 +120,15 @@ def test_a_process_that_does_not_know_the_webhook_calls_nobody() -> None:
 
 
 def test_another_file_than_that_of_the_relay_is_warned_of(
-    receiver: Receiver, caplog: pytest.LogCaptureFixture
+    receiver: Receiver, logged: list[EventDict]
 ) -> None:
     webhook = receiver.webhook()
     with sender(webhook) as webhooks:
         webhooks.send(replace(DELIVERY, definition=webhook.definition()), soon())
-        assert caplog.messages == []
+        assert logged == []
         webhooks.send(replace(DELIVERY, definition=receiver.webhook(order="learner").definition()), soon())
-    assert caplog.messages == [f"{NAME}: this process has another file of subscriptions than the relay"]
+    [line] = logged
+    assert (line["event"], line["subscribers"]) == ("the file of subscriptions differs", NAME)
 
 
 def test_nobody_listens() -> None:

@@ -6,7 +6,6 @@ Here a message stays at the tail of its list until its batch is committed. The h
 
 import base64
 import json
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,8 +25,9 @@ from events.sharding import SHARDS_KEY
 from events.signing import SIGNATURE_HEADER
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
+from worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu keeps a list for each priority. The first is the highest, and the one of messages without a priority."""
@@ -115,7 +115,9 @@ class RedisSource:
                 self.client.set(SHARDS_KEY, shards)
             except (OutOfMemoryError, NoPermissionError) as error:
                 # Commands are consumed all the same. Publishers use the number that they were given.
-                logger.warning("%s cannot be written: %s", SHARDS_KEY, type(error).__name__)
+                logger.warning(
+                    "the number of shards was not announced", key=SHARDS_KEY, reason=type(error).__name__
+                )
 
     def held(self) -> int:
         """See `Source`."""

@@ -1,0 +1,157 @@
+"""Logs: constant events with fields, all of them in the documents, in one form for us and our libraries."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from structlog.typing import EventDict
+
+from worker.logs import warn_once
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [file for room in ("db", "invigilator", "worker") for file in (ROOT / room).rglob("*.py")]
+PAGE = ROOT / "docs/observability.md"
+METHODS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
+PHRASE = re.compile(r"[A-Za-z -]{5,60}")
+ROW = re.compile(
+    r"^\| `(?P<event>[^`]+)` \| (?P<levels>(?:debug|info|warning|error)(?:, (?:info|warning))*) \|",
+    re.MULTILINE,
+)
+
+
+def calls(file: Path) -> Iterator[ast.Call]:
+    """The calls of loggers in a module."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="logger" | "log" | "_logger"), attr=method)):
+                if method in METHODS:
+                    yield node
+            case ast.Call(func=ast.Attribute(attr="warn_once") | ast.Name(id="warn_once")):
+                yield node
+
+
+CALLS = [(file, call) for file in SOURCES if file.name != "logs.py" for call in calls(file)]
+
+
+def arguments(call: ast.Call) -> list[ast.expr]:
+    """The positional arguments after the level."""
+    has_level = isinstance(call.func, ast.Attribute) and call.func.attr == "log"
+    return call.args[1:] if has_level else call.args
+
+
+def test_every_event_is_a_constant_phrase_and_the_rest_are_fields() -> None:
+    assert len(CALLS) > 40
+    for file, call in CALLS:
+        place = f"{file.relative_to(ROOT)}:{call.lineno}"
+        match arguments(call):
+            case [ast.Constant(value=str(event))]:
+                assert PHRASE.fullmatch(event), place
+            case _:
+                pytest.fail(f"{place}: an event is one constant phrase, and what it is about are fields")
+
+
+def test_nobody_goes_round_our_loggers() -> None:
+    around = [file for file in SOURCES if "getLogger(__name__)" in file.read_text()]
+    assert around == []
+
+
+def levels(call: ast.Call) -> set[str]:
+    """The level at which a call logs. None are known where the call itself chooses."""
+    method = call.func.attr if isinstance(call.func, ast.Attribute) else "warn_once"
+    return {"warn_once": {"warning"}, "log": set()}.get(method, {method})
+
+
+def test_the_documents_tell_of_every_event_and_its_levels() -> None:
+    rows = {event: set(told.split(", ")) for event, told in ROW.findall(PAGE.read_text())}
+    logged: dict[str, set[str]] = {}
+    for _, call in CALLS:
+        event = ast.literal_eval(arguments(call)[0])
+        logged[event] = logged.get(event, set()) | levels(call)
+    assert rows.keys() == logged.keys()
+    assert {event: found for event, found in logged.items() if not found <= rows[event]} == {}
+
+
+def test_a_warning_comes_once_for_the_same_fields(logged: list[EventDict]) -> None:
+    warn_once.cache_clear()
+    for setting in ("A", "A", "B"):
+        warn_once("a setting is ignored", setting=setting)
+    assert [line["setting"] for line in logged] == ["A", "B"]
+
+
+# --- in a process of its own -------------------------------------------------------------------------------------
+
+PROGRAM = """
+import logging
+from uuid import UUID
+from worker import logs
+
+logger = logs.get_logger("worker.example")
+logger.warning("before", learner="ada")
+logs.configure({form!r}, {level!r})
+logger.debug("detail", effect=UUID(int=7))
+logger.info("try done", effect=UUID(int=7), number=3, nothing=None, forged="x\\n2026 \\x1b[31m")
+logging.getLogger("kombu").info("connected to %s", "rabbit")
+logging.getLogger("kombu").debug("a body")
+logging.getLogger("httpx").info("GET /credit/state?user_id=7")
+try:
+    raise ValueError("its text")
+except ValueError:
+    logging.getLogger("uvicorn.error").exception("broken")
+"""
+
+
+def lines(form: str | None, level: str = "info") -> list[str]:
+    """What the program writes to its standard error, which is no terminal."""
+    command = [sys.executable, "-c", PROGRAM.format(form=form, level=level)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout == ""
+    return ran.stderr.splitlines()
+
+
+def test_each_line_is_an_object_where_nobody_reads_it() -> None:
+    # When nobody says how to log, and standard error is no terminal
+    before, ours, library, broken = map(json.loads, lines(None))
+    # Then each line is JSON, of libraries too, and the time is in UTC
+    assert (before["event"], before["learner"]) == ("before", "ada")
+    moment = datetime.fromisoformat(ours.pop("timestamp"))
+    assert moment.utcoffset() == timedelta(0)
+    assert ours == {
+        "event": "try done",
+        "level": "info",
+        "logger": "worker.example",
+        "effect": "00000000-0000-0000-0000-000000000007",
+        "number": 3,
+        "forged": "x\n2026 \x1b[31m",
+    }
+    assert {**library, "timestamp": ""} == {
+        "event": "connected to rabbit",
+        "level": "info",
+        "logger": "kombu",
+        "timestamp": "",
+    }
+    assert broken["exception"].endswith("ValueError: its text")
+
+
+def test_a_person_can_read_it_and_no_field_forges_a_line() -> None:
+    written = lines("readable")
+    [ours] = [line for line in written if "try done" in line]
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[info +\] try done ", ours)
+    assert r"forged='x\n2026 \x1b[31m'" in ours
+    assert "\x1b" not in "".join(written)
+
+
+def test_only_our_own_lines_are_written_below_info() -> None:
+    assert [json.loads(line)["event"] for line in lines("json", "debug")] == [
+        "before",
+        "detail",
+        "try done",
+        "connected to rabbit",
+        "broken",
+    ]
+    assert [json.loads(line)["event"] for line in lines("json", "error")] == ["before", "broken"]
