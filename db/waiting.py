@@ -37,9 +37,7 @@ WHERE (due.found OR lost.found)
     )
 """
 
-_UNNUMBERED = """
-SELECT EXISTS (SELECT FROM (SELECT FROM events WHERE position IS NULL ORDER BY sequence LIMIT 1) AS one)
-"""
+_UNNUMBERED = "SELECT min(sequence) IS NOT NULL FROM events WHERE position IS NULL"
 
 _PAUSES = """
 SELECT kind, since, ends_at, reason

@@ -20,7 +20,19 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
-from db import awaited, deliveries, event_log, lookups, operators, prune, shards, subscribers, timeline
+from db import (
+    awaited,
+    deliveries,
+    event_log,
+    lookups,
+    operators,
+    processes,
+    prune,
+    shards,
+    subscribers,
+    timeline,
+    waiting,
+)
 from db.connect import make_engine
 from db.ids import new_receipt
 from db.models import Effect, EffectState
@@ -52,6 +64,9 @@ FEW_ROWS = 200
 """So many rows may a look for a few effects find, and for others on their targets."""
 EXEMPT = {
     "shards": "has a row for each shard",
+    "processes": "has a row for each process",
+    "totals": "has some rows for each process",
+    "pauses": "has a row for each time that a person pauses a kind",
     "circuits": "has a row for each service",
     "subscribers": "has a row for each subscriber",
     "event_log": "has one row",
@@ -334,7 +349,15 @@ class Paths:
             lookups.count_shards(connection)
             lookups.count_quarantined(connection)
             lookups.count_discarded(connection)
+            lookups.count_failed(connection)
             lookups.oldest_pending_s(connection)
+            waiting.due(connection, list(EffectKind))
+            waiting.has_unnumbered_events(connection)
+            waiting.pauses(connection)
+            waiting.open_circuits(connection)
+            waiting.shard_rows(connection)
+            processes.seen(connection)
+            processes.forget(connection, 15.0)
         with self.engine.connect() as connection, self.explained.on(COUNTED):
             lookups.count_effects(connection)
 
