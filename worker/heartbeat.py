@@ -9,13 +9,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from db import processes, shards
@@ -121,8 +121,7 @@ class Heartbeat:
         self._ending.set()
         self._thread.join(JOIN_S)
         if leave and not self._thread.is_alive():
-            with suppress(DBAPIError, UnfitDatabaseError), self._engine.begin() as connection:
-                limit_statements(connection, STATEMENT_TIMEOUT_S)
+            with suppress(DBAPIError, UnfitDatabaseError), self._transaction() as connection:
                 processes.leave(connection, this_process())
         self._engine.dispose()
 
@@ -130,24 +129,39 @@ class Heartbeat:
         """Write one sign of life, and forget who is missing and has been replaced.
 
         Raises:
-            sqlalchemy.exc.DBAPIError: the database is away.
+            sqlalchemy.exc.DBAPIError: the database is away, or a shard is locked. The sign is written before that.
         """
         look = self._look()
         doing = {**look.doing, "stuck": list(look.stuck)} if look.stuck else look.doing
         sign = Sign(this_process(), self._role, socket.gethostname(), os.getpid(), look.state, doing)
         silence_s = missing_after_s(self._every_s)
+        with self._transaction() as connection:
+            is_anybody_missing = processes.beat(connection, sign, silence_s)
+        if is_anybody_missing:
+            with self._transaction() as connection:
+                processes.forget(connection, silence_s)
+        self._store(look.progress)
+
+    def _store(self, progress: Sequence[Progress]) -> None:
+        """Store the progress of each shard in a transaction of its own: no batch waits for that of another shard.
+
+        A batch that hangs holds the lock of its shard. The others are stored all the same.
+        """
+        failures: list[DBAPIError] = []
+        for one in progress:
+            try:
+                with self._transaction() as connection:
+                    shards.progress(connection, one.shard, one.owner, one.ago_s)
+            except DBAPIError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         with self._engine.begin() as connection:
             limit_statements(connection, STATEMENT_TIMEOUT_S)
-            is_anybody_missing = processes.beat(connection, sign, silence_s)
-        for one in look.progress:
-            # One transaction for each: the batch of a shard may not wait for that of another.
-            with self._engine.begin() as connection:
-                limit_statements(connection, STATEMENT_TIMEOUT_S)
-                shards.progress(connection, one.shard, one.owner, one.ago_s)
-        if is_anybody_missing:
-            with self._engine.begin() as connection:
-                limit_statements(connection, STATEMENT_TIMEOUT_S)
-                processes.forget(connection, silence_s)
+            yield connection
 
     def _run(self) -> None:
         next_at = time.monotonic()
@@ -158,5 +172,5 @@ class Heartbeat:
                 self._is_silent = False
             except (DBAPIError, UnfitDatabaseError) as error:
                 if not self._is_silent:
-                    logger.warning("no sign of life can be written: %s; trying again", brief(error))
+                    logger.warning("a sign of life cannot be written: %s; trying again", brief(error))
                 self._is_silent = True

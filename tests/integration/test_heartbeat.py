@@ -103,22 +103,26 @@ def test_a_shard_that_is_locked_holds_up_no_sign_of_life(
 ) -> None:
     # Given a batch that hangs
     with engine.begin() as connection:
-        shards.ensure_shards(connection, 1)
-        shards.take(connection, 0, "me", 60)
+        shards.ensure_shards(connection, 2)
+        for shard in range(2):
+            shards.take(connection, shard, "me", 60)
     with engine.begin() as hanging:
-        hanging.execute(text("SELECT FROM shards FOR UPDATE"))
+        hanging.execute(text("SELECT FROM shards WHERE shard = 0 FOR UPDATE"))
         # When its process beats, then it is seen, and it goes on when it cannot store what it found
         looked = threading.Semaphore(0)
 
         def look() -> Look:
             looked.release()
-            return Look(progress=[Progress(0, "me", 7.0)])
+            return Look(progress=[Progress(shard, "me", 7.0) for shard in range(2)])
 
         with heartbeat(database_url, look, every_s=0.01):
             for _ in range(2):
                 assert looked.acquire(timeout=PATIENCE_S)
             assert len(seen(engine)) == 1
-    assert caplog.text.count("no sign of life can be written") == 1
+        # And the other shard of the process is not held up
+        with engine.connect() as connection:
+            assert [one.progressed_ago_s is None for one in waiting.shard_rows(connection)] == [True, False]
+    assert caplog.text.count("a sign of life cannot be written") == 1
 
 
 def test_who_is_missing_and_replaced_is_forgotten_by_whoever_beats(database_url: str, engine: Engine) -> None:
@@ -144,7 +148,7 @@ def test_a_database_that_is_away_is_told_once(caplog: pytest.LogCaptureFixture) 
     with heartbeat("postgresql://me:secret@127.0.0.1:1/x", look, every_s=0.01):
         for _ in range(3):
             assert looked.acquire(timeout=PATIENCE_S)
-    assert caplog.text.count("no sign of life can be written") == 1
+    assert caplog.text.count("a sign of life cannot be written") == 1
     assert "secret" not in caplog.text
 
 
