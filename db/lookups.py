@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +25,6 @@ from sqlalchemy.orm import aliased
 
 from db.models import (
     Attempt,
-    Circuit,
     Effect,
     EffectState,
     Exam,
@@ -432,13 +430,6 @@ def oldest_pending_s(connection: Connection) -> float | None:
     age = func.extract("epoch", func.clock_timestamp() - func.min(Effect.created_at))
     seconds = connection.scalar(select(age).where(Effect.state == EffectState.PENDING))
     return None if seconds is None else float(seconds)
-
-
-def open_circuits(connection: Connection) -> dict[str, datetime]:
-    """The queues of the services that are not called because they do not answer, and until when at least."""
-    statement = select(Circuit.queue, Circuit.open_until).where(Circuit.open_until.is_not(None))
-    rows = connection.execute(statement.order_by(Circuit.queue))
-    return {row.queue: row.open_until for row in rows}
 
 
 def count_shards(connection: Connection) -> int:

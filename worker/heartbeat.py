@@ -38,7 +38,7 @@ JOIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ShardProgress:
     """When the owner of a shard last finished a batch, or found nothing to do.
 
     Parameters:
@@ -64,7 +64,7 @@ class Look:
     doing: Mapping[str, Any] = field(default_factory=lambda: {"queues": []})
     stuck: Sequence[str] = ()
     is_stopping: bool = False
-    progress: Sequence[Progress] = ()
+    progress: Sequence[ShardProgress] = ()
 
     @property
     def state(self) -> ProcessState:
@@ -142,7 +142,7 @@ class Heartbeat:
                 processes.forget(connection, silence_s)
         self._store(look.progress)
 
-    def _store(self, progress: Sequence[Progress]) -> None:
+    def _store(self, progress: Sequence[ShardProgress]) -> None:
         """Store the progress of each shard in a transaction of its own: no batch waits for that of another shard.
 
         A batch that hangs holds the lock of its shard. The others are stored all the same.

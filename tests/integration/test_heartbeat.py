@@ -16,7 +16,7 @@ from db.processes import ProcessState, Seen
 from worker import app as module
 from worker.app import look_at_worker, role_of
 from worker.effects.running import RunningTries
-from worker.heartbeat import Heartbeat, Look, Progress
+from worker.heartbeat import Heartbeat, Look, ShardProgress
 from worker.threads import Turning
 
 NEVER_S = 3600.0
@@ -50,12 +50,8 @@ def test_it_beats_and_leaves(database_url: str, engine: Engine) -> None:
     with heartbeat(database_url, look, every_s=0.01):
         until(lambda: looks > 3)
         [one] = seen(engine)
-        assert (one.id, one.role, one.state, one.queues) == (
-            processes.this_process(),
-            "role",
-            "working",
-            {"q"},
-        )
+        assert (one.id, one.role, one.state) == (processes.this_process(), "role", "working")
+        assert list(one.queues) == ["q"]
     assert seen(engine) == []
 
 
@@ -89,7 +85,7 @@ def test_progress_is_the_owners(database_url: str, engine: Engine) -> None:
         shards.ensure_shards(connection, 2)
         shards.take(connection, 0, "me", 60)
         shards.take(connection, 1, "other", 60)
-    progress = [Progress(0, "me", 7.0), Progress(1, "me", 7.0)]
+    progress = [ShardProgress(0, "me", 7.0), ShardProgress(1, "me", 7.0)]
     heartbeat(database_url, lambda: Look(progress=progress)).beat()
     with engine.connect() as connection:
         mine, others = waiting.shard_rows(connection)
@@ -113,7 +109,7 @@ def test_a_shard_that_is_locked_holds_up_no_sign_of_life(
 
         def look() -> Look:
             looked.release()
-            return Look(progress=[Progress(shard, "me", 7.0) for shard in range(2)])
+            return Look(progress=[ShardProgress(shard, "me", 7.0) for shard in range(2)])
 
         with heartbeat(database_url, look, every_s=0.01):
             for _ in range(2):
