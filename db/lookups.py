@@ -16,7 +16,6 @@ from sqlalchemy import (
 )
 
 from db.models import (
-    Circuit,
     Effect,
     HandledCommand,
     InboxEntry,
@@ -442,13 +441,6 @@ def count_quarantined(connection: Connection) -> int:
 def count_discarded(connection: Connection) -> int:
     """How many messages a full quarantine has discarded."""
     return int(connection.scalar(select(func.sum(Shard.quarantine_discarded))) or 0)
-
-
-def open_circuits(connection: Connection) -> dict[str, datetime]:
-    """The queues of the services that are not called because they do not answer, and until when at least."""
-    statement = select(Circuit.queue, Circuit.open_until).where(Circuit.open_until.is_not(None))
-    rows = connection.execute(statement.order_by(Circuit.queue))
-    return {row.queue: row.open_until for row in rows}
 
 
 def count_shards(connection: Connection) -> int:

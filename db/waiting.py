@@ -32,9 +32,7 @@ LEFT JOIN LATERAL (
 WHERE (due.found OR lost.found) AND asked.kind <> ALL ({PAUSED})
 """  # noqa: S608 - no values
 
-_UNNUMBERED = """
-SELECT EXISTS (SELECT FROM (SELECT FROM events WHERE position IS NULL ORDER BY sequence LIMIT 1) AS one)
-"""
+_UNNUMBERED = "SELECT min(sequence) IS NOT NULL FROM events WHERE position IS NULL"
 
 _CIRCUITS = """
 SELECT queue, since, open_until, reason, extract(epoch FROM clock_timestamp() - since)::float8 AS failing_s

@@ -8,13 +8,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from db import processes, shards, totals
@@ -38,7 +38,7 @@ JOIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ShardProgress:
     """When the owner of a shard last finished a batch, or found nothing to do.
 
     Parameters:
@@ -64,7 +64,7 @@ class Look:
     doing: Mapping[str, Any] = field(default_factory=lambda: {"queues": []})
     stuck: Sequence[str] = ()
     is_stopping: bool = False
-    progress: Sequence[Progress] = ()
+    progress: Sequence[ShardProgress] = ()
 
     @property
     def state(self) -> ProcessState:
@@ -121,8 +121,7 @@ class Heartbeat:
         self._ending.set()
         self._thread.join(JOIN_S)
         if leave and not self._thread.is_alive():
-            with suppress(DBAPIError, UnfitDatabaseError), self._engine.begin() as connection:
-                limit_statements(connection, STATEMENT_TIMEOUT_S)
+            with suppress(DBAPIError, UnfitDatabaseError), self._transaction() as connection:
                 totals.batches.flush(connection)
                 processes.leave(connection, this_process())
         self._engine.dispose()
@@ -131,25 +130,40 @@ class Heartbeat:
         """Write one sign of life, and forget who is missing and has been replaced.
 
         Raises:
-            sqlalchemy.exc.DBAPIError: the database is away.
+            sqlalchemy.exc.DBAPIError: the database is away, or a shard is locked. The sign is written before that.
         """
         look = self._look()
         doing = {**look.doing, "stuck": list(look.stuck)} if look.stuck else look.doing
         sign = Sign(this_process(), self._role, socket.gethostname(), os.getpid(), look.state, doing)
         silence_s = missing_after_s(self._every_s)
-        with self._engine.begin() as connection:
-            limit_statements(connection, STATEMENT_TIMEOUT_S)
+        with self._transaction() as connection:
             is_anybody_missing = processes.beat(connection, sign, silence_s)
             totals.batches.flush(connection)
-        for one in look.progress:
-            # One transaction for each: the batch of a shard may not wait for that of another.
-            with self._engine.begin() as connection:
-                limit_statements(connection, STATEMENT_TIMEOUT_S)
-                shards.progress(connection, one.shard, one.owner, one.ago_s)
         if is_anybody_missing:
-            with self._engine.begin() as connection:
-                limit_statements(connection, STATEMENT_TIMEOUT_S)
+            with self._transaction() as connection:
                 processes.forget(connection, silence_s)
+        self._store(look.progress)
+
+    def _store(self, progress: Sequence[ShardProgress]) -> None:
+        """Store the progress of each shard in a transaction of its own: no batch waits for that of another shard.
+
+        A batch that hangs holds the lock of its shard. The others are stored all the same.
+        """
+        failures: list[DBAPIError] = []
+        for one in progress:
+            try:
+                with self._transaction() as connection:
+                    shards.progress(connection, one.shard, one.owner, one.ago_s)
+            except DBAPIError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            limit_statements(connection, STATEMENT_TIMEOUT_S)
+            yield connection
 
     def _run(self) -> None:
         next_at = time.monotonic()

@@ -33,7 +33,7 @@ from worker.feeds.cloudevents import CloudEventsFormat
 from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
-from worker.heartbeat import COMMANDS, RELAY, STUCK_AFTER_S, Heartbeat, Look, Progress
+from worker.heartbeat import COMMANDS, RELAY, STUCK_AFTER_S, Heartbeat, Look, ShardProgress
 from worker.logs import get_logger
 from worker.patches import Process
 from worker.pruning import Pruner
@@ -126,7 +126,7 @@ def _look_at_loops(loops: Loops) -> Look:
 
 def _look_at_consumers(loops: Loops, consumers: Sequence[Consumer]) -> Look:
     progress = [
-        Progress(one.shard, one.owner, ago_s)
+        ShardProgress(one.shard, one.owner, ago_s)
         for one in consumers
         if (ago_s := one.progressed.ago_s) is not None
     ]

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.compatibility import compare
 from db.connect import limit_statements
+from db.errors import UnfitDatabaseError
 from events.errors import InvigilatorError
 from events.sharding import queue_name
 from invigilator.web.documents import Health
@@ -59,6 +60,8 @@ class Readiness:
                 return compare(connection).value
         except DBAPIError:
             return "the database does not answer"
+        except UnfitDatabaseError as error:
+            return str(error)
 
     def _of_broker(self) -> str:
         try:

@@ -3,9 +3,12 @@
 import os
 import signal
 import threading
+import time
 
 from worker.signals import STOP_SIGNALS
-from worker.threads import Loops
+from worker.threads import Loops, StopEvent
+
+PATIENCE_S = 60.0
 
 
 def test_a_stop_signal_reaches_the_main_thread_and_no_other() -> None:
@@ -19,3 +22,41 @@ def test_a_stop_signal_reaches_the_main_thread_and_no_other() -> None:
     Loops({"loop": loop}).run_until_stopped()
     assert blocked.issuperset(STOP_SIGNALS)
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()).intersection(STOP_SIGNALS)
+
+
+def test_a_loop_that_makes_no_turn_is_late() -> None:
+    # Given one loop that hangs, one that waits for as long as it said, and one that turns
+    let_go = threading.Event()
+    seen: list[list[str]] = []
+
+    def hangs(_stopping: threading.Event) -> None:
+        let_go.wait()
+
+    def waits(stopping: threading.Event) -> None:
+        stopping.wait(60)
+
+    def looks(stopping: threading.Event) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while seen[-1:] != [["hangs"]] and time.monotonic() < deadline:
+            stopping.wait(0.01)
+            seen.append(loops.late(0.05))
+        let_go.set()
+
+    loops = Loops({"hangs": hangs, "waits": waits, "looks": looks})
+    assert not loops.is_stopping
+    loops.run_until_stopped()
+    # Then only the first is late, and nothing that has ended is
+    assert seen[-1] == ["hangs"]
+    assert loops.late(-1) == []
+    assert loops.is_stopping
+
+
+def test_a_loop_that_waits_for_ever_is_never_late() -> None:
+    event = StopEvent()
+    thread = threading.Thread(target=event.wait)
+    thread.start()
+    while event.turning.late_s:
+        pass
+    event.set()
+    thread.join()
+    assert event.is_set()

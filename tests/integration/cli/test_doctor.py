@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import redis
 from sqlalchemy.engine import make_url
 
 from db import rights, shards
@@ -117,12 +118,9 @@ def test_rights_that_are_missing(
     record: Record,
     role: str,
     with_valkey: str,
-    monkeypatch: pytest.MonkeyPatch,
-    database_url: str,
+    as_role: None,
 ) -> None:
-    record.execute(GRANTS.format(role=role))
     record.execute(f"REVOKE DELETE ON processes, tries FROM {role}")
-    as_role(monkeypatch, database_url, role)
     ran = cli("doctor", "--json")
     assert (ran.status, verdicts(ran)["rights"]) == (1, "problem")
     assert detail(ran, "rights").startswith("grant DELETE on processes, DELETE on tries (")
@@ -133,23 +131,16 @@ def test_whether_the_audit_is_out_of_the_applications_reach(
     record: Record,
     role: str,
     with_valkey: str,
-    monkeypatch: pytest.MonkeyPatch,
-    database_url: str,
+    as_role: None,
 ) -> None:
-    as_superuser = cli("doctor", "--json")
-    assert "is a superuser" in detail(as_superuser, "audit")
     # Given a role that may do with all tables what it likes
-    record.execute(GRANTS.format(role=role))
-    as_role(monkeypatch, database_url, role)
     ran = cli("doctor", "--json")
     assert verdicts(ran)["audit"] == "note"
     assert "REVOKE DELETE, UPDATE ON acts" in detail(ran, "audit")
     # When it may only add to the audit, and take away what erasure does, then that is right
     record.execute(KEPT_APART.format(role=role))
-    assert (verdicts(cli("doctor", "--json"))["audit"], verdicts(cli("doctor", "--json"))["rights"]) == (
-        "ok",
-        "ok",
-    )
+    found = verdicts(cli("doctor", "--json"))
+    assert (found["audit"], found["rights"]) == ("ok", "ok")
     # And an owner may give itself every right
     record.execute(f"ALTER TABLE acts OWNER TO {role}")
     assert f"owns the table {rights.AUDIT}" in detail(cli("doctor", "--json"), "audit")
@@ -157,8 +148,6 @@ def test_whether_the_audit_is_out_of_the_applications_reach(
 
 
 def test_a_broker_that_may_lose_what_waits(cli: CommandLine, record: Record, with_valkey: str) -> None:
-    import redis
-
     with redis.Redis.from_url(with_valkey) as client:
         before = client.config_get("maxmemory-policy")["maxmemory-policy"]
         client.config_set("maxmemory-policy", "allkeys-lru")

@@ -107,6 +107,7 @@ def test_an_empty_queue_gives_nothing(broker: Broker) -> None:
     with broker.open() as source:
         assert source.take(LIMIT, 0.1) == []
         assert source.held() == 0
+        assert source.is_empty()
 
 
 def test_what_waits_is_counted_on_every_broker(broker: Broker) -> None:
@@ -264,6 +265,17 @@ def test_a_successor_gets_nothing_before_its_predecessor_has_gone(rabbitmq_url: 
             assert new.take(LIMIT, 0.3) == []
             old.close()
             assert take_all(new, 2) == first
+
+
+def test_a_queue_that_gives_a_successor_nothing_is_not_taken_for_empty(rabbitmq_url: str) -> None:
+    # Given a predecessor that stands still with as many messages as it is sent, and more that wait
+    broker = Broker(rabbitmq_url, next(_shards))
+    with broker.open() as old:
+        broker.publish(*[b"1"] * (2 * LIMIT + 1))
+        until(lambda: old.take(LIMIT, 1) == [])
+        with broker.open() as new:
+            assert new.take(LIMIT, 0.1) == []
+            assert not new.is_empty()
 
 
 def test_a_queue_that_is_somebody_elses_cannot_be_counted(rabbitmq_url: str) -> None:

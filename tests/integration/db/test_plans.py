@@ -29,10 +29,12 @@ from db import (
     event_log,
     lookups,
     operators,
+    processes,
     prune,
     shards,
     subscribers,
     timeline,
+    waiting,
 )
 from db.connect import make_engine
 from db.effect_filters import Filter
@@ -67,11 +69,12 @@ FEW_ROWS = 200
 """So many rows may a look for a few effects find, and for others on their targets."""
 EXEMPT = {
     "shards": "has a row for each shard",
+    "processes": "has a row for each process",
+    "totals": "has some rows for each process",
+    "pauses": "has a row for each time that a person pauses a kind",
     "circuits": "has a row for each service",
     "subscribers": "has a row for each subscriber",
     "event_log": "has one row",
-    "totals": "has a row for each thing that is counted and each process",
-    "pauses": "has a row for each pause",
     "quarantine": "is bounded, and its big bodies are kept out of line",
     "pg_database": "has a row for each database",
 }
@@ -347,6 +350,11 @@ class Paths:
             lookups.count_shards(connection)
             lookups.count_quarantined(connection)
             lookups.count_discarded(connection)
+            waiting.due(connection, list(EffectKind))
+            waiting.open_circuits(connection)
+            waiting.shard_rows(connection)
+            processes.seen(connection)
+            processes.forget(connection, 15.0)
         with self.engine.connect() as connection, self.explained.on("status: effects"):
             backlog.by_state(connection, backlog.by_kind(connection))
 
@@ -360,6 +368,8 @@ class Paths:
             subscribers.store(connection, {"feed.lms": {}})
             connection.execute(text("ANALYZE events"))
         self.bench.apply(c.create(self.filled.exam(902, 1), self.filled.user(902)))
+        with self.explained.on("status: unnumbered events"), self.engine.begin() as connection:
+            assert waiting.has_unnumbered_events(connection)
         with self.explained.on("events: numbered"), self.engine.begin() as connection:
             event_log.number(connection)
         with self.explained.on("events: read"), self.engine.begin() as connection:

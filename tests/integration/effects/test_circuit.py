@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event, select
 from structlog.typing import EventDict
 
 from db import circuits
-from db.models import Effect
+from db.models import Circuit, Effect
 from tests import sample_commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench, run_together
 from tests.integration.effects.test_relay import FakeDispatcher, owed
@@ -48,6 +48,11 @@ def circuit(bench: Bench, queue: str = CREDIT) -> Any:
             (queue,),
         ).one_or_none()
     return None if row is None else tuple(row)
+
+
+def circuits_of(bench: Bench) -> Sequence[Any]:
+    with bench.engine.begin() as connection:
+        return connection.execute(select(Circuit.__table__)).all()
 
 
 def fail(bench: Bench, *effect_ids: UUID, error: ServiceError = DOWN) -> None:
@@ -100,6 +105,13 @@ def test_it_opens_after_so_many_failures_in_a_row(bench: Bench, logged: list[Eve
     [warning] = warnings(logged)
     assert (warning["event"], warning["queue"], warning["circuit"]) == ("try failed for now", CREDIT, "open")
     assert warning["effect"] == ids[-1]
+
+
+def test_it_keeps_what_the_last_failure_said(bench: Bench) -> None:
+    ids = owed(bench, 2)
+    for effect_id, error in zip(ids, (DOWN, Unavailable("LMS answered 502")), strict=True):
+        fail(bench, effect_id, error=error)
+        assert [one.reason for one in circuits_of(bench)] == [str(error)]
 
 
 def test_an_answer_in_between_starts_the_count_anew(bench: Bench) -> None:

@@ -75,10 +75,13 @@ class RabbitSource:
         return len(self.buffer)
 
     def is_empty(self) -> bool:
-        """See `Source`. RabbitMQ holds messages back while a predecessor's connection has not ended."""
+        """See `Source`. RabbitMQ holds messages back while a predecessor's connection has not ended.
+
+        It does not tell of those that the predecessor itself holds.
+        """
         with _broker(self.connection):
             waiting: int = self.channel.queue_declare(self.queue, passive=True).message_count
-            return waiting == 0 and not self.buffer
+        return waiting == 0 and not self.buffer
 
     def ack(self, batch: Sequence[Message]) -> None:
         """See `Source`."""
