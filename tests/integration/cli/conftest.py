@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from db import quarantine
-from db.models import Effect
+from db.models import Effect, QuarantinedMessage
 from db.quarantine import Unreadable
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
@@ -45,6 +45,11 @@ class Record:
         )
         with self.engine.begin() as connection:
             quarantine.write(connection, shard, [message])
+
+    def quarantine_ids(self) -> Sequence[int]:
+        """Oldest first."""
+        with self.engine.begin() as connection:
+            return connection.scalars(select(QuarantinedMessage.id).order_by(QuarantinedMessage.id)).all()
 
     def execute(self, statement: str, **values: Any) -> None:
         with self.engine.begin() as connection:

@@ -20,7 +20,18 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
-from db import awaited, deliveries, event_log, lookups, operators, prune, shards, subscribers, timeline
+from db import (
+    awaited,
+    deliveries,
+    event_log,
+    lookups,
+    operators,
+    prune,
+    search,
+    shards,
+    subscribers,
+    timeline,
+)
 from db.connect import make_engine
 from db.ids import new_receipt
 from db.models import Effect, EffectState
@@ -441,6 +452,10 @@ class Paths:
             with self.explained.on("API: timeline"):
                 mail = EffectKind.SEND_STATUS_EMAIL
                 take(timeline.read(connection, user, mail_kind=mail, after=None, limit=100))
+            with self.explained.on("search"):
+                effect_id = str(connection.scalars(select(Effect.id).limit(1)).one())
+                for wanted in (user, exam, course, effect_id, "a7-1", "17", "nothing"):
+                    search.find(connection, wanted)
             with self.explained.on("commands show"):
                 lookups.command(connection, "/lms", "a7-1")
             with self.explained.on("commands list"):
