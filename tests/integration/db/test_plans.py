@@ -23,6 +23,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import (
     awaited,
     deliveries,
+    effect_filters,
     event_log,
     lookups,
     operators,
@@ -33,6 +34,7 @@ from db import (
     timeline,
 )
 from db.connect import make_engine
+from db.effect_filters import Filter
 from db.ids import new_receipt
 from db.models import Effect, EffectState
 from db.offers import Offer
@@ -66,6 +68,7 @@ EXEMPT = {
     "circuits": "has a row for each service",
     "subscribers": "has a row for each subscriber",
     "event_log": "has one row",
+    "pruned": "has a row for each table that is pruned",
     "quarantine": "is bounded, and its big bodies are kept out of line",
     "pg_database": "has a row for each database",
 }
@@ -453,9 +456,10 @@ class Paths:
                 mail = EffectKind.SEND_STATUS_EMAIL
                 take(timeline.read(connection, user, mail_kind=mail, after=None, limit=100))
             with self.explained.on("search"):
-                effect_id = str(connection.scalars(select(Effect.id).limit(1)).one())
-                for wanted in (user, exam, course, effect_id, "a7-1", "17", "nothing"):
-                    search.find(connection, wanted)
+                attempt_id, effect_id = (f"00000000-0007-0000-0000-0000000000{end}" for end in ("00", "10"))
+                for wanted in (user, exam, course, attempt_id, effect_id, "a7-1", "17"):
+                    assert search.find(connection, wanted)
+                assert not search.find(connection, "nothing")
             with self.explained.on("commands show"):
                 lookups.command(connection, "/lms", "a7-1")
             with self.explained.on("commands list"):
@@ -464,13 +468,28 @@ class Paths:
                 take(lookups.commands(connection, outcome=Outcome.APPLIED, limit=100))
                 take(lookups.commands(connection, code=OutcomeCode.ILLEGAL_TRANSITION, limit=100))
             with self.explained.on("effects list"):
-                take(lookups.effects(connection, limit=100))
-                take(lookups.effects(connection, state=failed, limit=100))
-                take(lookups.effects(connection, state=EffectState.SUPERSEDED, limit=100))
-                take(lookups.effects(connection, kind=EffectKind.SEND_STATUS_EMAIL, limit=100))
-                take(lookups.effects(connection, state=failed, kind=EffectKind.SEND_STATUS_EMAIL, limit=100))
+                for wanted in (
+                    Filter(),
+                    Filter(states=(failed,)),
+                    Filter(states=(EffectState.SUPERSEDED,)),
+                    Filter(kinds=(EffectKind.SEND_STATUS_EMAIL,)),
+                    Filter(states=(failed,), kinds=(EffectKind.SEND_STATUS_EMAIL,)),
+                    Filter(user_id=user),
+                    Filter(exam_id=exam),
+                    Filter(course_id=course, states=(EffectState.DONE,)),
+                    Filter(attempt="00000000-0007-0000-0000-000000000000"),
+                    Filter(cause="abc"),
+                    Filter(error="403"),
+                    Filter(subscriber="webhook.acme", states=(failed,)),
+                ):
+                    first = effect_filters.page(connection, wanted, limit=100)
+                    if first.next is not None:
+                        effect_filters.page(connection, wanted, after=first.next, limit=100)
             with self.explained.on("effects retry and cancel"):
-                ids = lookups.effect_ids(connection, failed, None)
+                only_failed = Filter(states=(failed,))
+                ids = effect_filters.ids(connection, only_failed, limit=500)
+                assert effect_filters.ids(connection, only_failed, after=ids[0], limit=500) == ids[1:]
+                assert effect_filters.count(connection, only_failed) == len(ids)
                 operators.retry(connection, ids)
                 operators.cancel(connection, ids)
             with self.explained.on("effects show"):
