@@ -139,6 +139,8 @@ class RawMessage:
     content_type: str | None
     signature: str | None
     """None when it had none."""
+    is_erased: bool = False
+    """Whether its learner was erased, and its body with them."""
 
 
 _LOCK_MESSAGE = """
@@ -146,7 +148,8 @@ SELECT
     shard,
     body,
     headers ->> 'content-type' AS content_type,
-    headers ->> %(signature_header)s AS signature
+    headers ->> %(signature_header)s AS signature,
+    erased_at IS NOT NULL AS is_erased
 FROM quarantine
 WHERE id = %(id)s
 FOR UPDATE
@@ -165,7 +168,11 @@ def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
     if row is None:
         return None
     return RawMessage(
-        shard=row.shard, body=bytes(row.body), content_type=row.content_type, signature=row.signature
+        shard=row.shard,
+        body=bytes(row.body),
+        content_type=row.content_type,
+        signature=row.signature,
+        is_erased=row.is_erased,
     )
 
 

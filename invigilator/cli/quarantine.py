@@ -121,6 +121,8 @@ def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | 
         message = quarantine.lock_message(connection, message_id)
         if message is None:
             return NO_SUCH_MESSAGE
+        if message.is_erased:
+            return "its learner was erased, and its body with them: discard it"
         if len(message.body) > MAX_REPLAYED_BYTES:
             return f"{len(message.body)} bytes are no command: discard it"
         shard = _right_shard(message, publisher.shards)
