@@ -4,7 +4,7 @@ docs/decisions/0042-erasure.md has the places, and what is left.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import operators
+from db.models import EffectState
 from events.envelope import identify
 
 ERASED = "(erased)"
@@ -25,27 +26,19 @@ class NamesLearnerError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class CancelledMail:
-    """A mail that was not sent, and the state that it had."""
-
-    effect_id: UUID
-    before: str
-
-
-@dataclass(frozen=True, slots=True)
 class Erased:
     """What was taken away. A second erasure finds nothing.
 
     Parameters:
         names: whether the learner had names and addresses.
-        mails: those that are cancelled.
+        mails: those that are cancelled, each with the state that it had.
         messages: how many in quarantine have lost their bodies and headers.
         reasons: of how many acts the reason is gone.
         texts: how many texts of errors and payloads named the learner.
     """
 
     names: bool
-    mails: Sequence[CancelledMail]
+    mails: Mapping[UUID, EffectState]
     messages: int
     reasons: int
     texts: int
@@ -84,14 +77,7 @@ UNION ALL
 SELECT id FROM effects WHERE attempt_id IS NULL AND user_id = %(user_id)s
 """
 
-# In the order of every other lock on several effects. What waits for one of them is a mail of the same attempt.
-_LOCK_MAILS = """
-SELECT id, state
-FROM effects
-WHERE id = ANY (%(effect_ids)s::uuid[]) AND kind = %(mail)s AND state IN ('pending', 'failed')
-ORDER BY sequence
-FOR UPDATE
-"""
+_MAILS = "SELECT id FROM effects WHERE id = ANY (%(effect_ids)s::uuid[]) AND kind = %(mail)s"
 
 # A reason belongs to the learner if the act is about the learner, or if all effects that it changed are theirs.
 _ERASE_REASONS = """
@@ -208,11 +194,9 @@ def _any_of(names: Sequence[str]) -> str:
 
 def _cancel_mails(
     connection: Connection, effect_ids: Sequence[UUID], mail_kind: str
-) -> Sequence[CancelledMail]:
-    values = {"effect_ids": effect_ids, "mail": mail_kind}
-    rows = connection.exec_driver_sql(_LOCK_MAILS, values).all()
-    operators.cancel(connection, [row.id for row in rows])
-    return [CancelledMail(row.id, row.state) for row in rows]
+) -> Mapping[UUID, EffectState]:
+    mails = connection.exec_driver_sql(_MAILS, {"effect_ids": effect_ids, "mail": mail_kind}).scalars().all()
+    return operators.cancel(connection, mails).changed
 
 
 def _erase_texts(

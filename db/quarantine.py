@@ -139,23 +139,35 @@ class RawMessage:
     content_type: str | None
     signature: str | None
     """None when it had none."""
-    is_erased: bool = False
+    about: dict[str, Any]
+    """What is known of it without its body: id, code, source, command_id, user_id."""
+    user_id: str | None
+    """The learner. None if that is not known."""
+    is_erased: bool
     """Whether its learner was erased, and its body with them."""
 
 
-_LOCK_MESSAGE = """
+_ABOUT = """json_build_object(
+    'id', id, 'code', code, 'source', source, 'command_id', command_id, 'user_id', user_id
+)"""
+
+_LOCK_MESSAGE = f"""
 SELECT
+    {_ABOUT} AS about,
     shard,
     body,
     headers ->> 'content-type' AS content_type,
     headers ->> %(signature_header)s AS signature,
+    user_id,
     erased_at IS NOT NULL AS is_erased
 FROM quarantine
 WHERE id = %(id)s
 FOR UPDATE
-"""
+"""  # noqa: S608 - no values
 
-_DISCARD = "DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id"
+_DISCARD = f"""
+DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id, {_ABOUT} AS about
+"""  # noqa: S608 - no values
 
 
 def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
@@ -172,10 +184,13 @@ def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
         body=bytes(row.body),
         content_type=row.content_type,
         signature=row.signature,
+        user_id=row.user_id,
         is_erased=row.is_erased,
+        about=row.about,
     )
 
 
-def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
-    """Delete messages from the quarantine. Returns those that were there."""
-    return set(connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)}).scalars())
+def discard(connection: Connection, message_ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Delete messages from the quarantine. Returns what is known of those that were there, by id."""
+    rows = connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)})
+    return {row.id: row.about for row in rows}

@@ -5,11 +5,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from db import acts, erasure
-from db.acts import NewAct, Target
+from db.acts import Target
 from db.erasure import Erased, NamesLearnerError
 from db.models import EffectState
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
+from invigilator.acts.transactions import new_act
 from worker.kinds import EffectKind
 
 
@@ -46,18 +47,15 @@ def erase(connection: Connection, user_id: str, actor: Actor, reason: str) -> Er
         ) from None
     if erased is None:
         raise UnknownLearnerError("nobody of this id is known")
-    act = NewAct(
-        actor=actor.name,
-        is_claimed=actor.is_claimed,
-        via=actor.via,
-        origin=actor.origin,
-        action=Action.ERASE,
-        filter={"user_id": user_id},
+    act = new_act(
+        actor,
+        Action.ERASE,
+        {"user_id": user_id},
         number=int(erased.names),
         details=counts(erased),
         reason=reason,
+        targets=[Target(mail, before, EffectState.CANCELLED) for mail, before in erased.mails.items()],
         user_id=user_id,
-        targets=[Target(one.effect_id, one.before, EffectState.CANCELLED) for one in erased.mails],
     )
     acts.append(connection, act)
     return erased

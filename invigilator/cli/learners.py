@@ -114,3 +114,22 @@ def _wrapped(text: str, indent: str) -> Iterator[str]:
     yield from textwrap.wrap(
         text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
+
+
+@app.command("erase")
+@click.argument("user_id", metavar="U")
+@click.option(
+    "--reason", required=True, metavar="TEXT", help="Why, without a name. The audit keeps it for ever."
+)
+@JSON
+def erase(user_id: str, reason: str, as_json: bool) -> None:
+    """Take away a learner's names and addresses. The record stays, under the id.
+
+    Mails that are still owed are cancelled. It cannot be undone. A second time finds nothing to take away.
+    """
+    from invigilator.acts import erasure
+    from invigilator.cli.person import acting_person
+
+    with acting_person() as (connection, actor):
+        erased = erasure.erase(connection, user_id, actor, reason)
+    print_document(erasure.counts(erased), as_json)
