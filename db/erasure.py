@@ -12,7 +12,6 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import operators
-from db.models import EffectState
 from events.envelope import identify
 
 ERASED = "(erased)"
@@ -38,7 +37,7 @@ class Erased:
     """
 
     names: bool
-    mails: Mapping[UUID, EffectState]
+    mails: Mapping[UUID, str]
     messages: int
     reasons: int
     texts: int
@@ -192,11 +191,9 @@ def _any_of(names: Sequence[str]) -> str:
     return rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)"
 
 
-def _cancel_mails(
-    connection: Connection, effect_ids: Sequence[UUID], mail_kind: str
-) -> Mapping[UUID, EffectState]:
+def _cancel_mails(connection: Connection, effect_ids: Sequence[UUID], mail_kind: str) -> Mapping[UUID, str]:
     mails = connection.exec_driver_sql(_MAILS, {"effect_ids": effect_ids, "mail": mail_kind}).scalars().all()
-    return operators.cancel(connection, mails).changed
+    return operators.cancel(connection, mails).before
 
 
 def _erase_texts(

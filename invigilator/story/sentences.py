@@ -151,7 +151,7 @@ _OUTCOMES = {
     Outcome.IGNORED: "It was ignored",
     Outcome.REJECTED: "It was refused",
 }
-_OWED = {
+_OWED: Mapping[str, str] = {
     EffectKind.SET_CREDIT_STATUS: "the LMS is told the credit status {status}",
     EffectKind.REMOVE_CREDIT_STATUS: "the LMS is told that there is no credit",
     EffectKind.CASCADE_DECLINE: "the course's other exams are declined",
