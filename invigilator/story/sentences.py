@@ -63,7 +63,7 @@ class Teller:
         return f"exam {isolated(exam_id)}" + (f" ({isolated(name)})" if name else "")
 
     def command(self, details: Details) -> tuple[str, str]:
-        asked = _ASKED.get(details["type"], "A command of type {type} came.")
+        asked = ASKED.get(details["type"], "A command of type {type} came.")
         parts = [
             asked.format(
                 type=isolated(details["type"]),
@@ -139,19 +139,20 @@ _SENTENCES: Mapping[str, Callable[[Teller, Details], tuple[str, str]]] = {
     "pruned": Teller.pruned,
 }
 
-_ASKED = {
+ASKED = {
     "learner.upsert.v1": "The sender described the learner.",
     "exam.attempt.create.v1": "An attempt at {exam} was asked for.",
     "exam.attempt.update-status.v1": "The status {status} was asked for at {exam}.",
     "exam.attempt.remove.v1": "The removal of the attempt at {exam} was asked for.",
 }
+"""What a command of a learner asks for, by its type."""
 _OUTCOMES = {
     Outcome.APPLIED: "It was done.",
     Outcome.UNCHANGED: "Nothing changed, because it was so already.",
     Outcome.IGNORED: "It was ignored",
     Outcome.REJECTED: "It was refused",
 }
-_OWED: Mapping[str, str] = {
+OWED: Mapping[str, str] = {
     EffectKind.SET_CREDIT_STATUS: "the LMS is told the credit status {status}",
     EffectKind.REMOVE_CREDIT_STATUS: "the LMS is told that there is no credit",
     EffectKind.CASCADE_DECLINE: "the course's other exams are declined",
@@ -159,6 +160,7 @@ _OWED: Mapping[str, str] = {
     EffectKind.DELETE_STUDENT_ATTEMPT: "the LMS resets the learner's work",
     EffectKind.DELIVER_EVENT: "{subscriber} is told of an event",
 }
+"""What an effect does, by its kind."""
 _STATES = {
     EffectState.PENDING: "It is still owed.",
     EffectState.RUNNING: "It is being tried.",
@@ -185,7 +187,7 @@ _KEPT = {
 
 def follow_up(details: Details) -> str:
     """Return what an effect does, in a few words."""
-    words: str = _OWED.get(details["kind"], details["kind"])
+    words: str = OWED.get(details["kind"], details["kind"])
     return words.format(
         status=isolated(details["status"] or ""), subscriber=isolated(details["subscriber"] or "")
     )
