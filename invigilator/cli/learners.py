@@ -100,7 +100,9 @@ def _lines(one: "Told") -> Iterator[str]:
     from invigilator.story.sentences import moment, plain
 
     happened = "" if one.at is None else f" It happened at {moment(one.at)}."
-    yield f"{moment(one.recorded_at)}  {one_line(one.what)}"
+    yield (
+        one_line(one.what) if one.recorded_at is None else f"{moment(one.recorded_at)}  {one_line(one.what)}"
+    )
     yield from _wrapped(one_line(plain(one.text)) + happened, "    ")
     if one.reference:
         yield from _wrapped(f"({one_line(one.reference)})", "    ")

@@ -23,14 +23,14 @@ class Told:
     """An entry of a timeline, for people to read.
 
     Parameters:
-        recorded_at: when it was handled.
+        recorded_at: when it was handled. None for what is said of the whole story.
         at: when it happened. None if that was the same moment.
         what: the entry's word.
         text: a sentence or two. Texts of others stand in it between the characters `ISOLATE` and `END_ISOLATE`.
         reference: the ids by which the record has it. Empty where it has none.
     """
 
-    recorded_at: datetime
+    recorded_at: datetime | None
     at: datetime | None
     what: str
     text: str
@@ -51,7 +51,9 @@ class Teller:
         """Say one entry. A word that a newer release has added is told as it is."""
         say = _SENTENCES.get(entry.what)
         text, reference = (entry.what, "") if say is None else say(self, entry.details)
-        has_own_time = entry.what != "pruned" and abs(entry.at - entry.recorded_at) >= _SAME_MOMENT
+        if entry.what == "pruned":
+            return Told(None, None, entry.what, text, reference)
+        has_own_time = abs(entry.at - entry.recorded_at) >= _SAME_MOMENT
         return Told(entry.recorded_at, entry.at if has_own_time else None, entry.what, text, reference)
 
     def exam(self, details: Details) -> str:
@@ -100,8 +102,8 @@ class Teller:
         return text, f"effect {details['id']}{attempt}"
 
     def try_(self, details: Details) -> tuple[str, str]:
-        error = f" {isolated(details['error'])}" if details["error"] else ""
-        text = f"Try {details['number']} of {follow_up(details)}: {_RESULTS[details['result']]}{error}"
+        error = f": {isolated(details['error'])}" if details["error"] else ""
+        text = f"Try {details['number']} of {follow_up(details)}: {_RESULTS[details['result']]}{error}."
         return text, f"effect {details['effect_id']}"
 
     def mail(self, details: Details) -> tuple[str, str]:
@@ -170,13 +172,13 @@ _STATES = {
     EffectState.CANCELLED: "It was cancelled.",
 }
 _RESULTS = {
-    TryResult.DONE: "done.",
-    TryResult.LOGGED: "only written to the log, because no service is configured.",
-    TryResult.RETRY: "it failed for now.",
-    TryResult.FAILED: "it failed for good.",
-    TryResult.LOST: "it never reported back.",
-    TryResult.FOLDED: "done together with a later command.",
-    None: "not finished.",
+    TryResult.DONE: "done",
+    TryResult.LOGGED: "only written to the log, because no service is configured",
+    TryResult.RETRY: "it failed for now",
+    TryResult.FAILED: "it failed for good",
+    TryResult.LOST: "it never reported back",
+    TryResult.FOLDED: "done together with a later command",
+    None: "not finished",
 }
 _KEPT = {
     "outcomes": "commands that were handled",

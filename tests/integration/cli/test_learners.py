@@ -106,3 +106,26 @@ def test_a_page_that_cannot_be_written(cli: CommandLine, story: Record, tmp_path
     assert ran.status == 1
     assert ran.err.count("\n") == 1
     assert cli("learners", "show", "42", "--html", "x", "--json").status == 2
+
+
+def test_an_erasure_is_told_in_numbers_and_stands_in_the_story(cli: CommandLine, story: Record) -> None:
+    ran = cli("learners", "erase", "42", "--reason", "request 7", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.json == {"names": True, "mails": 0, "messages": 1, "reasons": 0, "texts": 0}
+    told = cli("learners", "show", "42").out
+    assert "Ada" not in told
+    assert "username: erased-42" in told
+    assert "erase. Reason: request 7" in told
+    assert cli("learners", "erase", "42", "--reason", "again", "--json").json["names"] is False
+
+
+def test_an_erasure_needs_somebody_and_a_reason_without_names(cli: CommandLine, story: Record) -> None:
+    ran = cli("learners", "erase", "nobody", "--reason", "request 7")
+    assert (ran.status, ran.err) == (1, "invigilator: nobody of this id is known\n")
+    ran = cli("learners", "erase", "42", "--reason", "Ada Lovelace asked")
+    assert (ran.status, ran.err) == (
+        1,
+        "invigilator: the reason names the learner, and would stay: leave that out\n",
+    )
+    assert cli("learners", "erase", "42").status == 2
+    assert "Ada Lovelace" in cli("learners", "show", "42").out

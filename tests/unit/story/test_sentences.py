@@ -85,7 +85,7 @@ def told(what: str, details: dict[str, Any]) -> tuple[str, str]:
             EFFECT,
             ("It came to be owed: a mail about submitted. It is done now.", "effect e1, attempt a1"),
         ),
-        ("try", TRY, ("Try 2 of a mail about submitted: it failed for now. 503", "effect e1")),
+        ("try", TRY, ("Try 2 of a mail about submitted: it failed for now: 503.", "effect e1")),
         (
             "act",
             ACT,
