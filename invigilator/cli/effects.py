@@ -234,7 +234,9 @@ def _run(act: "BulkAct", verb: str, as_json: bool) -> None:
     from db.bulk import BulkState, Progress
     from invigilator.acts import effects as acts
 
-    with click.progressbar(length=act.progress.expected, label=verb, file=sys.stderr) as bar:
+    with click.progressbar(
+        length=act.progress.expected, label=verb, file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
 
         def show(progress: Progress) -> None:
             bar.update(progress.done + progress.refused - bar.pos)

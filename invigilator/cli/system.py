@@ -109,7 +109,7 @@ def status(as_json: bool) -> None:
             "effects": effects,
             "oldest_pending_s": lookups.oldest_pending_s(connection),
             "circuits": lookups.open_circuits(connection),
-            "pauses": {one.kind: one.as_json() for one in pauses.current(connection)},
+            "pauses": [asdict(one) for one in pauses.current(connection)],
             "orphan_queues": unread,
             "feeds": {
                 one.name: {

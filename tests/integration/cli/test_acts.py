@@ -123,7 +123,7 @@ def test_a_bulk_act_is_counted_first_and_leaves_a_row_for_each_step(
     # When a person retries those of one cause
     ran = cli("effects", "retry", "--cause", "down", "--reason", "it is back", "--json")
     # Then these are pending, and each step is a row, with one that closes
-    assert (ran.status, ran.json) == (0, {"retried": 2, "refused": []})
+    assert (ran.status, ran.json, ran.err) == (0, {"retried": 2, "refused": []}, "")
     assert [record.effect(one).state for one in failed] == ["pending", "pending", "failed"]
     closing, second, first = _audit(cli)
     assert {row["act_id"] for row in (closing, second, first)} == {first["act_id"]}
