@@ -21,6 +21,7 @@ from invigilator.acts.erasure import ReasonNamesLearnerError, UnknownLearnerErro
 from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
 from tests.integration.effects.conftest import Bench
+from tests.integration.effects.test_webhooks import Hooks, webhook
 from worker.effects.action import TryAgainError, TryFailedError
 from worker.errors import Transient
 from worker.kinds import EffectKind
@@ -248,6 +249,20 @@ def test_a_reset_is_not_asked_for_by_the_name_that_took_the_place(bench: Bench) 
 def test_credit_goes_on(bench: Bench) -> None:
     erase(bench)
     assert bench.run(bench.ids(EffectKind.SET_CREDIT_STATUS)[0]).endswith("done")
+
+
+def test_what_webhooks_are_owed_is_delivered_and_names_nobody(bench: Bench) -> None:
+    # Given deliveries that wait while the learner is erased
+    hooks = Hooks(bench, acme=webhook())
+    bench.apply(c.update("A", "rejected"))
+    owed = hooks.deliver()
+    assert owed
+    erase(bench)
+    # Then they are delivered as ever
+    for one in owed:
+        assert bench.run(one).endswith("done")
+    assert len(bench.webhooks.deliveries) == len(owed)
+    assert not any(name in str(one) for name in NAMES for one in bench.webhooks.deliveries)
 
 
 def test_a_later_upsert_is_applied_with_a_warning(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,8 @@ import pytest
 from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
+from tests.integration.cli.test_printing import Run, on_a_terminal
+from tests.integration.cli.test_printing import run as run
 from worker.kinds import EffectKind
 
 
@@ -88,6 +90,16 @@ def test_one_of_whom_nothing_is_kept_is_somebody(cli: CommandLine, record: Recor
     record.execute("DELETE FROM inbox")
     ran = cli("learners", "show", "42", "--json")
     assert (ran.status, ran.json["entries"]) == (0, [])
+
+
+@pytest.mark.usefixtures("story")
+def test_on_a_terminal_lines_are_wrapped_and_no_word_is_lost(run: Run) -> None:
+    piped = run("learners", "show", "42").stdout.decode()
+    seen = on_a_terminal(run, "learners", "show", "42")
+    whole, wrapped = (text[text.index(" UTC  ") :] for text in (piped, seen))
+    assert max(map(len, whole.splitlines())) > 80
+    assert max(map(len, wrapped.splitlines())) <= 80
+    assert whole.split() == wrapped.split()
 
 
 @pytest.mark.usefixtures("story")
