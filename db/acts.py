@@ -44,13 +44,12 @@ class NewAct:
         origin: the address or the host from where it was done.
         action: such as `retry`.
         filter: what it was to apply to, as it was asked for. JSON values without floats, here and in `details`.
-        number: to how many it applied.
+        number: to how many it applied. Of the closing row of an act in bulk: to how many all steps did.
         details: what there was before and after.
         reason: why, in the actor's words.
         user_id: the learner, of an act that is about one.
         targets: the effects that were changed.
         act_id: what the steps of an act in bulk share.
-        step: counts the steps of the act from 1.
         closing: whether the act ends with this step.
     """
 
@@ -66,7 +65,6 @@ class NewAct:
     user_id: str | None = None
     targets: Sequence[Target] = ()
     act_id: UUID = field(default_factory=uuid4)
-    step: int = 1
     closing: bool = True
 
 
@@ -131,7 +129,8 @@ _LAST = """
 SELECT
     clock_timestamp() AS at,
     coalesce((SELECT max(sequence) FROM acts), 0) AS sequence,
-    (SELECT hash FROM acts ORDER BY sequence DESC LIMIT 1) AS hash
+    (SELECT hash FROM acts ORDER BY sequence DESC LIMIT 1) AS hash,
+    coalesce((SELECT max(step) FROM acts WHERE act_id = %(act_id)s), 0) AS step
 """
 
 _INSERT = """
@@ -154,7 +153,7 @@ FROM json_to_recordset(%(targets)s) AS target (effect_id uuid, before text, afte
 
 
 def append(connection: Connection, act: NewAct) -> UUID:
-    """Write a row of the audit, in the transaction of what it tells of. Returns the id of the act.
+    """Write the next step of an act, in the transaction of what it tells of. Returns the id of the act.
 
     It waits for whoever appends at the same time, so nothing may be locked after it.
 
@@ -168,11 +167,12 @@ def append(connection: Connection, act: NewAct) -> UUID:
         _refuse_floats(part)
     connection.exec_driver_sql(_LOCK)
     # A statement of its own: it sees what was committed while this waited for the lock.
-    last = connection.exec_driver_sql(_LAST).one()
+    last = connection.exec_driver_sql(_LAST, {"act_id": act.act_id}).one()
     salt = None if act.reason is None else secrets.token_bytes(SALT_BYTES)
     row = {
         **{name: value for name, value in asdict(act).items() if name in _COVERED},
         "sequence": last.sequence + 1,
+        "step": last.step + 1,
         "at": last.at,
         "filter": dict(act.filter),
         "details": details,

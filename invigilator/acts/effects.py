@@ -12,6 +12,7 @@ Example:
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -109,8 +110,7 @@ def change(
                     reason=reason,
                     targets=_targets(action, changed),
                 )
-                step = start_at // STEP_EFFECTS + 1
-                acts.append(connection, replace(act, act_id=act_id, step=step, closing=closing))
+                acts.append(connection, replace(act, act_id=act_id, closing=closing))
         number += len(changed.before)
         refused |= changed.refused
     return Done(act_id if number else None, number, refused)
@@ -136,7 +136,9 @@ def meant(action: Action, wanted: Filter) -> Filter:
         WrongFilterError: it means everything, or a state that the action leaves alone.
     """
     if wanted.is_empty:
-        raise WrongFilterError(f"say which effects to {action}; `--state failed` means all that have failed")
+        raise WrongFilterError(
+            f"say which effects to {action}; the state `failed` means all that have failed"
+        )
     allowed = CHANGES[action].states
     if wrong := [state for state in wanted.states if state not in allowed]:
         raise WrongFilterError(
@@ -165,7 +167,6 @@ class BulkAct:
     after: UUID | None = None
     """The last effect that it has looked at."""
     _looked_at: int = 0
-    _written: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -178,21 +179,21 @@ class BulkAct:
         Raises:
             sqlalchemy.exc.DBAPIError: the database refused the step, which has left nothing. It may be repeated.
         """
-        before = self.after, self._looked_at, self._written
-        try:
-            self.progress = self._step()
-        except BaseException:
-            self.after, self._looked_at, self._written = before
-            raise
-        return self.progress
-
-    def _step(self) -> Progress:
+        chosen, changed = list[UUID](), None
         with acting(self.engine) as connection:
-            room = self._room()
-            chosen = effect_filters.ids(connection, self.wanted, after=self.after, limit=room) if room else []
-            if not chosen or self._is_to_stop(connection):
-                return self._close(connection, BulkState.FINISHED if not chosen else BulkState.STOPPED)
-            return self._change(connection, chosen)
+            if room := self._room():
+                chosen = effect_filters.ids(connection, self.wanted, after=self.after, limit=room)
+            if not chosen:
+                progress = self._close(connection, BulkState.FINISHED)
+            elif self._is_to_stop(connection):
+                progress = self._close(connection, BulkState.STOPPED)
+            else:
+                changed = CHANGES[self.action].apply(connection, chosen)
+                progress = self._advance(connection, changed)
+        self.progress = progress
+        if changed is not None:
+            self._remember(chosen, changed)
+        return progress
 
     @property
     def next(self) -> UUID | None:
@@ -217,15 +218,16 @@ class BulkAct:
         seen = bulk.read(connection, self.progress.id)
         return seen is not None and seen.state == BulkState.STOPPING
 
-    def _change(self, connection: Connection, chosen: Sequence[UUID]) -> Progress:
-        changed = CHANGES[self.action].apply(connection, chosen)
+    def _advance(self, connection: Connection, changed: Changed) -> Progress:
         progress = bulk.advance(connection, self.progress.id, len(changed.before), len(changed.refused))
         if changed.before:
             self._append(connection, len(changed.before), {}, _targets(self.action, changed))
-        room = KEPT_REFUSALS - len(self.refused)
-        self.refused |= dict(list(changed.refused.items())[: max(0, room)])
-        self.after, self._looked_at = chosen[-1], self._looked_at + len(chosen)
         return progress
+
+    def _remember(self, chosen: Sequence[UUID], changed: Changed) -> None:
+        self.after, self._looked_at = chosen[-1], self._looked_at + len(chosen)
+        room = KEPT_REFUSALS - len(self.refused)
+        self.refused |= dict(islice(changed.refused.items(), room))
 
     def _close(self, connection: Connection, state: BulkState) -> Progress:
         progress = bulk.end(connection, self.progress.id, state)
@@ -251,8 +253,7 @@ class BulkAct:
             reason=self.reason,
             targets=targets,
         )
-        self._written += 1
-        acts.append(connection, replace(act, act_id=self.progress.id, step=self._written, closing=closing))
+        acts.append(connection, replace(act, act_id=self.progress.id, closing=closing))
 
 
 def start(

@@ -206,11 +206,11 @@ def _act(
             print_done(DONE[action], done.number, done.refused, as_json)
             return
         if dry_run:
-            number = _count(engine, applied)
+            number = _count(engine, action, applied)
             say(to_json({f"would_{action}": number}) if as_json else f"would {action}: {number}")
             return
         if _is_terminal() and not yes:
-            click.confirm(f"{action} {_count(engine, applied)} effects?", abort=True, err=True)
+            click.confirm(f"{action} {_count(engine, action, applied)} effects?", abort=True, err=True)
         _run(acts.start(engine, person(settings), action, applied, reason), DONE[action], as_json)
 
 
@@ -218,11 +218,11 @@ def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _count(engine: "Engine", wanted: "Filter") -> int:
-    from db import effect_filters
+def _count(engine: "Engine", action: Action, wanted: "Filter") -> int:
+    from invigilator.acts import effects as acts
 
     with engine.connect() as connection:
-        return effect_filters.count(connection, wanted)
+        return acts.preview(connection, action, wanted)
 
 
 def _run(act: "BulkAct", verb: str, as_json: bool) -> None:

@@ -1,11 +1,20 @@
 """`/v1/effects`: looks at effects and at why they fail, retries and cancels them, pauses kinds."""
 
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    WithJsonSchema,
+)
 from sqlalchemy import Engine
 
 from db import causes, effect_filters
@@ -38,6 +47,17 @@ def _known(kind: str) -> str:
     return kind
 
 
+def _moment(value: object) -> datetime:
+    # pydantic would take a number for seconds since 1970.
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("must be a time with a time zone, such as 2026-03-01T09:00:00Z")
+    return moment
+
+
+Moment = Annotated[
+    datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
+]
 Kind = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(_KINDS)})]
 Effects = Annotated[list[UUID], Field(min_length=1, max_length=MAX_NAMED)]
 
@@ -56,8 +76,8 @@ class EffectFilter(BaseModel):
     attempt: Key | None = None
     cause: Key | None = None
     error: Key | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     subscriber: Key | None = None
 
     def wanted(self) -> Filter:
@@ -83,7 +103,7 @@ class EffectsAct(BaseModel):
     filter: EffectFilter | None = None
     after: UUID | None = None
     reason: Text | None = None
-    dry_run: bool = False
+    dry_run: StrictBool = False
 
 
 class Pausing(BaseModel):
@@ -92,7 +112,7 @@ class Pausing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Kind
-    until: AwareDatetime | None = None
+    until: Moment | None = None
     reason: Text | None = None
 
 

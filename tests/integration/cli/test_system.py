@@ -52,6 +52,7 @@ def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: st
         },
         "oldest_pending_s": None,
         "circuits": {},
+        "pauses": [],
         "orphan_queues": [],
         "feeds": {},
         "webhooks": {},

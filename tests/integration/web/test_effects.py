@@ -62,6 +62,8 @@ def test_pages_of_effects(api: Api, failed: list[UUID]) -> None:
         {"states": "lost"},
         {"kinds": "mail"},
         {"since": "2026-03-01T00:00:00"},
+        {"since": "0"},
+        {"until": "yesterday"},
         {"stat": "failed"},
         {"limit": "0"},
     ],
@@ -128,6 +130,8 @@ def test_a_call_has_an_end_and_the_next_one_goes_on(
         {"effects": []},
         {**FAILED, "after": str(uuid4())},
         {**FAILED, "reason": "\x00"},
+        {**FAILED, "dry_run": "yes"},
+        {"filter": {"since": 0}},
     ],
 )
 def test_wrong_acts_change_nothing(api: Api, failed: list[UUID], body: dict[str, Any]) -> None:
