@@ -173,7 +173,7 @@ def erase(connection: Connection, user_id: str, *, mail_kind: str, reason: str) 
     if learner is None and not connection.exec_driver_sql(_IS_NAMED, {"user_id": user_id}).scalar_one():
         return None
     has_names = learner is not None and learner.email != ""
-    names = [learner.email, learner.username, learner.full_name or learner.username] if has_names else []
+    names = [learner.email, learner.username, learner.full_name or ""] if has_names else []
     if has_names and re.search(_any_of(names), reason, re.IGNORECASE):
         raise NamesLearnerError
     effect_ids = connection.exec_driver_sql(_EFFECTS, {"user_id": user_id}).scalars().all()
@@ -187,8 +187,12 @@ def erase(connection: Connection, user_id: str, *, mail_kind: str, reason: str) 
 
 
 def _any_of(names: Sequence[str]) -> str:
-    """Return a regular expression, of Python and of PostgreSQL, that finds one of the names as a whole word."""
-    return rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)"
+    """Return a regular expression, of Python and of PostgreSQL, that finds one of the names as a whole word.
+
+    Empty names do not count.
+    """
+    wanted = [re.escape(name.strip()) for name in names if name.strip()]
+    return rf"(?<!\w)(?:{'|'.join(wanted)})(?!\w)"
 
 
 def _cancel_mails(connection: Connection, effect_ids: Sequence[UUID], mail_kind: str) -> Mapping[UUID, str]:

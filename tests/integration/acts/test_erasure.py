@@ -199,6 +199,12 @@ def test_a_reason_that_names_the_learner_is_refused(bench: Bench, reason: str) -
         assert list(acts.acts(connection)) == []
 
 
+def test_an_empty_name_is_in_no_reason(bench: Bench) -> None:
+    for empty in ("", " "):
+        bench.apply(LearnerUpsert(user_id=USER, username="x", email=EMAIL, full_name=empty))
+        assert erase(bench, reason="a request, with spaces").names
+
+
 def test_nobody_of_this_id(bench: Bench) -> None:
     with pytest.raises(UnknownLearnerError):
         erase(bench, "nobody")

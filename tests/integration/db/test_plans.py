@@ -27,12 +27,14 @@ from db import (
     causes,
     deliveries,
     effect_filters,
+    erasure,
     event_log,
     lookups,
     operators,
     prune,
     search,
     shards,
+    story,
     subscribers,
     timeline,
 )
@@ -382,6 +384,14 @@ class Paths:
                 text("UPDATE effects SET cause = 'x', failed_at = now() WHERE state = 'failed'")
             )
             connection.execute(text("ANALYZE acts, act_targets, effects"))
+        user, mail = self.filled.user(800), EffectKind.SEND_STATUS_EMAIL
+        with self.explained.on("API: timeline"), self.engine.begin() as connection:
+            first = timeline.read(connection, user, mail_kind=mail, after=None, limit=100)
+            assert timeline.read(connection, user, mail_kind=mail, after=first[0].position, limit=100)
+        with self.explained.on("learners show"), self.engine.begin() as connection:
+            assert story.heading(connection, user).attempts
+        with self.explained.on("learners erase"), self.engine.begin() as connection:
+            assert erasure.erase(connection, user, mail_kind=mail, reason="request 7")
         with self.explained.on("effects causes"), self.engine.begin() as connection:
             [found] = causes.failing(connection)
             assert found["count"] > 50
@@ -495,9 +505,6 @@ class Paths:
             with self.explained.on("API: awaited commands"):
                 keys = [("/lms", f"a{number}-1") for number in range(200)]
                 assert len(awaited.look(connection, keys)) == 200
-            with self.explained.on("API: timeline"):
-                mail = EffectKind.SEND_STATUS_EMAIL
-                take(timeline.read(connection, user, mail_kind=mail, after=None, limit=100))
             with self.explained.on("search"):
                 attempt_id, effect_id = (f"00000000-0007-0000-0000-0000000000{end}" for end in ("00", "10"))
                 for wanted in (user, exam, course, attempt_id, effect_id, "a7-1", "17"):
