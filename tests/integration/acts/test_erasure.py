@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,12 +20,14 @@ from invigilator.acts import erasure
 from invigilator.acts.actor import Actor, Via
 from invigilator.acts.erasure import ReasonNamesLearnerError, UnknownLearnerError
 from tests import sample_commands as c
+from tests.fakes.lms import FakeMailer
 from tests.integration.cli.conftest import Record
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_webhooks import Hooks, webhook
 from worker.effects.action import TryAgainError, TryFailedError
 from worker.errors import Transient
 from worker.kinds import EffectKind
+from worker.lms.ports import Deadline, Mail
 
 OPS = Actor("ops@host", True, Via.COMMAND_LINE, "ops@host")
 USER = "42"
@@ -33,6 +36,17 @@ NAMES = (USERNAME, EMAIL, NAME)
 MAIL = EffectKind.SEND_STATUS_EMAIL
 
 TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+
+
+@dataclass
+class BusyMailer(FakeMailer):
+    """Does something while it is handed a mail."""
+
+    meanwhile: Callable[[], object] = bool
+
+    def send(self, mail: Mail, deadline: Deadline) -> None:
+        self.meanwhile()
+        super().send(mail, deadline)
 
 
 @pytest.fixture
@@ -230,7 +244,7 @@ def test_mails_that_are_owed_or_have_failed_are_cancelled(bench: Bench) -> None:
 def test_a_mail_that_is_running_may_go_out_but_is_not_tried_again(bench: Bench) -> None:
     # Given a mail that the mail server refuses for now, while the learner is erased
     owed, _ = bench.ids(MAIL)
-    meanwhile(bench, lambda: erase(bench))
+    bench.mailer = BusyMailer(meanwhile=lambda: erase(bench))
     bench.mailer.fail_with(Transient("503"))
     with pytest.raises(TryAgainError):
         bench.run(owed)
@@ -293,15 +307,3 @@ def ends_for_good(bench: Bench, effect_id: UUID, reason: str) -> None:
     assert bench.row(effect_id).state == "failed"
     assert len(bench.mailer.sent) == sent
     assert bench.instructor.calls == []
-
-
-def meanwhile(bench: Bench, what: Callable[[], object]) -> None:
-    """Do something while a mail is handed to the mail server."""
-    send = bench.mailer.send
-
-    def slowly(*mail: Any) -> None:
-        bench.mailer.send = send  # type: ignore[method-assign]
-        what()
-        send(*mail)
-
-    bench.mailer.send = slowly  # type: ignore[method-assign]

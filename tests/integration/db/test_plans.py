@@ -507,8 +507,8 @@ class Paths:
                 assert len(awaited.look(connection, keys)) == 200
             with self.explained.on("search"):
                 attempt_id, effect_id = (f"00000000-0007-0000-0000-0000000000{end}" for end in ("00", "10"))
-                for wanted in (user, exam, course, attempt_id, effect_id, "a7-1", "17"):
-                    assert search.find(connection, wanted)
+                for named in (user, exam, course, attempt_id, effect_id, "a7-1", "17"):
+                    assert search.find(connection, named)
                 assert not search.find(connection, "nothing")
             with self.explained.on("commands show"):
                 lookups.command(connection, "/lms", "a7-1")
