@@ -22,8 +22,11 @@ from worker.commands.records import AttemptRecord, Cause
 from worker.commands.telling import Telling
 from worker.kind_entry import Payload, UnreadablePayloadError
 from worker.kinds import CascadeDecline, EffectKind, kind_of
+from worker.logs import get_logger
 from worker.rules.values import Attempt, Exam
 from worker.tracing import Kind, Span
+
+logger = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -138,6 +141,8 @@ class UnitOfWork:
         row = self._learners.describe(data, at)
         if row is not None:
             self.learners.add(data.user_id)
+            if row.get("erased_at") is not None:
+                logger.warning("an erased learner is described again", learner=data.user_id)
         return row is not None
 
     def create(

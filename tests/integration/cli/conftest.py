@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from db import quarantine
-from db.models import Effect
+from db.models import Effect, QuarantinedMessage
 from db.quarantine import Unreadable
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
@@ -38,13 +38,26 @@ class Record:
         shard: int = 0,
         source: str | None = None,
         command_id: str | None = None,
+        user_id: str | None = None,
     ) -> None:
         received_at = datetime(2026, 3, 1, 9, tzinfo=UTC)
         message = Unreadable(
-            QuarantineCode.NOT_JSON, "is no JSON", headers or {}, body, received_at, source, command_id
+            QuarantineCode.NOT_JSON,
+            "is no JSON",
+            headers or {},
+            body,
+            received_at,
+            source,
+            command_id,
+            user_id,
         )
         with self.engine.begin() as connection:
             quarantine.write(connection, shard, [message])
+
+    def quarantine_ids(self) -> Sequence[int]:
+        """Oldest first."""
+        with self.engine.begin() as connection:
+            return connection.scalars(select(QuarantinedMessage.id).order_by(QuarantinedMessage.id)).all()
 
     def execute(self, statement: str, **values: Any) -> None:
         with self.engine.begin() as connection:

@@ -29,12 +29,15 @@ from db import (
     causes,
     deliveries,
     effect_filters,
+    erasure,
     event_log,
     lookups,
     operators,
     processes,
     prune,
+    search,
     shards,
+    story,
     subscribers,
     timeline,
     waiting,
@@ -80,6 +83,7 @@ EXEMPT = {
     "circuits": "has a row for each service",
     "subscribers": "has a row for each subscriber",
     "event_log": "has one row",
+    "pruned": "has a row for each table that is pruned",
     "causes": "has a row for each cause",
     "bulk_acts": "has a row for each act in bulk",
     "quarantine": "is bounded, and its big bodies are kept out of line",
@@ -387,6 +391,14 @@ class Paths:
                 text("UPDATE effects SET cause = 'x', failed_at = now() WHERE state = 'failed'")
             )
             connection.execute(text("ANALYZE acts, act_targets, effects"))
+        user, mail = self.filled.user(800), EffectKind.SEND_STATUS_EMAIL
+        with self.explained.on("API: timeline"), self.engine.begin() as connection:
+            first = timeline.read(connection, user, mail_kind=mail, after=None, limit=100)
+            assert timeline.read(connection, user, mail_kind=mail, after=first[0].position, limit=100)
+        with self.explained.on("learners show"), self.engine.begin() as connection:
+            assert story.heading(connection, user).attempts
+        with self.explained.on("learners erase"), self.engine.begin() as connection:
+            assert erasure.erase(connection, user, mail_kind=mail, reason="request 7")
         with self.explained.on("effects causes"), self.engine.begin() as connection:
             [found] = causes.failing(connection)
             assert found["count"] > 50
@@ -507,9 +519,11 @@ class Paths:
                     for number in range(200)
                 ]
                 assert len(awaited.look(connection, commands)) == 200
-            with self.explained.on("API: timeline"):
-                mail = EffectKind.SEND_STATUS_EMAIL
-                take(timeline.read(connection, user, mail_kind=mail, after=None, limit=100))
+            with self.explained.on("search"):
+                attempt_id, effect_id = (f"00000000-0007-0000-0000-0000000000{end}" for end in ("00", "10"))
+                for named in (user, exam, course, attempt_id, effect_id, "a7-1", "17"):
+                    assert search.find(connection, named)
+                assert not search.find(connection, "nothing")
             with self.explained.on("commands show"):
                 lookups.command(connection, "/lms", "a7-1")
             with self.explained.on("commands list"):

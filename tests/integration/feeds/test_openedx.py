@@ -15,7 +15,7 @@ from redis import Redis
 from sqlalchemy import Engine
 from structlog.typing import EventDict
 
-from db import subscribers
+from db import erasure, subscribers
 from events.commands import CommandData, ExamUpsert, LearnerUpsert
 from tests import sample_commands as c
 from tests.integration.effects.conftest import until
@@ -181,6 +181,16 @@ def test_names_are_those_of_the_moment_and_stay_out_of_the_log(site: Site) -> No
         ).scalar_one()
     assert not [word for word in ("ada", "Lovelace", "countess", "example.org") if word in kept]
     assert site.bus.redis.get_secret_value() not in kept
+
+
+def test_an_erased_learner_is_known_by_the_number_alone(site: Site) -> None:
+    # Given an event that waits while its learner is erased
+    site.handle(c.create("A"), c.update("A", "submitted"))
+    with site.engine.begin() as connection:
+        assert erasure.erase(connection, "42", mail_kind="send_status_email", reason="request 7")
+    [entry] = site.publish()
+    user = entry["event_data"]["student_user"]
+    assert (user["id"], user["pii"]) == (42, {"username": "erased-42", "email": "", "name": ""})
 
 
 def test_what_the_bus_cannot_carry_is_skipped_and_counted(site: Site, logged: list[EventDict]) -> None:
