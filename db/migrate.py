@@ -8,9 +8,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, func, select, text
 
-from db.compatibility import Schema, alembic_config, compare, head, schema_revision
+from db.compatibility import Schema, compare, head, schema_revision
 from db.connect import make_engine
 from db.errors import UnfitDatabaseError
+from db.scripts import alembic_config
 
 MIGRATION_LOCK = 4_916_273_301
 """The key of an advisory lock. Release 0.1.0 has the same key, so that the two never migrate at once."""

@@ -7,13 +7,13 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.pool import NullPool
 
 from db.connect import make_engine
 from db.migrate import upgrade
@@ -32,7 +32,10 @@ ROOM_BYTES = 2**32
 def running_postgres() -> Iterator[Server]:
     """A throw-away PostgreSQL that does not wait for the disk."""
     with _running(lambda folder, watch: postgres.start(folder, durable=False, watch=watch)) as server:
-        yield server
+        try:
+            yield server
+        finally:
+            _administration(server.url).dispose()
 
 
 @contextmanager
@@ -137,9 +140,11 @@ def disposed(database_url: str) -> Iterator[Engine]:
 
 
 def _on_server(server_url: str, statement: str) -> None:
-    engine = create_engine(server_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-    finally:
-        engine.dispose()
+    with _administration(server_url).connect() as connection:
+        connection.execute(text(statement))
+
+
+@cache
+def _administration(server_url: str) -> Engine:
+    """Keeps one connection to a server: each new one costs as much CPU time as the database that it creates."""
+    return create_engine(server_url, isolation_level="AUTOCOMMIT", pool_pre_ping=True, pool_size=1)

@@ -48,6 +48,7 @@ PRELOADED = (
     "psycopg2.extras",
     "sqlalchemy.ext.compiler",
     "db.compatibility",
+    "db.migrate",
     "invigilator.cli.main",
     "invigilator.cli.status",
     "invigilator.cli.system",

@@ -8,8 +8,9 @@ from alembic.migration import MigrationContext
 from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection, Engine, event
 
-from db.compatibility import SCHEMA_VERSION, USABLE_FROM, scripts
+from db.compatibility import SCHEMA_VERSION, USABLE_FROM
 from db.models import Base
+from db.scripts import scripts
 
 LIMITS = "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '10min'"
 

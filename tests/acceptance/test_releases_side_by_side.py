@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from db import compatibility
+from db import compatibility, scripts
 from invigilator.local.procfile import PROCFILE
 from tests.acceptance.harness import PROGRAMS, Stack
 from tests.acceptance.load import load
@@ -42,7 +42,7 @@ def revision(stack: Stack) -> str:
 
 
 def test_each_release_can_use_the_schema_of_the_other(previous: Release) -> None:
-    newest = compatibility.scripts().get_revision(compatibility.head())
+    newest = scripts.scripts().get_revision(compatibility.head())
     assert previous.head >= compatibility.NEEDED
     assert newest.module.usable_from <= previous.head
 

@@ -3,10 +3,10 @@
 import pytest
 from alembic.script import Script
 
-from db import compatibility
+from db import compatibility, scripts
 from tests.unit.db.migration_rules import recorded, violations
 
-SCRIPTS = sorted(compatibility.scripts().walk_revisions(), key=lambda script: script.revision)
+SCRIPTS = sorted(scripts.scripts().walk_revisions(), key=lambda script: script.revision)
 RULES_FROM = "0007"
 
 # Release 0.1.0 has these, and databases have run them: they stay as they are. Until then everything was stopped for
