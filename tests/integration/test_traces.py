@@ -23,6 +23,7 @@ from tests.spans import named, recording
 from tests.unit.events.messages import TRACE
 from worker.commands.batches import Batches
 from worker.commands.handler import Handler, Received, ShardLostError
+from worker.commands.spans import Item
 from worker.effects.action import TryFailedError
 from worker.errors import Transient
 from worker.kinds import EffectKind
@@ -90,7 +91,7 @@ def test_a_batch_has_a_span_and_so_has_each_command(
     # Given commands of a trace and of none, one that comes twice, and what is no command
     twice = traced(c.learner(), TRACE)
     unreadable = Unreadable(QuarantineCode.NOT_JSON, "is no JSON", {}, b"?", new_receipt().at)
-    items = [traced(c.exam("A"), None), twice, twice, traced(c.create("B"), TRACE), unreadable]
+    items: list[Item] = [traced(c.exam("A"), None), twice, twice, traced(c.create("B"), TRACE), unreadable]
     # When they are committed
     batches(engine).commit(fence, items)
     # Then each command has one span, in the trace of its publisher, with its outcome

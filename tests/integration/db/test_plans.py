@@ -33,8 +33,9 @@ from tests import sample_commands as c
 from tests.fakes.receiver import SECRET
 from tests.integration.db.filling import DAYS, TABLES, Filled, fill
 from tests.integration.effects.conftest import Bench, run_together
-from worker.commands.batches import Batches, Item
+from worker.commands.batches import Batches
 from worker.commands.handler import Handler
+from worker.commands.spans import Item
 from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
 from worker.errors import Gone, Permanent, ServiceError, Transient
