@@ -13,7 +13,7 @@ from logging.handlers import WatchedFileHandler
 from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.stdlib import LoggerFactory, ProcessorFormatter, add_logger_name
+from structlog.stdlib import ProcessorFormatter, add_logger_name
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 Format = Literal["json", "readable"]
@@ -62,7 +62,7 @@ def configure(format: Format | None, level: Level, file: str | None = None) -> N
         file: the path of a file to write to instead. It may be moved away; it is then made anew.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    handler = logging.StreamHandler() if file is None else WatchedFileHandler(file, encoding="utf-8")
+    handler = WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
     chosen = format or ("json" if file else default_format(sys.stderr))
     handler.setFormatter(
         ProcessorFormatter(
@@ -76,10 +76,37 @@ def configure(format: Format | None, level: Level, file: str | None = None) -> N
     for name, lowest in _QUIET.items():
         logging.getLogger(name).setLevel(lowest)
     structlog.configure(
-        processors=[add_logger_name, *_SHARED, _flatten, ProcessorFormatter.wrap_for_formatter],
+        processors=[add_logger_name, *_SHARED, _flatten, *_renderers(chosen)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=LoggerFactory(),
+        logger_factory=lambda name: _Lines(handler, name),
     )
+
+
+class _Lines:
+    """Writes lines where a handler writes its own.
+
+    A record of each line would take more time than all the rest of it. A line that cannot be written, because the
+    disk is full for example, is lost: it may not fail the work that it tells of.
+    """
+
+    def __init__(self, handler: logging.StreamHandler[Any], name: str) -> None:
+        self.name = name
+        self._handler = handler
+
+    def msg(self, line: str) -> None:
+        """Write a line, at any level."""
+        self._handler.acquire()
+        try:
+            if isinstance(self._handler, WatchedFileHandler):
+                self._handler.reopenIfNeeded()
+            self._handler.stream.write(f"{line}\n")
+            self._handler.flush()
+        except (OSError, ValueError):  # a ValueError: the stream is closed
+            pass
+        finally:
+            self._handler.release()
+
+    debug = info = warning = error = critical = msg
 
 
 def _renderers(format: Format) -> Sequence[Processor]:  # noqa: A002
@@ -112,7 +139,7 @@ def _render_by_stream(logger: WrappedLogger, method: str, fields: EventDict) -> 
     return shown
 
 
-def _print_logger(*_name: object) -> structlog.PrintLogger:
+def _print_logger(*_: object) -> structlog.PrintLogger:
     return structlog.PrintLogger(sys.stderr)
 
 

@@ -19,7 +19,7 @@ FOR_WEB = ("invigilator/web/",)
 FOR_OTEL = ("worker/otel.py",)
 FOR_OPENEDX = ("worker/feeds/openedx.py", "worker/feeds/openedx_data.py")
 FOR_DEVELOPERS = ("events/django/", "invigilator/asyncapi/__main__.py")
-DISTRIBUTIONS = dict(packages_distributions()) | {
+DISTRIBUTIONS: dict[str, list[str]] = dict(packages_distributions()) | {
     # Many distributions share this name. These are the ones that are imported.
     "opentelemetry": ["opentelemetry-api", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"],
 }

@@ -168,7 +168,7 @@ def test_a_batch_costs_one_statement_more_and_only_when_it_quarantines(
     logged.clear()
     batches.commit(fence, [message(b"ada@example.org")] * 2)
     *_, last = logged
-    assert last == {"event": "the quarantine is full", "discarded": 2, "shard": 0, "log_level": "warning"}
+    assert (last["event"], last["discarded"], last["shard"]) == ("the quarantine is full", 2, 0)
     assert len(logged) == 3
     assert "ada" not in str(logged)
 
