@@ -188,8 +188,8 @@ def test_every_misspelling_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("others", "name"),
     [
-        ({}, "INVIGILATOR_METRICS_TOKEN"),
-        ({}, "invigilator_Metrics_Token"),
+        ({}, "INVIGILATOR_FROM_THE_FUTURE"),
+        ({}, "invigilator_From_the_Future"),
         ({}, "INVIGILATOR_"),
         # Near a name that is set, which is therefore not what was meant.
         ({"INVIGILATOR_SMTP_URL": "smtp://h"}, "INVIGILATOR_SMTP_URI"),
@@ -216,7 +216,7 @@ def test_a_name_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatc
 def test_variables_of_others_are_none_of_our_business(
     monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
-    for name in ("LMS_URI", "SMTP_URL", "INVIGIL", "XINVIGILATOR_METRICS_TOKEN"):
+    for name in ("LMS_URI", "SMTP_URL", "INVIGIL", "XINVIGILATOR_FROM_THE_FUTURE"):
         monkeypatch.setenv(name, "x")
         Path(".env").write_text(f"{name}=x\nOTHER_{name}=y")
         load()
