@@ -70,12 +70,12 @@ def _superseded_by() -> ColumnElement[UUID | None]:
     return case((Effect.state == EffectState.SUPERSEDED, found), else_=None)
 
 
-_ATTEMPT_CODE = func.coalesce(Attempt.attempt_code, cast(Attempt.id, Text))
+ATTEMPT_CODE = func.coalesce(Attempt.attempt_code, cast(Attempt.id, Text))
 _ATTEMPT = (
     Attempt.id,
     Attempt.exam_id,
     Attempt.user_id,
-    _ATTEMPT_CODE.label("attempt_code"),
+    ATTEMPT_CODE.label("attempt_code"),
     Attempt.status,
     Attempt.taking_as_proctored,
     Attempt.is_sample_attempt,
@@ -105,7 +105,7 @@ _COMMAND = (
     HandledCommand.exam_id,
     HandledCommand.to_status,
 )
-_EFFECT = (
+EFFECT_COLUMNS = (
     Effect.id,
     Effect.kind,
     Effect.state,
@@ -114,6 +114,8 @@ _EFFECT = (
     Effect.order_key,
     Effect.due_at,
     Effect.last_error,
+    Effect.cause,
+    Effect.failed_at,
     Effect.created_at,
     Effect.done_at,
     _superseded_by().label("superseded_by"),
@@ -156,7 +158,7 @@ def attempt_history(
     wanted = {
         Attempt.exam_id: exam_id,
         Attempt.user_id: user_id,
-        _ATTEMPT_CODE: code,
+        ATTEMPT_CODE: code,
         Attempt.id: attempt_id,
     }
     attempt = _first_attempt(connection, wanted)
@@ -164,7 +166,7 @@ def attempt_history(
         return {"attempt": None, "transitions": [], "effects": []}
     found = attempt["id"]
     transitions = select(*_TRANSITION).where(Transition.attempt_id == found).order_by(Transition.version)
-    effects = select(*_EFFECT).where(Effect.attempt_id == found).order_by(Effect.sequence)
+    effects = select(*EFFECT_COLUMNS).where(Effect.attempt_id == found).order_by(Effect.sequence)
     return {
         "attempt": attempt,
         "transitions": _all(connection, transitions),
@@ -177,7 +179,7 @@ def attempt(
 ) -> Row | None:
     """The attempt of `attempt_history`, without its history. None when there is none."""
     return _first_attempt(
-        connection, {Attempt.exam_id: exam_id, Attempt.user_id: user_id, _ATTEMPT_CODE: code}
+        connection, {Attempt.exam_id: exam_id, Attempt.user_id: user_id, ATTEMPT_CODE: code}
     )
 
 
@@ -340,7 +342,7 @@ def effect(connection: Connection, effect_id: UUID) -> Row | None:
 
     If another effect took its place, `superseded_by_command` is the command that the other one follows from.
     """
-    found = _first(connection, select(*_EFFECT, Effect.payload).where(Effect.id == effect_id))
+    found = _first(connection, select(*EFFECT_COLUMNS, Effect.payload).where(Effect.id == effect_id))
     if found is None:
         return None
     winner = select(Effect.source, Effect.command_id.label("id")).where(Effect.id == found["superseded_by"])
@@ -350,24 +352,6 @@ def effect(connection: Connection, effect_id: UUID) -> Row | None:
         "superseded_by_command": _first(connection, winner) if found["superseded_by"] else None,
         "tries": _all(connection, tries),
     }
-
-
-def effects(
-    connection: Connection,
-    *,
-    state: EffectState | None = None,
-    kind: str | None = None,
-    limit: int | None = None,
-) -> Iterable[Row]:
-    """Effects, newest first. None stands for any."""
-    statement = select(*_EFFECT).order_by(Effect.created_at.desc(), Effect.sequence.desc()).limit(limit)
-    return _stream(connection, _only(statement, {Effect.state: state, Effect.kind: kind}))
-
-
-def effect_ids(connection: Connection, state: EffectState, kind: str | None) -> Sequence[UUID]:
-    """The ids of the effects in a state, oldest first."""
-    statement = select(Effect.id).order_by(Effect.sequence)
-    return connection.scalars(_only(statement, {Effect.state: state, Effect.kind: kind})).all()
 
 
 # --- quarantine ------------------------------------------------------------------------------------------

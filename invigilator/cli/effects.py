@@ -35,7 +35,8 @@ app = click.Group("effects", help="Look at effects, retry and cancel them.", no_
 @JSON_LINES
 def list_(state: str | None, kind: str | None, limit: int | None, as_json: bool) -> None:
     """List effects, newest first."""
-    from db import lookups
+    from db import effect_filters
+    from db.effect_filters import Filter
     from db.models import EffectState
     from invigilator.cli.database import reading
     from worker.kinds import EffectKind
@@ -43,9 +44,8 @@ def list_(state: str | None, kind: str | None, limit: int | None, as_json: bool)
     wanted_state = _choice("--state", EffectState, state)
     wanted_kind = _choice("--kind", EffectKind, kind)
     with reading() as connection:
-        rows = lookups.effects(
-            connection, state=wanted_state, kind=wanted_kind, limit=rows_wanted(limit, as_json)
-        )
+        wanted = Filter(_known(wanted_state), _known(wanted_kind))
+        rows = effect_filters.listed(connection, wanted, limit=rows_wanted(limit, as_json))
         print_rows(rows, COLUMNS, as_json, "effects", limit=limit)
 
 
@@ -75,7 +75,8 @@ def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_
     Others are refused, and so is an effect with a newer one on its target. A failed mail goes now, even if newer
     ones about its attempt have gone.
     """
-    from db import lookups, operators
+    from db import effect_filters, operators
+    from db.effect_filters import Filter
     from invigilator.cli.database import open_engine
     from worker.kinds import EffectKind
 
@@ -89,7 +90,7 @@ def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_
         chosen: Sequence[UUID] = effect_ids
         if wanted_state:
             with engine.connect() as connection:
-                chosen = lookups.effect_ids(connection, wanted_state, wanted_kind)
+                chosen = effect_filters.ids(connection, Filter(_known(wanted_state), _known(wanted_kind)))
         _change("retried", engine, operators.retry, chosen, as_json)
 
 
@@ -120,6 +121,10 @@ def _change(
         with writing(engine) as connection:
             refused |= change(connection, chosen[start : start + TRANSACTION_ROWS])
     print_done(verb, len(chosen) - len(refused), refused, as_json)
+
+
+def _known(word: StrEnum | None) -> tuple[str, ...]:
+    return () if word is None else (word.value,)
 
 
 def _choice(option: str, words: Iterable[Word], given: str | None) -> Word | None:

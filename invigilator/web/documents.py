@@ -52,6 +52,8 @@ class Effect(BaseModel):
     order_key: str | None
     due_at: Time
     last_error: str | None
+    cause: str | None
+    failed_at: Time | None
     created_at: Time
     done_at: Time | None
     superseded_by: UUID | None

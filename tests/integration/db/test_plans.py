@@ -23,6 +23,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import (
     awaited,
     deliveries,
+    effect_filters,
     event_log,
     lookups,
     operators,
@@ -33,6 +34,7 @@ from db import (
     timeline,
 )
 from db.connect import make_engine
+from db.effect_filters import Filter
 from db.ids import new_receipt
 from db.models import Effect, EffectState
 from db.offers import Offer
@@ -464,13 +466,28 @@ class Paths:
                 take(lookups.commands(connection, outcome=Outcome.APPLIED, limit=100))
                 take(lookups.commands(connection, code=OutcomeCode.ILLEGAL_TRANSITION, limit=100))
             with self.explained.on("effects list"):
-                take(lookups.effects(connection, limit=100))
-                take(lookups.effects(connection, state=failed, limit=100))
-                take(lookups.effects(connection, state=EffectState.SUPERSEDED, limit=100))
-                take(lookups.effects(connection, kind=EffectKind.SEND_STATUS_EMAIL, limit=100))
-                take(lookups.effects(connection, state=failed, kind=EffectKind.SEND_STATUS_EMAIL, limit=100))
+                for wanted in (
+                    Filter(),
+                    Filter(states=(failed,)),
+                    Filter(states=(EffectState.SUPERSEDED,)),
+                    Filter(kinds=(EffectKind.SEND_STATUS_EMAIL,)),
+                    Filter(states=(failed,), kinds=(EffectKind.SEND_STATUS_EMAIL,)),
+                    Filter(user_id=user),
+                    Filter(exam_id=exam),
+                    Filter(course_id=course, states=(EffectState.DONE,)),
+                    Filter(attempt="00000000-0007-0000-0000-000000000000"),
+                    Filter(cause="abc"),
+                    Filter(error="403"),
+                    Filter(subscriber="webhook.acme", states=(failed,)),
+                ):
+                    first = effect_filters.page(connection, wanted, limit=100)
+                    if first.next is not None:
+                        effect_filters.page(connection, wanted, after=first.next, limit=100)
             with self.explained.on("effects retry and cancel"):
-                ids = lookups.effect_ids(connection, failed, None)
+                only_failed = Filter(states=(failed,))
+                ids = effect_filters.ids(connection, only_failed, limit=500)
+                assert effect_filters.ids(connection, only_failed, after=ids[0], limit=500) == ids[1:]
+                assert effect_filters.count(connection, only_failed) == len(ids)
                 operators.retry(connection, ids)
                 operators.cancel(connection, ids)
             with self.explained.on("effects show"):

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from db import effects, lookups, operators, order
+from db import effect_filters, effects, lookups, operators, order
+from db.effect_filters import Filter
 from db.effects import Claim
 from db.offers import find_due
 from tests import sample_commands as c
@@ -251,7 +252,7 @@ def test_what_it_waits_for_is_shown(bench: Bench) -> None:
 def shown(bench: Bench, *effect_ids: UUID) -> list[tuple[str, UUID | None]]:
     """What the command line says of them, in a list and of each alone: the order key, and what it waits for."""
     with bench.engine.connect() as connection:
-        listed = {row["id"]: row for row in lookups.effects(connection)}
+        listed = {row["id"]: row for row in effect_filters.listed(connection, Filter())}
         alone = [lookups.effect(connection, one) or {} for one in effect_ids]
     assert [one["waits_for"] for one in alone] == [listed[one]["waits_for"] for one in effect_ids]
     return [(one["order_key"], one["waits_for"]) for one in alone]

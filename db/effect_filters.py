@@ -1,0 +1,234 @@
+"""Which effects are meant: one filter for listing, counting, retrying and cancelling them.
+
+Pages go by `created_at`, which the indexes on the state and on the kind hold, and then by `sequence`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, any_, func, or_, select, tuple_
+
+from db.lookups import ATTEMPT_CODE, EFFECT_COLUMNS, STREAMED_ROWS, Row
+from db.models import Attempt, Effect, EffectState, Exam
+from events.errors import InvigilatorError
+
+FAILING = (EffectState.PENDING, EffectState.RUNNING, EffectState.FAILED)
+"""The states of an effect whose last try may have failed, and which is still owed or needs a person."""
+
+_TIMES = ("since", "until")
+_WORDS = ("states", "kinds")
+
+
+class UnknownEffectError(InvigilatorError):
+    """The effect after which a page was to begin is not there."""
+
+    code = "unknown_effect"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which effects are meant. An effect must fit all members that are set.
+
+    Parameters:
+        states: it is in one of them. Empty for any.
+        kinds: it is of one of them. Empty for any.
+        user_id: of the learner.
+        course_id: of the exam's course.
+        exam_id: of the exam.
+        attempt: the code of the attempt. It is the attempt's id where the LMS has chosen none.
+        cause: why the last try failed.
+        error: a text that the last error contains, upper and lower case told apart. Without `states` it is looked
+            for among the effects that are pending, running or failed.
+        since: it came to be owed at this time or later.
+        until: it came to be owed before this time.
+        subscriber: to whom it delivers an event, such as `webhook.acme`.
+
+    Example:
+        >>> Filter(states=("failed",), error="403").as_json()
+        {'states': ['failed'], 'error': '403'}
+    """
+
+    states: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    user_id: str | None = None
+    course_id: str | None = None
+    exam_id: str | None = None
+    attempt: str | None = None
+    cause: str | None = None
+    error: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    subscriber: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every effect is meant."""
+        return self == Filter()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the members that are set, as JSON values."""
+        named = ((name, value) for name, value in asdict(self).items() if value not in (None, ()))
+        return {name: _plain(value) for name, value in named}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Filter":
+        """Return the filter that `as_json` has written.
+
+        Raises:
+            ValueError, TypeError: it has not written this.
+        """
+        if unknown := document.keys() - {field.name for field in fields(cls)}:
+            raise ValueError(f"{min(unknown)} is no member of a filter")
+        return cls(**{name: _read(name, value) for name, value in document.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _TIMES:
+        return datetime.fromisoformat(value)
+    return tuple(value) if name in _WORDS else value
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some effects.
+
+    Parameters:
+        effects: newest first.
+        next: the effect after which the next page begins. None on the last page.
+    """
+
+    effects: Sequence[Row]
+    next: UUID | None
+
+
+_SHOWN = (
+    *EFFECT_COLUMNS,
+    func.coalesce(Effect.user_id, Attempt.user_id).label("user_id"),
+    ATTEMPT_CODE.label("attempt_code"),
+    Attempt.exam_id,
+    Effect.source,
+    Effect.command_id,
+    Effect.subscriber,
+    Effect.payload,
+)
+_KEY: ColumnElement[Any] = tuple_(Effect.created_at, Effect.sequence)
+
+
+def count(connection: Connection, wanted: Filter) -> int:
+    """Return how many effects fit."""
+    return connection.scalar(select(func.count()).select_from(Effect).where(*_conditions(wanted))) or 0
+
+
+def listed(
+    connection: Connection, wanted: Filter, *, after: UUID | None = None, limit: int | None = None
+) -> Iterable[Row]:
+    """Return the effects that fit, newest first, as they come from the database.
+
+    Parameters:
+        after: an effect. Those after it are wanted, which are older.
+        limit: how many at most. None for all.
+
+    Raises:
+        UnknownEffectError: there is no effect `after`.
+    """
+    statement = (
+        select(*_SHOWN)
+        .outerjoin(Attempt, Attempt.id == Effect.attempt_id)
+        .where(*_conditions(wanted))
+        .order_by(Effect.created_at.desc(), Effect.sequence.desc())
+        .limit(limit)
+    )
+    if after is not None:
+        at, sequence = _place(connection, after)
+        # The index has the first column only.
+        statement = statement.where(Effect.created_at <= at, (at, sequence) > _KEY)
+    rows = connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS})
+    return (row._asdict() for row in rows)
+
+
+def page(connection: Connection, wanted: Filter, *, after: UUID | None = None, limit: int) -> Page:
+    """Return a page of the effects that fit, newest first. Raises what `listed` raises."""
+    found = list(listed(connection, wanted, after=after, limit=limit + 1))
+    rows = found[:limit]
+    return Page(rows, rows[-1]["id"] if len(found) > limit else None)
+
+
+def ids(
+    connection: Connection, wanted: Filter, *, after: UUID | None = None, limit: int | None = None
+) -> list[UUID]:
+    """Return the ids of effects that fit, oldest first.
+
+    Parameters:
+        after: an effect. Those after it are wanted, which are newer.
+        limit: how many at most. None for all.
+
+    Raises:
+        UnknownEffectError: there is no effect `after`.
+    """
+    statement = (
+        select(Effect.id)
+        .where(*_conditions(wanted))
+        .order_by(Effect.created_at, Effect.sequence)
+        .limit(limit)
+    )
+    if after is not None:
+        at, sequence = _place(connection, after)
+        statement = statement.where(Effect.created_at >= at, (at, sequence) < _KEY)
+    return list(connection.scalars(statement))
+
+
+def _place(connection: Connection, effect_id: UUID) -> tuple[datetime, int]:
+    row = connection.execute(
+        select(Effect.created_at, Effect.sequence).where(Effect.id == effect_id)
+    ).one_or_none()
+    if row is None:
+        raise UnknownEffectError(f"there is no effect {effect_id}; begin again without it")
+    return row.created_at, row.sequence
+
+
+def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    states = wanted.states or (tuple(FAILING) if wanted.error is not None else ())
+    conditions: list[ColumnElement[bool] | None] = [
+        Effect.state.in_(states) if states else None,
+        Effect.kind.in_(wanted.kinds) if wanted.kinds else None,
+        _of_attempts(wanted),
+        None if wanted.cause is None else Effect.cause == wanted.cause,
+        None if wanted.error is None else Effect.last_error.contains(wanted.error, autoescape=True),
+        None if wanted.since is None else Effect.created_at >= wanted.since,
+        None if wanted.until is None else Effect.created_at < wanted.until,
+        None if wanted.subscriber is None else Effect.subscriber == wanted.subscriber,
+    ]
+    return [condition for condition in conditions if condition is not None]
+
+
+def _of_attempts(wanted: Filter) -> ColumnElement[bool] | None:
+    """The condition on the attempt, of which the learner's attempts are a part."""
+    code: ColumnElement[str] = ATTEMPT_CODE
+    conditions: list[ColumnElement[bool] | None] = [
+        None if wanted.attempt is None else code == wanted.attempt,
+        None if wanted.exam_id is None else Attempt.exam_id == wanted.exam_id,
+        None if wanted.course_id is None else Attempt.exam_id.in_(_exams(wanted.course_id)),
+        None if wanted.user_id is None else Attempt.user_id == wanted.user_id,
+    ]
+    chosen = [condition for condition in conditions if condition is not None]
+    if not chosen:
+        return None
+    # An array rather than a join: PostgreSQL expects few of its members, so it looks the effects up by attempt.
+    # For a join it may go through all effects from the newest on, looking for those of an exam.
+    found = Effect.attempt_id == any_(func.array(select(Attempt.id).where(*chosen).scalar_subquery()))
+    if wanted.user_id is None or len(chosen) > 1:
+        return found
+    return or_(found, and_(Effect.attempt_id.is_(None), Effect.user_id == wanted.user_id))
+
+
+def _exams(course_id: str) -> Select[str]:
+    return select(Exam.exam_id).where(Exam.course_id == course_id)
