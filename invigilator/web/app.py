@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from sqlalchemy import Engine
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from invigilator.web import attempts, commands, events, health, openapi, problems, sending, timeline
 from invigilator.web.access import Access
 from invigilator.web.bodies import SigningKey
+from invigilator.web.console.rendering import HOME
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.outcomes import Outcomes
@@ -26,11 +28,13 @@ def make_app(
     signing_key: SigningKey,
     readiness: Readiness,
     event_source: str,
+    console: ASGIApp | None = None,
 ) -> FastAPI:
     """Return the application. The caller looks out for `outcomes` and `followers`.
 
     Parameters:
         event_source: the `source` of the events.
+        console: the pages for people. None where nobody could sign in.
     """
     app = FastAPI(
         title="Invigilator",
@@ -48,7 +52,14 @@ def make_app(
     app.include_router(timeline.routes(engine, access))
     app.include_router(events.routes(engine, followers, access, event_source))
     app.include_router(sending.routes(engine, publisher, outcomes, access, signing_key))
+    if console is not None:
+        app.mount(HOME, console)
+        app.add_api_route("/", _to_console, include_in_schema=False)
     return app
+
+
+async def _to_console() -> RedirectResponse:
+    return RedirectResponse(HOME)
 
 
 class _NoStore:
