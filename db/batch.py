@@ -469,7 +469,8 @@ WAKES = {"effects": notification(EFFECTS_CHANNEL), "events": notification(EVENTS
 _FINISH = """
 finish_effects AS (
     UPDATE effects
-    SET state = 'done', done_at = clock_timestamp(), lease_until = NULL, offered_until = NULL, last_error = NULL
+    SET state = 'done', done_at = clock_timestamp(), lease_until = NULL, offered_until = NULL, last_error = NULL,
+        cause = NULL, failed_at = NULL
     WHERE id = ANY (%(finished)s::uuid[])
 ), finish_tries AS (
     UPDATE tries

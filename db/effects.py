@@ -68,6 +68,8 @@ class TryEnd:
     result: TryResult
     error: str | None = None
     delay_s: float | None = None
+    cause: str | None = None
+    """Why it failed: the id of a cause. None if it did not."""
 
     @property
     def key(self) -> tuple[UUID, int]:
@@ -331,6 +333,8 @@ WITH ended AS (
         lease_until = NULL,
         offered_until = NULL,
         last_error = after.error,
+        cause = after.cause,
+        failed_at = CASE WHEN after.state <> 'done' THEN clock_timestamp() END,
         done_at = CASE WHEN after.state = 'done' THEN clock_timestamp() END,
         due_at = coalesce(clock_timestamp() + after.delay_s * interval '1 s', effect.due_at),
         failure_told = CASE
@@ -347,17 +351,18 @@ WITH ended AS (
                 WHEN 'failed' THEN 'failed'
             END AS state
         FROM json_to_recordset(%(ends)s)
-            AS one (id uuid, number int, result text, error text, delay_s float8)
+            AS one (id uuid, number int, result text, error text, delay_s float8, cause text)
         LIMIT %(number)s
     ) AS after
     WHERE effect.id = after.id
         AND CASE WHEN effect.state = 'running' THEN effect.tries = after.number ELSE false END
     RETURNING
         effect.id, effect.target, effect.order_key, effect.state, after.number, after.result, after.error,
+        after.cause,
         effect.kind, effect.user_id, effect.attempt_id, effect.traceparent, effect.tries, effect.failure_told
 ), closed AS (
     UPDATE tries AS try
-    SET finished_at = clock_timestamp(), result = ended.result, error = ended.error
+    SET finished_at = clock_timestamp(), result = ended.result, error = ended.error, cause = ended.cause
     FROM ended
     WHERE try.effect_id = ended.id AND try.number = ended.number
 )
@@ -416,6 +421,7 @@ def _end(end: TryEnd) -> dict[str, Any]:
         "result": end.result,
         "error": end.error,
         "delay_s": end.delay_s,
+        "cause": end.cause,
     }
 
 

@@ -14,9 +14,20 @@ class ConfigurationError(InvigilatorError):
 
 
 class ServiceError(InvigilatorError):
-    """A call to an external service (LMS or mail server) failed. Every subclass is transient or permanent."""
+    """A call to an external service (LMS or mail server) failed. Every subclass is transient or permanent.
+
+    `status` is what the service has answered, a status of HTTP or a code of SMTP, or None when it has not. `reason`
+    is the word by which the answer says why, or None.
+    """
 
     code = "service"
+
+    def __init__(
+        self, message: str | None = None, *, status: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
 
 
 class Transient(ServiceError):  # noqa: N818 - the field's word for it
@@ -27,8 +38,15 @@ class Transient(ServiceError):  # noqa: N818 - the field's word for it
 
     code = "transient"
 
-    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, reason=reason)
         self.retry_after_s = retry_after_s
 
 
@@ -49,8 +67,10 @@ class Misconfigured(Unavailable):
 
     code = "misconfigured"
 
-    def __init__(self, message: str, *, setting: str) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, setting: str, status: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message, status=status, reason=reason)
         self.setting = setting
 
 
@@ -62,8 +82,10 @@ class Crowded(Transient):
 
     code = "crowded"
 
-    def __init__(self, message: str, *, others: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, others: int, status: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message, status=status, reason=reason)
         self.others = others
 
 

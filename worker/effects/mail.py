@@ -63,7 +63,7 @@ def _course_name(run: MailRun, learner: Addressee) -> str | None:
         return _asked_name(run, learner.may_ask) or learner.course_name
     except ServiceError as error:
         if learner.course_name is None:
-            raise NotCalled(str(error)) from None
+            raise NotCalled(str(error), status=error.status, reason=error.reason) from None
         logger.info("effect %s names the course as we were told: %s", run.claim.id, error)
         return learner.course_name
 

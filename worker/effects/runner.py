@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from traceback import format_tb
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from db import deliveries, effects, standing
+from db import causes, deliveries, effects, standing
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
@@ -25,6 +25,7 @@ from worker.errors import Crowded, Gone, Permanent, ServiceError, Transient
 from worker.kinds import QUEUES, EffectKind, Service
 from worker.lms.connect import Services
 from worker.lms.ports import Deadline
+from worker.rules.causes import Cause, find_cause
 from worker.rules.retry import delay_before_retry
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ RECORD_PAUSE_S = 2.0
 BUSY_S = 1.0
 """Seconds for which an effect is put off if every slot of its service is taken."""
 NEVER_REPORTED = "its worker never reported back"
+MANY_CAUSES = 1_000
+"""A process that remembers so many causes as stored begins anew, so that its memory has a bound."""
 LOST_TRIES = 3
 """After so many lost tries it is most likely the effect that ends its workers."""
 
@@ -47,6 +50,7 @@ class Result:
     claim: Claim
     end: TryEnd
     note: Note
+    cause: Cause | None = None
 
 
 class Runner:
@@ -66,6 +70,7 @@ class Runner:
         self._claiming = _patient(tools.lease_s / 4, _is_away)
         self._report = Reporter()
         self._only_logged = _only_logged(tools.services)
+        self._known_causes: frozenset[Cause] = frozenset()
 
     def run(self, effect_id: UUID, kind: str) -> Answer:
         """Run an effect once, if it is due, nobody else has it, and its service may be called.
@@ -119,21 +124,26 @@ class Runner:
         claim = about.claim
         if claim.lost_tries >= LOST_TRIES and claim.retrying_for_s >= self.tools.retry.retry_for_s:
             # Most likely the effect ends its workers.
-            return self._fail(about, f"{NEVER_REPORTED} (retried for {claim.retrying_for_s:.0f} s)", None)
+            cause = find_cause(claim.kind, NEVER_REPORTED)
+            return self._fail(about, f"{NEVER_REPORTED}{_retried(claim)}", None, cause)
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
             payload = EffectKind(claim.kind).entry.read(claim.payload)
             recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline))
         except Permanent as error:
-            return self._fail(about, str(error), error)
+            return self._fail(about, str(error), error, _cause_of(claim, error))
         except Transient as error:
             if isinstance(error, Crowded):
                 self.tools.slots.shrink(claim.kind, error.others)
             delay_s = 0.0 if isinstance(error, Gone) else self._delay_s(claim, error)
-            return self._try_again(about, str(error), error, delay_s)
+            return self._try_again(about, str(error), error, _cause_of(claim, error), delay_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, the try must be recorded
             # Most likely the database failed, or a bug did that the next release mends.
-            return self._try_again(about, _reason(claim.id, error), None, self._delay_s(claim, None))
+            reason = _reason(claim.id, error)
+            cause = find_cause(
+                claim.kind, reason, exception=type(error).__name__, codes=describe(error).split()
+            )
+            return self._try_again(about, reason, None, cause, self._delay_s(claim, None))
         result = TryResult.LOGGED if claim.kind in self._only_logged else TryResult.DONE
         end = Result(claim, TryEnd(claim.id, claim.number, result), circuit.note_answer)
         if recorded is not Recorded.BY_ACTION and not self.record(end):
@@ -176,13 +186,14 @@ class Runner:
             retry_after_s=None if error is None else error.retry_after_s,
         )
 
-    def _try_again(self, about: About, reason: str, error: Transient | None, delay_s: float | None) -> Answer:
+    def _try_again(
+        self, about: About, reason: str, error: Transient | None, cause: Cause, delay_s: float | None
+    ) -> Answer:
         claim = about.claim
         if delay_s is None:
-            return self._fail(about, f"{reason} (retried for {claim.retrying_for_s:.0f} s)", error)
-        if self._record_failure(
-            claim, TryEnd(claim.id, claim.number, TryResult.RETRY, reason, delay_s), error
-        ):
+            return self._fail(about, f"{reason}{_retried(claim)}", error, cause)
+        end = TryEnd(claim.id, claim.number, TryResult.RETRY, reason, delay_s, cause.id)
+        if self._record_failure(claim, end, error, cause):
             if isinstance(error, Gone):
                 logger.warning(
                     "%s is switched off: %s; `invigilator webhooks on` continues", claim.queue, reason
@@ -190,22 +201,22 @@ class Runner:
             raise TryAgainError(about.says(reason))
         return self._too_late(about)
 
-    def _fail(self, about: About, reason: str, error: ServiceError | None) -> Answer:
+    def _fail(self, about: About, reason: str, error: ServiceError | None, cause: Cause) -> Answer:
         claim = about.claim
-        end = TryEnd(claim.id, claim.number, TryResult.FAILED, reason)
-        if self._record_failure(claim, end, error):
+        end = TryEnd(claim.id, claim.number, TryResult.FAILED, reason, cause=cause.id)
+        if self._record_failure(claim, end, error, cause):
             command = answers.command(claim.source, claim.command_id)
             logger.warning("effect %s (%s) failed: %s · %s", claim.id, claim.kind, reason, command)
             raise TryFailedError(about.says(reason))
         return self._too_late(about)
 
-    def _record_failure(self, claim: Claim, end: TryEnd, error: ServiceError | None) -> bool:
+    def _record_failure(self, claim: Claim, end: TryEnd, error: ServiceError | None, cause: Cause) -> bool:
         def note(connection: Connection, claim: Claim, ended: RecordedTry) -> Change | None:
             if isinstance(error, Gone):
                 deliveries.switch_off(connection, claim.queue, str(error))
             return circuit.note_error(connection, claim, ended, error, self.tools.retry)
 
-        return self.record(Result(claim, end, note))
+        return self.record(Result(claim, end, note, cause))
 
     def record(self, result: Result) -> bool:
         """Record the result of a try. Return False if the try is not the effect's current one any more.
@@ -223,8 +234,10 @@ class Runner:
 
     def record_together(self, results: Sequence[Result]) -> list[bool]:
         """Record results in one transaction. False stands for a result that came too late."""
+        new_causes = {one.cause for one in results if one.cause is not None} - self._known_causes
         with self.tools.engine.begin() as connection:
             ended = effects.end_tries(connection, [result.end for result in results])
+            causes.store(connection, [asdict(cause) for cause in new_causes])
             changes = [
                 result.note(connection, result.claim, ended[result.end.key])
                 for result in sorted(
@@ -232,9 +245,23 @@ class Runner:
                 )  # all lock circuits in one order
                 if result.end.key in ended
             ]
+        known = self._known_causes if len(self._known_causes) < MANY_CAUSES else frozenset()
+        self._known_causes = known | new_causes
         for change in filter(None, changes):
             self._report(change)
         return [result.end.key in ended for result in results]
+
+
+def _cause_of(claim: Claim, error: ServiceError) -> Cause:
+    # The name of a webhook's subscriber may hold digits, too.
+    codes = [claim.queue] if error.reason is None else [claim.queue, error.reason]
+    return find_cause(
+        claim.kind, str(error), exception=type(error).__name__, status=error.status, codes=codes
+    )
+
+
+def _retried(claim: Claim) -> str:
+    return f" (retried for {claim.retrying_for_s:.0f} s)"
 
 
 def _patient(seconds: float, retry: Callable[[BaseException], bool]) -> Retrying:

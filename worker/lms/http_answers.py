@@ -59,17 +59,20 @@ def raise_unless_done(
         return
     why = reason(answer.body, secrets)
     shown = f" ({why})" if why is not None and why != username else ""
-    raise _failure(answer, f"LMS answered {answer.status} to {call}{shown}", credentials)
+    message = f"LMS answered {answer.status} to {call}{shown}"
+    raise _failure(answer, message, why if shown else None, credentials)
 
 
-def _failure(answer: Answer, message: str, credentials: str) -> ServiceError:
-    if answer.status == HTTPStatus.UNAUTHORIZED:
-        return Misconfigured(message, setting=credentials)
-    if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        return Misconfigured(message, setting=PROXY_SETTING)
-    if is_transient(answer.status):
-        return Unavailable(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
-    return Refused(message)
+def _failure(answer: Answer, message: str, why: str | None, credentials: str) -> ServiceError:
+    status = answer.status
+    if status == HTTPStatus.UNAUTHORIZED:
+        return Misconfigured(message, setting=credentials, status=status, reason=why)
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return Misconfigured(message, setting=PROXY_SETTING, status=status, reason=why)
+    if is_transient(status):
+        wait_s = retry_after_s(answer.retry_after, datetime.now(UTC))
+        return Unavailable(message, retry_after_s=wait_s, status=status, reason=why)
+    return Refused(message, status=status, reason=why)
 
 
 def is_transient(status: int) -> bool:

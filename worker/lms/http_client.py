@@ -192,7 +192,7 @@ async def read_answer(response: httpx.Response) -> Answer:
 def _no_answer(call: Call, error: Exception) -> Unavailable:
     # A proxy that is asked for a tunnel answers before there is an HTTP answer of the LMS.
     if isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
-        return Misconfigured(f"the proxy answered 407 to {call}", setting=PROXY_SETTING)
+        return Misconfigured(f"the proxy answered 407 to {call}", setting=PROXY_SETTING, status=407)
     # Only the class is shown, because the text may quote a header, and with it the token.
     cause = type(first_cause(error)).__name__
     return Unavailable(f"no answer from the LMS to {call} ({cause}); check INVIGILATOR_LMS_URL")

@@ -116,8 +116,10 @@ class ClientCredentials:
         shown = f" ({why})" if why is not None else ""
         message = f"the token server answered {answer.status}{shown}"
         if is_transient(answer.status):
-            return Unavailable(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
-        return Misconfigured(message, setting=f"{URL_SETTING}, {CLIENT_SETTINGS}")
+            wait_s = retry_after_s(answer.retry_after, datetime.now(UTC))
+            return Unavailable(message, retry_after_s=wait_s, status=answer.status, reason=why)
+        setting = f"{URL_SETTING}, {CLIENT_SETTINGS}"
+        return Misconfigured(message, setting=setting, status=answer.status, reason=why)
 
 
 def _no_token(error: ValidationError) -> Misconfigured:

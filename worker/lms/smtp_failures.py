@@ -6,6 +6,7 @@ connections.
 
 import re
 import smtplib
+from typing import TypedDict
 
 from worker.errors import Crowded, Misconfigured, Refused, ServiceError, Transient, Unavailable
 from worker.lms.ports import Deadline
@@ -50,12 +51,20 @@ def _refusal(error: Exception, code: int, text: str, others: int) -> ServiceErro
     enhanced = _ENHANCED.match(text)
     shown = f"{code} {enhanced[0]}" if enhanced else f"{code}"
     message = f"{MAIL_SERVER} refused {_refused(error, code)}{for_now} ({shown})"
+    said: _Said = {"status": code, "reason": enhanced[0] if enhanced else None}
     if code in TOO_MANY_CONNECTIONS and others > 0:
-        return Crowded(message, others=others)
+        return Crowded(message, others=others, **said)
     if _is_about_this_mail(error, code):
-        return Refused(message) if code >= 500 else Transient(message)
+        return Refused(message, **said) if code >= 500 else Transient(message, **said)
     setting = _wrong_setting(error, code)
-    return Unavailable(message) if setting is None else Misconfigured(message, setting=setting)
+    return (
+        Unavailable(message, **said) if setting is None else Misconfigured(message, setting=setting, **said)
+    )
+
+
+class _Said(TypedDict):
+    status: int
+    reason: str | None
 
 
 def _refused(error: Exception, code: int) -> str:

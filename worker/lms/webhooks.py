@@ -189,6 +189,7 @@ def judge(answer: Answer, subscriber: str, secrets: Collection[str] = ()) -> Non
     why = reason(answer.body, secrets)
     message = f"{subscriber} answered {answer.status}" + (f" ({why})" if why else "")
     if answer.status == HTTPStatus.GONE:
-        raise Gone(message)
+        raise Gone(message, status=answer.status, reason=why)
     kind = Transient if answer.status in ABOUT_THE_EVENT else Unavailable
-    raise kind(message, retry_after_s=retry_after_s(answer.retry_after, datetime.now(UTC)))
+    wait_s = retry_after_s(answer.retry_after, datetime.now(UTC))
+    raise kind(message, retry_after_s=wait_s, status=answer.status, reason=why)
