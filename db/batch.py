@@ -454,10 +454,12 @@ write_effects AS (
 )""",
     "outcomes": """
 write_outcomes AS (
-    INSERT INTO outcomes (inbox_id, outcome, code, detail, handled_at, user_id, exam_id, to_status)
+    INSERT INTO outcomes (
+        inbox_id, outcome, code, detail, handled_at, user_id, exam_id, to_status, attempt_code, external_id
+    )
     SELECT * FROM json_to_recordset(%(outcomes)s) AS outcome (
         inbox_id bigint, outcome text, code text, detail text, handled_at timestamptz, user_id text, exam_id text,
-        to_status text
+        to_status text, attempt_code text, external_id text
     )
 )""",
     "events": f"write_events AS ({INSERT_EVENTS})",

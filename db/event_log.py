@@ -205,6 +205,11 @@ WITH page AS MATERIALIZED (
     UPDATE event_log
     SET pruned_to = (SELECT max(position) FROM removed)
     WHERE EXISTS (SELECT FROM removed)
+), noted AS (
+    INSERT INTO pruned (what, before)
+    SELECT 'events', clock_timestamp() - %(age)s
+    WHERE EXISTS (SELECT FROM removed)
+    ON CONFLICT (what) DO UPDATE SET before = greatest(pruned.before, excluded.before)
 )
 SELECT count(*) FROM removed
 """

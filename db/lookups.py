@@ -104,6 +104,8 @@ _COMMAND = (
     HandledCommand.user_id,
     HandledCommand.exam_id,
     HandledCommand.to_status,
+    HandledCommand.attempt_code,
+    HandledCommand.external_id,
 )
 EFFECT_COLUMNS = (
     Effect.id,
@@ -130,6 +132,8 @@ _QUARANTINED = (
     QuarantinedMessage.received_at,
     QuarantinedMessage.source,
     QuarantinedMessage.command_id,
+    QuarantinedMessage.user_id,
+    QuarantinedMessage.erased_at,
 )
 
 

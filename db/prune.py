@@ -1,8 +1,8 @@
 """Removes what was finished long ago, a page at a time: effects with their tries, and commands.
 
-Whatever a later decision reads stays: the record and its history, effects that are owed or have failed, and of each
-target the effects that say which others are overtaken. Pruning waits for nobody, and nobody waits for more than one
-page.
+The table `pruned` says up to which moment. Whatever a later decision reads stays: the record and its history,
+effects that are owed or have failed, and of each target the effects that say which others are overtaken. Pruning
+waits for nobody, and nobody waits for more than one page.
 """
 
 from dataclasses import dataclass
@@ -88,6 +88,14 @@ FOR UPDATE SKIP LOCKED
 
 _DELETE_COMMANDS = "DELETE FROM inbox WHERE id = ANY (%(ids)s::bigint[])"
 
+# The row is locked by the first page only, so that two who prune at the same time do not wait for each other.
+_NOTE = """
+INSERT INTO pruned (what, before)
+SELECT %(what)s, %(before)s
+WHERE NOT EXISTS (SELECT FROM pruned WHERE what = %(what)s AND before >= %(before)s)
+ON CONFLICT (what) DO UPDATE SET before = greatest(pruned.before, excluded.before)
+"""
+
 
 def moment_before(connection: Connection, age: timedelta) -> datetime:
     """Return the moment that lies so far back, by the database's clock."""
@@ -113,6 +121,8 @@ def remove_effects(connection: Connection, before: datetime, after: int | None) 
     chosen = {"ids": removable.scalars().all()}
     tries = connection.exec_driver_sql(_DELETE_TRIES, chosen)
     effects = connection.exec_driver_sql(_DELETE_EFFECTS, chosen)
+    if effects.rowcount:
+        _note(connection, "effects", before)
     return Page(removed=Removed(effects=effects.rowcount, tries=tries.rowcount), end=page[-1].sequence)
 
 
@@ -132,4 +142,10 @@ def remove_commands(connection: Connection, before: datetime, after: datetime | 
     if not page:
         return Page(removed=Removed(), end=None)
     removed = connection.exec_driver_sql(_DELETE_COMMANDS, {"ids": [row.inbox_id for row in page]})
+    _note(connection, "outcomes", before)
     return Page(removed=Removed(commands=removed.rowcount), end=page[-1].handled_at)
+
+
+def _note(connection: Connection, table: str, before: datetime) -> None:
+    """Write down that rows of before this moment may be gone. A story that lacks them says so."""
+    connection.exec_driver_sql(_NOTE, {"what": table, "before": before})

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 from uuid import uuid4
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
@@ -22,7 +22,7 @@ AWAITED_HEADER = "invigilator-awaited"
 """The header of a message whose sender waits for the outcome. `consume` then wakes those who wait."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_IDENTIFIED_BYTES = 1024 * 1024
-"""The source and the id of a longer message are not looked for, because reading it takes too long."""
+"""In a longer message they are not looked for, because reading it takes too long."""
 
 _CONTENT_TYPES = (CONTENT_TYPE, "application/json")
 _CHARSETS = ("utf-8", "utf8")
@@ -114,27 +114,38 @@ def filled_in(source: str) -> dict[str, str]:
     }
 
 
-def identify(body: bytes) -> tuple[str | None, str | None]:
-    """Return the source and the id of a message that is no valid command; None for one that cannot be read.
+class Identity(NamedTuple):
+    """By what a message that is no valid command can be found. None stands for what cannot be read."""
 
-    A sender looks for a message by these. So they are also read where `parse` gives up on the whole message, such
-    as for a name in another encoding, a key that is there twice, or a list of one event. A source or an id that is
-    itself there twice counts as unreadable.
+    source: str | None = None
+    id: str | None = None
+    user_id: str | None = None
+    """The learner whom its data names."""
+
+
+def identify(body: bytes) -> Identity:
+    """Return the source, the id and the learner of a message that is no valid command.
+
+    People look for a message by these. So they are also read where `parse` gives up on the whole message, such
+    as for a name in another encoding, a key that is there twice, or a list of one event. One that is itself there
+    twice counts as unreadable.
 
     Parameters:
         body: any bytes. One that is longer than `MAX_IDENTIFIED_BYTES` is not read.
     """
     if len(body) > MAX_IDENTIFIED_BYTES:
-        return None, None
+        return Identity()
     try:
         event = _lenient_decoder.decode(body.decode("utf-8-sig", "surrogateescape"))
     except (ValueError, RecursionError):
-        return None, None
+        return Identity()
     if isinstance(event, list) and len(event) == 1:
         [event] = event
     if not isinstance(event, dict):
-        return None, None
-    return _valid(_source, event.get("source")), _valid(_id, event.get("id"))
+        return Identity()
+    data = event.get("data")
+    user_id = data.get("user_id") if isinstance(data, dict) else None
+    return Identity(_valid(_source, event.get("source")), _valid(_id, event.get("id")), _valid(_id, user_id))
 
 
 def _that_are_there_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

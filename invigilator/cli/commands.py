@@ -7,7 +7,19 @@ from events.vocabulary import Outcome, OutcomeCode
 from invigilator.cli.options import JSON, JSON_LINES, LIMIT, EnumChoice
 from invigilator.cli.output import print_document, print_rows, rows_wanted
 
-COLUMNS = ("handled_at", "source", "id", "type", "user_id", "exam_id", "to_status", "outcome", "code")
+COLUMNS = (
+    "handled_at",
+    "source",
+    "id",
+    "type",
+    "user_id",
+    "exam_id",
+    "attempt_code",
+    "external_id",
+    "to_status",
+    "outcome",
+    "code",
+)
 
 app = click.Group("commands", help="Look at what became of commands.", no_args_is_help=False)
 

@@ -88,6 +88,8 @@ class HandledCommand(BaseModel):
     user_id: str | None
     exam_id: str | None
     to_status: str | None
+    attempt_code: str | None
+    external_id: str | None
 
 
 class QuarantinedCommand(BaseModel):
@@ -152,14 +154,15 @@ class Health(BaseModel):
 class TimelineEntry(BaseModel):
     """Something that happened to a learner. `what` says what sort of thing, and so which members there are besides.
 
-    `recorded_at` is the moment of handling, and `at` when it happened.
+    `recorded_at` is the moment of handling, and `at` when it happened. Where rows were pruned, the first entry is
+    `pruned`: what was handled before `before`, by table, may be gone.
     """
 
     model_config = ConfigDict(extra="allow")
 
     recorded_at: Time
     at: Time
-    what: Literal["command", "quarantined", "attempt", "transition", "effect", "try", "mail"]
+    what: Literal["command", "quarantined", "attempt", "transition", "effect", "try", "mail", "act", "pruned"]
 
 
 class Timeline(BaseModel):

@@ -34,10 +34,7 @@ def routes(engine: Engine, access: Access) -> APIRouter:
             )
         page = found[:limit]
         return {
-            "entries": [
-                {"recorded_at": one.position.recorded_at, "at": one.at, "what": one.what, **one.details}
-                for one in page
-            ],
+            "entries": [one.document() for one in page],
             "next": page[-1].position.cursor() if len(found) > limit else None,
         }
 

@@ -123,7 +123,13 @@ class Batches:
             ) from error
         detail = f"failed with {describe(error)}; mend the cause, then replay it"
         failed = Unreadable(
-            QuarantineCode.FAILED, detail, item.headers, item.body, item.receipt.at, *item.key
+            QuarantineCode.FAILED,
+            detail,
+            item.headers,
+            item.body,
+            item.receipt.at,
+            *item.key,
+            item.command.data.learner_id,
         )
         # The trace is logged without the text of the error, which may quote data.
         logger.error("a command failed (%s):\n%s", describe(error), "".join(format_tb(error.__traceback__)))

@@ -73,9 +73,13 @@ def decode(
         if len(body) > MAX_KEPT_BYTES:
             detail = f"{detail}; of {len(body)} bytes, only the first {MAX_KEPT_BYTES} are kept"
             body = body[:MAX_KEPT_BYTES]
-        source, command_id = identify(message.body)
         return Unreadable(
-            error.reason, storable(detail, MAX_DETAIL_CHARS), headers, body, receipt.at, source, command_id
+            error.reason,
+            storable(detail, MAX_DETAIL_CHARS),
+            headers,
+            body,
+            receipt.at,
+            *identify(message.body),
         )
     return Received(command, receipt, headers, message.body, command.fingerprint())
 

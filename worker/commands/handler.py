@@ -218,6 +218,8 @@ def _about(command: Command) -> dict[str, str | None]:
         "exam_id": getattr(command.data, "exam_id", None),
         # The sender may have asked for what is no status.
         "to_status": None if to_status is None else storable(to_status, MAX_ID),
+        "attempt_code": getattr(command.data, "attempt_code", None),
+        "external_id": getattr(command.data, "external_id", None),
     }
 
 
@@ -229,4 +231,5 @@ def _reused(item: Received) -> Unreadable:
         item.body,
         item.receipt.at,
         *item.key,
+        item.command.data.learner_id,
     )

@@ -43,7 +43,7 @@ EFFECT = [
 ]
 COMMAND = [
     *("source", "id", "type", "outcome", "code", "detail", "handled_at"),
-    *("user_id", "exam_id", "to_status"),
+    *("user_id", "exam_id", "to_status", "attempt_code", "external_id"),
 ]
 
 
@@ -187,6 +187,15 @@ def test_commands_are_found_by_learner_and_exam(cli: CommandLine, record: Record
         (("--exam", "B"), "2"),
     ):
         assert [line["id"] for line in cli(*rejected, *way).lines] == [expected]
+
+
+def test_a_command_shows_how_it_named_its_attempt(cli: CommandLine, record: Record) -> None:
+    named = {"attempt_code": "code-1", "external_id": "software-1"}
+    record.handle(c.received(c.update("A", "started", **named), "1"), c.received(c.exam("A"), "2"))
+    one, other = cli("commands", "list", "--user", "42", "--exam", "A", "--json").lines, named.keys()
+    assert {name: one[0][name] for name in other} == named
+    exam = cli("commands", "show", "--source", "/tests", "--id", "2", "--json").json
+    assert {exam[name] for name in other} == {None}
 
 
 def test_a_command_in_quarantine(cli: CommandLine, record: Record) -> None:
@@ -342,6 +351,8 @@ def test_the_quarantine(cli: CommandLine, record: Record) -> None:
         "received_at": "2026-03-01T09:00:00Z",
         "source": None,
         "command_id": None,
+        "user_id": None,
+        "erased_at": None,
     }
     assert len(rows) == 2
     # When they are shown, then whole

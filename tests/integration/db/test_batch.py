@@ -170,6 +170,8 @@ def test_so_it_is_of_an_outcome(engine: Engine) -> None:
             "user_id": "42",
             "exam_id": "exam-1",
             "to_status": "verified",
+            "attempt_code": "code-1",
+            "external_id": "external-1",
         }
         batch.write(connection, Changes(outcomes=[outcome]))
         assert recorded(connection, HandledCommand, [outcome]) == [outcome]

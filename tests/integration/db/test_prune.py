@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, bindparam, create_engine, exists, fun
 from sqlalchemy.orm import aliased
 
 from db import effects, operators, prune
-from db.models import Attempt, Base, Effect, Event, HandledCommand, InboxEntry, Transition
+from db.models import Attempt, Base, Effect, Event, HandledCommand, InboxEntry, Pruned, Transition
 from db.prune import Removed
 from tests import sample_commands as c
 from worker import processes, pruning
@@ -120,6 +120,30 @@ def test_what_has_been_finished_for_long_goes(record: Engine) -> None:
     # And so has the record
     assert [count(record, table) for table in (Attempt, Transition)] == before
     assert pruned(record, 90) == Removed()
+
+
+def test_it_is_noted_up_to_which_moment_rows_may_be_gone(record: Engine) -> None:
+    # When there was nothing to remove, then nothing is noted
+    pruned(record, 2000)
+    assert noted(record) == {}
+    # When rows go, then the note never moves back
+    owe(record, Owed("done", None))
+    pruned(record, 90)
+    first = noted(record)
+    assert set(first) == {"effects", "outcomes"}
+    assert first["effects"] == first["outcomes"]
+    owe(record, Owed("done", None, owed=300, ended=300))
+    pruned(record, 200)
+    assert noted(record) == first
+    # And moves on with the next pruning
+    owe(record, Owed("done", None, owed=80, ended=80))
+    pruned(record, 60)
+    assert noted(record)["effects"] > first["effects"]
+
+
+def noted(engine: Engine) -> dict[str, datetime]:
+    with engine.begin() as connection:
+        return {row.what: row.before for row in connection.execute(select(Pruned.__table__))}
 
 
 def test_a_page_at_a_time(record: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

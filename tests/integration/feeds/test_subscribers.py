@@ -239,3 +239,12 @@ def test_an_event_with_an_open_delivery_stays_and_what_comes_after_it(old_log: E
 def test_without_subscribers_the_log_is_pruned_by_age(old_log: Engine) -> None:
     store(old_log)
     assert pruned(old_log) == [4]
+
+
+def test_it_is_noted_up_to_which_moment_events_may_be_gone(old_log: Engine) -> None:
+    notes = text("SELECT before < now() - interval '29 days' FROM pruned WHERE what = 'events'")
+    with old_log.begin() as connection:
+        assert event_log.prune(connection, 50 * DAY) == 0
+        assert connection.scalar(notes) is None
+        assert event_log.prune(connection, 30 * DAY) == 3
+        assert connection.scalar(notes) is True

@@ -121,3 +121,23 @@ def test_what_is_no_command_keeps_its_source_and_id_if_they_can_be_read(
     unreadable = decode(Message(body, None))
     assert isinstance(unreadable, Unreadable)
     assert (unreadable.source, unreadable.command_id) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "user_id"),
+    [
+        (b'{"user_id": "42"}', "42"),
+        (b'{"user_id": 42, "nonsense": [1, {}], "email": "nobody"}', "42"),
+        (b'{"user_id": "42", "full_name": "Jos\xe9"}', "42"),
+        (b'{"user_id": "42", "user_id": "43"}', None),
+        (b'{"user_id": ["42"]}', None),
+        (b'{"user_id": true}', None),
+        (b'{"user_id": ""}', None),
+        (b"[]", None),
+        (b"null", None),
+    ],
+)
+def test_what_is_no_command_keeps_its_learner_if_that_can_be_read(data: bytes, user_id: str | None) -> None:
+    unreadable = decode(Message(b'{"source": "/lms", "id": "7", "data": ' + data + b"}", None))
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.user_id == user_id
