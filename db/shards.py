@@ -40,6 +40,13 @@ SET owner = NULL, lease_until = NULL
 WHERE shard = %(shard)s AND epoch = %(epoch)s AND owner = %(owner)s
 """
 
+# It waits for the batch of the shard that is being written, and for no other shard's.
+_PROGRESS = """
+UPDATE shards
+SET progressed_at = clock_timestamp() - %(ago_s)s * interval '1 s'
+WHERE shard = %(shard)s AND owner = %(owner)s
+"""
+
 _IN_HAND = """
 SELECT classid::bigint - %(first)s AS shard, max(objid::bigint) AS messages
 FROM pg_locks
@@ -118,3 +125,12 @@ def in_hand(connection: Connection) -> dict[int, int]:
 def release(connection: Connection, fence: Fence) -> None:
     """Give a shard back, so that a standby need not wait for the lease to end."""
     connection.exec_driver_sql(_RELEASE, asdict(fence))
+
+
+def progress(connection: Connection, shard: int, owner: str, ago_s: float) -> None:
+    """Store when the owner of a shard last finished a batch, or found nothing to do. Others change nothing.
+
+    Parameters:
+        ago_s: seconds since then.
+    """
+    connection.exec_driver_sql(_PROGRESS, {"shard": shard, "owner": owner, "ago_s": ago_s})

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
 import runpy
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID
@@ -15,7 +17,13 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from celery.concurrency import get_implementation, solo, thread
 from celery.exceptions import Retry
-from celery.signals import celeryd_after_setup, celeryd_init, worker_init
+from celery.signals import (
+    celeryd_after_setup,
+    celeryd_init,
+    worker_init,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from celery.utils.nodenames import node_format
 
 from events.errors import InvigilatorError
@@ -25,13 +33,15 @@ from worker.celery.pooling import PoolingConnection
 from worker.commands.sources.brokers import CELERY_TIMEOUT_S, check_server, read_url_and_entry
 from worker.effects.action import TryAgainError
 from worker.effects.runner import Runner
+from worker.effects.running import RunningTries
 from worker.engines import resolve
 from worker.errors import ConfigurationError
+from worker.heartbeat import STUCK_AFTER_S, Heartbeat, Look
 from worker.kinds import QUEUES, EffectKind, task_name
 from worker.lms.mail_language import missing_zones
 from worker.patches import Process
 from worker.settings import Settings, load
-from worker.wiring import broker_url, runner, unreached
+from worker.wiring import broker_url, database_engine, runner, unreached
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +119,15 @@ app.add_defaults(broker_settings)  # Celery calls it when it needs the broker
 process_runner: Runner | None = None
 """Runs the effects of this process. `start` makes it: Celery knows one application per process."""
 
+running = RunningTries()
+"""The tries that this process has in hand."""
+
+HANGING_LEASES = 2
+"""A try hangs that has run for so many leases. Its deadline is half of one, and recording is given up after one."""
+_TRIES_TOLD = 20
+"""How many tries a sign of life names at most, the oldest first."""
+_UNIQUE = re.compile("-[0-9a-f]{8}(?=@)")
+
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def check_options(options: Mapping[str, Any], **_: Any) -> None:
@@ -141,6 +160,16 @@ def name_uniquely(sender: Any, **_: Any) -> None:
     sender.hostname = f"{name}-{secrets.token_hex(4)}@{host}"
 
 
+def role_of(hostname: str) -> str:
+    """Return the line of the Procfile of a worker: its name, as it was given, before the `@`.
+
+    Example:
+        >>> role_of("effects-1f3a9c02@host")
+        'effects'
+    """
+    return _UNIQUE.sub("", hostname).partition("@")[0]
+
+
 @worker_init.connect  # type: ignore[untyped-decorator]
 def start(sender: Any, **_: Any) -> None:
     """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes a task."""
@@ -164,13 +193,69 @@ def warn(**_: Any) -> None:
         logger.warning(line)
 
 
+class _Beating:
+    """The heartbeat of this worker, from its start to its end."""
+
+    heartbeat: Heartbeat | None = None
+    is_stopping = False
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def begin_to_beat(instance: Any, **_: Any) -> None:
+    """Write signs of life from now on."""
+    settings = _settings(database=True)
+    engine = database_engine(settings, "heartbeat")
+    look = partial(look_at_worker, instance, HANGING_LEASES * settings.lease_s)
+    _Beating.heartbeat = Heartbeat(engine, role_of(instance.hostname), settings.heartbeat_s, look)
+    _Beating.heartbeat.start()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def tell_that_it_stops(**_: Any) -> None:
+    """Have the signs of life say that the worker ends what it has begun."""
+    _Beating.is_stopping = True
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def beat_no_more(sender: Any, **_: Any) -> None:
+    """Take the row away, unless an error has ended the worker."""
+    if _Beating.heartbeat is not None:
+        _Beating.heartbeat.stop(leave=not sender.exitcode)
+        _Beating.heartbeat = None
+
+
+def look_at_worker(worker: Any, hanging_after_s: float) -> Look:
+    """Return what a worker sees of itself.
+
+    Parameters:
+        worker: Celery's.
+        hanging_after_s: seconds after which a try hangs. When all threads have such a try, the worker is stuck.
+    """
+    tries = running.oldest_first()
+    hanging = sum(one.for_s > hanging_after_s for one in tries)
+    seen = {
+        "event loop": worker.consumer.turning.late_s > STUCK_AFTER_S,
+        "tries": hanging >= worker.concurrency,
+    }
+    doing = {
+        "queues": sorted(app.amqp.queues.consume_from),
+        "running": len(tries),
+        "tries": [
+            {"effect": one.effect_id, "kind": one.kind, "for_s": round(one.for_s, 1)}
+            for one in tries[:_TRIES_TOLD]
+        ],
+    }
+    return Look(doing, [what for what, is_so in seen.items() if is_so], _Beating.is_stopping)
+
+
 def _add_task(kind: EffectKind) -> None:
     @app.task(name=task_name(kind))  # type: ignore[untyped-decorator]
     def run(effect_id: str) -> str:
         """Run one effect."""
         assert process_runner is not None, "the worker has not been started"
         try:
-            answer = process_runner.run(UUID(effect_id), kind)
+            with running.noted(UUID(effect_id), kind):
+                answer = process_runner.run(UUID(effect_id), kind)
         except TryAgainError as error:
             raise Retry(str(error)) from None  # Celery sends nothing again: the relay offers the effect again
         if not answer.is_done:

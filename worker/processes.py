@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Engine
@@ -33,16 +34,19 @@ from worker.feeds.comparison import Comparison
 from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
+from worker.heartbeat import STUCK_AFTER_S, Heartbeat, Look, Progress
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
 from worker.subscribers import Feed, OpenEdx
 from worker.subscriptions import Subscriptions, load_subscriptions
-from worker.threads import Loop, run_until_stopped
+from worker.threads import Loop, Loops
 from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, subscriptions
 
 logger = logging.getLogger(__name__)
 
+COMMANDS, RELAY = "commands", "relay"
+"""The roles of the two: their lines in the Procfile."""
 PAUSE_S = 1.0
 LOCK_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60
@@ -72,9 +76,12 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
     trust = load_trust(settings.command_keys_file)
     if trust is not None:
         logger.info("commands must be signed; sources that may sign: %d", len(trust.grants))
-    numbers = only or range(settings.command_shards)
-    loops = {f"shard-{number}": _shard_loop(settings, write, trust, number) for number in numbers}
-    run_until_stopped(loops | _comparing(settings, load_subscriptions(settings.subscriptions_file)))
+    consumers = [
+        _consumer(settings, write, trust, number) for number in only or range(settings.command_shards)
+    ]
+    serving = {f"shard-{one.shard}": _shard_loop(settings, one) for one in consumers}
+    loops = Loops(serving | _comparing(settings, load_subscriptions(settings.subscriptions_file)))
+    run(settings, COMMANDS, loops, partial(_look_at_consumers, loops, consumers))
 
 
 def relay(settings: Settings) -> None:
@@ -95,7 +102,28 @@ def relay(settings: Settings) -> None:
     pruning = database_engine(settings, "prune")
     pruner = Pruner(pruning, settings.prune_older_than, settings.events_keep)
     loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
-    run_until_stopped(loops | _feed_loops(settings, subscribed))
+    running = Loops(loops | _feed_loops(settings, subscribed))
+    run(settings, RELAY, running, partial(_look_at_loops, running))
+
+
+def run(settings: Settings, role: str, loops: Loops, look: Callable[[], Look]) -> None:
+    """Run the loops of a process until SIGTERM, with signs of life. Raises the first error of a loop."""
+    with Heartbeat(database_engine(settings, "heartbeat"), role, settings.heartbeat_s, look):
+        loops.run_until_stopped()
+
+
+def _look_at_loops(loops: Loops) -> Look:
+    return Look(stuck=loops.late(STUCK_AFTER_S), is_stopping=loops.is_stopping)
+
+
+def _look_at_consumers(loops: Loops, consumers: Sequence[Consumer]) -> Look:
+    progress = [
+        Progress(one.shard, one.owner, ago_s)
+        for one in consumers
+        if (ago_s := one.progressed.ago_s) is not None
+    ]
+    doing = {"queues": [queue_name(one.shard) for one in consumers]}
+    return replace(_look_at_loops(loops), doing=doing, progress=progress)
 
 
 def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
@@ -151,7 +179,7 @@ def _owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: int) -> Loop:
+def _consumer(settings: Settings, write: Handler, trust: Trust | None, shard: int) -> Consumer:
     engine = database_engine(
         settings, f"shard {shard}", session_settings=session_settings(settings), pre_ping=False
     )
@@ -159,7 +187,7 @@ def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: 
     def open_shard() -> Source:
         return open_source(broker_url(settings), queue_name(shard), settings.batch_size)
 
-    consumer = Consumer(
+    return Consumer(
         shard=shard,
         shards=settings.command_shards,
         owner=_owner(),
@@ -170,7 +198,10 @@ def _shard_loop(settings: Settings, write: Handler, trust: Trust | None, shard: 
         lease_s=settings.shard_lease_s,
         trust=trust,
     )
-    return _after_checks(partial(check_database, settings, engine), engine, consumer.run)
+
+
+def _shard_loop(settings: Settings, consumer: Consumer) -> Loop:
+    return _after_checks(partial(check_database, settings, consumer.engine), consumer.engine, consumer.run)
 
 
 def session_settings(settings: Settings) -> str:

@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     lease_s: Seconds = 60
     shard_lease_s: Seconds = 5
     poll_s: Seconds = 2
+    heartbeat_s: Seconds = 5
     call_timeout_s: Seconds = 10
     max_calls: Annotated[int, Field(ge=1, le=1_000)] = 16
     smtp_max_connections: Annotated[int, Field(ge=1, le=1_000)] = 4

@@ -1,47 +1,106 @@
 """Runs the loops of a process in threads until a signal, or the end of one of them, stops them all."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 
 from worker.signals import on_stop_signals, stop_signals_blocked
 
 Loop = Callable[[threading.Event], None]
-"""A function that runs until the event is set."""
+"""A function that runs until the event is set. It asks the event in each turn."""
 
 
-def run_until_stopped(loops: Mapping[str, Loop]) -> None:
-    """Run each loop in a thread of its own until SIGINT, SIGTERM or SIGHUP. Only the main thread may call this.
+class Turning:
+    """Whether a loop turns. In each turn it says until when it may wait before the next one."""
 
-    When one loop ends or raises, all others are stopped, too.
+    def __init__(self) -> None:
+        self._next_at = time.monotonic()
+
+    def expect(self, within_s: float = 0.0) -> None:
+        """Take a turn, and expect the next one within so many seconds."""
+        self._next_at = time.monotonic() + within_s
+
+    @property
+    def late_s(self) -> float:
+        """For how many seconds the next turn has been due."""
+        return max(0.0, time.monotonic() - self._next_at)
+
+
+class StopEvent(threading.Event):
+    """Tells a loop to stop. Whoever asks it, or waits for it, takes a turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turning = Turning()
+
+    def is_set(self) -> bool:
+        """Return whether the loop is to stop."""
+        self.turning.expect()
+        return super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the loop is to stop, or for so many seconds. Returns whether it is."""
+        self.turning.expect(math.inf if timeout is None else timeout)
+        try:
+            return super().wait(timeout)
+        finally:
+            self.turning.expect()
+
+
+class Loops:
+    """The loops of a process, each in a thread of its own, which is called like it.
 
     Parameters:
-        loops: thread name → loop.
-
-    Raises:
-        Exception: the first error that a loop raised. All loops have ended by then.
+        loops: by name.
     """
-    ends: SimpleQueue[Exception | None] = SimpleQueue()  # safe to use in a signal handler, unlike an Event
-    stopping = threading.Event()
-    threads = [
-        threading.Thread(target=_run, args=(loop, stopping, ends), name=name) for name, loop in loops.items()
-    ]
-    with on_stop_signals(lambda: ends.put(None)):
-        with stop_signals_blocked():
+
+    def __init__(self, loops: Mapping[str, Loop]) -> None:
+        self._loops = loops
+        self._events: dict[str, StopEvent] = {}
+        self.is_stopping = False
+
+    def late(self, seconds: float) -> list[str]:
+        """Return the names of the loops that run and whose next turn has been due for longer than that."""
+        return [name for name, event in self._events.copy().items() if event.turning.late_s > seconds]
+
+    def run_until_stopped(self) -> None:
+        """Run them until SIGINT, SIGTERM or SIGHUP. Only the main thread may call this.
+
+        When one loop ends or raises, all others are stopped, too.
+
+        Raises:
+            Exception: the first error that a loop raised. All loops have ended by then.
+        """
+        ends: SimpleQueue[Exception | None] = (
+            SimpleQueue()
+        )  # safe to use in a signal handler, unlike an Event
+        self._events = {name: StopEvent() for name in self._loops}
+        events = list(self._events.values())
+        threads = [
+            threading.Thread(target=self._run, args=(name, loop, self._events[name], ends), name=name)
+            for name, loop in self._loops.items()
+        ]
+        with on_stop_signals(lambda: ends.put(None)):
+            with stop_signals_blocked():
+                for thread in threads:
+                    thread.start()
+            first = ends.get()
+            self.is_stopping = True
+            for event in events:
+                event.set()
             for thread in threads:
-                thread.start()
-        first = ends.get()
-        stopping.set()
-        for thread in threads:
-            thread.join()
-    if first is not None:
-        raise first
+                thread.join()
+        if first is not None:
+            raise first
 
-
-def _run(loop: Loop, stopping: threading.Event, ends: "SimpleQueue[Exception | None]") -> None:
-    try:
-        loop(stopping)
-    except Exception as error:  # noqa: BLE001 - raised again in the main thread
-        ends.put(error)
-    else:
-        ends.put(None)
+    def _run(self, name: str, loop: Loop, stopping: StopEvent, ends: "SimpleQueue[Exception | None]") -> None:
+        try:
+            loop(stopping)
+        except Exception as error:  # noqa: BLE001 - raised again in the main thread
+            ends.put(error)
+        else:
+            ends.put(None)
+        finally:
+            del self._events[name]  # what has ended is not late

@@ -30,12 +30,16 @@ from invigilator.web.tokens import LOCAL_SOURCE, Tokens, load_tokens
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
+from worker.heartbeat import STUCK_AFTER_S, Heartbeat, Look
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
+from worker.threads import Turning
 from worker.wiring import broker_url, database_engine
 
 logger = logging.getLogger(__name__)
 
+ROLE = "web"
+"""The line of this process in the Procfile."""
 GRACE_S = 10
 """Seconds for calls to end after a stop signal. Those that wait for an outcome are answered at once."""
 BACKLOG = 1024
@@ -63,6 +67,16 @@ class Server(uvicorn.Server):
             )
         )
         self._waiters = waiters
+        self._turning = Turning()
+
+    def look(self) -> Look:
+        """Return what the process sees of itself."""
+        is_late = self._turning.late_s > STUCK_AFTER_S
+        return Look(stuck=["event loop"] if is_late else [], is_stopping=self.should_exit)
+
+    async def on_tick(self, counter: int) -> bool:
+        self._turning.expect()
+        return await super().on_tick(counter)
 
     def stop(self) -> None:
         """Ask the server to end. A signal handler may call this."""
@@ -119,7 +133,9 @@ def serve(settings: Settings) -> None:
             logger.info(
                 "the API%s is at http://%s", " and the console" if sign_in else "", settings.web_address
             )
-            run(Server(app, waiters), partial(look_out, engine, waiters, settings.poll_s), listener)
+            server = Server(app, waiters)
+            with Heartbeat(database_engine(settings, "heartbeat"), ROLE, settings.heartbeat_s, server.look):
+                run(server, partial(look_out, engine, waiters, settings.poll_s), listener)
     finally:
         engine.dispose()
 

@@ -5,7 +5,7 @@ import signal
 import threading
 
 from worker.signals import STOP_SIGNALS
-from worker.threads import run_until_stopped
+from worker.threads import Loops
 
 
 def test_a_stop_signal_reaches_the_main_thread_and_no_other() -> None:
@@ -16,6 +16,6 @@ def test_a_stop_signal_reaches_the_main_thread_and_no_other() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         stopping.wait()
 
-    run_until_stopped({"loop": loop})
+    Loops({"loop": loop}).run_until_stopped()
     assert blocked.issuperset(STOP_SIGNALS)
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()).intersection(STOP_SIGNALS)

@@ -18,6 +18,7 @@ from celery.worker.consumer import Consumer
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from worker.kinds import QUEUES, EffectKind, task_name
+from worker.threads import Turning
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,17 @@ MAX_BODY_BYTES = 4096  # ours have some 50
 MAX_LABEL_CHARS = 1000
 CLOSE_TRIES = 100
 EVENTS_PERIOD_S = 0.5  # between two messages to Flower
+TURN_S = 1.0
+"""Seconds between two turns of the event loop that are noted."""
 
 
 class StrictConsumer(Consumer):  # type: ignore[misc]
     """Celery's consumer. `worker_consumer` in celeryconfig.py names it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.turning = Turning()
+        """Whether the event loop turns. It does not while the broker is away."""
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         """Return the function that handles each message. See Celery."""
@@ -53,6 +61,7 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         # loop's socket.
         self.event_dispatcher.buffer_limit = math.inf
         hub.call_repeatedly(EVENTS_PERIOD_S, self.send_buffered_events)
+        hub.call_repeatedly(TURN_S, self.turning.expect)
 
     def on_send_event_buffered(self) -> None:
         """Do nothing for an event of a task. See Celery, which would send a message for nearly each event."""

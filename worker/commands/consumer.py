@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -28,6 +28,22 @@ GATHER_S = 0.01
 """Seconds for which commands gather after a batch that emptied the queue, so that they share transactions."""
 PAUSE_S = 1.0
 """Seconds to wait after an error before the shard is taken again."""
+
+
+class Progress:
+    """When a shard was last seen to be served: a batch is finished, or nothing waits."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def made(self) -> None:
+        """Note that it is so now."""
+        self._at = time.monotonic()
+
+    @property
+    def ago_s(self) -> float | None:
+        """Seconds since then. None when it was not seen yet."""
+        return None if self._at is None else time.monotonic() - self._at
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,7 @@ class Consumer:
     batch_size: int
     lease_s: float
     trust: Trust | None = None
+    progressed: Progress = field(default_factory=Progress)
 
     def run(self, stopping: threading.Event) -> None:
         """Serve the shard until told to stop. A batch that has begun is finished.
@@ -121,9 +138,13 @@ class Consumer:
                 items = [decode(message, self.trust, accepted) for message in messages]
                 self.batches.commit(fence, items, source.held())
                 source.ack(messages)
+                self.progressed.made()
                 renewed_at = time.monotonic()
                 if len(messages) < self.batch_size:
                     stopping.wait(GATHER_S)
-            elif time.monotonic() - renewed_at >= renew_every_s:
+                continue
+            if source.is_empty():
+                self.progressed.made()
+            if time.monotonic() - renewed_at >= renew_every_s:
                 self.batches.renew(fence)
                 renewed_at = time.monotonic()

@@ -50,6 +50,9 @@ class FakeSource:
     def held(self) -> int:
         return 0
 
+    def is_empty(self) -> bool:
+        return not self.waiting
+
     def ack(self, batch: Sequence[Message]) -> None:
         del self.waiting[: len(batch)]
 

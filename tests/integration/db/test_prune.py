@@ -367,7 +367,7 @@ def test_the_relay_prunes_what_is_configured(
         return made[0]
 
     monkeypatch.setattr(processes, "Pruner", pruner)
-    monkeypatch.setattr(processes, "run_until_stopped", lambda _loops: None)
+    monkeypatch.setattr(processes, "run", lambda *_: None)
     nowhere = "redis://127.0.0.1:1/0"
     processes.relay(Settings(database_url=database_url, broker_url=nowhere, prune_older_than=setting))
     assert [(one.older_than, one.events_keep) for one in made] == [(age, 30 * DAY)]

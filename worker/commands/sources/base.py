@@ -94,6 +94,13 @@ class Source(Protocol):
         """Return how many messages were fetched that `take` has not returned yet."""
         ...
 
+    def is_empty(self) -> bool:
+        """Return whether nothing waits, after `take` has returned nothing.
+
+        A broker may hold messages back from us, because a predecessor's connection has not ended.
+        """
+        ...
+
     def ack(self, batch: Sequence[Message]) -> None:
         """Remove a whole batch, in the order in which it was taken."""
         ...

@@ -30,6 +30,7 @@ class RabbitSource:
 
     connection: Any
     channel: Any
+    queue: str
     buffer: deque[Message] = field(default_factory=deque)
 
     @classmethod
@@ -49,9 +50,9 @@ class RabbitSource:
         )
         with _broker(connection):
             connection.connect()
-            source = cls(connection, connection.channel())
+            source = cls(connection, connection.channel(), queue)
             try:
-                source._subscribe(queue, limit)
+                source._subscribe(limit)
             except ConfigurationError:
                 source.close()
                 raise
@@ -73,6 +74,12 @@ class RabbitSource:
         """See `Source`."""
         return len(self.buffer)
 
+    def is_empty(self) -> bool:
+        """See `Source`. RabbitMQ holds messages back while a predecessor's connection has not ended."""
+        with _broker(self.connection):
+            waiting: int = self.channel.queue_declare(self.queue, passive=True).message_count
+            return waiting == 0 and not self.buffer
+
     def ack(self, batch: Sequence[Message]) -> None:
         """See `Source`."""
         with _broker(self.connection):
@@ -88,14 +95,14 @@ class RabbitSource:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _subscribe(self, queue: str, limit: int) -> None:
-        declared = Queue(queue, channel=self.channel, durable=True, queue_arguments=QUEUE_ARGUMENTS)
+    def _subscribe(self, limit: int) -> None:
+        declared = Queue(self.queue, channel=self.channel, durable=True, queue_arguments=QUEUE_ARGUMENTS)
         try:
             declared.queue_declare()
         except self.connection.channel_errors as error:
             if getattr(error, "reply_code", None) == PRECONDITION_FAILED:
                 raise ConfigurationError(
-                    f"queue {queue} exists with other arguments: it must be durable with {QUEUE_ARGUMENTS}; "
+                    f"queue {self.queue} exists with other arguments: it must be durable with {QUEUE_ARGUMENTS}; "
                     "move its messages away and delete it"
                 ) from error
             raise
@@ -103,7 +110,7 @@ class RabbitSource:
         self.channel.basic_qos(0, 2 * limit, False)
         # Not kombu's Consumer: that decompresses a body before its size can be checked, and fails on a compression
         # that it does not know.
-        self.channel.basic_consume(queue, callback=self._on_message)
+        self.channel.basic_consume(self.queue, callback=self._on_message)
 
     def _from_buffer(self, limit: int) -> list[Message]:
         taken: list[Message] = []

@@ -121,6 +121,10 @@ class RedisSource:
         """See `Source`."""
         return 0
 
+    def is_empty(self) -> bool:
+        """See `Source`. Redis holds nothing back."""
+        return True
+
     def ack(self, batch: Sequence[Message]) -> None:
         """See `Source`."""
         with _broker():

@@ -1,0 +1,160 @@
+"""Writes the signs of life of this process, from a thread of its own.
+
+That thread goes on when the others hang. So it writes what it sees of them: a process whose loops make no turn says
+of itself that it is stuck.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import processes, shards
+from db.connect import limit_statements
+from db.errors import UnfitDatabaseError, brief
+from db.processes import ProcessState, Sign, this_process
+from worker.signals import stop_signals_blocked
+
+logger = logging.getLogger(__name__)
+
+BEATS_UNTIL_MISSING = 3
+"""A process is missing when so many beats have not come."""
+STUCK_AFTER_S = 60.0
+"""Seconds for which the next turn of a loop is due until its process is stuck. No time-out of ours is longer."""
+STATEMENT_TIMEOUT_S = 2.0
+JOIN_S = 15.0
+"""Seconds for a beat to end that is on its way when the process ends: a connection takes 10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """When the owner of a shard last finished a batch, or found nothing to do.
+
+    Parameters:
+        ago_s: seconds since then.
+    """
+
+    shard: int
+    owner: str
+    ago_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a process sees of itself.
+
+    Parameters:
+        doing: what it serves and what it is doing; `queues` are the names of the queues that it reads.
+        stuck: what makes no progress, in words. Nothing when all is well.
+        is_stopping: whether it was told to stop.
+        progress: of the shards that it has served.
+    """
+
+    doing: Mapping[str, Any] = field(default_factory=lambda: {"queues": []})
+    stuck: Sequence[str] = ()
+    is_stopping: bool = False
+    progress: Sequence[Progress] = ()
+
+    @property
+    def state(self) -> ProcessState:
+        """Its state in a word."""
+        if self.stuck:
+            return ProcessState.STUCK
+        return ProcessState.STOPPING if self.is_stopping else ProcessState.WORKING
+
+
+def missing_after_s(every_s: float) -> float:
+    """Return after how many seconds of silence a process is missing that beats every so many seconds."""
+    return BEATS_UNTIL_MISSING * every_s
+
+
+class Heartbeat:
+    """Beats as long as its `with` block runs. When an error ends the block, the row stays: somebody must look at it.
+
+    Parameters:
+        engine: of the database. It belongs to the heartbeat, which disposes of it.
+        role: the line of this process in the Procfile.
+        every_s: seconds between two beats.
+        look: what this process sees of itself.
+    """
+
+    def __init__(self, engine: Engine, role: str, every_s: float, look: Callable[[], Look]) -> None:
+        self._engine = engine
+        self._role = role
+        self._every_s = every_s
+        self._look = look
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._is_silent = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(leave=kind is None)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        with stop_signals_blocked():
+            self._thread.start()
+
+    def stop(self, *, leave: bool = True) -> None:
+        """Beat no more.
+
+        Parameters:
+            leave: whether the row goes away. It stays, too, when the database is away.
+        """
+        self._ending.set()
+        self._thread.join(JOIN_S)
+        if leave and not self._thread.is_alive():
+            with suppress(DBAPIError, UnfitDatabaseError), self._engine.begin() as connection:
+                limit_statements(connection, STATEMENT_TIMEOUT_S)
+                processes.leave(connection, this_process())
+        self._engine.dispose()
+
+    def beat(self) -> None:
+        """Write one sign of life, and forget who is missing and has been replaced.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database is away.
+        """
+        look = self._look()
+        doing = {**look.doing, "stuck": list(look.stuck)} if look.stuck else look.doing
+        sign = Sign(this_process(), self._role, socket.gethostname(), os.getpid(), look.state, doing)
+        silence_s = missing_after_s(self._every_s)
+        with self._engine.begin() as connection:
+            limit_statements(connection, STATEMENT_TIMEOUT_S)
+            is_anybody_missing = processes.beat(connection, sign, silence_s)
+        for one in look.progress:
+            # One transaction for each: the batch of a shard may not wait for that of another.
+            with self._engine.begin() as connection:
+                limit_statements(connection, STATEMENT_TIMEOUT_S)
+                shards.progress(connection, one.shard, one.owner, one.ago_s)
+        if is_anybody_missing:
+            with self._engine.begin() as connection:
+                limit_statements(connection, STATEMENT_TIMEOUT_S)
+                processes.forget(connection, silence_s)
+
+    def _run(self) -> None:
+        next_at = time.monotonic()
+        while not self._ending.wait(max(0.0, next_at - time.monotonic())):
+            next_at = time.monotonic() + self._every_s
+            try:
+                self.beat()
+                self._is_silent = False
+            except (DBAPIError, UnfitDatabaseError) as error:
+                if not self._is_silent:
+                    logger.warning("no sign of life can be written: %s; trying again", brief(error))
+                self._is_silent = True
