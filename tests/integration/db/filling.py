@@ -27,6 +27,8 @@ TABLES = (
     "inbox",
     "outcomes",
     "quarantine",
+    "acts",
+    "act_targets",
 )
 
 
@@ -130,6 +132,11 @@ FILL = (
     """INSERT INTO quarantine (shard, code, detail, headers, body, received_at)
     SELECT 0, 'not_json', 'is no JSON', '{}', convert_to(repeat(md5(m::text), 32), 'UTF8'), now()
     FROM generate_series(1, 9990) AS m""",
+    """INSERT INTO acts SELECT a, gen_random_uuid(), 1, true, now(), 'ada', false, 'console', NULL, 'retry',
+        CASE WHEN a % 2 = 0 THEN 'u' || a / 4 END, '{}', 1, '{}', NULL, NULL, NULL, sha256(''), sha256('')
+    FROM generate_series(1, :attempts) AS a""",
+    """INSERT INTO act_targets SELECT row_number() OVER (), id, 'failed', 'pending'
+    FROM (SELECT id FROM effects WHERE state = 'done' LIMIT :attempts) AS done""",
 )
 
 
