@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from invigilator.web.console.doors import Door
-from invigilator.web.console.pages import audit, effects, messages, overview, record, told
+from invigilator.web.console.pages import audit, effects, learner, messages, overview, record, told
 
 DOORS: Sequence[Door] = (
     Door("GET", "/", overview.shown),
@@ -14,6 +14,7 @@ DOORS: Sequence[Door] = (
     Door("GET", "/commands", record.commands),
     Door("GET", "/effect", effects.shown),
     Door("GET", "/effects", effects.listed),
+    Door("GET", "/learner", learner.shown),
     Door("GET", "/quarantine", messages.listed),
     Door("GET", "/quarantined", messages.shown),
     Door("GET", "/search", record.searched),

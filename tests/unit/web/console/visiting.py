@@ -34,9 +34,7 @@ def client(
     sign_in = read_sign_in(given)
     assert sign_in is not None
     app = Starlette(routes=[Mount(HOME, make_console(engine, sign_in, given))])
-    return TestClient(
-        app, base_url=base_url, client=(address, 50_000), follow_redirects=False
-    )
+    return TestClient(app, base_url=base_url, client=(address, 50_000), follow_redirects=False)
 
 
 def behind_proxy(engine: Engine, role: Role | None, name: str = "ada", **given: Any) -> TestClient:
