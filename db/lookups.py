@@ -380,12 +380,6 @@ def quarantine(
     return _stream(connection, _only(statement, wanted))
 
 
-def quarantine_page(connection: Connection, *, after: int, limit: int) -> list[Row]:
-    """The messages in quarantine behind a number, oldest first."""
-    statement = select(*_QUARANTINED).where(QuarantinedMessage.id > after).order_by(QuarantinedMessage.id)
-    return _all(connection, statement.limit(limit))
-
-
 # --- the whole system ------------------------------------------------------------------------------------
 
 

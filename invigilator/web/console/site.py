@@ -1,5 +1,7 @@
 """What the pages of the console have in common."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -10,8 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from invigilator.acts.actor import Action, may
+from invigilator.acts.quarantine import RawPublisher
 from invigilator.web.console.people import Person
 from invigilator.web.console.rendering import render
+from invigilator.web.console.running import Runner
+from worker.health.facts import Facts
 
 PAGE = 50
 """Rows of a page."""
@@ -62,11 +67,17 @@ class Site:
 
     Parameters:
         engine: of the database.
+        health: reads what there is to know about the health of the system.
+        publisher: opens a publisher of messages as they are.
+        runner: of acts in bulk.
         notice: what each page says of the sign-in. None where there is nothing to say.
         signs_out: whether people can sign out.
     """
 
     engine: Engine
+    health: Callable[[], Facts]
+    publisher: Callable[[], AbstractContextManager[RawPublisher]]
+    runner: Runner
     notice: str | None
     signs_out: bool
 

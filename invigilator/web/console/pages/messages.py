@@ -6,26 +6,34 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from db import lookups
+from db import lookups, quarantine
+from db.quarantine import Fitting
+from events.vocabulary import QuarantineCode
 from invigilator.web.console.site import PAGE, Site, Visit
 from invigilator.web.reading import reading
 
-MAX_MESSAGE = 2**63 - 1
+MAX_NUMBER = 2**63 - 1  # of PostgreSQL's bigint
 SHOWN_BYTES = 64 * 1024
 
 
 def listed(site: Site, visit: Visit) -> Response:
-    """The messages in quarantine, oldest first."""
-    after = number_of(visit, "after") or 0
+    """The messages in quarantine that fit the filter of the address, oldest first."""
+    wanted = fitting(visit.asked("code"), visit.asked("source"))
+    after = visit.asked("after")
     with reading(site.engine) as connection:
-        found = lookups.quarantine_page(connection, after=after, limit=PAGE + 1)
-        count = lookups.count_quarantined(connection)
+        found = quarantine.page(
+            connection, wanted, after=number_from("after", after) if after else 0, limit=PAGE + 1
+        )
+        count, _ = quarantine.count(connection, wanted)
     messages = found[:PAGE]
     return site.page(
         visit,
         "quarantine.html",
         messages=messages,
         count=count,
+        wanted=wanted,
+        query=wanted.as_json(),
+        codes=tuple(QuarantineCode),
         next=messages[-1]["id"] if len(found) > PAGE else None,
     )
 
@@ -51,21 +59,31 @@ def shown(site: Site, visit: Visit) -> Response:
     )
 
 
+def fitting(code: str | None, source: str | None) -> Fitting:
+    """Return the filter of messages.
+
+    Raises:
+        HTTPException: there is no such code.
+    """
+    if code is not None and code not in list(QuarantineCode):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"code: must be one of {', '.join(QuarantineCode)}.")
+    return Fitting(code, source)
+
+
 def number_of(visit: Visit, name: str) -> int | None:
-    """Return the number of a message in the address. None when there is none.
+    """Return a number of the address. None when there is none. Raises what `number_from` raises."""
+    text = visit.asked(name)
+    return None if text is None else number_from(name, text)
+
+
+def number_from(name: str, text: str) -> int:
+    """Return the number of a message, of a row or of a position.
 
     Raises:
         HTTPException: it is no number.
     """
-    text = visit.asked(name)
-    if text is None:
-        return None
-    if (
-        not (text.isascii() and text.isdecimal())
-        or len(text) > len(str(MAX_MESSAGE))
-        or int(text) > MAX_MESSAGE
-    ):
-        raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name}: is no number of a message.")
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(MAX_NUMBER)) or int(text) > MAX_NUMBER:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name}: must be a number.")
     return int(text)
 
 
