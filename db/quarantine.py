@@ -176,6 +176,7 @@ def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
 
 # --- those that fit ------------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True, slots=True)
 class Fitting:
     """Which messages are meant. None stands for any.

@@ -119,7 +119,9 @@ class Settings(BaseSettings):
     web_oidc_scope: str = "openid profile"
     web_oidc_roles_claim: str = "groups"
     web_trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)] = ()
-    web_roles: Annotated[Mapping[str, WebRole], NoDecode, BeforeValidator(_pairs)] = Field(default_factory=dict)
+    web_roles: Annotated[Mapping[str, WebRole], NoDecode, BeforeValidator(_pairs)] = Field(
+        default_factory=dict
+    )
     web_session_key: SecretStr | None = None
     api_tokens_file: Path | None = None
     api_rate: Annotated[float, Field(ge=1, le=1_000_000)] = 100

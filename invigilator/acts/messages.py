@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from db.bulk import BulkState, Progress
 from sqlalchemy import Connection, Engine
 
 from db import bulk, quarantine
-from db.bulk import BulkState, Progress
 from db.quarantine import Fitting
 from invigilator.acts.actor import Action, Actor
 from invigilator.acts.quarantine import RawPublisher, discard, replay

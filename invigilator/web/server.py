@@ -21,6 +21,7 @@ from events.publisher import AsyncPublisher
 from invigilator.web.access import Access
 from invigilator.web.app import make_app
 from invigilator.web.console.app import make_console, read_sign_in
+from invigilator.web.console.running import Runner
 from invigilator.web.console.signin import Nobody, SignIn
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
@@ -114,6 +115,7 @@ def serve(settings: Settings) -> None:
     url = broker_url(settings)
     # None where nobody said how many shards there are: the broker may know.
     shards = settings.command_shards if "command_shards" in settings.model_fields_set else None
+    runner = Runner()
     outcomes, followers = Outcomes(engine), Followers(engine)
     app = make_app(
         engine=engine,
@@ -124,7 +126,7 @@ def serve(settings: Settings) -> None:
         signing_key=trust.signing_key if trust else lambda _command: None,
         readiness=Readiness(engine, url),
         event_source=source_of(settings.instance),
-        console=None if sign_in is None else make_console(engine, sign_in, settings),
+        console=None if sign_in is None else make_console(engine, sign_in, settings, runner),
     )
     waiters = (outcomes, followers)
     try:
@@ -137,6 +139,7 @@ def serve(settings: Settings) -> None:
             with Heartbeat(database_engine(settings, "heartbeat"), ROLE, settings.heartbeat_s, server.look):
                 run(server, partial(look_out, engine, waiters, settings.poll_s), listener)
     finally:
+        runner.close()
         engine.dispose()
 
 

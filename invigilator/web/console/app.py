@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from functools import partial
 from http import HTTPStatus
 
 from sqlalchemy import Engine
@@ -15,22 +16,31 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
+from worker.health import facts
+from worker.health.facts import Facts
 
+from db import lookups
 from db.errors import brief
+from events.errors import InvigilatorError
+from events.publisher import Publisher
 from invigilator.acts.actor import Role
 from invigilator.web.console.doors import routes
 from invigilator.web.console.guards import Headers, Origin, check_form
 from invigilator.web.console.oidc import SESSION_S, OpenIdConnect, Provider
 from invigilator.web.console.pages import DOORS
 from invigilator.web.console.rendering import HERE, HOME, refusal, render
+from invigilator.web.console.running import Runner
 from invigilator.web.console.signin import Nobody, ProxyHeaders, SignIn
 from invigilator.web.console.site import Site
+from invigilator.web.reading import reading
 from invigilator.web.tokens import is_loopback
 from worker.errors import ConfigurationError
 from worker.settings import PREFIX, Settings, host_and_port
+from worker.wiring import broker_url
 
 logger = logging.getLogger(__name__)
 
+SOURCE = "/invigilator/console"
 COOKIE = "invigilator"
 # A browser keeps a cookie of this name only if this host has set it over TLS, so no neighbour can put one there.
 SECURE_COOKIE = f"__Host-{COOKIE}"
@@ -65,20 +75,28 @@ def read_sign_in(settings: Settings) -> SignIn | None:
     return OpenIdConnect(provider, roles, HOME)
 
 
-def make_console(engine: Engine, sign_in: SignIn, settings: Settings) -> ASGIApp:
+def make_console(engine: Engine, sign_in: SignIn, settings: Settings, runner: Runner) -> ASGIApp:
     """Return the console, to be mounted at `HOME`.
 
     Parameters:
         engine: of the database.
         sign_in: how people sign in.
-        settings: of this process.
+        settings: of this process, with the address of the broker.
+        runner: of acts in bulk. The caller closes it.
     """
     key = (
         settings.web_session_key.get_secret_value() if settings.web_session_key else secrets.token_urlsafe(32)
     )
     is_local = is_loopback(host_and_port(settings.web_address)[0])
     is_secure = settings.web_url.startswith("https:") if settings.web_url else not is_local
-    site = Site(engine, notice=sign_in.notice, signs_out=isinstance(sign_in, OpenIdConnect))
+    site = Site(
+        engine,
+        health=partial(_health, engine, settings),
+        publisher=partial(_publisher, engine, settings),
+        runner=runner,
+        notice=sign_in.notice,
+        signs_out=isinstance(sign_in, OpenIdConnect),
+    )
     app = Starlette(
         routes=[
             Mount("/static", StaticFiles(directory=HERE / "static")),
@@ -98,11 +116,28 @@ def make_console(engine: Engine, sign_in: SignIn, settings: Settings) -> ASGIApp
         ],
         exception_handlers={
             HTTPException: _on_http_error,
+            InvigilatorError: _on_refusal,
             DBAPIError: _on_database_error,
             Exception: _on_error,
         },
     )
     return Headers(app)
+
+
+def _health(engine: Engine, settings: Settings) -> Facts:
+    return facts.read(
+        engine,
+        broker_url(settings),
+        command_shards=settings.command_shards,
+        heartbeat_s=settings.heartbeat_s,
+    )
+
+
+def _publisher(engine: Engine, settings: Settings) -> Publisher:
+    with reading(engine) as connection:
+        # The number that the database holds decides.
+        shards = lookups.count_shards(connection) or settings.command_shards
+    return Publisher(broker_url(settings), source=SOURCE, shards=shards)
 
 
 def _of_provider(sign_in: OpenIdConnect) -> list[BaseRoute]:
@@ -133,6 +168,10 @@ async def _on_http_error(_request: Request, error: Exception) -> Response:
         error.detail if error.detail != status.phrase else "There is no such page. Begin at the overview."
     )
     return refusal(status, detail)
+
+
+async def _on_refusal(_request: Request, error: Exception) -> Response:
+    return refusal(HTTPStatus.CONFLICT, f"{error}.")
 
 
 async def _on_database_error(_request: Request, error: Exception) -> Response:

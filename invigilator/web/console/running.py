@@ -6,10 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from db.bulk import BulkState, Progress
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from db.bulk import BulkState, Progress
 from db.errors import brief
 from events.errors import PublishError
 from worker.signals import stop_signals_blocked
@@ -71,9 +71,9 @@ class Runner:
                         act.step()
             if not act.is_over:
                 act.end(BulkState.STOPPED)
-        except Exception as error:
+        except Exception:
             # The thread's future is read by nobody, so this is the last place to say it.
-            logger.exception("an act in bulk has failed: %s", brief(error), extra={"act": str(act.progress.id)})
+            logger.exception("the act in bulk %s has failed", act.progress.id)
             self._give_up(act)
         finally:
             afterwards()

@@ -10,13 +10,13 @@ from sqlalchemy import Engine
 from starlette.datastructures import FormData, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
+from worker.health.facts import Facts
 
 from invigilator.acts.actor import Action, may
 from invigilator.acts.quarantine import RawPublisher
 from invigilator.web.console.people import Person
 from invigilator.web.console.rendering import render
 from invigilator.web.console.running import Runner
-from worker.health.facts import Facts
 
 PAGE = 50
 """Rows of a page."""

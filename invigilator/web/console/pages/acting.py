@@ -48,7 +48,9 @@ def ask(
     )
 
 
-def done(site: Site, visit: Visit, *, title: str, sentence: str, refused: dict[Any, str], back: str) -> Response:
+def done(
+    site: Site, visit: Visit, *, title: str, sentence: str, refused: dict[Any, str], back: str
+) -> Response:
     """Return the page that says what was done.
 
     Parameters:
@@ -72,18 +74,20 @@ def reason_of(visit: Visit) -> str:
     """
     reason = visit.sent("reason")
     if not reason or len(reason) > MAX_REASON:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, f"Say why, in at most {MAX_REASON} characters. Go back, and do so.")
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST, f"Go back, and say why, in at most {MAX_REASON} characters."
+        )
     return reason
 
 
-def selected(visit: Visit, values: Sequence[object]) -> list[UUID]:
+def selected(values: Sequence[object]) -> list[UUID]:
     """Return the effects that were selected.
 
     Raises:
         HTTPException: one of them is no id, or there are too many.
     """
     if len(values) > MAX_SELECTED:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "Too many were selected. Use a filter, and take all that match.")
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "Too many were selected. Take all that match instead.")
     try:
         return [UUID(str(one)) for one in values]
     except ValueError:

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from http import HTTPStatus
 from uuid import UUID
 
+from db.bulk import Progress
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from db import bulk
-from db.bulk import Progress
 from db.effect_filters import Filter
 from invigilator.acts import effects
 from invigilator.acts.actor import Action
@@ -35,7 +35,7 @@ _RUNNING = (bulk.BulkState.RUNNING, bulk.BulkState.STOPPING)
 
 def ask_for(site: Site, visit: Visit, action: Action) -> Response:
     """Say how many effects an action would change, and ask for the reason."""
-    chosen = selected(visit, visit.query.getlist("id"))
+    chosen = selected(visit.query.getlist("id"))
     if chosen:
         hidden: list[tuple[str, object]] = [("id", one) for one in chosen]
         return _ask(site, visit, action, len(chosen), "selected", hidden)
@@ -45,7 +45,9 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
     with reading(site.engine) as connection:
         number = effects.preview(connection, action, wanted)
     document = json.dumps(wanted.as_json())
-    return _ask(site, visit, action, number, "that match", [("filter", document), ("expected", number)], wanted)
+    return _ask(
+        site, visit, action, number, "that match", [("filter", document), ("expected", number)], wanted
+    )
 
 
 def _ask(
@@ -76,7 +78,7 @@ def do(site: Site, visit: Visit, action: Action) -> Response:
         wanted, most = _filter(document), _number(visit.sent("expected"))
         # No more than the person was told of.
         return running(site, effects.start(site.engine, actor, action, wanted, reason, most=most))
-    chosen = selected(visit, visit.form.getlist("id"))
+    chosen = selected(visit.form.getlist("id"))
     if not chosen:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "Nothing was selected.")
     ended = effects.change(site.engine, actor, action, chosen, reason)
@@ -84,13 +86,14 @@ def do(site: Site, visit: Visit, action: Action) -> Response:
         site,
         visit,
         title=f"{action.capitalize()}: done",
-        sentence=f"{counted(ended.number, 'effect')} of {len(set(chosen))} {_verb(ended.number)} {PAST[action]}.",
+        sentence=f"{counted(ended.number, 'effect')} of {len(set(chosen))} {is_or_are(ended.number)} {PAST[action]}.",
         refused={f"{key}": why for key, why in ended.refused.items()},
         back=address("effect", id=chosen[0]) if len(chosen) == 1 else address("effects"),
     )
 
 
-def _verb(number: int) -> str:
+def is_or_are(number: int) -> str:
+    """Return the verb for a number of things."""
     return "is" if number == 1 else "are"
 
 
@@ -120,7 +123,7 @@ def progress(site: Site, visit: Visit) -> Response:
 
 def stop(site: Site, visit: Visit) -> Response:
     """Have an act in bulk end before its next step."""
-    ids = selected(visit, visit.form.getlist("id"))
+    ids = selected(visit.form.getlist("id"))
     act = _act(site, ids[0] if ids else None)
     with site.engine.begin() as connection:
         effects.stop(connection, act.id)

@@ -83,6 +83,7 @@ def _until(text: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise HTTPException(
-            HTTPStatus.BAD_REQUEST, "until: must be a duration such as 2h, or a time such as 2027-01-31T06:00."
+            HTTPStatus.BAD_REQUEST,
+            "until: must be a duration such as 2h, or a time such as 2027-01-31T06:00.",
         ) from None
     return moment if moment.utcoffset() is not None else moment.replace(tzinfo=UTC)

@@ -14,7 +14,7 @@ from invigilator.acts import quarantine as acts
 from invigilator.acts.actor import Action
 from invigilator.acts.transactions import acting
 from invigilator.web.console.pages.acting import MAX_SELECTED, ask, counted, done, reason_of, running
-from invigilator.web.console.pages.acting_effects import PAST
+from invigilator.web.console.pages.acting_effects import PAST, is_or_are
 from invigilator.web.console.pages.messages import fitting, number_from
 from invigilator.web.console.rendering import address
 from invigilator.web.console.site import Site, Visit
@@ -33,7 +33,9 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
     number = len(chosen)
     if not chosen:
         if "all" not in visit.query:
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "Nothing was selected. Go back, and tick some messages.")
+            raise HTTPException(
+                HTTPStatus.BAD_REQUEST, "Nothing was selected. Go back, and tick some messages."
+            )
         wanted = fitting(visit.asked("code"), visit.asked("source"))
         with reading(site.engine) as connection:
             number, _ = quarantine.count(connection, wanted)
@@ -64,7 +66,7 @@ def do(site: Site, visit: Visit, action: Action) -> Response:
         site,
         visit,
         title=f"{action.capitalize()}: done",
-        sentence=f"{counted(number, 'message')} of {len(chosen)} {'was' if number == 1 else 'were'} {PAST[action]}.",
+        sentence=f"{counted(number, 'message')} of {len(chosen)} {is_or_are(number)} {PAST[action]}.",
         refused={str(one): why for one, why in refused.items()},
         back=address("quarantine"),
     )

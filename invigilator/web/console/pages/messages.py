@@ -82,7 +82,11 @@ def number_from(name: str, text: str) -> int:
     Raises:
         HTTPException: it is no number.
     """
-    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(MAX_NUMBER)) or int(text) > MAX_NUMBER:
+    if (
+        not (text.isascii() and text.isdecimal())
+        or len(text) > len(str(MAX_NUMBER))
+        or int(text) > MAX_NUMBER
+    ):
         raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name}: must be a number.")
     return int(text)
 

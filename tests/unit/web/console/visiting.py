@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from invigilator.acts.actor import Role
 from invigilator.web.console.app import make_console, read_sign_in
 from invigilator.web.console.rendering import HOME
+from invigilator.web.console.running import Runner
 from worker.settings import Settings
 
 PROXY = "10.1.2.3"
@@ -33,7 +34,7 @@ def client(
 
     sign_in = read_sign_in(given)
     assert sign_in is not None
-    app = Starlette(routes=[Mount(HOME, make_console(engine, sign_in, given))])
+    app = Starlette(routes=[Mount(HOME, make_console(engine, sign_in, given, Runner()))])
     return TestClient(app, base_url=base_url, client=(address, 50_000), follow_redirects=False)
 
 
