@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row
 from db import circuits, event_log, order
 from db.ids import new_receipt
 from db.models import EffectState, TryResult
+from db.pauses import PAUSED, PAUSED_S
 from db.recordset import Row as EventRow
 from db.recordset import recordset
 from db.wake import notify
@@ -48,7 +49,7 @@ class Claim:
     unforgiven: int
     """Tries since the effect came to be owed, or since a person retried it. This try is included."""
     retrying_for_s: float
-    """Seconds since the first of those tries."""
+    """Seconds since the first of those tries, without the time for which the kind was paused."""
     lost_tries: int
     """How many tries were lost with their workers, if the previous try was. Otherwise 0."""
     queue: str
@@ -109,12 +110,13 @@ FOR UPDATE SKIP LOCKED
 """
 
 # `seen` is materialised, or PostgreSQL would look at the target once for each column that the UPDATE sets.
-_CLAIM = """
+_CLAIM = f"""
 WITH seen AS MATERIALIZED (
     SELECT
         effect.id,
         coalesce(effect.subscriber, wanted.queue) AS queue,
         effect.state AS before,
+        effect.retrying_since,
         circuit.open_until IS NOT NULL AS probe,
         target.overtaken,
         target.blocked,
@@ -142,6 +144,7 @@ WITH seen AS MATERIALIZED (
             WHEN effect.state = 'running' THEN effect.lease_until < statement_timestamp()
             ELSE false
         END
+        AND NOT effect.kind = ANY ({PAUSED})
         AND coalesce(circuit.open_until <= statement_timestamp(), true)
         AND CASE
             WHEN effect.subscriber IS NULL THEN true
@@ -168,7 +171,9 @@ WITH seen AS MATERIALIZED (
         effect.traceparent,
         effect.tries AS number,
         effect.tries - effect.tries_forgiven AS unforgiven,
-        extract(epoch FROM statement_timestamp() - effect.retrying_since)::float8 AS retrying_for_s,
+        CASE WHEN seen.retrying_since IS NULL THEN 0.0 ELSE
+            extract(epoch FROM statement_timestamp() - seen.retrying_since) - {PAUSED_S}
+        END::float8 AS retrying_for_s,
         greatest(
             (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, seen.last_sequence + 1
         ) AS sequence,
@@ -183,7 +188,7 @@ SELECT
     *,
     (SELECT coalesce(attempt_code, id::text) FROM attempts WHERE id = claimed.attempt_id) AS attempt_code
 FROM claimed
-"""
+"""  # noqa: S608 - no values
 
 # The effect waits until the lease of the effect that runs on its target ends. But it waits at least until its own
 # offer expires, even if that lease has ended: another effect is to get an offer first.
@@ -231,8 +236,8 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
     """Claim due effects for one try each. Effects that cannot be claimed are missing in the result.
 
     An effect with a newer one on its target becomes `superseded`. An effect whose target another one is changing
-    waits for that one, an effect waits for those of its order key that are ahead of it, and an effect whose circuit
-    is open waits for the circuit.
+    waits for that one, an effect waits for those of its order key that are ahead of it, an effect whose circuit is
+    open waits for the circuit, and one of a kind that is paused waits for the end of the pause.
 
     Parameters:
         wanted: the effects, each once.

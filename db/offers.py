@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from db import order
+from db.pauses import PAUSED
 from db.recordset import recordset
 
 
@@ -86,6 +87,7 @@ LEFT JOIN LATERAL (
     ORDER BY effect.lease_until
     LIMIT 1
 ) AS lost ON true
+WHERE NOT asked.kind = ANY ({PAUSED})
 """  # noqa: S608 - all parts are ours
 
 _OUTSTANDING = """
@@ -199,7 +201,10 @@ RETURNING set_config('idle_in_transaction_session_timeout', '5s', true)
 
 
 def find_due(connection: Connection, kinds: Sequence[str]) -> Due:
-    """Find the kinds with an effect that is not offered, and that is due or was lost with its worker."""
+    """Find the kinds with an effect that is not offered, and that is due or was lost with its worker.
+
+    Kinds that are paused are left out.
+    """
     found = connection.exec_driver_sql(_FIND_DUE, {"kinds": list(kinds)}).all()
     return Due(due=[row.kind for row in found if row.is_due], lost=[row.kind for row in found if row.is_lost])
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from db.models import EffectState
 from db.order import AHEAD
+from db.pauses import CURRENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,10 @@ class Standing:
     circuit_until: datetime | None
     off_since: datetime | None
     """Since when its webhook is switched off. None while it is not."""
+    paused_since: datetime | None
+    """Since when its kind is paused. None while it is not."""
+    paused_until: datetime | None
+    pause_reason: str | None
 
 
 _LOOK = f"""
@@ -54,10 +59,14 @@ SELECT
     coalesce(circuit.open_until > statement_timestamp(), false) AS circuit_open,
     circuit.since AS circuit_since,
     circuit.open_until AS circuit_until,
-    (SELECT off_since FROM subscribers WHERE name = effect.subscriber) AS off_since
+    (SELECT off_since FROM subscribers WHERE name = effect.subscriber) AS off_since,
+    pause.since AS paused_since,
+    pause.ends_at AS paused_until,
+    pause.reason AS pause_reason
 FROM effects AS effect
 LEFT JOIN circuits AS circuit ON circuit.queue = coalesce(effect.subscriber, %(queue)s)
 LEFT JOIN LATERAL ({AHEAD}) AS ahead ON true
+LEFT JOIN ({CURRENT}) AS pause ON pause.kind = effect.kind
 WHERE effect.id = %(id)s
 """  # noqa: S608 - both parts are ours
 

@@ -112,6 +112,8 @@ def why_not_claimed(kind: str, standing: Standing | None) -> str:
 def _why_not_now(standing: Standing) -> str:
     if standing.is_taken:
         return "another has it"
+    if standing.paused_since is not None:
+        return paused(standing.paused_until, standing.pause_reason)
     if standing.ahead is not None:
         return f"waits for an older one, effect {standing.ahead}"
     if standing.off_since is not None:
@@ -126,6 +128,17 @@ def _why_not_now(standing: Standing) -> str:
     if standing.is_blocked:
         return "another has its target, which changes one at a time"
     return "another has it"  # another worker is about to claim it
+
+
+def paused(until: datetime | None, reason: str | None) -> str:
+    """Say that a kind is paused, until when, and why.
+
+    Parameters:
+        until: None for a pause that lasts until a person ends it.
+        reason: None where the person gave none.
+    """
+    end = "a person resumes it" if until is None else _shown(until)
+    return f"paused until {end}" + (f": {reason}" if reason else "")
 
 
 def _shown(moment: datetime | None) -> str:

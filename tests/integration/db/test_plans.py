@@ -69,6 +69,7 @@ EXEMPT = {
     "subscribers": "has a row for each subscriber",
     "event_log": "has one row",
     "pruned": "has a row for each table that is pruned",
+    "pauses": "has a row for each pause",
     "quarantine": "is bounded, and its big bodies are kept out of line",
     "pg_database": "has a row for each database",
 }
