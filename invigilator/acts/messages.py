@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from db.bulk import BulkState, Progress
 from sqlalchemy import Connection, Engine
 
-from db import bulk, quarantine
-from db.quarantine import Fitting
+from db import bulk, quarantine_filters
+from db.bulk import BulkState, Progress
+from db.quarantine_filters import Fitting
 from invigilator.acts.actor import Action, Actor
 from invigilator.acts.quarantine import RawPublisher, discard, replay
 from invigilator.acts.transactions import acting
@@ -49,7 +49,7 @@ class BulkOfMessages:
             sqlalchemy.exc.DBAPIError: the database refused the step, which has left nothing. It may be repeated.
         """
         with acting(self.engine) as connection:
-            chosen = quarantine.ids(
+            chosen = quarantine_filters.ids(
                 connection, self.wanted, after=self.after, last=self.last, limit=STEP_MESSAGES
             )
             seen = bulk.read(connection, self.progress.id)
@@ -102,7 +102,7 @@ def discard_all(engine: Engine, actor: Actor, wanted: Fitting, reason: str | Non
 def _start(engine: Engine, actor: Actor, action: Action, wanted: Fitting, apply: Apply) -> BulkOfMessages:
     act_id = uuid4()
     with acting(engine) as connection:
-        expected, last = quarantine.count(connection, wanted)
+        expected, last = quarantine_filters.count(connection, wanted)
         bulk.start(connection, act_id, action.value, {"messages": wanted.as_json()}, actor.name, expected)
         progress = bulk.read(connection, act_id)
     assert progress is not None

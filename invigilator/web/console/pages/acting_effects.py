@@ -5,11 +5,11 @@ from dataclasses import asdict
 from http import HTTPStatus
 from uuid import UUID
 
-from db.bulk import Progress
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from db import bulk
+from db.bulk import Progress
 from db.effect_filters import Filter
 from invigilator.acts import effects
 from invigilator.acts.actor import Action
@@ -82,11 +82,12 @@ def do(site: Site, visit: Visit, action: Action) -> Response:
     if not chosen:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "Nothing was selected.")
     ended = effects.change(site.engine, actor, action, chosen, reason)
+    number = ended.number
     return done(
         site,
         visit,
         title=f"{action.capitalize()}: done",
-        sentence=f"{counted(ended.number, 'effect')} of {len(set(chosen))} {is_or_are(ended.number)} {PAST[action]}.",
+        sentence=f"{counted(number, 'effect')} of {len(set(chosen))} {is_or_are(number)} {PAST[action]}.",
         refused={f"{key}": why for key, why in ended.refused.items()},
         back=address("effect", id=chosen[0]) if len(chosen) == 1 else address("effects"),
     )

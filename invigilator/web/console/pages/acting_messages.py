@@ -6,8 +6,8 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from db import quarantine
-from db.quarantine import Fitting
+from db import quarantine_filters
+from db.quarantine_filters import Fitting
 from events.errors import PublishError
 from invigilator.acts import messages
 from invigilator.acts import quarantine as acts
@@ -38,7 +38,7 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
             )
         wanted = fitting(visit.asked("code"), visit.asked("source"))
         with reading(site.engine) as connection:
-            number, _ = quarantine.count(connection, wanted)
+            number, _ = quarantine_filters.count(connection, wanted)
         hidden = [("all", 1), *wanted.as_json().items()]
     what = counted(number, "message")
     return ask(

@@ -8,6 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from db import effect_filters, lookups
+from db.effect_filters import Filter
+from invigilator.acts.effects import CHANGES, Change
 from invigilator.web.console import filters
 from invigilator.web.console.site import PAGE, Site, Visit
 from invigilator.web.reading import reading
@@ -33,7 +35,13 @@ def listed(site: Site, visit: Visit) -> Response:
         query=filters.written(wanted),
         kinds=filters.KINDS,
         states=filters.STATES,
+        bulk=[action.value for action, change in CHANGES.items() if _fits(wanted, change)],
     )
+
+
+def _fits(wanted: Filter, change: Change) -> bool:
+    """Return whether an action can be done to all that match."""
+    return not wanted.is_empty and set(wanted.states) <= set(change.states)
 
 
 def shown(site: Site, visit: Visit) -> Response:

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from db import lookups, quarantine
-from db.quarantine import Fitting
+from db import lookups, quarantine_filters
+from db.quarantine_filters import Fitting
 from events.vocabulary import QuarantineCode
 from invigilator.web.console.site import PAGE, Site, Visit
 from invigilator.web.reading import reading
@@ -21,10 +21,10 @@ def listed(site: Site, visit: Visit) -> Response:
     wanted = fitting(visit.asked("code"), visit.asked("source"))
     after = visit.asked("after")
     with reading(site.engine) as connection:
-        found = quarantine.page(
+        found = quarantine_filters.page(
             connection, wanted, after=number_from("after", after) if after else 0, limit=PAGE + 1
         )
-        count, _ = quarantine.count(connection, wanted)
+        count, _ = quarantine_filters.count(connection, wanted)
     messages = found[:PAGE]
     return site.page(
         visit,

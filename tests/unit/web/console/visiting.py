@@ -17,7 +17,7 @@ PROXY = "10.1.2.3"
 
 def settings(**given: Any) -> Settings:
     """The settings of a process, without an environment."""
-    return Settings(_env_file=None, **given)
+    return Settings(_env_file=None, **{"broker_url": "redis://127.0.0.1:1", **given})
 
 
 def no_database() -> Engine:
