@@ -1,6 +1,7 @@
 """What a person may do to effects. Each change is guarded, in the caller's transaction."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -13,10 +14,23 @@ RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)
 CANCELLABLE = (EffectState.PENDING, EffectState.FAILED)
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of effects that a person wanted to change.
+
+    Parameters:
+        before: the states in which the changed ones were.
+        refused: the reason for each that was left as it is.
+    """
+
+    before: Mapping[UUID, str]
+    refused: Mapping[UUID, str]
+
+
 # Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. The handler locks the cascades
 # that it folds in so, too.
 _LOCK = """
-SELECT id
+SELECT id, state
 FROM effects
 WHERE id = ANY (%(ids)s::uuid[]) AND state = ANY (%(states)s::text[])
 ORDER BY sequence
@@ -62,39 +76,40 @@ RETURNING order_key
 _STATES = "SELECT id, state FROM effects WHERE id = ANY (%(ids)s::uuid[])"
 
 
-def retry(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Make effects pending and due now. Their delays, and the time for which they are retried, start anew.
-
-    Returns the reason for each effect that was refused and left as it is. The others are done.
-    """
+def retry(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
+    """Make effects pending and due now. Their delays, and the time for which they are retried, start anew."""
     locked = _lock(connection, effect_ids, RETRYABLE)
-    overtaken = _overtaken(connection, locked)
-    connection.exec_driver_sql(_RETRY, {"ids": list(locked - overtaken.keys())})
+    overtaken = _overtaken(connection, list(locked))
+    changed = {effect_id: state for effect_id, state in locked.items() if effect_id not in overtaken}
+    connection.exec_driver_sql(_RETRY, {"ids": list(changed)})
     notify(connection)
     reasons = {
         effect_id: f"overtaken: {newest} is newer, and on the same target the newest wins"
         for effect_id, newest in overtaken.items()
     }
-    return reasons | _refused(connection, effect_ids, locked, RETRYABLE)
+    return Changed(changed, reasons | _refused(connection, effect_ids, locked, RETRYABLE))
 
 
-def cancel(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Cancel effects that are pending or failed. Returns what was refused, as `retry` does.
+def cancel(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
+    """Cancel effects that are pending or failed.
 
     The effects that wait for them in their order need wait no longer.
     """
     # What is freed below is locked here, with the rest, in one order.
     waiting = connection.exec_driver_sql(_WAITING, {"ids": list(effect_ids)}).scalars()
-    locked = _lock(connection, {*effect_ids, *waiting}, CANCELLABLE).intersection(effect_ids)
-    keys = connection.exec_driver_sql(_CANCEL, {"ids": list(locked)}).scalars()
+    locked = _lock(connection, {*effect_ids, *waiting}, CANCELLABLE)
+    changed = {effect_id: locked[effect_id] for effect_id in effect_ids if effect_id in locked}
+    keys = connection.exec_driver_sql(_CANCEL, {"ids": list(changed)}).scalars()
     order.let_next(connection, keys=set(filter(None, keys)))
-    return _refused(connection, effect_ids, locked, CANCELLABLE)
+    return Changed(changed, _refused(connection, effect_ids, changed, CANCELLABLE))
 
 
-def _lock(connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]) -> set[UUID]:
-    """Lock those of the effects that are in one of the states. Returns their ids."""
+def _lock(
+    connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]
+) -> dict[UUID, str]:
+    """Lock those of the effects that are in one of the states. Returns their states by id."""
     values = {"ids": list(effect_ids), "states": [state.value for state in states]}
-    return set(connection.exec_driver_sql(_LOCK, values).scalars())
+    return {row.id: row.state for row in connection.exec_driver_sql(_LOCK, values)}
 
 
 def _overtaken(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, UUID]:

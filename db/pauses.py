@@ -103,3 +103,9 @@ def end(connection: Connection, kind: str) -> None:
     """End the pause of a kind, and wake the relays. The caller holds the lock."""
     connection.exec_driver_sql(_END, {"kind": kind})
     connection.exec_driver_sql(_WAKE)
+
+
+def now(connection: Connection) -> datetime:
+    """Return the time by which pauses begin and end: the database's."""
+    moment: datetime = connection.exec_driver_sql("SELECT statement_timestamp()").scalar_one()
+    return moment

@@ -1,7 +1,7 @@
 """The quarantine keeps messages that are no valid commands, until a person replays or discards them."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -40,8 +40,6 @@ class Unreadable:
     source: str | None = None
     """As the message says. None if it cannot be read, as `command_id`."""
     command_id: str | None = None
-    user_id: str | None = None
-    """The learner, as the message says. None if that cannot be read, or it names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,6 @@ def write(
                 "received_at": message.received_at,
                 "source": message.source,
                 "command_id": message.command_id,
-                "user_id": message.user_id,
             }
             for message in messages
         ],
@@ -139,10 +136,15 @@ class RawMessage:
     content_type: str | None
     signature: str | None
     """None when it had none."""
+    about: dict[str, Any]
+    """What is known of it without its body: id, code, source, command_id."""
 
 
-_LOCK_MESSAGE = """
+_ABOUT = "json_build_object('id', id, 'code', code, 'source', source, 'command_id', command_id)"
+
+_LOCK_MESSAGE = f"""
 SELECT
+    {_ABOUT} AS about,
     shard,
     body,
     headers ->> 'content-type' AS content_type,
@@ -150,9 +152,11 @@ SELECT
 FROM quarantine
 WHERE id = %(id)s
 FOR UPDATE
-"""
+"""  # noqa: S608 - no values
 
-_DISCARD = "DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id"
+_DISCARD = f"""
+DELETE FROM quarantine WHERE id = ANY (%(ids)s::bigint[]) RETURNING id, {_ABOUT} AS about
+"""  # noqa: S608 - no values
 
 
 def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
@@ -165,77 +169,15 @@ def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
     if row is None:
         return None
     return RawMessage(
-        shard=row.shard, body=bytes(row.body), content_type=row.content_type, signature=row.signature
+        shard=row.shard,
+        body=bytes(row.body),
+        content_type=row.content_type,
+        signature=row.signature,
+        about=row.about,
     )
 
 
-def discard(connection: Connection, message_ids: Collection[int]) -> set[int]:
-    """Delete messages from the quarantine. Returns those that were there."""
-    return set(connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)}).scalars())
-
-
-# --- those that fit ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Fitting:
-    """Which messages are meant. None stands for any.
-
-    Parameters:
-        code: why they are no valid commands.
-        source: the sender.
-    """
-
-    code: str | None = None
-    source: str | None = None
-
-    def as_json(self) -> dict[str, str]:
-        """Return the members that are set."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-# The quarantine is bounded, and its bodies are stored beside the table: these read some megabytes at most.
-_FITS = """
-    (%(code)s::text IS NULL OR code = %(code)s) AND (%(source)s::text IS NULL OR source = %(source)s)
-"""
-
-_COUNT_FITTING = f"SELECT count(*) AS number, coalesce(max(id), 0) AS last FROM quarantine WHERE {_FITS}"  # noqa: S608
-
-_FITTING = f"""
-SELECT id
-FROM quarantine
-WHERE id > %(after)s AND id <= %(last)s AND {_FITS}
-ORDER BY id
-LIMIT %(limit)s
-"""  # noqa: S608 - no values
-
-_PAGE = f"""
-SELECT id, code, detail, size, received_at, source, command_id
-FROM quarantine
-WHERE id > %(after)s AND {_FITS}
-ORDER BY id
-LIMIT %(limit)s
-"""  # noqa: S608 - no values
-
-
-def count(connection: Connection, wanted: Fitting) -> tuple[int, int]:
-    """Return how many messages fit, and the id of the newest of them; 0 when there is none."""
-    row = connection.exec_driver_sql(_COUNT_FITTING, asdict(wanted)).one()
-    return row.number, row.last
-
-
-def ids(connection: Connection, wanted: Fitting, *, after: int, last: int, limit: int) -> list[int]:
-    """Return the ids of messages that fit, oldest first.
-
-    Parameters:
-        after: ids above this one.
-        last: and not above this one.
-    """
-    values = asdict(wanted) | {"after": after, "last": last, "limit": limit}
-    return list(connection.exec_driver_sql(_FITTING, values).scalars())
-
-
-def page(connection: Connection, wanted: Fitting, *, after: int, limit: int) -> list[dict[str, Any]]:
-    """Return messages that fit, without their bodies, oldest first."""
-    values = asdict(wanted) | {"after": after, "limit": limit}
-    return [dict(row._mapping) for row in connection.exec_driver_sql(_PAGE, values)]
+def discard(connection: Connection, message_ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Delete messages from the quarantine. Returns what is known of those that were there, by id."""
+    rows = connection.exec_driver_sql(_DISCARD, {"ids": list(message_ids)})
+    return {row.id: row.about for row in rows}

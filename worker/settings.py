@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     templates_dir: Path | None = None
     command_keys_file: Path | None = None
     subscriptions_file: Path | None = None
+    actor: Annotated[str, Field(max_length=255)] | None = None
     instance: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")] = "main"
     events_keep: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(days=30)
     command_shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 1

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from db.connect import make_engine
 from worker.engines import resolve
 from worker.settings import Settings, load
-
-LOCK_TIMEOUT = "5s"
 
 
 @contextmanager
@@ -38,11 +36,3 @@ def reading(settings: Settings | None = None) -> Iterator[Connection]:
     """A read-only connection. All its queries see the database at one moment."""
     with open_engine(settings, writes=False) as engine, engine.connect() as connection:
         yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-
-
-@contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that gives up after a few seconds when somebody else holds a lock."""
-    with engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-        yield connection

@@ -1,52 +1,124 @@
-"""`invigilator effects`: lists the effects that are owed, and lets a person retry or cancel them."""
+"""`invigilator effects`: lists the effects that are owed, says why some fail, and retries or cancels them."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import click
 
 from events.errors import InvigilatorError
-from invigilator.cli.options import JSON, JSON_LINES, LIMIT
-from invigilator.cli.output import print_document, print_done, print_rows, rows_wanted
+from invigilator.acts.actor import Action
+from invigilator.cli.moments import PAST
+from invigilator.cli.options import JSON, JSON_LINES, LIMIT, REASON
+from invigilator.cli.output import print_document, print_done, print_rows, rows_wanted, say, to_json, warn
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
-COLUMNS = ("id", "kind", "state", "tries", "due_at", "waits_for", "last_error")
-TRANSACTION_ROWS = 1000
-"""The most effects that one transaction changes, so that nobody waits long for their locks."""
+    from db.effect_filters import Filter
+    from invigilator.acts.effects import BulkAct
 
-KIND = click.option("--kind", metavar="K", help="Only of this kind, such as send_status_email.")
+COLUMNS = (
+    "id",
+    "label",
+    "state",
+    "tries",
+    "due_at",
+    "waits_for",
+    "paused",
+    "command_id",
+    "cause",
+    "last_error",
+)
+CAUSE_COLUMNS = (
+    "cause", "kind", "state", "count", "status", "exception", "first_seen", "last_seen", "example", "reason",
+)  # fmt: skip
+DONE = {Action.RETRY: "retried", Action.CANCEL: "cancelled"}
+INTERRUPTED = 130  # the status that shells report for a program that Ctrl-C ended
+
 Word = TypeVar("Word", bound=StrEnum)
+Command = TypeVar("Command", bound=Callable[..., None])
 
 app = click.Group("effects", help="Look at effects, retry and cancel them.", no_args_is_help=False)
 
-
-@app.command("list")
-@click.option(
-    "--state",
-    metavar="S",
-    help="Only in this state: pending, running, done, failed, superseded or cancelled.",
+_FILTER = (
+    click.option(
+        "--state",
+        "states",
+        multiple=True,
+        metavar="S",
+        help="Only in this state: pending, running, done, failed, superseded or cancelled. May be repeated.",
+    ),
+    click.option(
+        "--kind", "kinds", multiple=True, metavar="K", help="Only of this kind, such as send_status_email."
+    ),
+    click.option("--user", "user_id", metavar="U", help="Only of this learner."),
+    click.option("--course", "course_id", metavar="C", help="Only of exams of this course."),
+    click.option("--exam", "exam_id", metavar="E", help="Only of this exam."),
+    click.option("--attempt", metavar="CODE", help="Only of the attempt with this code."),
+    click.option(
+        "--cause", metavar="CAUSE", help="Only what failed last because of this: see `effects causes`."
+    ),
+    click.option("--error", metavar="TEXT", help="Only what fails with an error that contains this text."),
+    click.option(
+        "--since", type=PAST, metavar="TIME", help="Only owed at this time or later, or since 2h ago."
+    ),
+    click.option("--until", type=PAST, metavar="TIME", help="Only owed before this time, or until 2h ago."),
+    click.option("--subscriber", metavar="NAME", help="Only deliveries to this one, such as webhook.acme."),
 )
-@KIND
-@LIMIT
-@JSON_LINES
-def list_(state: str | None, kind: str | None, limit: int | None, as_json: bool) -> None:
-    """List effects, newest first."""
-    from db import effect_filters
+
+
+def _filtered(command: Command) -> Command:
+    for option in reversed(_FILTER):
+        command = option(command)
+    return command
+
+
+def _filter(states: tuple[str, ...], kinds: tuple[str, ...], **others: Any) -> "Filter":
     from db.effect_filters import Filter
     from db.models import EffectState
-    from invigilator.cli.database import reading
     from worker.kinds import EffectKind
 
-    wanted_state = _choice("--state", EffectState, state)
-    wanted_kind = _choice("--kind", EffectKind, kind)
+    return Filter(_chosen("--state", EffectState, states), _chosen("--kind", EffectKind, kinds), **others)
+
+
+def _chosen(option: str, words: Iterable[Word], given: tuple[str, ...]) -> tuple[str, ...]:
+    # click would need the words at import, and the modules that define them take long to load.
+    known = [word.value for word in words]
+    if any(word not in known for word in given):
+        raise click.BadParameter(f"must be one of {', '.join(known)}", param_hint=option)
+    return given
+
+
+@app.command("list")
+@_filtered
+@click.option("--after", type=click.UUID, metavar="ID", help="Only those after this one in the list.")
+@LIMIT
+@JSON_LINES
+def list_(after: UUID | None, limit: int | None, as_json: bool, **given: Any) -> None:
+    """List effects, newest first."""
+    from db import effect_filters
+    from invigilator.acts.effects import shown
+    from invigilator.cli.database import reading
+
+    wanted = _filter(**given)
     with reading() as connection:
-        wanted = Filter(_known(wanted_state), _known(wanted_kind))
-        rows = effect_filters.listed(connection, wanted, limit=rows_wanted(limit, as_json))
-        print_rows(rows, COLUMNS, as_json, "effects", limit=limit)
+        rows = effect_filters.listed(connection, wanted, after=after, limit=rows_wanted(limit, as_json))
+        print_rows(shown(connection, rows), COLUMNS, as_json, "effects", limit=limit)
+
+
+@app.command("causes")
+@JSON_LINES
+def causes(as_json: bool) -> None:
+    """Say why effects fail, or are tried again: a row for each cause, the most frequent first."""
+    from db import causes as found
+    from invigilator.cli.database import reading
+
+    with reading() as connection:
+        rows = found.failing(connection)
+    print_rows(rows, CAUSE_COLUMNS, as_json, "effects that fail", limit=len(rows))
 
 
 @app.command("show")
@@ -55,83 +127,130 @@ def list_(state: str | None, kind: str | None, limit: int | None, as_json: bool)
 def show(effect_id: UUID, as_json: bool) -> None:
     """Show an effect with its payload and every try."""
     from db import lookups
+    from invigilator.acts.effects import paused
     from invigilator.cli.database import reading
 
     with reading() as connection:
         found = lookups.effect(connection, effect_id)
-    if found is None:
-        raise InvigilatorError("no such effect; `invigilator effects list` shows the existing ones")
+        if found is None:
+            raise InvigilatorError("no such effect; `invigilator effects list` shows the existing ones")
+        found = {**found, "paused": paused(connection, found)}
     print_document(found, as_json)
 
 
+def _acting(command: Command) -> Command:
+    """Add what retrying and cancelling have in common."""
+    options = (
+        click.argument("effect_ids", type=click.UUID, nargs=-1, metavar="[ID]..."),
+        *_FILTER,
+        click.option("--dry-run", is_flag=True, help="Only count them."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        REASON,
+        JSON,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @app.command("retry")
-@click.argument("effect_ids", type=click.UUID, nargs=-1, metavar="[ID]...")
-@click.option("--state", metavar="S", help="All that are failed (or cancelled, or pending).")
-@KIND
-@JSON
-def retry(effect_ids: tuple[UUID, ...], state: str | None, kind: str | None, as_json: bool) -> None:
+@_acting
+def retry(**given: Any) -> None:
     """Make failed or cancelled effects pending again, due now. Pending ones become due now.
 
-    Others are refused, and so is an effect with a newer one on its target. A failed mail goes now, even if newer
-    ones about its attempt have gone.
+    Name them, or say by a filter which are meant. Without --state a filter means those that have failed. Others are
+    refused, and so is an effect with a newer one on its target. A failed mail goes now, even if newer ones about
+    its attempt have gone.
     """
-    from db import effect_filters, operators
-    from db.effect_filters import Filter
-    from invigilator.cli.database import open_engine
-    from worker.kinds import EffectKind
-
-    if bool(effect_ids) == bool(state):
-        raise click.BadParameter("name either effects or a --state", param_hint="ID")
-    if kind and not state:
-        raise click.BadParameter("goes with --state", param_hint="--kind")
-    wanted_state = _choice("--state", operators.RETRYABLE, state)
-    wanted_kind = _choice("--kind", EffectKind, kind)
-    with open_engine() as engine:
-        chosen: Sequence[UUID] = effect_ids
-        if wanted_state:
-            with engine.connect() as connection:
-                chosen = effect_filters.ids(connection, Filter(_known(wanted_state), _known(wanted_kind)))
-        _change("retried", engine, operators.retry, chosen, as_json)
+    _act(Action.RETRY, **given)
 
 
 @app.command("cancel")
-@click.argument("effect_ids", type=click.UUID, nargs=-1, required=True, metavar="ID...")
-@JSON
-def cancel(effect_ids: tuple[UUID, ...], as_json: bool) -> None:
-    """Cancel effects that are pending or failed. No worker will carry them out."""
-    from db import operators
-    from invigilator.cli.database import open_engine
+@_acting
+def cancel(**given: Any) -> None:
+    """Cancel effects that are pending or failed. No worker will carry them out.
 
-    with open_engine() as engine:
-        _change("cancelled", engine, operators.cancel, effect_ids, as_json)
+    Name them, or say by a filter which are meant. Without --state a filter means those that have failed.
+    """
+    _act(Action.CANCEL, **given)
 
 
-def _change(
-    verb: str,
-    engine: "Engine",
-    change: "Callable[[Connection, Collection[UUID]], dict[UUID, str]]",
-    effect_ids: Sequence[UUID],
+def _act(
+    action: Action,
+    effect_ids: tuple[UUID, ...],
+    dry_run: bool,
+    yes: bool,
+    reason: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    from invigilator.cli.database import writing
+    from invigilator.acts import effects as acts
+    from invigilator.cli.database import open_engine
+    from invigilator.cli.person import person
+    from worker.engines import resolve
+    from worker.settings import load
 
-    chosen = list(dict.fromkeys(effect_ids))
-    refused: dict[UUID, str] = {}
-    for start in range(0, len(chosen), TRANSACTION_ROWS):
-        with writing(engine) as connection:
-            refused |= change(connection, chosen[start : start + TRANSACTION_ROWS])
-    print_done(verb, len(chosen) - len(refused), refused, as_json)
+    wanted = _filter(**given)
+    if bool(effect_ids) != wanted.is_empty:
+        raise click.BadParameter("name either effects or a filter such as --state failed", param_hint="ID")
+    if dry_run and effect_ids:
+        raise click.BadParameter("goes with a filter", param_hint="--dry-run")
+    try:
+        applied = None if effect_ids else acts.meant(action, wanted)
+    except acts.WrongFilterError as error:
+        raise click.BadParameter(str(error), param_hint="--state") from None
+    settings = resolve(load(), broker=False)
+    with open_engine(settings) as engine:
+        if applied is None:
+            done = acts.change(engine, person(settings), action, effect_ids, reason)
+            print_done(DONE[action], done.number, done.refused, as_json)
+            return
+        if dry_run:
+            number = _count(engine, applied)
+            say(to_json({f"would_{action}": number}) if as_json else f"would {action}: {number}")
+            return
+        if _is_terminal() and not yes:
+            click.confirm(f"{action} {_count(engine, applied)} effects?", abort=True, err=True)
+        _run(acts.start(engine, person(settings), action, applied, reason), DONE[action], as_json)
 
 
-def _known(word: StrEnum | None) -> tuple[str, ...]:
-    return () if word is None else (word.value,)
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
-def _choice(option: str, words: Iterable[Word], given: str | None) -> Word | None:
-    # click would need the words at import, and the modules that define them take long to load.
-    if given is None:
-        return None
-    by_value = {word.value: word for word in words}
-    if given not in by_value:
-        raise click.BadParameter(f"must be one of {', '.join(by_value)}", param_hint=option)
-    return by_value[given]
+def _count(engine: "Engine", wanted: "Filter") -> int:
+    from db import effect_filters
+
+    with engine.connect() as connection:
+        return effect_filters.count(connection, wanted)
+
+
+def _run(act: "BulkAct", verb: str, as_json: bool) -> None:
+    """Make the steps of an act, with a bar on a terminal. Ctrl-C ends it.
+
+    Raises:
+        click.exceptions.Exit: some effects were refused (1), or the act was stopped (130).
+    """
+    from db.bulk import BulkState, Progress
+    from invigilator.acts import effects as acts
+
+    with click.progressbar(
+        length=act.progress.expected, label=verb, file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.update(progress.done + progress.refused - bar.pos)
+
+        try:
+            acts.run(act, show)
+        except KeyboardInterrupt:
+            act.end(BulkState.STOPPED)
+    progress = act.progress
+    if progress.state == BulkState.STOPPED:
+        warn(
+            f"stopped: {progress.done} of {progress.expected} are {verb}; the same command goes on with the rest"
+        )
+        raise click.exceptions.Exit(INTERRUPTED)
+    if progress.refused > len(act.refused):
+        warn(f"{progress.refused} were refused; these are the first {len(act.refused)}")
+    print_done(verb, progress.done, act.refused, as_json)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from events.errors import InvigilatorError
-from invigilator.cli.options import JSON, JSON_LINES, LIMIT
+from invigilator.cli.options import JSON, JSON_LINES, LIMIT, REASON
 from invigilator.cli.output import Row, print_document, print_rows, rows_wanted
 
 if TYPE_CHECKING:
@@ -62,14 +61,13 @@ def _log(connection: "Connection", after: int) -> "Iterator[Event]":
 @click.option(
     "--after", type=POSITION, required=True, metavar="POSITION", help="Tell what comes after this position."
 )
+@REASON
 @JSON
-def replay(name: str, after: int, as_json: bool) -> None:
+def replay(name: str, after: int, reason: str | None, as_json: bool) -> None:
     """Tell a feed again what comes after a position. What it has already comes once more, with the same ids."""
-    from db import subscribers
-    from invigilator.cli.database import open_engine, writing
+    from invigilator.acts import events
+    from invigilator.cli.person import acting_person
 
-    with open_engine() as engine, writing(engine) as connection:
-        refused = subscribers.replay(connection, name, after)
-    if refused is not None:
-        raise InvigilatorError(refused)
+    with acting_person() as (connection, actor):
+        events.replay(connection, actor, name, after, reason)
     print_document({"subscriber": name, "after": after}, as_json)

@@ -17,6 +17,7 @@ LIMIT = click.option(
     metavar="N",
     help=f"Print at most N rows. Without it: {TABLE_ROWS} in a table, all of them as JSON.",
 )
+REASON = click.option("--reason", metavar="TEXT", help="Why. The audit keeps it.")
 
 
 class EnumChoice(click.Choice[Word]):

@@ -1,26 +1,18 @@
 """`invigilator quarantine`: shows, replays and discards messages that are no valid commands."""
 
 from base64 import b64encode
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from events.errors import InvalidMessageError, InvigilatorError, PublishError
-from invigilator.cli.options import JSON, JSON_LINES, LIMIT
+from events.errors import InvigilatorError, PublishError
+from invigilator.cli.options import JSON, JSON_LINES, LIMIT, REASON
 from invigilator.cli.output import Row, print_document, print_done, print_rows, rows_wanted
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-    from db.quarantine import RawMessage
-    from events.publisher import Publisher
     from worker.settings import Settings
 
 COLUMNS = ("id", "received_at", "code", "source", "command_id", "size", "detail")
-NO_SUCH_MESSAGE = "no such message"
-MAX_CONTENT_TYPE = 255  # bytes, the limit of AMQP
-MAX_REPLAYED_BYTES = 4 * 1024 * 1024  # the quarantine may have kept only a part of a larger message
 
 ID = click.IntRange(1, 2**63 - 1)  # the range of PostgreSQL's bigint
 MESSAGE_IDS = click.argument("message_ids", type=ID, nargs=-1, required=True, metavar="ID...")
@@ -74,29 +66,34 @@ def _readable(message: Row) -> dict[str, Any]:
 
 @app.command("replay")
 @MESSAGE_IDS
+@REASON
 @JSON
-def replay(message_ids: tuple[int, ...], as_json: bool) -> None:
+def replay(message_ids: tuple[int, ...], reason: str | None, as_json: bool) -> None:
     """Publish messages again, unchanged, at the end of their queue, and remove them from the quarantine.
 
     A command goes to the shard of its learner, even if it arrived on another one.
     """
+    from invigilator.acts import quarantine
+    from invigilator.acts.transactions import acting
     from invigilator.cli.broker import open_publisher
     from invigilator.cli.database import open_engine
+    from invigilator.cli.person import person
     from worker.engines import resolve
     from worker.settings import load
 
     settings = resolve(load())
-    refused: dict[int, str] = {}
+    actor, refused = person(settings), dict[int, str]()
     chosen = list(dict.fromkeys(message_ids))
     with open_engine(settings) as engine, open_publisher(_as_stored(settings)) as publisher:
         away: str | None = None
         for message_id in chosen:
             try:
-                reason = away or _replay(engine, publisher, message_id)
+                with acting(engine) as connection:
+                    why = away or quarantine.replay(connection, actor, publisher, message_id, reason)
             except PublishError as error:  # the broker would refuse the others after the same wait
-                reason = away = str(error)
-            if reason:
-                refused[message_id] = reason
+                why = away = str(error)
+            if why:
+                refused[message_id] = why
     print_done("replayed", len(chosen) - len(refused), refused, as_json)
 
 
@@ -110,52 +107,18 @@ def _as_stored(settings: "Settings") -> "Settings":
     return settings.model_copy(update={"command_shards": stored or settings.command_shards})
 
 
-def _replay(engine: "Engine", publisher: "Publisher", message_id: int) -> str | None:
-    """Replay one message. Return the reason when it is not replayed, else None."""
-    from db import quarantine
-    from events.envelope import CONTENT_TYPE
-    from events.signing import SIGNATURE_HEADER
-    from invigilator.cli.database import writing
-
-    with writing(engine) as connection:
-        message = quarantine.lock_message(connection, message_id)
-        if message is None:
-            return NO_SUCH_MESSAGE
-        if len(message.body) > MAX_REPLAYED_BYTES:
-            return f"{len(message.body)} bytes are no command: discard it"
-        shard = _right_shard(message, publisher.shards)
-        if shard >= publisher.shards:
-            return f"its shard {message.shard} does not exist any more: publish its body anew"
-        content_type = (message.content_type or CONTENT_TYPE).encode()[:MAX_CONTENT_TYPE]
-        headers = {SIGNATURE_HEADER: message.signature} if message.signature else {}
-        # Publish first, then delete: a crash in between leaves a second copy, which the inbox recognises. The other
-        # order would lose the message.
-        publisher.publish_raw(message.body, shard, content_type.decode("utf-8", "ignore"), headers)
-        quarantine.discard(connection, [message_id])
-    return None
-
-
-def _right_shard(message: "RawMessage", shards: int) -> int:
-    """Return the shard of the message's learner, or the shard that it arrived on when it names no learner."""
-    from events.envelope import parse
-    from events.sharding import shard_of
-
-    with suppress(InvalidMessageError):
-        user_id = parse(message.body, message.content_type).data.learner_id
-        if user_id is not None:
-            return shard_of(user_id, shards)
-    return message.shard
-
-
 @app.command("discard")
 @MESSAGE_IDS
+@REASON
 @JSON
-def discard(message_ids: tuple[int, ...], as_json: bool) -> None:
+def discard(message_ids: tuple[int, ...], reason: str | None, as_json: bool) -> None:
     """Delete messages. They cannot be restored."""
-    from db import quarantine
-    from invigilator.cli.database import open_engine, writing
+    from invigilator.acts import quarantine
+    from invigilator.cli.person import acting_person
 
-    with open_engine() as engine, writing(engine) as connection:
-        deleted = quarantine.discard(connection, message_ids)
-    refused = {message_id: NO_SUCH_MESSAGE for message_id in message_ids if message_id not in deleted}
+    with acting_person() as (connection, actor):
+        deleted = quarantine.discard(connection, actor, message_ids, reason)
+    refused = {
+        message_id: quarantine.NO_SUCH_MESSAGE for message_id in message_ids if message_id not in deleted
+    }
     print_done("discarded", len(deleted), refused, as_json)

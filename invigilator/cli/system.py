@@ -83,7 +83,7 @@ def relay() -> None:
 @JSON
 def status(as_json: bool) -> None:
     """Count what is queued, in quarantine and owed."""
-    from db import deliveries, lookups, subscribers
+    from db import deliveries, lookups, pauses, subscribers
     from invigilator.cli.database import reading
     from worker.commands.sources.brokers import orphans, queued, read_url_and_entry
     from worker.engines import resolve
@@ -109,6 +109,7 @@ def status(as_json: bool) -> None:
             "effects": effects,
             "oldest_pending_s": lookups.oldest_pending_s(connection),
             "circuits": lookups.open_circuits(connection),
+            "pauses": [asdict(one) for one in pauses.current(connection)],
             "orphan_queues": unread,
             "feeds": {
                 one.name: {

@@ -9,7 +9,7 @@ from wcwidth import clip, ljust, width
 
 MEASURED_ROWS = 500
 """A column is as wide as its widest value in this many first rows. No more are read before the first is printed."""
-FREE_TEXT = ("last_error", "error", "detail")
+FREE_TEXT = ("last_error", "error", "detail", "reason")
 """The only columns that are cut, when they are the last: their texts may be long, and nobody copies them."""
 SHORTEST_TEXT = 40  # characters; where less room is left for a free text, each row is a block
 GAP = "  "

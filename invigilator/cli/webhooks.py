@@ -1,19 +1,12 @@
 """`invigilator webhooks`: looks at the endpoints, switches them on and off, and tries one."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import click
 
 from events.errors import InvigilatorError
-from invigilator.cli.options import JSON, JSON_LINES
+from invigilator.cli.options import JSON, JSON_LINES, REASON
 from invigilator.cli.output import print_document, print_rows
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
 COLUMNS = ("name", "url", "order", "behind", "pending", "failed", "off_since", "reason")
-BY_A_PERSON = "switched off by a person"
 
 app = click.Group("webhooks", help="Look at webhooks, and switch them on and off.", no_args_is_help=False)
 
@@ -43,35 +36,30 @@ def list_(as_json: bool) -> None:
 
 @app.command("on")
 @click.argument("name")
+@REASON
 @JSON
-def on(name: str, as_json: bool) -> None:
+def on(name: str, reason: str | None, as_json: bool) -> None:
     """Switch a webhook on. What it is owed is sent now."""
-    from db import deliveries
+    from invigilator.acts import webhooks
+    from invigilator.cli.person import acting_person
 
-    _switch(name, deliveries.switch_on)
+    with acting_person() as (connection, actor):
+        webhooks.switch_on(connection, actor, name, reason)
     print_document({"webhook": name, "on": True}, as_json)
 
 
 @app.command("off")
 @click.argument("name")
+@REASON
 @JSON
-def off(name: str, as_json: bool) -> None:
-    """Switch a webhook off. What it is owed waits."""
-    from db import deliveries
+def off(name: str, reason: str | None, as_json: bool) -> None:
+    """Switch a webhook off. What it is owed waits. `webhooks list` shows the reason."""
+    from invigilator.acts import webhooks
+    from invigilator.cli.person import acting_person
 
-    _switch(name, lambda connection, known: deliveries.switch_off(connection, known, BY_A_PERSON))
+    with acting_person() as (connection, actor):
+        webhooks.switch_off(connection, actor, name, reason)
     print_document({"webhook": name, "on": False}, as_json)
-
-
-def _switch(name: str, switch: "Callable[[Connection, str], bool]") -> None:
-    from db import deliveries
-    from invigilator.cli.database import open_engine, writing
-
-    with open_engine() as engine, writing(engine) as connection:
-        is_known = switch(connection, f"{deliveries.PREFIX}{name}")
-        known = [one.name.removeprefix(deliveries.PREFIX) for one in deliveries.endpoints(connection)]
-    if not is_known:
-        raise InvigilatorError(f"there is no webhook {name}; there are: {', '.join(known) or 'none'}")
 
 
 @app.command("test")

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from invigilator.web import attempts, commands, events, health, openapi, problems, sending, timeline
+from invigilator.web import attempts, commands, effects, events, health, openapi, problems, sending, timeline
 from invigilator.web.access import Access
 from invigilator.web.bodies import SigningKey
 from invigilator.web.console.rendering import HOME
@@ -49,6 +49,7 @@ def make_app(
     app.include_router(health.routes(readiness))
     app.include_router(attempts.routes(engine, access))
     app.include_router(commands.routes(engine, access))
+    app.include_router(effects.routes(engine, access))
     app.include_router(timeline.routes(engine, access))
     app.include_router(events.routes(engine, followers, access, event_source))
     app.include_router(sending.routes(engine, publisher, outcomes, access, signing_key))

@@ -60,6 +60,81 @@ class Effect(BaseModel):
     waits_for: UUID | None
 
 
+class ListedEffect(Effect):
+    """An effect, and what it is about. `paused` says until when its kind is paused, and why."""
+
+    user_id: str | None
+    attempt_code: str | None
+    exam_id: str | None
+    source: str
+    command_id: str
+    subscriber: str | None
+    label: str
+    paused: str | None
+
+
+class EffectPage(BaseModel):
+    """Effects, newest first. `next` is the cursor of the next page, null on the last one."""
+
+    effects: list[ListedEffect]
+    next: UUID | None
+
+
+class Cause(BaseModel):
+    """Why effects of a kind fail. `state` is `failed` or `retrying`. `example` is the one that failed last.
+
+    `cause` is null for what failed before causes were kept. `first_seen` is since when the effect that fails for
+    longest has been tried in vain.
+    """
+
+    cause: str | None
+    kind: str
+    state: Literal["failed", "retrying"]
+    count: int
+    status: int | None
+    reason: str | None
+    exception: str | None
+    first_seen: Time
+    last_seen: Time | None
+    example: UUID
+
+
+class Causes(BaseModel):
+    """The causes, the most frequent first."""
+
+    causes: list[Cause]
+
+
+class RefusedEffect(BaseModel):
+    """An effect that was left as it is, and why."""
+
+    id: UUID
+    reason: str
+
+
+class EffectsDone(BaseModel):
+    """How many effects were changed, or would be. `act_id` is the act in the audit."""
+
+    act_id: UUID | None = None
+    retried: int | None = None
+    cancelled: int | None = None
+    refused: list[RefusedEffect] | None = None
+    next: UUID | None = None
+    would_retry: int | None = None
+    would_cancel: int | None = None
+
+
+class PausedKind(BaseModel):
+    """A pause. `ends_at` is null for one that lasts until a person ends it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: str
+    since: Time
+    ends_at: Time | None
+    reason: str | None
+
+
 class AttemptHistory(BaseModel):
     """An attempt with its transitions and effects, oldest first."""
 

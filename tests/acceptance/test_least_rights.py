@@ -29,7 +29,7 @@ PASSWORD = "x"
 def limited_database_url(database_url: str) -> Iterator[str]:
     """The same database, for a user that has what the documentation gives it."""
     user = f"invigilator_{uuid.uuid4().hex}"
-    [grants] = re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    grants, _of_the_audit = re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     with engines.disposed(database_url) as owner:
         with owner.begin() as connection:
             connection.execute(text(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'"))

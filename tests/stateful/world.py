@@ -308,7 +308,7 @@ class World:
     def _change(
         self,
         what: str,
-        change: Callable[[Connection, list[UUID]], dict[UUID, str]],
+        change: Callable[[Connection, list[UUID]], operators.Changed],
         effect_id: UUID,
         fault: Fault | None,
     ) -> None:
@@ -317,7 +317,7 @@ class World:
 
         def changed() -> None:
             with self.engine.begin() as connection:
-                refused.update(change(connection, [effect_id]))
+                refused.update(change(connection, [effect_id]).refused)
 
         lost = self._struck(fault, 0, changed)
         if refused:

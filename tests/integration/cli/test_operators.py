@@ -17,8 +17,8 @@ from db.wake import EFFECTS_CHANNEL
 from events.envelope import CONTENT_TYPE
 from events.sharding import queue_name, shard_of
 from events.signing import SIGNATURE_HEADER
-from invigilator.cli import effects as module
-from invigilator.cli.quarantine import MAX_REPLAYED_BYTES
+from invigilator.acts import effects as module
+from invigilator.acts.quarantine import MAX_REPLAYED_BYTES
 from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
@@ -105,7 +105,7 @@ def test_retrying_all_that_failed(
     cli: CommandLine, record: Record, credits_owed: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given failed ones of two kinds, and transactions of one row
-    monkeypatch.setattr(module, "TRANSACTION_ROWS", 1)
+    monkeypatch.setattr(module, "STEP_EFFECTS", 1)
     record.handle(c.received(c.remove("B")))
     _, second, third = credits_owed
     [removal] = record.effect_ids(EffectKind.DELETE_STUDENT_ATTEMPT)
@@ -161,10 +161,10 @@ def test_two_people_cancel_and_retry_at_the_same_time(record: Record, credits_ow
 
     def cancel_too() -> None:
         with record.engine.begin() as connection:
-            refused.update(operators.cancel(connection, [chosen]))
+            refused.update(operators.cancel(connection, [chosen]).refused)
 
     with record.engine.begin() as connection:
-        assert operators.cancel(connection, [chosen]) == {}
+        assert operators.cancel(connection, [chosen]).refused == {}
         # When somebody else does the same before that is committed
         other = threading.Thread(target=cancel_too)
         other.start()
@@ -177,7 +177,7 @@ def test_a_lock_that_is_not_given_back(
     cli: CommandLine, record: Record, credits_owed: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given somebody who holds an effect's row
-    monkeypatch.setattr("invigilator.cli.database.LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("invigilator.acts.transactions.LOCK_TIMEOUT", "50ms")
     with record.engine.begin() as connection:
         operators.retry(connection, credits_owed)
         # When a person wants it too, then they are not kept waiting
@@ -310,7 +310,7 @@ def test_two_people_do_not_replay_the_same_twice(record: Record) -> None:
         # When somebody else does so at the same time
         other = threading.Thread(target=replay_too)
         other.start()
-        assert quarantine.discard(connection, [1]) == {1}
+        assert quarantine.discard(connection, [1]).keys() == {1}
     other.join()
     # Then there is nothing left for them
     assert found == [None]

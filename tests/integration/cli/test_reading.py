@@ -36,10 +36,16 @@ EFFECT = [
     "order_key",
     "due_at",
     "last_error",
+    "cause",
+    "failed_at",
     "created_at",
     "done_at",
     "superseded_by",
     "waits_for",
+]
+LISTED = [
+    *EFFECT,
+    *("user_id", "attempt_code", "exam_id", "source", "command_id", "subscriber", "label", "paused"),
 ]
 COMMAND = [
     *("source", "id", "type", "outcome", "code", "detail", "handled_at"),
@@ -248,7 +254,8 @@ def test_effects(cli: CommandLine, record: Record) -> None:
     rows = cli("effects", "list", "--json").lines
     # Then the newest is first, and filters find theirs
     assert [row["id"] for row in rows] == [str(mail), str(credit)]
-    assert list(rows[0]) == EFFECT
+    assert list(rows[0]) == LISTED
+    assert rows[0]["label"] == "mail submitted · exam A · learner 42"
     assert (rows[0]["tries"], rows[0]["last_error"], rows[0]["target"]) == (2, "refused", None)
     assert is_time(rows[1]["done_at"])
     done = cli("effects", "list", "--state", "done", "--kind", "set_credit_status", "--json").lines
@@ -256,7 +263,7 @@ def test_effects(cli: CommandLine, record: Record) -> None:
     assert cli("effects", "list", "--limit", "1", "--json").lines == rows[:1]
     # When one is shown, then its tries and its payload are there
     shown = cli("effects", "show", mail, "--json").json
-    assert set(shown) == {*EFFECT, "payload", "tries", "superseded_by_command"}
+    assert set(shown) == {*EFFECT, "payload", "tries", "superseded_by_command", "paused"}
     assert (shown["superseded_by"], shown["superseded_by_command"]) == (None, None)
     assert [(one["number"], one["result"], one["error"]) for one in shown["tries"]] == [
         (1, "retry", "busy"),

@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
 from db import (
+    acts,
     awaited,
+    causes,
     deliveries,
     effect_filters,
     event_log,
@@ -41,6 +44,8 @@ from db.offers import Offer
 from db.people import MailOwed, Sitting, addressees, exam_takers
 from db.quarantine import Unreadable
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
+from invigilator.acts import effects as people
+from invigilator.acts.actor import Action, Actor, Via
 from tests import engines
 from tests import sample_commands as c
 from tests.fakes.receiver import SECRET
@@ -70,6 +75,8 @@ EXEMPT = {
     "event_log": "has one row",
     "pruned": "has a row for each table that is pruned",
     "pauses": "has a row for each pause",
+    "causes": "has a row for each cause",
+    "bulk_acts": "has a row for each act in bulk",
     "quarantine": "is bounded, and its big bodies are kept out of line",
     "pg_database": "has a row for each database",
 }
@@ -82,6 +89,19 @@ MANY_EVENTS = """
 INSERT INTO events (id, position, type, time, data)
 SELECT gen_random_uuid(), number, 'exam.message.quarantined.v1', now() - interval '40 days', '{}'
 FROM generate_series(1, :rows) AS number
+"""
+MANY_ACTS = """
+INSERT INTO acts (
+    sequence, act_id, step, closing, at, actor, is_claimed, via, action, user_id, filter, number, details, previous,
+    hash
+)
+SELECT number, gen_random_uuid(), 1, true, now(), 'ada', false, 'api', 'retry', 'u' || number % 1000, '{}', 1, '{}',
+    sha256(''), sha256('')
+FROM generate_series(1, :rows) AS number
+"""
+MANY_TARGETS = """
+INSERT INTO act_targets (act_sequence, effect_id, before, after)
+SELECT number, gen_random_uuid(), 'failed', 'pending' FROM generate_series(1, :rows) AS number
 """
 
 
@@ -353,6 +373,28 @@ class Paths:
         with self.engine.connect() as connection, self.explained.on(COUNTED):
             lookups.count_effects(connection)
 
+    def acts(self) -> None:
+        """What people do, and what they look at of it."""
+        with self.engine.begin() as connection:
+            for statement in (MANY_ACTS, MANY_TARGETS):
+                connection.execute(text(statement), {"rows": EVENTS})
+            connection.execute(
+                text("UPDATE effects SET cause = 'x', failed_at = now() WHERE state = 'failed'")
+            )
+            connection.execute(text("ANALYZE acts, act_targets, effects"))
+        with self.explained.on("effects causes"), self.engine.begin() as connection:
+            [found] = causes.failing(connection)
+            assert found["count"] > 50
+        with self.explained.on("audit list"), self.engine.begin() as connection:
+            assert len(list(acts.acts(connection, limit=100))) == 100
+            assert len(list(acts.acts(connection, user_id="u7", limit=10))) == 10
+            assert list(acts.acts(connection, act_id=uuid4())) == []
+            assert list(acts.acts(connection, effect_id=uuid4())) == []
+        actor = Actor("ada", is_claimed=False, via=Via.API, origin=None)
+        with self.explained.on("effects cancel, in steps"):
+            act = people.start(self.engine, actor, Action.CANCEL, Filter(cause="x"), None)
+            assert people.run(act).number == found["count"]
+
     def events(self) -> None:
         """The log: written, numbered, published and pruned."""
         with self.engine.begin() as connection:
@@ -562,6 +604,7 @@ def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]
         paths.webhooks,
         paths.pruning,
         paths.mails,
+        paths.acts,
     ):
         run()
     return plans

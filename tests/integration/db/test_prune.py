@@ -190,7 +190,7 @@ def test_what_was_dropped_recently_stays(record: Engine) -> None:
         record, Owed("failed", None), Owed("pending", "credit:1"), Owed("done", "credit:1")
     )
     with record.begin() as connection:
-        assert operators.cancel(connection, [failed]) == {}
+        assert operators.cancel(connection, [failed]).refused == {}
         assert not claim(connection, older)
     # Then they are not finished for long
     assert pruned(record, 90).effects == 0
@@ -203,7 +203,7 @@ def test_what_a_person_looks_at_is_left_alone(record: Engine) -> None:
     # Given somebody who has locked an effect that was cancelled long ago, to retry it
     chosen, _ = owe(record, Owed("cancelled", None), Owed("cancelled", None))
     with record.begin() as person:
-        assert operators.retry(person, [chosen]) == {}
+        assert operators.retry(person, [chosen]).refused == {}
         # When others are pruned, then nobody waits, and that one is not touched
         assert pruned(record, 90).effects == 1
     assert left(record) == {chosen}
@@ -384,11 +384,11 @@ owed = st.builds(
 
 
 def cancel(connection: Connection, effect_id: UUID) -> Any:
-    return operators.cancel(connection, [effect_id])
+    return operators.cancel(connection, [effect_id]).refused
 
 
 def retry(connection: Connection, effect_id: UUID) -> Any:
-    return operators.retry(connection, [effect_id])
+    return operators.retry(connection, [effect_id]).refused
 
 
 def claim(connection: Connection, effect_id: UUID) -> Any:

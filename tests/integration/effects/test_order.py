@@ -76,12 +76,12 @@ def offered(bench: Bench) -> list[UUID]:
 
 def retry(bench: Bench, *effect_ids: UUID) -> None:
     with bench.engine.begin() as connection:
-        assert operators.retry(connection, effect_ids) == {}
+        assert operators.retry(connection, effect_ids).refused == {}
 
 
 def cancel(bench: Bench, *effect_ids: UUID) -> None:
     with bench.engine.begin() as connection:
-        assert operators.cancel(connection, effect_ids) == {}
+        assert operators.cancel(connection, effect_ids).refused == {}
 
 
 # --- who waits, and who frees whom -----------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_after_a_persons_retry_delays_start_small_again(
     bench.execute("UPDATE effects SET tries = 30")
     # When a person retries it, and it fails
     with bench.engine.begin() as connection:
-        assert operators.retry(connection, [effect_id]) == {}
+        assert operators.retry(connection, [effect_id]).refused == {}
     bench.credit.fail_with(Transient("LMS answered 503"))
     with pytest.raises(TryFailedError):
         bench.run(effect_id)

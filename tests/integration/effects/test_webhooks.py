@@ -279,7 +279,7 @@ def test_in_order_one_that_has_ended_without_success_frees_the_next(bench: Bench
             bench.run(created)
     else:
         with bench.engine.begin() as connection:
-            assert operators.cancel(connection, [created]) == {}
+            assert operators.cancel(connection, [created]).refused == {}
     assert hooks.offered() == [changed]
     assert bench.run(changed).endswith("done")
 
@@ -301,7 +301,7 @@ def test_what_fails_for_too_long_fails_and_is_told_to_nobody(hooks: Hooks) -> No
     assert hooks.bench.row(effect_id).failure_told is None
     # A person retries it
     with hooks.bench.engine.begin() as connection:
-        assert operators.retry(connection, [effect_id]) == {}
+        assert operators.retry(connection, [effect_id]).refused == {}
     assert hooks.bench.run(effect_id).endswith("done")
     with hooks.bench.engine.begin() as connection:
         told = [one.type for one in event_log.read(connection, 0)]

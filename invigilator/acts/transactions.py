@@ -1,0 +1,56 @@
+"""The transactions in which people act, and the row that each of them leaves in the audit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from db.acts import NewAct, Target
+from db.texts import storable
+from invigilator.acts.actor import Action, Actor
+
+LOCK_TIMEOUT = "5s"
+MAX_TEXT = 2_000
+"""Characters of a reason, and of an actor's name."""
+
+
+@contextmanager
+def acting(engine: Engine) -> Iterator[Connection]:
+    """A transaction that gives up after a few seconds when somebody else holds a lock."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        yield connection
+
+
+def new_act(
+    actor: Actor,
+    action: Action,
+    wanted: Mapping[str, Any],
+    *,
+    number: int,
+    details: Mapping[str, Any],
+    reason: str | None,
+    targets: Sequence[Target] = (),
+) -> NewAct:
+    """Return the row of an act that has one step.
+
+    Parameters:
+        wanted: what it was to apply to.
+        number: to how many it applied.
+        details: what there was before and after.
+        reason: why, in the actor's words.
+        targets: the effects that were changed.
+    """
+    return NewAct(
+        actor=storable(actor.name, MAX_TEXT),
+        is_claimed=actor.is_claimed,
+        via=actor.via.value,
+        origin=actor.origin,
+        action=action.value,
+        filter=wanted,
+        number=number,
+        details=details,
+        reason=None if reason is None else storable(reason, MAX_TEXT),
+        targets=targets,
+    )

@@ -1,0 +1,39 @@
+"""A filter as it is stored with an act."""
+
+import json
+from datetime import UTC
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.effect_filters import Filter
+
+TEXTS = st.none() | st.text(min_size=1)
+TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
+FILTERS = st.builds(
+    Filter,
+    states=st.lists(st.text()).map(tuple),
+    kinds=st.lists(st.text()).map(tuple),
+    user_id=TEXTS,
+    course_id=TEXTS,
+    exam_id=TEXTS,
+    attempt=TEXTS,
+    cause=TEXTS,
+    error=TEXTS,
+    since=TIMES,
+    until=TIMES,
+    subscriber=TEXTS,
+)
+
+
+@given(FILTERS)
+def test_it_comes_back_from_json(wanted: Filter) -> None:
+    stored = json.loads(json.dumps(wanted.as_json()))
+    assert Filter.from_json(stored) == wanted
+    assert (stored == {}) == wanted.is_empty
+
+
+def test_a_member_that_is_none() -> None:
+    with pytest.raises(ValueError, match="stat is no member"):
+        Filter.from_json({"stat": "failed"})
