@@ -20,6 +20,11 @@ class LearnerContact:
     email: str = field(repr=False)
     full_name: str | None = field(repr=False)
 
+    @property
+    def is_erased(self) -> bool:
+        """Whether names and addresses were erased, and no upsert has brought new ones since."""
+        return not self.email
+
 
 @dataclass(frozen=True, slots=True)
 class MailOwed:

@@ -137,10 +137,16 @@ class RawMessage:
     signature: str | None
     """None when it had none."""
     about: dict[str, Any]
-    """What is known of it without its body: id, code, source, command_id."""
+    """What is known of it without its body: id, code, source, command_id, user_id."""
+    user_id: str | None
+    """The learner. None if that is not known."""
+    is_erased: bool
+    """Whether its learner was erased, and its body with them."""
 
 
-_ABOUT = "json_build_object('id', id, 'code', code, 'source', source, 'command_id', command_id)"
+_ABOUT = """json_build_object(
+    'id', id, 'code', code, 'source', source, 'command_id', command_id, 'user_id', user_id
+)"""
 
 _LOCK_MESSAGE = f"""
 SELECT
@@ -148,7 +154,9 @@ SELECT
     shard,
     body,
     headers ->> 'content-type' AS content_type,
-    headers ->> %(signature_header)s AS signature
+    headers ->> %(signature_header)s AS signature,
+    user_id,
+    erased_at IS NOT NULL AS is_erased
 FROM quarantine
 WHERE id = %(id)s
 FOR UPDATE
@@ -173,6 +181,8 @@ def lock_message(connection: Connection, message_id: int) -> RawMessage | None:
         body=bytes(row.body),
         content_type=row.content_type,
         signature=row.signature,
+        user_id=row.user_id,
+        is_erased=row.is_erased,
         about=row.about,
     )
 

@@ -119,7 +119,7 @@ WITH of_learner AS MATERIALIZED (
 ), tried AS MATERIALIZED (
     SELECT
         tries.effect_id, tries.number, tries.started_at, tries.finished_at, tries.result, tries.error, owed.kind,
-        owed.status, owed.attempt_code, owed.exam_id
+        owed.status, owed.subscriber, owed.attempt_code, owed.exam_id
     FROM owed
     JOIN tries ON tries.effect_id = owed.id
 ), aimed AS MATERIALIZED (
@@ -179,7 +179,8 @@ WITH of_learner AS MATERIALIZED (
     SELECT
         started_at, '6:' || effect_id || lpad(number::text, 10, '0'), started_at, 'try',
         jsonb_build_object(
-            'effect_id', effect_id, 'kind', kind, 'number', number, 'result', result, 'error', error,
+            'effect_id', effect_id, 'kind', kind, 'status', status, 'subscriber', subscriber, 'number', number,
+            'result', result, 'error', error,
             'finished_at', to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
             'attempt_code', attempt_code
         )

@@ -48,6 +48,8 @@ def replay(
     message = quarantine.lock_message(connection, message_id)
     if message is None:
         return NO_SUCH_MESSAGE
+    if message.is_erased:
+        return "its learner was erased, and its body with them: discard it"
     if len(message.body) > MAX_REPLAYED_BYTES:
         return f"{len(message.body)} bytes are no command: discard it"
     shard = _right_shard(message, publisher.shards)
@@ -61,7 +63,10 @@ def replay(
     quarantine.discard(connection, [message_id])
     details = {"before": message.about, "after": {"shard": shard}}
     wanted = {"messages": [message_id]}
-    acts.append(connection, new_act(actor, Action.REPLAY, wanted, number=1, details=details, reason=reason))
+    act = new_act(
+        actor, Action.REPLAY, wanted, number=1, details=details, reason=reason, user_id=message.user_id
+    )
+    acts.append(connection, act)
     return None
 
 
@@ -81,6 +86,15 @@ def discard(
     deleted = quarantine.discard(connection, message_ids)
     if deleted:
         wanted, details = {"messages": list(message_ids)}, {"before": list(deleted.values())}
-        act = new_act(actor, Action.DISCARD, wanted, number=len(deleted), details=details, reason=reason)
+        learners = {message["user_id"] for message in deleted.values()}
+        act = new_act(
+            actor,
+            Action.DISCARD,
+            wanted,
+            number=len(deleted),
+            details=details,
+            reason=reason,
+            user_id=learners.pop() if len(learners) == 1 else None,
+        )
         acts.append(connection, act)
     return deleted.keys()

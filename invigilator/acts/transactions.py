@@ -32,6 +32,7 @@ def new_act(
     details: Mapping[str, Any],
     reason: str | None,
     targets: Sequence[Target] = (),
+    user_id: str | None = None,
 ) -> NewAct:
     """Return the row of an act that has one step.
 
@@ -41,6 +42,7 @@ def new_act(
         details: what there was before and after.
         reason: why, in the actor's words.
         targets: the effects that were changed.
+        user_id: the learner, of an act that is about one.
     """
     return NewAct(
         actor=storable(actor.name, MAX_TEXT),
@@ -53,4 +55,5 @@ def new_act(
         details=details,
         reason=None if reason is None else storable(reason, MAX_TEXT),
         targets=targets,
+        user_id=user_id,
     )

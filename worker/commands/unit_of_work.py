@@ -1,5 +1,6 @@
 """The unit of work of a batch: what it loaded, what it changed, and how that is written back."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -21,6 +22,8 @@ from worker.commands.telling import Telling
 from worker.kind_entry import Payload, UnreadablePayloadError
 from worker.kinds import CascadeDecline, EffectKind, kind_of
 from worker.rules.values import Attempt, Exam
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -133,6 +136,8 @@ class UnitOfWork:
         row = self._learners.describe(data, at)
         if row is not None:
             self.learners.add(data.user_id)
+            if row.get("erased_at") is not None:
+                logger.warning("learner %s was erased, and the LMS has described them again", data.user_id)
         return row is not None
 
     def create(

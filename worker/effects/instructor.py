@@ -3,6 +3,7 @@
 from db.people import learner_contact
 from worker import kinds
 from worker.effects.action import Recorded, Run
+from worker.errors import Permanent
 
 
 class DeleteStudentAttempt:
@@ -13,6 +14,9 @@ class DeleteStudentAttempt:
         payload = run.payload
         with run.tools.engine.connect() as connection:
             learner = learner_contact(connection, payload.user_id)
+        if learner.is_erased:
+            # Another user of the LMS may have the name that stands in its place.
+            raise Permanent("the learner was erased, and the LMS knows them by their username only")
         run.tools.services.instructor.delete_student_attempt(
             learner.username,
             payload.course_id,

@@ -7,7 +7,7 @@ from db.people import Addressee, MailOwed, addressees
 from events.vocabulary import Status
 from worker.effects.action import Recorded, Run
 from worker.effects.coalescer import Coalescer, one_is_to_blame
-from worker.errors import NotCalled, ServiceError, Unavailable
+from worker.errors import NotCalled, Permanent, ServiceError, Unavailable
 from worker.kinds import EffectKind, SendStatusEmail
 from worker.lms.mail_templates import MailFacts
 from worker.lms.ports import Mail
@@ -31,6 +31,8 @@ class SendStatus:
     def __call__(self, run: MailRun) -> Recorded:
         """Look up the learner, ask for the course's name, and hand the mail to the mail server."""
         learner = self.addressee(run)
+        if learner.contact.is_erased:
+            raise Permanent("the learner was erased, so there is no address")
         text = run.tools.mail_templates.render(_facts(run, learner))
         mail = Mail(run.claim.id, learner.contact.email, text.subject, text.text, text.html)
         run.tools.services.mailer.send(mail, run.deadline)

@@ -38,10 +38,18 @@ class Record:
         shard: int = 0,
         source: str | None = None,
         command_id: str | None = None,
+        user_id: str | None = None,
     ) -> None:
         received_at = datetime(2026, 3, 1, 9, tzinfo=UTC)
         message = Unreadable(
-            QuarantineCode.NOT_JSON, "is no JSON", headers or {}, body, received_at, source, command_id
+            QuarantineCode.NOT_JSON,
+            "is no JSON",
+            headers or {},
+            body,
+            received_at,
+            source,
+            command_id,
+            user_id,
         )
         with self.engine.begin() as connection:
             quarantine.write(connection, shard, [message])

@@ -3,10 +3,12 @@
 import json
 from itertools import product
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from db import lookups
+from db import acts, lookups
+from db.acts import NewAct, Target
 from events.vocabulary import Status
 from tests import sample_commands as c
 from tests.commandline import CommandLine
@@ -210,6 +212,87 @@ def test_a_timeline_tells_of_tries_and_mails(api: Api, submitted: Record) -> Non
     )
     entries = api.get("/v1/timeline", user_id="42").json()["entries"]
     assert [entry["what"] for entry in entries if entry["what"] in ("try", "mail")] == ["try", "mail"]
+
+
+def test_a_timeline_has_messages_that_only_name_the_learner(api: Api, submitted: Record) -> None:
+    submitted.quarantine(b"{", user_id="42")
+    submitted.quarantine(b"{", user_id="43")
+    told = [
+        entry for entry in api.get("/v1/timeline", user_id="42").json()["entries"] if "quarantine_id" in entry
+    ]
+    assert [(one["what"], one["code"], one["id"]) for one in told] == [("quarantined", "not_json", None)]
+
+
+def test_a_timeline_tells_what_people_did(api: Api, submitted: Record) -> None:
+    # Given an act about the learner, one on an effect of theirs and of another, and one about others
+    effect_id, other_id = submitted.effect_ids()[0], uuid4()
+    targets = [Target(effect_id, "failed", "pending"), Target(other_id, "failed", "pending")]
+    abouts: list[dict[str, Any]] = [{"user_id": "42"}, {"targets": targets}, {"user_id": "43"}]
+    for about in abouts:
+        with submitted.engine.begin() as connection:
+            acts.append(
+                connection,
+                NewAct("ops@host", True, "command line", "host", "retry", {}, 1, reason="why", **about),
+            )
+    # Then the story has the first two, and of the second the learner's own effect only
+    told = [
+        entry for entry in api.get("/v1/timeline", user_id="42").json()["entries"] if entry["what"] == "act"
+    ]
+    assert [(one["actor"], one["action"], one["reason"]) for one in told] == [
+        ("ops@host", "retry", "why")
+    ] * 2
+    assert [one["effects"] for one in told] == [
+        [],
+        [{"id": str(effect_id), "before": "failed", "after": "pending"}],
+    ]
+
+
+def test_a_timeline_has_deliveries_about_no_attempt(api: Api, submitted: Record) -> None:
+    submitted.execute(
+        "INSERT INTO effects (id, kind, state, user_id, payload, source, command_id, subscriber) VALUES "
+        "(gen_random_uuid(), 'deliver_event', 'pending', '42', '{}', '/x', 'x', 'webhook.acme')"
+    )
+    entries = api.get("/v1/timeline", user_id="42").json()["entries"]
+    [delivery] = [entry for entry in entries if entry.get("subscriber")]
+    assert (delivery["kind"], delivery["attempt_code"]) == ("deliver_event", None)
+
+
+def test_a_timeline_says_once_what_is_no_longer_kept(api: Api, submitted: Record) -> None:
+    submitted.execute(
+        "INSERT INTO pruned VALUES ('outcomes', '2026-02-01T00:00:00Z'), ('effects', '2999-01-01T00:00:00Z')"
+    )
+    whole = api.get("/v1/timeline", user_id="42").json()["entries"]
+    assert [entry["what"] for entry in whole].count("pruned") == 1
+    assert whole[0]["what"] == "pruned"
+    assert whole[0]["before"] == {
+        "outcomes": "2026-02-01T00:00:00.000000Z",
+        "effects": "2999-01-01T00:00:00.000000Z",
+    }
+    moments = [entry["recorded_at"] for entry in whole]
+    assert moments == sorted(moments)
+    # And nothing is skipped behind it
+    first = api.get("/v1/timeline", user_id="42", limit=1).json()
+    rest = api.get("/v1/timeline", user_id="42", cursor=first["next"]).json()
+    assert first["entries"] + rest["entries"] == whole
+    # And nobody's story has no beginning either
+    assert api.get("/v1/timeline", user_id="nobody").json()["entries"] == []
+
+
+def test_ten_thousand_entries_come_page_by_page(api: Api, submitted: Record) -> None:
+    submitted.execute(
+        "INSERT INTO tries (effect_id, number, started_at, finished_at, result)"
+        " SELECT id, number, now() + number * interval '1 s', now(), 'retry'"
+        " FROM (SELECT id FROM effects LIMIT 1) AS one, generate_series(1, 10000) AS number"
+    )
+    numbers: list[int] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        page = api.get("/v1/timeline", user_id="42", limit=500, **cursor).json()
+        numbers += [entry["number"] for entry in page["entries"] if entry["what"] == "try"]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert numbers == list(range(1, 10_001))
 
 
 @pytest.mark.usefixtures("submitted")

@@ -1,0 +1,286 @@
+"""The erasure of a learner: what goes, what stays, and what happens to what is on its way."""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Engine
+
+from db import acts, event_log
+from db.acts import NewAct, Target
+from db.erasure import Erased
+from db.people import learner_contact
+from events.commands import LearnerUpsert
+from events.event_types import EffectFailed
+from invigilator.acts import erasure
+from invigilator.acts.actor import Actor, Via
+from invigilator.acts.erasure import ReasonNamesLearnerError, UnknownLearnerError
+from tests import sample_commands as c
+from tests.integration.cli.conftest import Record
+from tests.integration.effects.conftest import Bench
+from worker.effects.action import TryAgainError, TryFailedError
+from worker.errors import Transient
+from worker.kinds import EffectKind
+
+OPS = Actor("ops@host", True, Via.COMMAND_LINE, "ops@host")
+USER = "42"
+USERNAME, EMAIL, NAME = "zenobia", "zenobia.q@mail.example", "Zenobia Quux-Ñandú"
+NAMES = (USERNAME, EMAIL, NAME)
+MAIL = EffectKind.SEND_STATUS_EMAIL
+
+TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+
+
+@pytest.fixture
+def bench(engine: Engine) -> Bench:
+    """A learner who has submitted two exams, and owes a mail about each."""
+    bench = Bench(engine)
+    bench.apply(
+        c.course(),
+        c.exam("A"),
+        c.exam("B"),
+        c.learner("43"),
+        learner(),
+        c.create("A", taking_as_proctored=True),
+        c.create("B", taking_as_proctored=True),
+        c.update("A", "submitted"),
+        c.update("B", "submitted"),
+        c.remove("B", requested_by=USERNAME),
+    )
+    return bench
+
+
+def learner() -> LearnerUpsert:
+    return LearnerUpsert(
+        user_id=USER, username=USERNAME, email=EMAIL, full_name=NAME, language="es", time_zone="Europe/Madrid"
+    )
+
+
+def erase(bench: Bench, user_id: str = USER, reason: str = "request 7") -> Erased:
+    with bench.engine.begin() as connection:
+        return erasure.erase(connection, user_id, OPS, reason)
+
+
+def found_in(engine: Engine, *texts: str) -> set[str]:
+    """The tables that hold one of the texts somewhere, in a text, in JSON or in bytes."""
+    with engine.connect() as connection:
+        found = set()
+        for table in connection.exec_driver_sql(TABLES).scalars().all():
+            rows = connection.exec_driver_sql(
+                f'SELECT row_to_json(one)::text FROM "{table}" AS one'
+            ).scalars()
+            whole = "\n".join(rows).casefold()
+            spelt = [way for one in texts for way in (one, json.dumps(one)[1:-1], one.encode().hex())]
+            if any(way.casefold() in whole for way in spelt):
+                found.add(table)
+        return found
+
+
+def act(bench: Bench, **other: Any) -> None:
+    values = {"action": "retry", "filter": {}, "number": 1, "reason": f"{NAME} has called", **other}
+    with bench.engine.begin() as connection:
+        acts.append(connection, NewAct("ops@host", True, "command line", None, **values))
+
+
+def scatter(bench: Bench) -> None:
+    """Names in every place that can hold them."""
+    record = Record(bench.engine)
+    upsert = json.dumps({"data": {"user_id": USER, "full_name": NAME, "email": [EMAIL]}}).encode()
+    record.quarantine(upsert, {"x-name": NAME}, user_id=USER)
+    record.quarantine(upsert)  # as an older release has kept it
+    record.quarantine(b"\xff{ " + EMAIL.encode())
+    bench.execute(
+        "INSERT INTO tries (effect_id, number, started_at, finished_at, result, error)"
+        " SELECT id, 1, now(), now(), 'failed', 'unknown_user:' || :name FROM effects WHERE user_id = '42'",
+        name=USERNAME.upper(),
+    )
+    bench.execute("UPDATE effects SET last_error = 'no ' || :name WHERE user_id = '42'", name=NAME)
+    bench.execute("INSERT INTO circuits (queue, failures, reason) VALUES ('q', 1, :text)", text=f"no {EMAIL}")
+    bench.execute("INSERT INTO causes (id, kind, reason) VALUES ('1', 'k', :text)", text=f"no {EMAIL}")
+    bench.execute(
+        "INSERT INTO pauses (id, kind, reason) VALUES (gen_random_uuid(), 'k', :text)", text=f"{EMAIL} asks"
+    )
+    failed = EffectFailed(effect_id=uuid4(), kind=MAIL, attempt_code="a", reason=f"no {NAME}", tries=1)
+    with bench.engine.begin() as connection:
+        now = connection.exec_driver_sql("SELECT now()").scalar_one()
+        event_log.write(connection, [event_log.row(uuid4(), failed, now, user_id=USER)])
+    act(bench, user_id=USER)
+    act(bench, targets=[Target(bench.ids(MAIL)[0], "failed", "pending")])
+
+
+# --- what goes ---------------------------------------------------------------------------------------------
+
+
+def test_no_name_and_no_address_is_left_anywhere(bench: Bench) -> None:
+    scatter(bench)
+    places = {"learners", "quarantine", "effects", "tries", "circuits", "causes", "pauses", "events", "acts"}
+    assert found_in(bench.engine, *NAMES) == places
+    erase(bench)
+    assert found_in(bench.engine, *NAMES, "Madrid") == set()
+
+
+def test_the_record_stays_under_the_id(bench: Bench) -> None:
+    def record() -> Any:
+        with bench.engine.connect() as connection:
+            tables = ("attempts", "transitions", "inbox", "outcomes")
+            return [connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1").all() for table in tables]
+
+    before = record()
+    erase(bench)
+    assert record() == before
+    with bench.engine.connect() as connection:
+        contact = learner_contact(connection, USER)
+    assert (contact.username, contact.email, contact.full_name) == ("erased-42", "", None)
+
+
+def test_what_is_others_stays(bench: Bench) -> None:
+    record = Record(bench.engine)
+    record.quarantine(b'{"data": {"user_id": "43"}, "note": "42"}')
+    record.quarantine(b"{", user_id="43")
+    act(bench, user_id="43", reason="a reason")
+    act(bench, targets=[Target(one, "failed", "pending") for one in (bench.ids()[0], uuid4())], reason="both")
+    erased = erase(bench)
+    assert (erased.messages, erased.reasons) == (0, 0)
+    with bench.engine.connect() as connection:
+        assert learner_contact(connection, "43").email == "u43@example.org"
+        bodies = connection.exec_driver_sql("SELECT octet_length(body) FROM quarantine").scalars().all()
+    assert all(bodies)
+
+
+def test_a_message_without_its_body_is_not_replayed(bench: Bench) -> None:
+    record = Record(bench.engine)
+    record.quarantine(b"{", user_id=USER, source="/lms", command_id="7")
+    erase(bench)
+    with bench.engine.connect() as connection:
+        message = connection.exec_driver_sql(
+            "SELECT body, headers, detail, source, command_id, erased_at FROM quarantine"
+        ).one()
+    assert (bytes(message.body), message.headers, message.detail) == (b"", {}, "(erased)")
+    assert (message.source, message.command_id) == ("/lms", "7")
+    assert message.erased_at is not None
+
+
+# --- the act -----------------------------------------------------------------------------------------------
+
+
+def test_it_is_an_act_and_the_chain_holds(bench: Bench) -> None:
+    scatter(bench)
+    erase(bench)
+    with bench.engine.connect() as connection:
+        assert acts.verify(connection).holds
+        newest, *earlier = acts.acts(connection)
+    assert (newest["action"], newest["user_id"], newest["reason"]) == ("erase", USER, "request 7")
+    assert newest["details"]["mails"] == 2
+    assert [one["reason"] for one in earlier] == [None, None]
+    assert all(one["reason_erased"] for one in earlier)
+
+
+def test_a_second_time_finds_nothing(bench: Bench) -> None:
+    first = erase(bench)
+    assert (first.names, len(first.mails)) == (True, 2)
+    with bench.engine.connect() as connection:
+        row = connection.exec_driver_sql("SELECT * FROM learners WHERE user_id = '42'").one()
+    second = erase(bench)
+    assert (second.names, len(second.mails), second.messages, second.texts) == (False, 0, 0, 0)
+    with bench.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM learners WHERE user_id = '42'").one() == row
+
+
+@pytest.mark.parametrize("reason", [f"{NAME} wants it", f"<{EMAIL.upper()}>", f"user {USERNAME}."])
+def test_a_reason_that_names_the_learner_is_refused(bench: Bench, reason: str) -> None:
+    with pytest.raises(ReasonNamesLearnerError):
+        erase(bench, reason=reason)
+    with bench.engine.connect() as connection:
+        assert learner_contact(connection, USER).email == EMAIL
+        assert list(acts.acts(connection)) == []
+
+
+def test_nobody_of_this_id(bench: Bench) -> None:
+    with pytest.raises(UnknownLearnerError):
+        erase(bench, "nobody")
+
+
+def test_one_of_whom_only_the_quarantine_knows(bench: Bench) -> None:
+    Record(bench.engine).quarantine(NAME.encode(), user_id="stranger")
+    assert erase(bench, "stranger").messages == 1
+    assert "quarantine" not in found_in(bench.engine, NAME)
+
+
+# --- what is on its way ------------------------------------------------------------------------------------
+
+
+def test_mails_that_are_owed_or_have_failed_are_cancelled(bench: Bench) -> None:
+    owed, failed = bench.ids(MAIL)
+    bench.execute("UPDATE effects SET state = 'failed' WHERE id = :id", id=failed)
+    assert dict(erase(bench).mails) == {owed: "pending", failed: "failed"}
+    assert {bench.row(one).state for one in (owed, failed)} == {"cancelled"}
+    assert bench.mailer.sent == []
+
+
+def test_a_mail_that_is_running_may_go_out_but_is_not_tried_again(bench: Bench) -> None:
+    # Given a mail that the mail server refuses for now, while the learner is erased
+    owed, _ = bench.ids(MAIL)
+    meanwhile(bench, lambda: erase(bench))
+    bench.mailer.fail_with(Transient("503"))
+    with pytest.raises(TryAgainError):
+        bench.run(owed)
+    # When it is tried again, then it fails for good
+    bench.make_due()
+    ends_for_good(bench, owed, "the learner was erased, so there is no address")
+
+
+def test_a_mail_that_comes_to_be_owed_later_fails(bench: Bench) -> None:
+    erase(bench)
+    bench.apply(c.update("A", "rejected"))
+    ends_for_good(bench, bench.ids(MAIL)[-1], "the learner was erased, so there is no address")
+
+
+def test_a_reset_is_not_asked_for_by_the_name_that_took_the_place(bench: Bench) -> None:
+    [reset] = bench.ids(EffectKind.DELETE_STUDENT_ATTEMPT)
+    erase(bench)
+    assert bench.row(reset).state == "pending"
+    ends_for_good(bench, reset, "the learner was erased, and the LMS knows them by their username only")
+
+
+def test_credit_goes_on(bench: Bench) -> None:
+    erase(bench)
+    assert bench.run(bench.ids(EffectKind.SET_CREDIT_STATUS)[0]).endswith("done")
+
+
+def test_a_later_upsert_is_applied_with_a_warning(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    erase(bench)
+    with caplog.at_level(logging.WARNING):
+        bench.apply(learner())
+    [warning] = [one.getMessage() for one in caplog.records]
+    assert warning == "learner 42 was erased, and the LMS has described them again"
+    with bench.engine.connect() as connection:
+        assert learner_contact(connection, USER).email == EMAIL
+    # And mails go out again, until the next erasure
+    bench.apply(c.update("A", "rejected"))
+    assert bench.run(bench.ids(MAIL)[-1]).endswith("done")
+    assert erase(bench).names
+    assert "learners" not in found_in(bench.engine, *NAMES)
+
+
+def ends_for_good(bench: Bench, effect_id: UUID, reason: str) -> None:
+    sent = len(bench.mailer.sent)
+    with pytest.raises(TryFailedError, match=reason):
+        bench.run(effect_id)
+    assert bench.row(effect_id).state == "failed"
+    assert len(bench.mailer.sent) == sent
+    assert bench.instructor.calls == []
+
+
+def meanwhile(bench: Bench, what: Callable[[], object]) -> None:
+    """Do something while a mail is handed to the mail server."""
+    send = bench.mailer.send
+
+    def slowly(*mail: Any) -> None:
+        bench.mailer.send = send  # type: ignore[method-assign]
+        what()
+        send(*mail)
+
+    bench.mailer.send = slowly  # type: ignore[method-assign]
