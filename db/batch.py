@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection
 
-from db import prepared
+from db import prepared, totals
 from db.event_log import INSERT_EVENTS
 from db.inbox import Arrival, Key
 from db.models import TryResult
@@ -355,6 +355,8 @@ class Changes:
     events: Collection[Row] = ()
     finished: Collection[UUID] = ()
     """The ids of the cascades that are carried out, whether or not a worker has claimed them."""
+    counts: Mapping[totals.Key, int] = field(default_factory=dict)
+    """What is added to the totals."""
 
 
 # The parts of the statement, by table. A batch uses the parts for which it has rows, because PostgreSQL would plan
@@ -463,6 +465,7 @@ write_outcomes AS (
     )
 )""",
     "events": f"write_events AS ({INSERT_EVENTS})",
+    "counts": f"write_counts AS ({totals.ADD})",
 }
 
 WAKES = {"effects": notification(EFFECTS_CHANNEL), "events": notification(EVENTS_CHANNEL)}
@@ -493,7 +496,8 @@ def write(connection: Connection, changes: Changes, result: TryResult = TryResul
     rows = {table: some for table in _INSERTS if (some := getattr(changes, table))}
     if not rows and not changes.finished:
         return
-    values: dict[str, Any] = {table: recordset(some) for table, some in rows.items()}
+    values: dict[str, Any] = {table: recordset(some) for table, some in rows.items() if table != "counts"}
+    values |= totals.parameters(changes.counts)
     if changes.finished:
         values |= {"finished": list(changes.finished), "result": result.value}
     prepared.execute(connection, _write_statement(tuple(rows), bool(changes.finished)), values)

@@ -17,10 +17,10 @@ WHERE queue = %(queue)s AND open_until <= statement_timestamp()
 _END_PROBE = "UPDATE circuits SET open_until = clock_timestamp() WHERE queue = %(queue)s"
 
 _COUNT_FAILURE = """
-INSERT INTO circuits AS circuit (queue, failures)
-VALUES (%(queue)s, %(at_least)s)
+INSERT INTO circuits AS circuit (queue, failures, reason)
+VALUES (%(queue)s, %(at_least)s, %(reason)s)
 ON CONFLICT (queue) DO UPDATE
-SET failures = greatest(circuit.failures + 1, %(at_least)s)
+SET failures = greatest(circuit.failures + 1, %(at_least)s), reason = excluded.reason
 WHERE circuit.open_until IS NULL OR %(probe)s
 RETURNING failures
 """
@@ -59,7 +59,9 @@ def end_probe(connection: Connection, queue: str) -> None:
     notify(connection)
 
 
-def count_failure(connection: Connection, queue: str, *, probe: bool, at_least: int = 1) -> int | None:
+def count_failure(
+    connection: Connection, queue: str, *, probe: bool, at_least: int = 1, reason: str | None = None
+) -> int | None:
     """Count a call that the service as a whole did not answer. Returns the failures in a row, this one included.
 
     Returns None when the circuit is open and this was no probe: a call that began earlier says nothing new.
@@ -68,10 +70,11 @@ def count_failure(connection: Connection, queue: str, *, probe: bool, at_least: 
         queue: of the effects that call the service.
         probe: whether this was the one call that an open circuit allows.
         at_least: how many failures there are at least after this one.
+        reason: what the call has said. It is kept, so it holds no names and addresses.
     """
-    return connection.exec_driver_sql(
-        _COUNT_FAILURE, {"queue": queue, "at_least": at_least, "probe": probe}
-    ).scalar()
+    values = {"queue": queue, "at_least": at_least, "probe": probe, "reason": reason}
+    failures: int | None = connection.exec_driver_sql(_COUNT_FAILURE, values).scalar()
+    return failures
 
 
 def open_for(connection: Connection, queue: str, seconds: float) -> None:

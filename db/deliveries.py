@@ -3,7 +3,7 @@
 Locks are taken in this order: effects by sequence, circuits, the rows of subscribers.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db import totals
+from db.models import EffectState
 from db.recordset import Row, recordset
 from db.subscribers import BEHIND
 from db.wake import EFFECTS_CHANNEL, POSITIONS_CHANNEL, notification
@@ -192,7 +194,7 @@ def switch_on(connection: Connection, name: str) -> bool:
 # --- the end -----------------------------------------------------------------------------------------------
 
 _ORPHANS = """
-SELECT id
+SELECT id, kind, state
 FROM effects
 WHERE subscriber IS NOT NULL
     AND state IN ('pending', 'failed')
@@ -219,9 +221,10 @@ def cancel_orphans(connection: Connection) -> int:
 
     One that runs now is left to its worker. If its try fails, the next one finds that nobody subscribes.
     """
-    found: Collection[UUID] = connection.exec_driver_sql(_ORPHANS).scalars().all()
-    connection.exec_driver_sql(_CANCEL, {"ids": found})
+    found = connection.exec_driver_sql(_ORPHANS).all()
+    connection.exec_driver_sql(_CANCEL, {"ids": [row.id for row in found]})
     connection.exec_driver_sql(_FORGET_CIRCUITS)
+    totals.add(connection, totals.moved(found, EffectState.CANCELLED))
     return len(found)
 
 

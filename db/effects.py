@@ -4,6 +4,7 @@ Each change of state names the state that the row must have, in the UPDATE itsel
 it. All times are the database's, so that the clocks of the workers do not matter.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from db import circuits, event_log, order
+from db import circuits, event_log, order, totals
 from db.ids import new_receipt
 from db.models import EffectState, TryResult
 from db.pauses import PAUSED, PAUSED_S
+from db.processes import this_process
 from db.recordset import Row as EventRow
 from db.recordset import recordset
 from db.wake import notify
@@ -222,6 +224,7 @@ WHERE effect.id = ANY (%(ids)s::uuid[])
     AND try.effect_id = effect.id
     AND try.result IS NULL
     AND (try.number < effect.tries OR effect.state = 'superseded')
+RETURNING effect.kind
 """
 
 _COUNT_LOST_TRIES = """
@@ -258,12 +261,14 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
     lost_tries = _close_lost_tries(connection, [row.id for row in rows if row.before == EffectState.RUNNING])
     if left := locked.difference(row.id for row in rows):
         _wait_locked(connection, left)
+    superseded = [row for row in rows if row.state == EffectState.SUPERSEDED]
+    totals.add(connection, Counter((totals.EFFECTS, row.kind, row.state) for row in superseded))
     begun = [row for row in rows if row.state == EffectState.RUNNING]
     # Lock circuits by queue, the order of every other lock on several circuits, to avoid deadlocks.
     for row in sorted(begun, key=lambda row: str(row.queue)):
         if row.probe and not circuits.begin_probe(connection, row.queue, lease_s):
             raise ProbeTakenError
-    if any(row.probe for row in rows if row.state == EffectState.SUPERSEDED):
+    if any(row.probe for row in superseded):
         notify(connection)  # it was to probe the service, so the next effect may
     return {row.id: _claim(row, lost_tries.get(row.id, 0)) for row in begun}
 
@@ -323,7 +328,8 @@ def _close_lost_tries(connection: Connection, effect_ids: Sequence[UUID]) -> dic
     """Close the tries that were lost with their workers. Returns how many each effect has lost so far."""
     if not effect_ids:
         return {}
-    connection.exec_driver_sql(_CLOSE_LOST_TRIES, {"ids": effect_ids})
+    closed = connection.exec_driver_sql(_CLOSE_LOST_TRIES, {"ids": effect_ids}).scalars()
+    totals.add(connection, Counter((totals.TRIES, kind, TryResult.LOST) for kind in closed))
     counts = connection.exec_driver_sql(_COUNT_LOST_TRIES, {"ids": effect_ids})
     return {row.effect_id: row.number for row in counts}
 
@@ -370,6 +376,17 @@ WITH ended AS (
     SET finished_at = clock_timestamp(), result = ended.result, error = ended.error, cause = ended.cause
     FROM ended
     WHERE try.effect_id = ended.id AND try.number = ended.number
+), counted AS (
+    INSERT INTO totals (name, labels, writer, value)
+    SELECT name, labels, %(writer)s, count(*)
+    FROM ended
+    CROSS JOIN LATERAL (
+        VALUES ('tries', ARRAY[ended.kind, ended.result]), ('effects', ARRAY[ended.kind, ended.state])
+    ) AS total (name, labels)
+    WHERE name = 'tries' OR ended.state <> 'pending'
+    GROUP BY name, labels
+    ORDER BY name, labels
+    ON CONFLICT (name, labels, writer) DO UPDATE SET value = totals.value + excluded.value
 )
 SELECT
     id,
@@ -405,7 +422,8 @@ def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID
     Returns the recorded ones by effect and number.
     """
     rows = connection.exec_driver_sql(
-        _END_TRIES, {"ends": recordset([_end(end) for end in ends]), "number": len(ends)}
+        _END_TRIES,
+        {"ends": recordset([_end(end) for end in ends]), "number": len(ends), "writer": this_process()},
     ).all()
     order.let_next(
         connection,

@@ -393,29 +393,6 @@ def count_discarded(connection: Connection) -> int:
     return int(connection.scalar(select(func.sum(Shard.quarantine_discarded))) or 0)
 
 
-def count_effects(connection: Connection) -> dict[str, int]:
-    """How many effects are in each state.
-
-    Begins and ends a transaction of its own.
-
-    Raises:
-        sqlalchemy.exc.InvalidRequestError: the connection is in a transaction.
-    """
-    with connection.begin():
-        # The index on the state is a tenth of the table. But PostgreSQL prefers the table until vacuum was there.
-        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        counts = connection.execute(select(Effect.state, func.count().label("number")).group_by(Effect.state))
-        found = {row.state: row.number for row in counts}
-    return {state.value: found.get(state, 0) for state in EffectState}
-
-
-def oldest_pending_s(connection: Connection) -> float | None:
-    """Seconds since the oldest pending effect came to be owed. None when none is pending."""
-    age = func.extract("epoch", func.clock_timestamp() - func.min(Effect.created_at))
-    seconds = connection.scalar(select(age).where(Effect.state == EffectState.PENDING))
-    return None if seconds is None else float(seconds)
-
-
 def open_circuits(connection: Connection) -> dict[str, datetime]:
     """The queues of the services that are not called because they do not answer, and until when at least."""
     statement = select(Circuit.queue, Circuit.open_until).where(Circuit.open_until.is_not(None))

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from db import order
+from db import order, totals
 from db.models import EffectState
+from db.processes import NOBODY
 from db.wake import notify
 
 RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)
@@ -30,7 +32,7 @@ class Changed:
 # Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. The handler locks the cascades
 # that it folds in so, too.
 _LOCK = """
-SELECT id, state
+SELECT id, kind, state
 FROM effects
 WHERE id = ANY (%(ids)s::uuid[]) AND state = ANY (%(states)s::text[])
 ORDER BY sequence
@@ -80,14 +82,15 @@ def retry(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
     """Make effects pending and due now. Their delays, and the time for which they are retried, start anew."""
     locked = _lock(connection, effect_ids, RETRYABLE)
     overtaken = _overtaken(connection, list(locked))
-    changed = {effect_id: state for effect_id, state in locked.items() if effect_id not in overtaken}
+    changed = {effect_id: row for effect_id, row in locked.items() if effect_id not in overtaken}
     connection.exec_driver_sql(_RETRY, {"ids": list(changed)})
     notify(connection)
+    totals.add(connection, totals.moved(changed.values(), EffectState.PENDING), NOBODY)
     reasons = {
         effect_id: f"overtaken: {newest} is newer, and on the same target the newest wins"
         for effect_id, newest in overtaken.items()
     }
-    return Changed(changed, reasons | _refused(connection, effect_ids, locked, RETRYABLE))
+    return Changed(_states(changed), reasons | _refused(connection, effect_ids, locked, RETRYABLE))
 
 
 def cancel(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
@@ -101,15 +104,20 @@ def cancel(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
     changed = {effect_id: locked[effect_id] for effect_id in effect_ids if effect_id in locked}
     keys = connection.exec_driver_sql(_CANCEL, {"ids": list(changed)}).scalars()
     order.let_next(connection, keys=set(filter(None, keys)))
-    return Changed(changed, _refused(connection, effect_ids, changed, CANCELLABLE))
+    totals.add(connection, totals.moved(changed.values(), EffectState.CANCELLED), NOBODY)
+    return Changed(_states(changed), _refused(connection, effect_ids, changed, CANCELLABLE))
 
 
 def _lock(
     connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]
-) -> dict[UUID, str]:
-    """Lock those of the effects that are in one of the states. Returns their states by id."""
+) -> dict[UUID, Row[Any]]:
+    """Lock those of the effects that are in one of the states. Returns their kinds and states, by id."""
     values = {"ids": list(effect_ids), "states": [state.value for state in states]}
-    return {row.id: row.state for row in connection.exec_driver_sql(_LOCK, values)}
+    return {row.id: row for row in connection.exec_driver_sql(_LOCK, values)}
+
+
+def _states(rows: Mapping[UUID, Row[Any]]) -> dict[UUID, str]:
+    return {effect_id: row.state for effect_id, row in rows.items()}
 
 
 def _overtaken(connection: Connection, effect_ids: Collection[UUID]) -> dict[UUID, UUID]:

@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy import Connection
 
 NOBODY = UUID(int=0)
-"""The writer of totals to which a process that has ended leaves its own."""
+"""The writer of totals to which a process that has ended leaves its own. It has what people did, too."""
 
 FORGET_AFTER_S = 3600.0
 """Seconds after which a missing process is forgotten, whether or not another one has taken its place."""

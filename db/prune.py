@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
+from db import totals
+
 PAGE_ROWS = 1_000
 LOCK_TIMEOUT = "1s"
 
@@ -73,7 +75,7 @@ FOR UPDATE SKIP LOCKED
 
 _DELETE_TRIES = "DELETE FROM tries WHERE effect_id = ANY (%(ids)s::uuid[])"
 
-_DELETE_EFFECTS = "DELETE FROM effects WHERE id = ANY (%(ids)s::uuid[])"
+_DELETE_EFFECTS = "DELETE FROM effects WHERE id = ANY (%(ids)s::uuid[]) RETURNING kind, state"
 
 # A page begins where the last one ended, not at the start: the index keeps removed rows as long as a transaction
 # may see them.
@@ -120,10 +122,11 @@ def remove_effects(connection: Connection, before: datetime, after: int | None) 
     removable = connection.exec_driver_sql(_REMOVABLE_EFFECTS, {"ids": old, "before": before})
     chosen = {"ids": removable.scalars().all()}
     tries = connection.exec_driver_sql(_DELETE_TRIES, chosen)
-    effects = connection.exec_driver_sql(_DELETE_EFFECTS, chosen)
-    if effects.rowcount:
+    effects = connection.exec_driver_sql(_DELETE_EFFECTS, chosen).all()
+    if effects:
         _note(connection, "effects", before)
-    return Page(removed=Removed(effects=effects.rowcount, tries=tries.rowcount), end=page[-1].sequence)
+    totals.add(connection, totals.moved(effects, None), totals.PRUNING)
+    return Page(removed=Removed(effects=len(effects), tries=tries.rowcount), end=page[-1].sequence)
 
 
 def remove_commands(connection: Connection, before: datetime, after: datetime | None) -> Page[datetime]:

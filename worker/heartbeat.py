@@ -18,7 +18,7 @@ from typing import Any, Self
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import processes, shards
+from db import processes, shards, totals
 from db.connect import limit_statements
 from db.errors import UnfitDatabaseError, brief
 from db.processes import ProcessState, Sign, this_process
@@ -26,6 +26,8 @@ from worker.signals import stop_signals_blocked
 
 logger = logging.getLogger(__name__)
 
+COMMANDS, RELAY, WEB = "commands", "relay", "web"
+"""The roles of our own processes: their lines in the Procfile. That of a Celery worker is in its host name."""
 BEATS_UNTIL_MISSING = 3
 """A process is missing when so many beats have not come."""
 STUCK_AFTER_S = 60.0
@@ -78,7 +80,7 @@ def missing_after_s(every_s: float) -> float:
 
 
 class Heartbeat:
-    """Beats as long as its `with` block runs. When an error ends the block, the row stays: somebody must look at it.
+    """Beats as long as its `with` block runs. When an error ends it, the row stays: somebody must look at it.
 
     Parameters:
         engine: of the database. It belongs to the heartbeat, which disposes of it.
@@ -121,6 +123,7 @@ class Heartbeat:
         if leave and not self._thread.is_alive():
             with suppress(DBAPIError, UnfitDatabaseError), self._engine.begin() as connection:
                 limit_statements(connection, STATEMENT_TIMEOUT_S)
+                totals.batches.flush(connection)
                 processes.leave(connection, this_process())
         self._engine.dispose()
 
@@ -137,6 +140,7 @@ class Heartbeat:
         with self._engine.begin() as connection:
             limit_statements(connection, STATEMENT_TIMEOUT_S)
             is_anybody_missing = processes.beat(connection, sign, silence_s)
+            totals.batches.flush(connection)
         for one in look.progress:
             # One transaction for each: the batch of a shard may not wait for that of another.
             with self._engine.begin() as connection:

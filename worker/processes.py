@@ -25,6 +25,7 @@ from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
 from worker.commands.sources import Source, open_source
 from worker.commands.trust import Trust, load_trust
+from worker.counting import Counting
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
 from worker.feeds.base import Format, Target
@@ -34,7 +35,7 @@ from worker.feeds.comparison import Comparison
 from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer
 from worker.feeds.publisher import FeedPublisher
-from worker.heartbeat import STUCK_AFTER_S, Heartbeat, Look, Progress
+from worker.heartbeat import COMMANDS, RELAY, STUCK_AFTER_S, Heartbeat, Look, Progress
 from worker.patches import Process
 from worker.pruning import Pruner
 from worker.settings import Settings
@@ -45,8 +46,6 @@ from worker.wiring import broker_url, database_engine, handler, offer_ttl_s, sub
 
 logger = logging.getLogger(__name__)
 
-COMMANDS, RELAY = "commands", "relay"
-"""The roles of the two: their lines in the Procfile."""
 PAUSE_S = 1.0
 LOCK_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60
@@ -102,6 +101,8 @@ def relay(settings: Settings) -> None:
     pruning = database_engine(settings, "prune")
     pruner = Pruner(pruning, settings.prune_older_than, settings.events_keep)
     loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
+    counted = database_engine(settings, "count")
+    loops["count"] = _after_checks(partial(check_schema, counted), counted, Counting(counted).run)
     running = Loops(loops | _feed_loops(settings, subscribed))
     run(settings, RELAY, running, partial(_look_at_loops, running))
 

@@ -56,6 +56,7 @@ class Effect(Base):
         Index(None, "state", "created_at"),
         Index(None, "kind", "created_at"),
         Index("ix_effects_due", "kind", "due_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_effects_pending", "kind", "created_at", postgresql_where=text("state = 'pending'")),
         Index("ix_effects_offered", "kind", "offered_until", postgresql_where=text("state = 'pending'")),
         Index("ix_effects_leased", "lease_until", postgresql_where=text("state = 'running'")),
         Index("ix_effects_target", "target", "sequence", postgresql_where=text("target IS NOT NULL")),

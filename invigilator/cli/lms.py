@@ -7,6 +7,7 @@ import click
 
 from invigilator.cli.options import JSON_LINES
 from invigilator.cli.output import Row, print_rows
+from worker.findings import Finding, Verdict
 
 app = click.Group("lms", help="Look at the LMS.", no_args_is_help=False)
 
@@ -31,7 +32,7 @@ def check(
 
     named = {"user_id": user, "username": username, "course_id": course, "content_id": content}
     subject = lms_check.Subject(**{name: value for name, value in named.items() if value is not None})
-    found: list[lms_check.Finding] = []
+    found: list[Finding] = []
 
     def rows() -> Iterator[Row]:
         for finding in lms_check.check(load(), subject):
@@ -39,5 +40,5 @@ def check(
             yield asdict(finding)
 
     print_rows(rows(), ("check", "verdict", "detail"), as_json, "checks")
-    if any(finding.verdict is lms_check.Verdict.PROBLEM for finding in found):
+    if any(finding.verdict is Verdict.PROBLEM for finding in found):
         raise click.exceptions.Exit(1)

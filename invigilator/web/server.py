@@ -31,7 +31,7 @@ from invigilator.web.tokens import LOCAL_SOURCE, Tokens, load_tokens
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
-from worker.heartbeat import STUCK_AFTER_S, Heartbeat, Look
+from worker.heartbeat import STUCK_AFTER_S, WEB, Heartbeat, Look
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
 from worker.threads import Turning
@@ -39,8 +39,6 @@ from worker.wiring import broker_url, database_engine
 
 logger = logging.getLogger(__name__)
 
-ROLE = "web"
-"""The line of this process in the Procfile."""
 GRACE_S = 10
 """Seconds for calls to end after a stop signal. Those that wait for an outcome are answered at once."""
 BACKLOG = 1024
@@ -136,7 +134,7 @@ def serve(settings: Settings) -> None:
                 "the API%s is at http://%s", " and the console" if sign_in else "", settings.web_address
             )
             server = Server(app, waiters)
-            with Heartbeat(database_engine(settings, "heartbeat"), ROLE, settings.heartbeat_s, server.look):
+            with Heartbeat(database_engine(settings, "heartbeat"), WEB, settings.heartbeat_s, server.look):
                 run(server, partial(look_out, engine, waiters, settings.poll_s), listener)
     finally:
         runner.close()

@@ -14,6 +14,7 @@ from tests.acceptance.harness import Stack
 from tests.acceptance.oracle import Record, calm_record, expected_credit, read_record
 from tests.chaos.otherside import MoodyLms, MoodyMailSink
 from tests.chaos.traffic import Traffic
+from tests.counted import DIFFERENCES
 from tests.engines import disposed
 
 SHOWN = 10
@@ -101,6 +102,7 @@ class Audit:
             "the mails about an attempt come in the order of its changes": self._mails_out_of_order,
             "a call or mail comes again only when an answer or its record was lost": self._doubled,
             "nothing reaches the other side that was never owed": self._never_owed,
+            "the totals are those of the rows": lambda: self._stack.rows(DIFFERENCES),
         }
         for invariant, check in {**checks, **others}.items():
             offenders = [_shown(one) for one in check()]

@@ -15,6 +15,7 @@ from db import event_log
 from events.commands import AttemptCreate, AttemptUpdateStatus
 from events.event_types import EVENT_TYPES
 from tests.acceptance import acts
+from tests.counted import DIFFERENCES
 from tests.documented import CREDIT
 from tests.kinds import KINDS_OF_0_1_0
 from tests.stateful.broker import SHARDS
@@ -182,6 +183,8 @@ def check_end(world: World) -> None:
     _check_quarantine(world)
     _check_events(world)
     _check_effects_owed(world)
+    miscounted = world.rows(DIFFERENCES)
+    assert miscounted == [], f"the totals are not those of the rows: {miscounted}"
     _check_calls(world)
     _check_credit(world)
     done = {row.id for row in world.effects.values() if row.state == "done" and row.kind == MAIL}

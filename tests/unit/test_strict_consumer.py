@@ -14,6 +14,7 @@ from kombu.transport.virtual.base import Channel, Message
 
 from tests.unit.events.messages import json_values
 from worker.celery.strict_consumer import StrictConsumer, read_envelope, reduce_message
+from worker.threads import Turning
 
 EFFECT = "0192d8a0-0000-7000-8000-000000000001"
 TASK_ID = "7d0c9d1e-0000-4000-8000-000000000000"
@@ -138,6 +139,7 @@ def test_what_flower_is_told_of_many_tasks_is_one_message() -> None:
     repeated: list[Any] = []
     sent: list[Any] = []
     consumer = StrictConsumer.__new__(StrictConsumer)
+    consumer.turning = Turning()
     consumer.blueprint = SimpleNamespace(send_all=lambda *_, **__: None, stop=sent.append)
     with Celery("test", broker="memory://", set_as_current=False) as app, app.connection() as connection:
         consumer.event_dispatcher = app.events.Dispatcher(
@@ -151,7 +153,8 @@ def test_what_flower_is_told_of_many_tasks_is_one_message() -> None:
         for number in range(300):
             consumer.event_dispatcher.send("task-received", uuid=str(number))
         assert sent == []
-        [(_, tell)] = repeated
+        [(_, tell), (_, turn)] = repeated
+        assert turn == consumer.turning.expect
         tell()
         tell()
         # Then one message tells of them all

@@ -10,7 +10,7 @@ from traceback import format_tb
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import shards
+from db import shards, totals
 from db.errors import Failure, classify, describe
 from db.quarantine import Unreadable
 from db.shards import Fence, Renewal
@@ -95,8 +95,10 @@ class Batches:
         received = [item for item in items if isinstance(item, Received)]
         unreadable = [item for item in items if isinstance(item, Unreadable)]
         renewal = Renewal(fence, self.lease_s, self.in_hand)
+        began = time.monotonic()
         with self.engine.begin() as connection:
             quarantined = self.handler.handle(connection, renewal, received, unreadable)
+        totals.batches.observe(time.monotonic() - began)
         for message in quarantined.messages:
             logger.warning("a message went to quarantine: %s: %s", message.code, message.detail)
         if quarantined.discarded:

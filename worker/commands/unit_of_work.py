@@ -1,6 +1,7 @@
 """The unit of work of a batch: what it loaded, what it changed, and how that is written back."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -10,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import batch
+from db import batch, totals
 from db.batch import Changes, Needs
 from db.models import EffectState, TryResult
 from db.recordset import Row
@@ -70,7 +71,7 @@ class UnitOfWork:
     _changed: dict[UUID, AttemptRecord] = field(default_factory=dict)
     _transitions: list[dict[str, Any]] = field(default_factory=list)
     _effects: list[dict[str, Any]] = field(default_factory=list)
-    _finished: list[UUID] = field(default_factory=list)
+    _finished: list[Cascade] = field(default_factory=list)
 
     def load(self, connection: Connection, needs: Needs) -> None:
         """Read what commands look at. The learners must be locked: lock first, then read in a second statement."""
@@ -211,7 +212,7 @@ class UnitOfWork:
     def finish(self, cascade: Cascade, cause: Cause) -> None:
         """Mark a cascade as done."""
         if cascade.new is None:
-            self._finished.append(cascade.id)
+            self._finished.append(cascade)
         else:
             cascade.new.update(state=EffectState.DONE, done_at=cause.handled_at)
         if cascade.failure_told:
@@ -271,9 +272,22 @@ class UnitOfWork:
             effects=self._effects,
             outcomes=outcomes,
             events=self.telling.rows,
-            finished=self._finished,
+            finished=[cascade.id for cascade in self._finished],
+            counts=self._counts(outcomes, result),
         )
         batch.write(connection, changes, result)
+
+    def _counts(self, outcomes: Sequence[Row], result: TryResult) -> Counter[totals.Key]:
+        finished = [row["kind"] for row in self._effects if row["state"] == EffectState.DONE]
+        finished += [EffectKind.CASCADE_DECLINE] * len(self._finished)
+        interrupted = sum(cascade.running is not None for cascade in self._finished)
+        counts: Counter[totals.Key] = Counter(
+            (totals.COMMANDS, row["outcome"], row["code"] or "") for row in outcomes
+        )
+        counts.update((totals.EFFECTS, kind, EffectState.DONE) for kind in finished)
+        if interrupted:
+            counts[totals.TRIES, EffectKind.CASCADE_DECLINE, result] += interrupted
+        return counts
 
 
 def _record(row: Row) -> AttemptRecord:

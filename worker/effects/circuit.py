@@ -59,7 +59,9 @@ def _note_failure(
     wrong = error if isinstance(error, Misconfigured) else None
     # Every call would be refused in the same way, so the first refusal opens the circuit.
     at_least = CIRCUIT_FAILURES if wrong else 1
-    failures = circuits.count_failure(connection, claim.queue, probe=claim.probe, at_least=at_least)
+    failures = circuits.count_failure(
+        connection, claim.queue, probe=claim.probe, at_least=at_least, reason=str(error)
+    )
     if not failures:
         return None
     open_s = circuit_open_s(policy, failures=failures, retry_after_s=error.retry_after_s)

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
 from uuid import uuid4
 
 from events.fields import MAX_ID
 from worker.errors import ConfigurationError, Misconfigured, Refused, ServiceError, Unavailable
+from worker.findings import Finding, Verdict
 from worker.lms.connect import LOG, connect_lms, credentials
 from worker.lms.credentials import Anonymous
 from worker.lms.http import HttpLms
@@ -20,23 +20,6 @@ MARK = "invigilator-check"
 
 LONGEST = Origin(*("\U0001f600" * MAX_ID,) * 3)
 """Ids that no others exceed in a header, where each of these characters takes twelve."""
-
-
-class Verdict(StrEnum):
-    """What came of a check."""
-
-    OK = "ok"
-    NOTE = "note"  # works, and could be better
-    PROBLEM = "problem"  # does not fit what docs/openapi-lms.yaml asks for
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check and its verdict. `detail` says what to do about it."""
-
-    check: str
-    verdict: Verdict
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,3 +110,10 @@ def cli(
     monkeypatch.setenv("INVIGILATOR_DATABASE_URL", database_url)
     monkeypatch.delenv("INVIGILATOR_BROKER_URL", raising=False)
     return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def with_valkey(valkey_url: str, monkeypatch: pytest.MonkeyPatch, cli: CommandLine) -> str:
+    """After `cli`, which takes the broker away."""
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", valkey_url)
+    return valkey_url

@@ -12,7 +12,7 @@ import pytest
 import redis
 from sqlalchemy import insert
 
-from db import shards
+from db import shards, totals
 from db.models import InboxEntry
 from events.publisher import Publisher
 from events.sharding import SHARDS_KEY, queue_name
@@ -73,6 +73,8 @@ def test_the_status(cli: CommandLine, record: Record, with_valkey: str) -> None:
     )
     first, _ = record.effect_ids()
     record.set_state(first, "failed")
+    with record.engine.connect() as connection:
+        totals.recount(connection)
     record.execute("UPDATE shards SET quarantine_discarded = 3 + shard")
     # When the status is asked for
     ran = cli("status", "--json")
@@ -256,10 +258,3 @@ def test_a_shard_that_does_not_exist(cli: CommandLine, record: Record, with_valk
     ran = cli("consume", "--shard", "7")
     assert ran.status == 1
     assert ran.err == "invigilator: there is no shard 7; shards are 0 to 0\n"
-
-
-@pytest.fixture
-def with_valkey(valkey_url: str, monkeypatch: pytest.MonkeyPatch, cli: CommandLine) -> str:
-    """After `cli`, which takes the broker away."""
-    monkeypatch.setenv("INVIGILATOR_BROKER_URL", valkey_url)
-    return valkey_url

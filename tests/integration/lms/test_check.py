@@ -10,7 +10,8 @@ from invigilator.demo.reference import ReferenceLms, Result
 from invigilator.demo.reference.http_server import HttpRequest, HttpResponse, HttpServer
 from tests.commandline import CommandLine
 from worker.errors import ConfigurationError
-from worker.lms.check import Finding, Subject, Verdict, check
+from worker.findings import Finding, Verdict
+from worker.lms.check import Subject, check
 from worker.settings import Settings
 
 NAME = "ask for the course's name"

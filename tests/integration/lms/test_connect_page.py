@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 
 from worker.errors import Misconfigured
-from worker.lms.check import Subject, Verdict, check
+from worker.findings import Verdict
+from worker.lms.check import Subject, check
 from worker.lms.credentials import BearerToken
 from worker.lms.http import HttpLms
 from worker.lms.ports import CallKey, CreditRequirement, Deadline

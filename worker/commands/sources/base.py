@@ -59,6 +59,21 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """A broker's server.
+
+    Parameters:
+        name: what it is, with its version.
+        wrong: what of its configuration loses messages, and what to do.
+        notes: what of it could be better.
+    """
+
+    name: str
+    wrong: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message as the broker holds it, its body neither decoded nor decompressed.
 

@@ -8,7 +8,7 @@ from typing import Any
 from events.broker_url import BrokerUrl, Kind, for_each_kind, read_broker_url
 from events.sharding import queue_name
 from worker.commands.sources import rabbitmq_queues, redis_queues
-from worker.commands.sources.base import BrokerAwayError, Depth, Orphan, Source
+from worker.commands.sources.base import About, BrokerAwayError, Depth, Orphan, Source
 from worker.commands.sources.rabbitmq import RabbitSource
 from worker.commands.sources.redis import RedisSource
 from worker.errors import ConfigurationError
@@ -27,6 +27,7 @@ class Broker:
             once.
         depths: tells how much waits in each of some queues.
         orphans: finds queues of commands beside those of the shards, whose number it gets.
+        about: tells what the server is, and what of its configuration loses messages.
         check_server: raises `ConfigurationError` when the server cannot be our broker.
         counts_unacknowledged: whether `depths` counts messages that a consumer has and did not acknowledge.
         celery_options: Celery's `broker_transport_options`.
@@ -37,6 +38,7 @@ class Broker:
     open_source: Callable[[BrokerUrl, str, int], Source]
     depths: Callable[[BrokerUrl, Sequence[str]], Sequence[Depth]]
     orphans: Callable[[BrokerUrl, int], Sequence[Orphan]]
+    about: Callable[[BrokerUrl], About]
     check_server: Callable[[BrokerUrl], None]
     counts_unacknowledged: bool
     celery_options: Mapping[str, Any]
@@ -46,6 +48,7 @@ _REDIS = Broker(
     open_source=RedisSource.open,
     depths=redis_queues.depths,
     orphans=redis_queues.orphans,
+    about=redis_queues.about,
     check_server=redis_queues.check_server,
     counts_unacknowledged=True,
     celery_options={
@@ -62,6 +65,7 @@ _RABBITMQ = Broker(
     open_source=RabbitSource.open,
     depths=rabbitmq_queues.depths,
     orphans=rabbitmq_queues.orphans,
+    about=rabbitmq_queues.about,
     check_server=rabbitmq_queues.check_server,
     counts_unacknowledged=False,
     celery_options={"read_timeout": CELERY_TIMEOUT_S, "write_timeout": CELERY_TIMEOUT_S},
@@ -108,6 +112,17 @@ def check_server(broker_url: str) -> None:
     url, broker = read_url_and_entry(broker_url)
     with suppress(BrokerAwayError):
         broker.check_server(url)
+
+
+def about(broker_url: str) -> About:
+    """Return what the server is, and what of its configuration loses messages.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached.
+        ConfigurationError: the URL cannot be read, or the server cannot be our broker.
+    """
+    url, broker = read_url_and_entry(broker_url)
+    return broker.about(url)
 
 
 # --- what waits ---------------------------------------------------------------------------------------------

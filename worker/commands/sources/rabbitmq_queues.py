@@ -7,7 +7,7 @@ from typing import Any
 from events.broker_url import BrokerUrl
 from events.connecting import Connection, broker_errors
 from events.sharding import MAX_SHARDS, queue_name
-from worker.commands.sources.base import INSPECTION_TIMEOUT_S, UNNUMBERED, Depth, Orphan, away
+from worker.commands.sources.base import INSPECTION_TIMEOUT_S, UNNUMBERED, About, Depth, Orphan, away
 
 NOT_FOUND = 404
 PROBED = 64
@@ -32,6 +32,13 @@ def orphans(broker: BrokerUrl, shards: int) -> list[Orphan]:
     with _asking(broker) as connection:
         found = [(queue, _declared(connection, queue)) for queue in (UNNUMBERED, *map(queue_name, numbers))]
     return [Orphan(queue, answer.message_count) for queue, answer in found if answer is not None]
+
+
+def about(broker: BrokerUrl) -> About:
+    """See `Broker`. How queues are kept is declared with them."""
+    with _asking(broker) as connection:
+        properties = connection.connection.server_properties
+    return About(f"{properties.get('product', 'RabbitMQ')} {properties.get('version', '')}".strip())
 
 
 def check_server(_broker: BrokerUrl) -> None:

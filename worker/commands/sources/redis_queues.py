@@ -3,17 +3,20 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from redis import Redis, RedisError
+from redis.exceptions import NoPermissionError
 
 from events.broker_url import BrokerUrl
 from events.redis_server import UnsuitableServerError, refuse_unsuitable
 from events.sharding import queue_name
-from worker.commands.sources.base import INSPECTION_TIMEOUT_S, UNNUMBERED, Depth, Orphan, away
+from worker.commands.sources.base import INSPECTION_TIMEOUT_S, UNNUMBERED, About, Depth, Orphan, away
 from worker.commands.sources.redis import PRIORITY_SUFFIXES, make_client
 from worker.errors import ConfigurationError
 
 SCANNED_KEYS = 10_000  # in one call
+KEEPS_ALL = "noeviction"
 
 
 def depths(broker: BrokerUrl, queues: Sequence[str]) -> list[Depth]:
@@ -40,6 +43,25 @@ def orphans(broker: BrokerUrl, shards: int) -> list[Orphan]:
             # The lists of a queue, one for each priority, count as one.
             lengths[name.decode("utf-8", "replace").partition("\x06\x16")[0]] += length
     return [Orphan(queue, length) for queue, length in lengths.items()]
+
+
+def about(broker: BrokerUrl) -> About:
+    """See `Broker`."""
+    with _asking(broker) as client:
+        refuse_unsuitable(client)
+        try:
+            known: Any = client.info("everything")
+        except NoPermissionError:
+            return About("Redis", notes=["our user may not ask INFO, so its configuration is not known"])
+    policy = known.get("maxmemory_policy", KEEPS_ALL)
+    wrong = [f"maxmemory-policy is {policy}: set it to {KEEPS_ALL}, or what waits may be evicted"]
+    notes = ["appendonly is no: what waits is lost when the server ends; set it to yes"]
+    name = "Valkey" if "valkey_version" in known else "Redis"
+    return About(
+        f"{name} {known.get('valkey_version', known.get('redis_version'))}",
+        wrong if policy != KEEPS_ALL else (),
+        notes if not known.get("aof_enabled") else (),
+    )
 
 
 def check_server(broker: BrokerUrl) -> None:

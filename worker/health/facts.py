@@ -1,0 +1,178 @@
+"""What there is to know about the health of the system: of the processes, and of what waits for them."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from db import backlog, deliveries, lookups, processes, shards, waiting
+from db.backlog import Backlog
+from db.deliveries import Endpoint
+from db.pauses import Pause, current
+from db.processes import ProcessState, Seen
+from db.waiting import OpenCircuit, ShardRow
+from events.sharding import queue_name
+from worker.commands.sources.base import Depth
+from worker.commands.sources.brokers import depths, read_url_and_entry
+from worker.heartbeat import missing_after_s
+from worker.kinds import QUEUES
+
+LOOKS = 5
+BETWEEN_LOOKS_S = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard, and what waits in its queue.
+
+    Parameters:
+        queued: how many commands wait there, or are taken and not acknowledged.
+        may_be_held: whether a consumer may hold commands of which the broker does not tell.
+        progressed_ago_s: seconds since it was last seen to be served. None where it never was.
+    """
+
+    shard: int
+    queue: str
+    owner: str | None
+    queued: int
+    may_be_held: bool
+    progressed_ago_s: float | None
+
+    @property
+    def stalled_s(self) -> float | None:
+        """Seconds since it last made progress while something waited. None where it never made any."""
+        return self.progressed_ago_s if self.queued else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was read.
+
+    Parameters:
+        processes: those that have not left and are not forgotten.
+        silence_s: seconds of silence after which a process is missing.
+        shards: by number.
+        due: the queues of the effects that could run now.
+        has_unnumbered_events: whether events wait for their positions.
+        backlog: the effects that are not finished, by kind.
+        quarantined: how many messages are in quarantine.
+        circuits: the open ones.
+        pauses: those that are on.
+        endpoints: the webhooks.
+    """
+
+    processes: Sequence[Seen] = ()
+    silence_s: float = 15.0
+    shards: Sequence[Shard] = ()
+    due: Sequence[str] = ()
+    has_unnumbered_events: bool = False
+    backlog: Mapping[str, Backlog] = field(default_factory=dict)
+    quarantined: int = 0
+    circuits: Sequence[OpenCircuit] = ()
+    pauses: Sequence[Pause] = ()
+    endpoints: Sequence[Endpoint] = ()
+
+    @property
+    def failed(self) -> int:
+        """How many effects have failed for good."""
+        return sum(one.failed for one in self.backlog.values())
+
+    def state(self, process: Seen) -> str:
+        """Return the state of a process: what it says of itself, unless it is missing."""
+        return ProcessState.MISSING if process.silent_s > self.silence_s else process.state
+
+    def lives(self, process: Seen) -> bool:
+        """Return whether a process can be counted on."""
+        return self.state(process) not in (ProcessState.MISSING, ProcessState.STUCK)
+
+
+def read(engine: Engine, broker_url: str, *, command_shards: int, heartbeat_s: float) -> Facts:
+    """Read everything.
+
+    Parameters:
+        engine: of the database; a standby is good enough.
+        broker_url: of the broker.
+        command_shards: how many shards there are, if the database does not know yet.
+        heartbeat_s: seconds between two signs of life.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database is away, or does not have our tables.
+        BrokerAwayError: the broker is away.
+        ConfigurationError: the broker cannot be ours.
+    """
+    # The queues are counted first, then what consumers have in hand, then what the database has. A command that
+    # moves on in between is counted twice, not missed, so a busy system never looks idle.
+    read_shards = _shards(engine, broker_url, command_shards)
+    with reading(engine) as connection:
+        owed = backlog.by_kind(connection)
+        return Facts(
+            processes=processes.seen(connection),
+            silence_s=missing_after_s(heartbeat_s),
+            shards=read_shards,
+            due=sorted({QUEUES[kind] for kind in waiting.due(connection, list(QUEUES))}),
+            has_unnumbered_events=waiting.has_unnumbered_events(connection),
+            backlog=owed,
+            quarantined=lookups.count_quarantined(connection),
+            circuits=waiting.open_circuits(connection),
+            pauses=current(connection),
+            endpoints=deliveries.endpoints(connection),
+        )
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A read-only connection. All its queries see the database at one moment."""
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _shards(engine: Engine, broker_url: str, command_shards: int) -> list[Shard]:
+    with reading(engine) as connection:
+        rows = waiting.shard_rows(connection) or [ShardRow(n, None, None) for n in range(command_shards)]
+    _, broker = read_url_and_entry(broker_url)
+    counted = depths(broker_url, [queue_name(row.shard) for row in rows])
+    in_hand = {} if broker.counts_unacknowledged else _in_hand(engine)
+    return [_shard(row, depth, in_hand) for row, depth in zip(rows, counted, strict=True)]
+
+
+def _shard(row: ShardRow, depth: Depth, in_hand: Mapping[int, int]) -> Shard:
+    return Shard(
+        shard=row.shard,
+        queue=depth.queue,
+        owner=row.owner,
+        queued=depth.messages + in_hand.get(row.shard, 0),
+        may_be_held=bool(depth.consumers),
+        progressed_ago_s=row.progressed_ago_s,
+    )
+
+
+def _in_hand(engine: Engine) -> dict[int, int]:
+    """How many commands consumers have taken and not acknowledged, by shard, as far as the database tells.
+
+    The database does not show a command before its transaction begins, or between two batches. Both take a few
+    milliseconds, so this looks several times and takes the greatest number. RabbitMQ may send up to two batches
+    ahead; those are counted when their turn comes.
+    """
+    most: dict[int, int] = {}
+    with reading(engine) as connection:
+        for _ in range(LOOKS):
+            time.sleep(BETWEEN_LOOKS_S)
+            for shard, messages in shards.in_hand(connection).items():
+                most[shard] = max(messages, most.get(shard, 0))
+    return most
+
+
+def shown(process: Seen, facts: Facts) -> dict[str, Any]:
+    """Return what `status` shows of a process."""
+    return {
+        "role": process.role,
+        "host": process.host,
+        "pid": process.pid,
+        "state": facts.state(process),
+        "seen_at": process.seen_at,
+        "started_at": process.started_at,
+        "doing": process.doing,
+    }
