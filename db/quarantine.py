@@ -40,6 +40,8 @@ class Unreadable:
     source: str | None = None
     """As the message says. None if it cannot be read, as `command_id`."""
     command_id: str | None = None
+    user_id: str | None = None
+    """The learner, as the message says. None if that cannot be read, or it names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def write(
                 "received_at": message.received_at,
                 "source": message.source,
                 "command_id": message.command_id,
+                "user_id": message.user_id,
             }
             for message in messages
         ],
