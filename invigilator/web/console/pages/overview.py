@@ -1,10 +1,28 @@
 """The overview: what is wrong, and what waits."""
 
+from datetime import timedelta
+
+from sqlalchemy import Connection
 from starlette.responses import Response
 
-from db import bulk, causes, deliveries, lookups, processes, subscribers, waiting
+from db import (
+    backlog,
+    bulk,
+    causes,
+    deliveries,
+    failures,
+    lookups,
+    pauses,
+    processes,
+    samples,
+    subscribers,
+    totals,
+    waiting,
+)
 from db.deliveries import PREFIX
 from events.errors import InvigilatorError
+from invigilator.web.console import charts
+from invigilator.web.console.charts import Chart
 from invigilator.web.console.site import Site, Visit
 from invigilator.web.reading import reading
 from worker.health.facts import Facts
@@ -12,6 +30,10 @@ from worker.health.judgement import Judgement, judge
 from worker.kinds import EffectKind
 
 RECENT_ACTS = 5
+CAUSES = 5
+"""Of so many causes, the most frequent, the failures are drawn."""
+BACK = timedelta(hours=6)
+EVERY = timedelta(minutes=15)
 
 
 def shown(site: Site, visit: Visit) -> Response:
@@ -27,10 +49,29 @@ def shown(site: Site, visit: Visit) -> Response:
             causes=causes.failing(connection),
             feeds=[one for one in subscribers.standings(connection) if not one.name.startswith(PREFIX)],
             acts=bulk.newest(connection, RECENT_ACTS),
-            kinds=tuple(EffectKind),
+            kinds=sorted({*EffectKind, *facts.backlog}),
+            nothing=backlog.NOTHING,
+            charts=[_tries(connection), _failures(connection)],
             paused={one.kind: one for one in facts.pauses},
             webhook_prefix=PREFIX,
         )
+
+
+def _tries(connection: Connection) -> Chart:
+    grown = samples.increases(samples.series(connection, totals.TRIES, BACK))
+    by_result = charts.summed(grown, place=1)
+    names = ("done", "retry", "failed")
+    return charts.stacked(
+        "Tries in the last 6 hours, by result", {one: by_result.get(one, {}) for one in names}
+    )
+
+
+def _failures(connection: Connection) -> Chart:
+    found = failures.by_cause(connection, BACK, EVERY)
+    most = sorted(found, key=lambda cause: -sum(found[cause].values()))[:CAUSES]
+    return charts.stacked(
+        "Failed tries in the last 6 hours, by cause", {cause: found[cause] for cause in most}
+    )
 
 
 def _judged(site: Site) -> tuple[Facts, Judgement]:
@@ -45,13 +86,15 @@ def _judged(site: Site) -> tuple[Facts, Judgement]:
 
 def _without_broker(site: Site) -> Facts:
     """What the database tells while the broker is away."""
+    with site.engine.connect() as connection:
+        owed = backlog.by_kind(connection)
     with reading(site.engine) as connection:
         return Facts(
+            backlog=owed,
             processes=processes.seen(connection),
-            failed=lookups.count_failed(connection),
             quarantined=lookups.count_quarantined(connection),
             circuits=waiting.open_circuits(connection),
-            pauses=waiting.pauses(connection),
+            pauses=pauses.current(connection),
             endpoints=deliveries.endpoints(connection),
         )
 

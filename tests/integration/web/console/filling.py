@@ -1,4 +1,4 @@
-"""A database with much to look at, and a console that serves it: for the tests in a browser, and for screenshots."""
+"""A database with much to look at, and a console that serves it: for tests in a browser, and for pictures."""
 
 import socket
 import threading
@@ -29,7 +29,8 @@ INSERT INTO causes (id, kind, status, exception, reason, first_seen) VALUES
 """
 _MANY = """
 INSERT INTO effects (
-    id, kind, state, attempt_id, user_id, payload, source, command_id, tries, created_at, last_error, cause, failed_at
+    id, kind, state, attempt_id, user_id, payload, source, command_id, tries, created_at, last_error, cause,
+    failed_at
 )
 SELECT
     gen_random_uuid(), 'set_credit_status', 'failed', attempts.id, attempts.user_id,
@@ -39,23 +40,40 @@ SELECT
     ),
     '/tests', 'c' || number, 9, now() - number * interval '1 s',
     '503 from the credit service: over_capacity', :cause, now() - interval '2 min'
-FROM generate_series(1, :many) AS number, (SELECT * FROM attempts ORDER BY id LIMIT 1) AS attempts
+FROM generate_series(1, :many) AS number, (SELECT * FROM attempts WHERE user_id = 'crowd')  AS attempts
 """
 _TRIES = """
 INSERT INTO tries (effect_id, number, started_at, finished_at, result, error, cause)
-SELECT id, 1, failed_at - interval '1 s', failed_at, 'failed', last_error, cause
+SELECT id, 1, now() - interval '4 h', now() - random() * interval '3 h', 'failed', last_error, cause
 FROM effects
 WHERE cause IS NOT NULL
 LIMIT 500
 """
+_SAMPLES = """
+INSERT INTO samples (at, name, labels, value)
+SELECT
+    date_bin('5 min', now(), 'epoch') - number * interval '5 min', 'tries', ARRAY['set_credit_status', result],
+    (72 - number) * each + CASE result WHEN 'done' THEN 0 ELSE greatest(0, 36 - number) * 20 END
+FROM generate_series(0, 71) AS number, (VALUES ('done', 40), ('retry', 4), ('failed', 1)) AS counted (result, each)
+"""
+_TOTALS = """
+INSERT INTO totals (name, labels, writer, value)
+SELECT 'effects', ARRAY[kind, state], '00000000-0000-0000-0000-000000000000', count(*)
+FROM effects
+WHERE state IN ('done', 'failed', 'superseded', 'cancelled')
+GROUP BY kind, state
+"""
 _MAIL = """
 UPDATE effects
-SET state = 'failed', cause = 'a81b6c1147f0', failed_at = now(), last_error = '550 from the mail server', tries = 1
+SET state = 'failed', offered_until = NULL, tries = 1, cause = 'a81b6c1147f0', failed_at = now(),
+    last_error = '550 from the mail server'
 WHERE kind = 'send_status_email'
 """
 _CIRCUIT = """
 INSERT INTO circuits (queue, failures, since, open_until, reason)
-VALUES ('invigilator.effects.credit', 12, now() - interval '3 h', now() + interval '20 s', '503 from the credit service')
+VALUES (
+    'invigilator.effects.credit', 12, now() - interval '3 h', now() + interval '20 s', '503 from the credit service'
+)
 """
 _PAUSE = """
 INSERT INTO pauses (id, kind, ends_at, reason)
@@ -76,7 +94,8 @@ def fill(engine: Engine) -> None:
     record.handle(
         c.received(c.course(), "course"),
         *(c.received(c.exam(exam), f"exam-{exam}") for exam in ("A", "B", LONG)),
-        *(c.received(c.learner(user), f"learner-{user}") for user in ("42", RIGHT_TO_LEFT)),
+        *(c.received(c.learner(user), f"learner-{user}") for user in ("42", "crowd", RIGHT_TO_LEFT)),
+        c.received(c.create("B", "crowd"), "create-crowd"),
         c.received(c.create("A"), "create"),
         c.received(c.update("A", "submitted"), "submit"),
         c.received(c.update("A", "created"), "back"),
@@ -95,7 +114,7 @@ def fill(engine: Engine) -> None:
                 "feed.lms": {"name": "events"},
             },
         )
-        for statement in (_CAUSES, _MANY, _MAIL, _TRIES, _CIRCUIT, _PAUSE, _PROCESSES):
+        for statement in (_CAUSES, _MANY, _MAIL, _TRIES, _CIRCUIT, _PAUSE, _PROCESSES, _SAMPLES, _TOTALS):
             connection.execute(
                 text(statement), {"cause": CAUSE, "many": MANY} if ":cause" in statement else {}
             )
