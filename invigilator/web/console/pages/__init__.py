@@ -8,6 +8,7 @@ from invigilator.web.console.doors import Door, Page
 from invigilator.web.console.pages import (
     acting_effects,
     acting_kinds,
+    acting_learner,
     acting_messages,
     acting_told,
     audit,
@@ -65,6 +66,7 @@ DOORS: Sequence[Door] = (
     *_on_messages(Action.DISCARD),
     *_both("/pause", acting_kinds.ask_to_pause, acting_kinds.pause, Action.PAUSE),
     *_both("/resume", acting_kinds.ask_to_resume, acting_kinds.resume, Action.RESUME),
+    *_both("/learner/erase", acting_learner.ask_to_erase, acting_learner.erase, Action.ERASE),
     *_on_webhooks("/webhook/on", Action.WEBHOOK_ON),
     *_on_webhooks("/webhook/off", Action.WEBHOOK_OFF),
     *_both("/events/replay", acting_told.ask_to_replay, acting_told.replay, Action.REPLAY_EVENTS),

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from db import acts
+from db import acts, subscribers
 from invigilator.acts.actor import Role
 from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
@@ -244,3 +244,33 @@ def test_while_the_broker_is_away_nothing_is_replayed(quarantined: Record, opera
     assert "0 messages of 1 are replayed." in page
     assert len(quarantined.quarantine_ids()) == NUMBER
     assert audit(quarantined) == []
+
+
+def test_an_administrator_erases_a_learner(failed: Record, operator: TestClient) -> None:
+    assert operator.get("/console/learner/erase?user_id=u0").status_code == 403
+    admin = behind_proxy(failed.engine, Role.ADMIN)
+    fields = asked(admin, "/console/learner/erase?user_id=u0")
+    page = admin.post("/console/learner/erase", data={**fields, "reason": "they asked for it"}).text
+    assert "The names and addresses of learner u0 are gone." in page
+    assert [row["action"] for row in audit(failed)] == ["erase"]
+    assert (
+        admin.post("/console/learner/erase", data={**fields, "user_id": "x", "reason": "y"}).status_code
+        == 409
+    )
+
+
+def test_an_endpoint_is_switched_off_and_a_feed_is_told_again(failed: Record) -> None:
+    with failed.engine.begin() as connection:
+        subscribers.store(
+            connection, {"webhook.acme": {"url": "https://acme.example"}, "feed.lms": {"name": "e"}}
+        )
+    admin = behind_proxy(failed.engine, Role.ADMIN)
+    fields = asked(admin, "/console/webhook/off?name=acme")
+    admin.post("/console/webhook/off", data={**fields, "reason": "it is moved"})
+    page = admin.get("/console/webhook?name=acme").text
+    assert "it is moved" in page
+    assert "Switch on" in page
+    fields = asked(admin, "/console/events/replay?name=feed.lms")
+    sent = {**fields, "after": "0", "reason": "it was restored"}
+    assert "is told again" in admin.post("/console/events/replay", data=sent).text
+    assert [row["action"] for row in audit(failed)] == ["webhook off", "replay events"]
