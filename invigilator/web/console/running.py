@@ -6,10 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from db.bulk import BulkState, Progress
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from db.bulk import BulkState, Progress
 from db.errors import brief
 from events.errors import PublishError
 from worker.signals import stop_signals_blocked
@@ -84,9 +84,12 @@ class Runner:
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential(max=LONGEST_WAIT_S),
             retry=retry_if_exception_type((DBAPIError, PublishError)),
-            sleep=self._closing.wait,
+            sleep=self._wait,
             reraise=True,
         )
+
+    def _wait(self, seconds: float) -> None:
+        self._closing.wait(seconds)
 
     def _give_up(self, act: Act) -> None:
         try:

@@ -1,5 +1,6 @@
 """Replaying and discarding messages in quarantine: one, those that were selected, or all that match."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
 
@@ -103,7 +104,7 @@ def _discard(site: Site, visit: Visit, chosen: list[int], reason: str) -> dict[i
     return {one: acts.NO_SUCH_MESSAGE for one in chosen if one not in gone}
 
 
-def _selected(values: list[object]) -> list[int]:
+def _selected(values: Sequence[object]) -> list[int]:
     if len(values) > MAX_SELECTED:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "Too many were selected. Take all instead.")
     return [number_from("id", str(one)) for one in dict.fromkeys(values)]

@@ -1,5 +1,6 @@
 """The overview: what is wrong, and what waits."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -115,6 +116,6 @@ def sentence(judgement: Judgement) -> str:
     return "Everything works, and nothing needs anybody."
 
 
-def _listed(parts: list[str] | tuple[str, ...]) -> str:
+def _listed(parts: Sequence[str]) -> str:
     *others, last = parts
     return f"{', '.join(others)}, and {last}" if others else last

@@ -24,8 +24,7 @@ CAUSE = "5f0c2a9e7d31"
 
 _CAUSES = """
 INSERT INTO causes (id, kind, status, exception, reason, first_seen) VALUES
-    (:cause, 'set_credit_status', 503, NULL, '503 from the credit service: over_capacity', now() - interval '3 h'),
-    ('a81b6c1147f0', 'send_status_email', 550, NULL, '550 from the mail server', now() - interval '1 day')
+    (:cause, 'set_credit_status', 503, NULL, '503 from the credit service: over_capacity', now() - interval '3 h')
 """
 _MANY = """
 INSERT INTO effects (
@@ -62,12 +61,6 @@ SELECT 'effects', ARRAY[kind, state], '00000000-0000-0000-0000-000000000000', co
 FROM effects
 WHERE state IN ('done', 'failed', 'superseded', 'cancelled')
 GROUP BY kind, state
-"""
-_MAIL = """
-UPDATE effects
-SET state = 'failed', offered_until = NULL, tries = 1, cause = 'a81b6c1147f0', failed_at = now(),
-    last_error = '550 from the mail server'
-WHERE kind = 'send_status_email'
 """
 _CIRCUIT = """
 INSERT INTO circuits (queue, failures, since, open_until, reason)
@@ -114,7 +107,7 @@ def fill(engine: Engine) -> None:
                 "feed.lms": {"name": "events"},
             },
         )
-        for statement in (_CAUSES, _MANY, _MAIL, _TRIES, _CIRCUIT, _PAUSE, _PROCESSES, _SAMPLES, _TOTALS):
+        for statement in (_CAUSES, _MANY, _TRIES, _CIRCUIT, _PAUSE, _PROCESSES, _SAMPLES, _TOTALS):
             connection.execute(
                 text(statement), {"cause": CAUSE, "many": MANY} if ":cause" in statement else {}
             )

@@ -1,7 +1,6 @@
 """Acting in the console: the count, the reason, the row in the audit, and what changes."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -213,7 +212,7 @@ def test_a_pause_needs_an_end_to_come(failed: Record, operator: TestClient, unti
 
 
 @pytest.fixture
-def quarantined(failed: Record) -> Iterator[Record]:
+def quarantined(failed: Record) -> Record:
     for number in range(NUMBER):
         failed.quarantine(b"no command %d" % number, source=f"/lms/{number % 2}")
     return failed
