@@ -121,6 +121,10 @@ catalogues: install ## Take the texts of the mails into the catalogues of their 
 	$(BIN)/pybabel --quiet update --domain mail --no-fuzzy-matching --ignore-pot-creation-date --input-file $(POT) --output-dir $(LOCALE)
 	$(BIN)/pybabel --quiet compile --domain mail --directory $(LOCALE)
 
+.PHONY: screenshots
+screenshots: install ## Take the pictures of the console for docs/images; needs Chromium
+	$(BIN)/python -m tests.integration.web.console.screenshots docs/images
+
 .PHONY: clean
 clean: ## Remove the environment, caches, and the embedded engines' data
 	rm -rf $(VENV) $(PEER) build dist .invigilator .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

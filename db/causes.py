@@ -41,6 +41,8 @@ GROUP BY failing.cause, failing.kind, failing.state, causes.id
 ORDER BY count(*) DESC, failing.kind, failing.cause
 """
 
+_FIND = "SELECT id, kind, status, exception, reason, first_seen FROM causes WHERE id = %(id)s"
+
 
 def store(connection: Connection, causes: Sequence[Row]) -> None:
     """Store causes that are not there yet. That costs no statement when there are none.
@@ -58,3 +60,9 @@ def failing(connection: Connection) -> list[dict[str, Any]]:
     in vain, `last_seen` when one of them last failed, and `example` the effect that did.
     """
     return [row._asdict() for row in connection.exec_driver_sql(_FAILING)]
+
+
+def find(connection: Connection, cause_id: str) -> dict[str, Any] | None:
+    """Return a cause. None when there is none with this id."""
+    row = connection.exec_driver_sql(_FIND, {"id": cause_id}).first()
+    return None if row is None else row._asdict()

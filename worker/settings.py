@@ -10,7 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from db import dsn
@@ -32,6 +40,9 @@ DEFAULT_ENV_FILE = ".env"
 MAX_PORT = 65_535
 _ADDRESS = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[\w.-]+)):(?P<port>[0-9]{1,5})", re.ASCII)
 
+MIN_KEY_CHARS = 32
+
+WebRole = Literal["viewer", "operator", "admin"]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
@@ -40,7 +51,20 @@ def _duration(value: object) -> object:
 
 
 def _names(value: object) -> object:
-    return {name.strip() for name in value.split(",")} - {""} if isinstance(value, str) else value
+    return set(_listed(value)) if isinstance(value, str) else value
+
+
+def _listed(value: object) -> Any:
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _pairs(value: object) -> Any:
+    if not isinstance(value, str):
+        return value
+    pairs = [one.rpartition("=") for one in _listed(value)]
+    if not all(name for name, _, _ in pairs):
+        raise ValueError("must be GROUP=ROLE, and more of them after commas")
+    return {name.strip(): role.strip() for name, _, role in pairs}
 
 
 class Settings(BaseSettings):
@@ -92,6 +116,17 @@ class Settings(BaseSettings):
     flower_port: Annotated[int, Field(ge=1, le=MAX_PORT)] | None = None
     flower_unauthenticated_api: bool = False
     web_address: str = "127.0.0.1:8080"
+    web_url: str | None = None
+    web_oidc_issuer: str | None = None
+    web_oidc_client_id: str | None = None
+    web_oidc_client_secret: SecretStr | None = None
+    web_oidc_scope: str = "openid profile"
+    web_oidc_roles_claim: str = "groups"
+    web_trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)] = ()
+    web_roles: Annotated[Mapping[str, WebRole], NoDecode, BeforeValidator(_pairs)] = Field(
+        default_factory=dict
+    )
+    web_session_key: SecretStr | None = None
     api_tokens_file: Path | None = None
     api_rate: Annotated[float, Field(ge=1, le=1_000_000)] = 100
     quarantine_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
@@ -139,6 +174,31 @@ class Settings(BaseSettings):
         host_and_port(value)
         return value
 
+    @field_validator("web_url")
+    @classmethod
+    def _known_origin(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not re.fullmatch(r"https?://[^/?#@\s]+/?", value, re.ASCII):
+            raise ValueError("must be an address without a path, such as https://invigilator.example")
+        return value.rstrip("/").lower()
+
+    @field_validator("web_oidc_issuer")
+    @classmethod
+    def _known_issuer(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", value):
+            raise ValueError("must start with https:// (http:// on this machine only)")
+        return value
+
+    @field_validator("web_session_key")
+    @classmethod
+    def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < MIN_KEY_CHARS:
+            raise ValueError(
+                f"must have at least {MIN_KEY_CHARS} characters: `openssl rand -hex 32` makes one"
+            )
+        return value
+
     @model_validator(mode="after")
     def _deadline_within_lease(self) -> "Settings":
         # A try that outlives its lease may run beside its successor. Half leaves time to record the result.
@@ -163,6 +223,20 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}LMS_TOKEN and {PREFIX}LMS_OAUTH_… are both set: take one of them away")
         if self.lms_key and not self.lms_cert:
             raise ValueError(f"{PREFIX}LMS_KEY belongs to {PREFIX}LMS_CERT, which is not set")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_the_console(self) -> "Settings":
+        parts = (self.web_oidc_issuer, self.web_oidc_client_id, self.web_oidc_client_secret)
+        if any(parts) != all(parts):
+            raise ValueError(
+                f"{PREFIX}WEB_OIDC_ISSUER, {PREFIX}WEB_OIDC_CLIENT_ID and {PREFIX}WEB_OIDC_CLIENT_SECRET "
+                "go together: set all three or none"
+            )
+        if any(parts) and self.web_trusted_proxies:
+            raise ValueError(
+                f"{PREFIX}WEB_OIDC_… and {PREFIX}WEB_TRUSTED_PROXIES are both set: take one of them away"
+            )
         return self
 
 
@@ -223,6 +297,10 @@ def _text(value: object) -> str:
         return f"{value // timedelta(minutes=1)}m"
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={role}" for name, role in value.items())
     return str(value.absolute() if isinstance(value, Path) else value)
 
 

@@ -20,7 +20,7 @@ from invigilator.demo.reference import MailSink, ReferenceLms
 from invigilator.demo.session import COURSE_NAME, generate
 from invigilator.local.server import HOST
 from invigilator.local.supervision import PartEndedError
-from invigilator.local.up import NO_FLOWER, System, environment
+from invigilator.local.up import NO_FLOWER, NO_WEB, WEB_ADDRESS, System, environment
 from worker import extras, folder_lock
 from worker.lms.mail_templates import MailTemplates
 from worker.settings import Settings
@@ -78,12 +78,15 @@ def _play(
     )
     lms.name_course(session.course_id, COURSE_NAME)
     flower = _where_flower_is(settings)
+    # As with Flower's port: `up` would choose it, and write it to its log only.
+    settings = settings.model_copy(update={"web_address": environment(settings)[WEB_ADDRESS]})
     refuse_queued(settings)
     # A killed process may have left a lease on a shard. Twice its length is enough for it to expire.
     system = System(settings, output=log, migrate=partial(prepare, patience_s=2 * settings.shard_lease_s))
     with _stopping(system) as stopped, _up(system, console):
         console.print(f"the system is up; its log is {log.name}", highlight=False, soft_wrap=True)
         console.print(flower, highlight=False, soft_wrap=True)
+        console.print(_where_the_console_is(settings), highlight=False, soft_wrap=True)
         good = SessionDriver(session, expected, system, lms, sink, console, stopped).run()
         if keep:
             _stay(system, console, stopped)
@@ -115,6 +118,12 @@ def _where_flower_is(settings: Settings) -> str:
     # The system writes the port to its log only. It is chosen here, so that the demo can show it.
     port = os.environ["FLOWER_PORT"] = environment(settings)["FLOWER_PORT"]
     return f"Flower is at http://{HOST}:{port}"
+
+
+def _where_the_console_is(settings: Settings) -> str:
+    if extras.missing(extras.WEB):
+        return f"{NO_WEB}: {extras.how_to_install(extras.WEB)}"
+    return f"the console is at http://{settings.web_address}/console/"
 
 
 @contextmanager

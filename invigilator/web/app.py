@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from sqlalchemy import Engine
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,7 @@ from invigilator.web import (
 )
 from invigilator.web.access import Access
 from invigilator.web.bodies import SigningKey
+from invigilator.web.console.rendering import HOME
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.metrics import Metrics
@@ -41,11 +43,13 @@ def make_app(
     readiness: Readiness,
     scraped: Metrics,
     event_source: str,
+    console: ASGIApp | None = None,
 ) -> FastAPI:
     """Return the application. The caller looks out for `outcomes` and `followers`.
 
     Parameters:
         event_source: the `source` of the events.
+        console: the pages for people. None where nobody could sign in.
     """
     app = FastAPI(
         title="Invigilator",
@@ -65,7 +69,14 @@ def make_app(
     app.include_router(timeline.routes(reader, access))
     app.include_router(events.routes(reader, followers, access, event_source))
     app.include_router(sending.routes(publisher, outcomes, access, signing_key))
+    if console is not None:
+        app.mount(HOME, console)
+        app.add_api_route("/", _to_console, include_in_schema=False)
     return app
+
+
+async def _to_console() -> RedirectResponse:
+    return RedirectResponse(HOME)
 
 
 class _NoStore:

@@ -19,13 +19,16 @@ from events.cloudevent import source_of
 from events.publisher import AsyncPublisher
 from invigilator.web.access import Access
 from invigilator.web.app import make_app
+from invigilator.web.console.app import make_console, read_sign_in
+from invigilator.web.console.running import Runner
+from invigilator.web.console.signin import Nobody, SignIn
 from invigilator.web.followers import Followers
 from invigilator.web.health import Readiness
 from invigilator.web.impatience import ImpatientProtocol
 from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
 from invigilator.web.reading import Reader
-from invigilator.web.tokens import LOCAL_SOURCE, Tokens, is_loopback, load_tokens
+from invigilator.web.tokens import LOCAL_SOURCE, Tokens, load_tokens
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
 from worker.errors import ConfigurationError
@@ -60,6 +63,7 @@ class Server(uvicorn.Server):
                 http=ImpatientProtocol,
                 log_config=None,
                 access_log=False,  # its lines have the ids of learners
+                proxy_headers=False,  # they would replace the address by which the console trusts a proxy
                 server_header=False,
                 lifespan="off",
                 timeout_graceful_shutdown=GRACE_S,
@@ -105,7 +109,8 @@ def serve(settings: Settings) -> None:
     Raises:
         ConfigurationError: the settings are wrong, or the address or the database's schema cannot be used.
     """
-    tokens = read_tokens(settings)
+    sign_in = read_sign_in(settings)
+    tokens = read_tokens(settings, sign_in)
     trust = load_trust(settings.command_keys_file)
     subscribed = load_subscriptions(settings.subscriptions_file)
     check_sources({LOCAL_SOURCE} if tokens is None else tokens.sources(), trust)
@@ -115,6 +120,7 @@ def serve(settings: Settings) -> None:
     url = broker_url(settings)
     # None where nobody said how many shards there are: the broker may know.
     shards = settings.command_shards if "command_shards" in settings.model_fields_set else None
+    runner = Runner()
     outcomes, followers = Outcomes(reader), Followers(reader)
     app = make_app(
         engine=engine,
@@ -127,12 +133,15 @@ def serve(settings: Settings) -> None:
         readiness=Readiness(engine, url),
         scraped=_metrics(settings, engine),
         event_source=source_of(settings.instance),
+        console=None if sign_in is None else make_console(engine, sign_in, settings, runner),
     )
     waiters = (outcomes, followers)
     try:
         _check_schema(engine)
         with closing(_listen(settings.web_address)) as listener:
-            logger.info("the API is served", address=f"http://{settings.web_address}")
+            logger.info(
+                "the API is served", address=f"http://{settings.web_address}", console=sign_in is not None
+            )
             loops: list[Loop] = [partial(look_out, engine, waiters, settings.poll_s)]
             if compared := comparison(settings, subscribed):
                 loops.append(compared.run)
@@ -140,6 +149,7 @@ def serve(settings: Settings) -> None:
             with Heartbeat(database_engine(settings, "heartbeat"), WEB, settings.heartbeat_s, server.look):
                 run(server, loops, listener)
     finally:
+        runner.close()
         engine.dispose()
         reading.dispose()
 
@@ -176,21 +186,28 @@ def run(server: Server, loops: Sequence[Loop], listener: socket.socket) -> None:
             one.result()
 
 
-def read_tokens(settings: Settings) -> Tokens | None:
+def read_tokens(settings: Settings, sign_in: SignIn | None) -> Tokens | None:
     """Return the tokens of the configured file. None where everybody on this machine may call.
 
+    Where people must sign in to the console, nobody may call without a token.
+
+    Parameters:
+        sign_in: to the console. None where there is none.
+
     Raises:
-        ConfigurationError: the file is wrong, or there is none and others could call.
+        ConfigurationError: the file is wrong, or there is neither a file nor a sign-in and others could come.
     """
     if settings.api_tokens_file is not None:
         return load_tokens(settings.api_tokens_file)
-    host, _ = host_and_port(settings.web_address)
-    if not is_loopback(host):
-        raise ConfigurationError(
-            f"{PREFIX}WEB_ADDRESS: others can reach it, so {PREFIX}API_TOKENS_FILE is needed; "
-            "`invigilator token new NAME` makes a token"
-        )
-    return None
+    if isinstance(sign_in, Nobody):
+        return None
+    if sign_in is not None:
+        return Tokens({})
+    raise ConfigurationError(
+        f"{PREFIX}WEB_ADDRESS: others can reach it, so {PREFIX}API_TOKENS_FILE is needed for the API "
+        f"(`invigilator token new NAME` makes a token), or {PREFIX}WEB_OIDC_ISSUER or {PREFIX}WEB_TRUSTED_PROXIES "
+        "for the console"
+    )
 
 
 def check_sources(sources: Collection[str], trust: Trust | None) -> None:

@@ -31,10 +31,12 @@ from db import (
     effect_filters,
     erasure,
     event_log,
+    failures,
     lookups,
     operators,
     processes,
     prune,
+    quarantine_filters,
     search,
     shards,
     story,
@@ -49,6 +51,7 @@ from db.models import Effect, EffectState
 from db.offers import Offer
 from db.people import MailOwed, Sitting, addressees, exam_takers
 from db.quarantine import Unreadable
+from db.quarantine_filters import Fitting
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from invigilator.acts import effects as people
 from invigilator.acts.actor import Action, Actor, Via
@@ -524,6 +527,12 @@ class Paths:
                 for named in (user, exam, course, attempt_id, effect_id, "a7-1", "17"):
                     assert search.find(connection, named)
                 assert not search.find(connection, "nothing")
+            with self.explained.on("console"):
+                failures.by_cause(connection, timedelta(hours=6), timedelta(minutes=15))
+                causes.find(connection, "abc")
+                quarantine_filters.count(connection, Fitting(code="not_json"))
+                quarantine_filters.page(connection, Fitting(), after=0, limit=50)
+                quarantine_filters.ids(connection, Fitting(source="/lms"), after=0, last=99, limit=50)
             with self.explained.on("commands show"):
                 lookups.command(connection, "/lms", "a7-1")
             with self.explained.on("commands list"):

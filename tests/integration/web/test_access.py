@@ -7,6 +7,7 @@ import pytest
 
 from events.commands import Command
 from events.errors import InvalidMessageError
+from invigilator.web.console.app import read_sign_in
 from invigilator.web.server import check_sources, read_tokens
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, digest, load_tokens, new_token
 from tests import sample_commands as c
@@ -111,8 +112,18 @@ def test_without_a_file_only_this_machine_is_answered(api: Api, host: str) -> No
 
 def test_without_a_file_nobody_else_can_reach_it() -> None:
     with pytest.raises(ConfigurationError, match="INVIGILATOR_API_TOKENS_FILE is needed"):
-        read_tokens(Settings(_env_file=None, web_address="0.0.0.0:8080"))
-    assert read_tokens(Settings(_env_file=None, web_address="[::1]:8080")) is None
+        _tokens(web_address="0.0.0.0:8080")
+    assert _tokens(web_address="[::1]:8080") is None
+
+
+def test_where_people_must_sign_in_nobody_calls_without_a_token() -> None:
+    tokens = _tokens(web_address="127.0.0.1:8080", web_trusted_proxies="127.0.0.1/32")
+    assert tokens == Tokens({})
+
+
+def _tokens(**given: Any) -> Tokens | None:
+    settings = Settings(_env_file=None, **given)
+    return read_tokens(settings, read_sign_in(settings))
 
 
 def test_where_commands_must_be_signed_each_source_has_a_key(tmp_path: Path) -> None:

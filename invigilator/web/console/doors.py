@@ -1,0 +1,73 @@
+"""Every route of the console, and who may use it: one table, from which the routes are made."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from invigilator.acts.actor import Action, may
+from invigilator.web.console.guards import check_form, form_token
+from invigilator.web.console.rendering import address
+from invigilator.web.console.signin import SignIn
+from invigilator.web.console.site import Site, Visit
+
+MAX_FIELDS = 2_000
+
+
+Page = Callable[[Site, Visit], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A route.
+
+    Parameters:
+        path: below that of the console.
+        page: answers, in a thread of the pool.
+        needs: what somebody must be allowed to do. None for what everybody with a role may look at.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    page: Page
+    needs: Action | None = None
+
+
+def routes(doors: Sequence[Door], site: Site, sign_in: SignIn) -> list[Route]:
+    """Return the routes, each of which lets in who may use it."""
+    return [Route(door.path, _guarded(door, site, sign_in), methods=[door.method]) for door in doors]
+
+
+def _guarded(door: Door, site: Site, sign_in: SignIn) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        person = sign_in.person(request)
+        if person is None:
+            return _to_sign_in(request)
+        if door.needs is not None and not may(person.role, door.needs):
+            raise HTTPException(HTTPStatus.FORBIDDEN, f"The role {person.role} may not do this.")
+        form = FormData()
+        if door.method == "POST":
+            form = await request.form(max_files=0, max_fields=MAX_FIELDS)
+            check_form(request, person.name, str(form.get("csrf", "")))
+        token = form_token(request, person.name)
+        visit = Visit(person, request.url.path, request.query_params, form, token)
+        return await run_in_threadpool(door.page, site, visit)
+
+    return endpoint
+
+
+def _to_sign_in(request: Request) -> Response:
+    if request.method == "POST":
+        raise HTTPException(HTTPStatus.UNAUTHORIZED, "Your sign-in has ended. Sign in, and do it again.")
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    target = address("sign-in", next=path)
+    if "hx-request" in request.headers:
+        return Response(headers={"HX-Redirect": target})
+    return RedirectResponse(target, HTTPStatus.SEE_OTHER)

@@ -1,0 +1,62 @@
+"""The filter of effects in an address, such as `?state=failed&kind=send_status_email`."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+
+from db.effect_filters import Filter
+from db.models import EffectState
+from events.fields import MAX_TEXT
+from worker.kinds import EffectKind
+
+_TEXTS = ("user_id", "course_id", "exam_id", "attempt", "cause", "error", "subscriber")
+_TIMES = ("since", "until")
+
+
+def read(query: QueryParams) -> Filter:
+    """Return the filter that an address holds. A time without an offset is in UTC.
+
+    Raises:
+        HTTPException: something in it is not allowed.
+    """
+    document: dict[str, Any] = {"states": _chosen(query, "state"), "kinds": _chosen(query, "kind")}
+    if not set(document["states"]) <= set(EffectState):
+        raise _wrong(f"state: must be one of {', '.join(EffectState)}.")
+    for name in (*_TEXTS, *_TIMES):
+        value = query.get(name, "").strip()
+        if "\x00" in value or len(value) > MAX_TEXT:
+            raise _wrong(f"{name}: is no text that anything could have here.")
+        if value:
+            document[name] = _time(name, value) if name in _TIMES else value
+    return Filter.from_json(document)
+
+
+def written(wanted: Filter) -> dict[str, Any]:
+    """Return a filter as the parameters of an address."""
+    document = wanted.as_json()
+    renamed = {"states": "state", "kinds": "kind"}
+    return {renamed.get(name, name): value for name, value in document.items()}
+
+
+def _chosen(query: QueryParams, name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, query.getlist(name))))
+
+
+def _time(name: str, value: str) -> str:
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        raise _wrong(f"{name}: must be a time such as 2027-01-31T03:00.") from None
+    return (time if time.utcoffset() is not None else time.replace(tzinfo=UTC)).isoformat()
+
+
+def _wrong(detail: str) -> HTTPException:
+    return HTTPException(HTTPStatus.BAD_REQUEST, detail)
+
+
+KINDS = tuple(kind.value for kind in EffectKind)
+"""The kinds that a filter may choose from. An effect of an older or newer release may have another one."""
+STATES = tuple(state.value for state in EffectState)

@@ -1,0 +1,42 @@
+"""Takes the pictures of docs/images: `make screenshots`."""
+
+import sys
+from pathlib import Path
+
+from tests import engines
+from tests.chromium import running_chromium
+from tests.integration.web.console.filling import CAUSE, fill, served
+
+WIDE = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+def take(folder: Path) -> None:
+    """Write the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with engines.running_postgres() as server:
+        engines.make_template(server.url)
+        with (
+            engines.fresh_database(server.url) as url,
+            engines.disposed(url) as engine,
+            served(engine) as home,
+            running_chromium() as browser,
+        ):
+            fill(engine)
+            for name, path, scheme, size in (
+                ("console-overview", "", "light", WIDE),
+                ("console-overview-dark", "", "dark", WIDE),
+                ("console-cause", f"cause?id={CAUSE}", "light", WIDE),
+                ("console-effects", "effects?state=failed", "light", WIDE),
+                ("console-retry", f"acts/retry?cause={CAUSE}", "light", WIDE),
+                ("console-learner", "learner?user_id=42", "light", WIDE),
+                ("console-phone", "", "dark", PHONE),
+            ):
+                page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+                page.goto(home + path)
+                page.screenshot(path=folder / f"{name}.png")
+                page.close()
+
+
+if __name__ == "__main__":
+    take(Path(sys.argv[1]))

@@ -1,0 +1,275 @@
+"""Acting in the console: the count, the reason, the row in the audit, and what changes."""
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from starlette.testclient import TestClient
+
+from db import acts, subscribers
+from invigilator.acts.actor import Role
+from tests import sample_commands as c
+from tests.integration.cli.conftest import Record
+from tests.unit.web.console.visiting import behind_proxy
+from worker.kinds import EffectKind
+
+HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)">')
+NUMBER = 3
+
+
+@pytest.fixture
+def failed(record: Record) -> Record:
+    """Three learners have submitted exam A, and their credit has failed."""
+    for number in range(NUMBER):
+        user_id = f"u{number}"
+        record.handle(
+            c.received(c.learner(user_id), f"l{number}"),
+            c.received(c.create("A", user_id), f"c{number}"),
+            c.received(c.update("A", "submitted", user_id), f"s{number}"),
+        )
+    for effect_id in record.effect_ids(EffectKind.SET_CREDIT_STATUS):
+        record.set_state(effect_id, "failed")
+    return record
+
+
+@pytest.fixture
+def operator(failed: Record) -> TestClient:
+    return behind_proxy(failed.engine, Role.OPERATOR)
+
+
+def audit(record: Record) -> list[dict[str, Any]]:
+    """Oldest first."""
+    with record.engine.connect() as connection:
+        assert acts.verify(connection).holds
+        return list(acts.acts(connection))[::-1]
+
+
+def states(record: Record) -> list[str]:
+    return [record.effect(one).state for one in record.effect_ids(EffectKind.SET_CREDIT_STATUS)]
+
+
+def asked(browser: TestClient, path: str) -> dict[str, Any]:
+    """What the form of a page sends when nothing is filled in. Fields of one name are a list."""
+    page = browser.get(path)
+    assert page.status_code == 200, page.text
+    form = page.text.partition('class="ask"')[2]
+    fields: dict[str, Any] = {}
+    for name, value in HIDDEN.findall(form):
+        fields.setdefault(name, []).append(value.replace("&#34;", '"').replace("&amp;", "&"))
+    return fields
+
+
+def until_over(browser: TestClient, place: str) -> str:
+    """Look at the progress of an act in bulk until it has ended."""
+    while 'hx-trigger="load delay:1s"' in (page := browser.get(place).text):
+        pass
+    return page
+
+
+def test_one_effect_is_retried_with_a_reason(failed: Record, operator: TestClient) -> None:
+    effect_id = failed.effect_ids(EffectKind.SET_CREDIT_STATUS)[0]
+    fields = asked(operator, f"/console/acts/retry?id={effect_id}")
+    answer = operator.post("/console/acts/retry", data={**fields, "reason": "the service is back"})
+    assert "1 effect of 1 is to be tried again." in answer.text
+    assert states(failed) == ["pending", "failed", "failed"]
+    [act] = audit(failed)
+    assert (act["actor"], act["via"], act["origin"], act["is_claimed"]) == (
+        "ada",
+        "console",
+        "10.1.2.3",
+        False,
+    )
+    assert (act["action"], act["number"], act["reason"]) == ("retry", 1, "the service is back")
+
+
+def test_what_cannot_be_done_is_said_of_each(failed: Record, operator: TestClient) -> None:
+    first, second, _ = failed.effect_ids(EffectKind.SET_CREDIT_STATUS)
+    failed.set_state(second, "done")
+    fields = asked(operator, f"/console/acts/cancel?id={first}&id={second}&selected=1")
+    page = operator.post("/console/acts/cancel", data={**fields, "reason": "no"}).text
+    assert "1 effect of 2 is cancelled." in page
+    assert f'{second}</bdi>: <span dir="auto">is done' in page
+
+
+def test_all_that_match_are_retried_in_steps_with_progress(failed: Record, operator: TestClient) -> None:
+    place = "/console/acts/retry?kind=set_credit_status"
+    assert f"Retry {NUMBER} effects that match" in operator.get(place).text
+    answer = operator.post("/console/acts/retry", data={**asked(operator, place), "reason": "mended"})
+    assert answer.status_code == 303, answer.text
+    page = until_over(operator, answer.headers["location"])
+    assert f"{NUMBER} of {NUMBER} are to be tried again." in page
+    assert states(failed) == ["pending"] * NUMBER
+    rows = audit(failed)
+    assert len({row["act_id"] for row in rows}) == 1
+    assert [(row["number"], row["closing"]) for row in rows] == [(NUMBER, False), (NUMBER, True)]
+    assert {row["reason"] for row in rows} == {"mended"}
+
+
+def test_no_more_are_changed_than_the_person_was_told_of(failed: Record, operator: TestClient) -> None:
+    fields = asked(operator, "/console/acts/cancel?state=failed")
+    fields["expected"] = ["2"]
+    answer = operator.post("/console/acts/cancel", data={**fields, "reason": "x"})
+    until_over(operator, answer.headers["location"])
+    assert states(failed) == ["cancelled", "cancelled", "failed"]
+
+
+def test_an_act_in_bulk_can_be_stopped(failed: Record, operator: TestClient) -> None:
+    token = asked(operator, "/console/acts/retry?state=failed")["csrf"]
+    with failed.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO bulk_acts (id, action, filter, actor, expected, state)"
+                " VALUES ('00000000-0000-4000-8000-000000000001', 'retry', '{}', 'eve', 9, 'running')"
+            )
+        )
+    place = "/console/bulk?id=00000000-0000-4000-8000-000000000001"
+    assert "Stop" in operator.get(place).text
+    fields = {"csrf": token, "id": "00000000-0000-4000-8000-000000000001"}
+    assert operator.post("/console/bulk/stop", data=fields).headers["location"] == place
+    assert "It ends before its next step" in operator.get(place).text
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "x" * 2_001])
+def test_nothing_is_done_without_a_reason(failed: Record, operator: TestClient, reason: str) -> None:
+    fields = asked(operator, "/console/acts/retry?state=failed")
+    assert operator.post("/console/acts/retry", data={**fields, "reason": reason}).status_code == 400
+    assert states(failed) == ["failed"] * NUMBER
+    assert audit(failed) == []
+
+
+def test_a_viewer_changes_nothing_by_requests_made_by_hand(failed: Record) -> None:
+    viewer = behind_proxy(failed.engine, Role.VIEWER)
+    token = viewer.get("/console/search").text.partition('name="csrf" value="')[2].partition('"')[0]
+    effect_id = str(failed.effect_ids(EffectKind.SET_CREDIT_STATUS)[0])
+    for path, fields in {
+        "/console/acts/retry": {"id": effect_id},
+        "/console/acts/cancel": {"filter": '{"states": ["failed"]}', "expected": "3"},
+        "/console/pause": {"kind": "set_credit_status"},
+        "/console/quarantine/discard": {"all": "1"},
+        "/console/bulk/stop": {"id": effect_id},
+    }.items():
+        answer = viewer.post(path, data={**fields, "csrf": token, "reason": "because"})
+        assert answer.status_code == 403
+        assert "viewer may not" in answer.text
+    assert states(failed) == ["failed"] * NUMBER
+    assert audit(failed) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/console/acts/retry", 409),
+        ("/console/acts/retry?selected=1", 400),
+        ("/console/acts/retry?state=done", 409),
+        ("/console/acts/retry?state=nonsense", 400),
+        ("/console/acts/retry?id=nonsense", 400),
+        ("/console/acts/retry?since=nonsense", 400),
+        ("/console/acts/retry?error=%00", 400),
+        ("/console/pause?kind=nonsense", 400),
+        ("/console/quarantine/replay", 400),
+        ("/console/quarantine/replay?id=-1", 400),
+        ("/console/quarantine/replay?all=1&code=nonsense", 400),
+        ("/console/bulk?id=00000000-0000-4000-8000-000000000001", 404),
+        ("/console/effects?after=00000000-0000-4000-8000-000000000001", 404),
+        ("/console/effect?id=x", 400),
+        ("/console/effect", 404),
+        ("/console/attempt", 400),
+        ("/console/command?id=1", 400),
+        ("/console/learner?user_id=nobody", 404),
+        ("/console/learner?user_id=u0&after=nonsense", 400),
+        ("/console/quarantined?id=99999999999999999999", 400),
+        ("/console/audit?before=x", 400),
+        ("/console/cause?id=nonsense", 404),
+        ("/console/webhook?name=nonsense", 404),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_sentence(operator: TestClient, path: str, status: int) -> None:
+    answer = operator.get(path)
+    assert answer.status_code == status
+    assert "<h1>" in answer.text
+
+
+def test_a_kind_is_paused_and_resumed(failed: Record, operator: TestClient) -> None:
+    fields = asked(operator, "/console/pause?kind=set_credit_status")
+    sent = {**fields, "reason": "the service is moved", "until": "2h"}
+    assert operator.post("/console/pause", data=sent).status_code == 303
+    page = operator.get("/console/").text
+    assert "the service is moved" in page
+    fields = asked(operator, "/console/resume?kind=set_credit_status")
+    assert operator.post("/console/resume", data={**fields, "reason": "moved"}).status_code == 303
+    assert "the service is moved" not in operator.get("/console/").text
+    assert operator.post("/console/resume", data={**fields, "reason": "again"}).status_code == 409
+    assert [row["action"] for row in audit(failed)] == ["pause", "resume"]
+
+
+@pytest.mark.parametrize("until", ["nonsense", "2000-01-01T00:00", "99999999999d"])
+def test_a_pause_needs_an_end_to_come(failed: Record, operator: TestClient, until: str) -> None:
+    fields = asked(operator, "/console/pause?kind=set_credit_status")
+    answer = operator.post("/console/pause", data={**fields, "reason": "x", "until": until})
+    assert answer.status_code in (400, 409)
+    assert audit(failed) == []
+
+
+@pytest.fixture
+def quarantined(failed: Record) -> Record:
+    for number in range(NUMBER):
+        failed.quarantine(b"no command %d" % number, source=f"/lms/{number % 2}")
+    return failed
+
+
+def test_selected_messages_are_discarded(quarantined: Record, operator: TestClient) -> None:
+    first, second, third = quarantined.quarantine_ids()
+    fields = asked(operator, f"/console/quarantine/discard?id={first}&id={third}")
+    page = operator.post("/console/quarantine/discard", data={**fields, "reason": "spam"}).text
+    assert "2 messages of 2 are discarded." in page
+    assert list(quarantined.quarantine_ids()) == [second]
+
+
+def test_all_messages_that_match_are_discarded(quarantined: Record, operator: TestClient) -> None:
+    place = "/console/quarantine/discard?all=1&source=%2Flms%2F0"
+    assert "Discard 2 messages" in operator.get(place).text
+    answer = operator.post("/console/quarantine/discard", data={**asked(operator, place), "reason": "spam"})
+    page = until_over(operator, answer.headers["location"])
+    assert "2 of 2 are discarded." in page
+    assert len(quarantined.quarantine_ids()) == 1
+    assert [row["number"] for row in audit(quarantined)] == [2]
+
+
+def test_while_the_broker_is_away_nothing_is_replayed(quarantined: Record, operator: TestClient) -> None:
+    first = quarantined.quarantine_ids()[0]
+    fields = asked(operator, f"/console/quarantine/replay?id={first}")
+    page = operator.post("/console/quarantine/replay", data={**fields, "reason": "mended"}).text
+    assert "0 messages of 1 are replayed." in page
+    assert len(quarantined.quarantine_ids()) == NUMBER
+    assert audit(quarantined) == []
+
+
+def test_an_administrator_erases_a_learner(failed: Record, operator: TestClient) -> None:
+    assert operator.get("/console/learner/erase?user_id=u0").status_code == 403
+    admin = behind_proxy(failed.engine, Role.ADMIN)
+    fields = asked(admin, "/console/learner/erase?user_id=u0")
+    page = admin.post("/console/learner/erase", data={**fields, "reason": "they asked for it"}).text
+    assert "The names and addresses of learner u0 are gone." in page
+    assert [row["action"] for row in audit(failed)] == ["erase"]
+    assert (
+        admin.post("/console/learner/erase", data={**fields, "user_id": "x", "reason": "y"}).status_code
+        == 409
+    )
+
+
+def test_an_endpoint_is_switched_off_and_a_feed_is_told_again(failed: Record) -> None:
+    with failed.engine.begin() as connection:
+        subscribers.store(
+            connection, {"webhook.acme": {"url": "https://acme.example"}, "feed.lms": {"name": "e"}}
+        )
+    admin = behind_proxy(failed.engine, Role.ADMIN)
+    fields = asked(admin, "/console/webhook/off?name=acme")
+    admin.post("/console/webhook/off", data={**fields, "reason": "it is moved"})
+    page = admin.get("/console/webhook?name=acme").text
+    assert "it is moved" in page
+    assert "Switch on" in page
+    fields = asked(admin, "/console/events/replay?name=feed.lms")
+    sent = {**fields, "after": "0", "reason": "it was restored"}
+    assert "is told again" in admin.post("/console/events/replay", data=sent).text
+    assert [row["action"] for row in audit(failed)] == ["webhook off", "replay events"]

@@ -1,0 +1,115 @@
+"""The pages of the console on a database with something in it."""
+
+import re
+
+import pytest
+
+from db import subscribers
+from invigilator.acts.actor import Role
+from invigilator.web.console.pages import DOORS
+from tests import sample_commands as c
+from tests.integration.cli.conftest import Record
+from tests.unit.web.console.visiting import behind_proxy
+from worker.kinds import EffectKind
+
+LINK = re.compile(r'href="(/console/[^"]*)"')
+
+
+@pytest.fixture
+def busy(record: Record) -> Record:
+    """Learner 42 has submitted exam A; one of the effects has failed, and a message is in quarantine."""
+    record.handle(
+        c.received(c.create("A"), "create"),
+        c.received(c.update("A", "submitted"), "submit"),
+        c.received(c.update("A", "created"), "back"),
+    )
+    record.set_state(record.effect_ids(EffectKind.SET_CREDIT_STATUS)[0], "failed")
+    record.execute(
+        "INSERT INTO causes (id, kind, status, reason) VALUES ('c1', 'set_credit_status', 503, '503 from the LMS')"
+    )
+    record.execute(
+        "UPDATE effects SET cause = 'c1', failed_at = now(), last_error = '503 from the LMS' WHERE state = 'failed'"
+    )
+    record.execute("INSERT INTO pauses (id, kind) VALUES (gen_random_uuid(), 'send_status_email')")
+    record.execute(
+        "INSERT INTO bulk_acts (id, action, filter, actor, expected, state)"
+        " VALUES (gen_random_uuid(), 'retry', '{}', 'eve', 9, 'finished')"
+    )
+    with record.engine.begin() as connection:
+        subscribers.store(
+            connection, {"webhook.acme": {"url": "https://acme.example"}, "feed.lms": {"name": "events"}}
+        )
+    record.quarantine(b'{"email": "<script>alert(1)</script>"}', source="/lms", command_id="bad")
+    return record
+
+
+def test_every_link_leads_somewhere(busy: Record) -> None:
+    client = behind_proxy(busy.engine, Role.ADMIN)
+    seen: set[str] = set()
+    waiting = ["/console/"]
+    while waiting:
+        place = waiting.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        answer = client.get(place)
+        assert answer.status_code == 200, (place, answer.text)
+        if "text/html" in answer.headers["content-type"]:
+            waiting += [link.replace("&amp;", "&") for link in LINK.findall(answer.text)]
+    pages = {place.split("?")[0] for place in seen}
+    looked_at = {f"/console{door.path}" for door in DOORS if door.method == "GET"}
+    assert looked_at - pages == {"/console/search", "/console/webhook/on"}
+
+
+def test_what_comes_from_outside_is_escaped(busy: Record) -> None:
+    page = behind_proxy(busy.engine, Role.VIEWER).get("/console/quarantined?id=1").text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_the_overview_says_what_is_wrong_in_one_sentence(busy: Record) -> None:
+    page = behind_proxy(busy.engine, Role.VIEWER).get("/console/").text
+    sentence = re.search(r'<p class="verdict broken">(.*?)</p>', page)
+    assert sentence is not None
+    assert "1 effect(s) failed" in sentence[1]
+    assert "1 message(s) in quarantine" in sentence[1]
+
+
+def test_an_id_is_found_whatever_it_names(busy: Record) -> None:
+    client = behind_proxy(busy.engine, Role.VIEWER)
+    effect_id = busy.effect_ids()[0]
+    for text, place in {
+        " 42 ": "/console/learner?user_id=42",
+        "A": "/console/attempts?exam_id=A",
+        c.COURSE: f"/console/attempts?course_id={c.COURSE}",
+        str(effect_id): f"/console/effect?id={effect_id}",
+        "submit": "/console/command?source=%2Ftests&id=submit",
+    }.items():
+        assert client.get("/console/search", params={"q": text}).headers["location"] == place
+    assert "Nothing has the id" in client.get("/console/search?q=nonsense").text
+
+
+def test_a_viewer_sees_no_button_that_would_be_refused(busy: Record) -> None:
+    client = behind_proxy(busy.engine, Role.VIEWER)
+    effect_id = busy.effect_ids(EffectKind.SET_CREDIT_STATUS)[0]
+    for place in (
+        "/",
+        "/effects?state=failed",
+        f"/effect?id={effect_id}",
+        "/quarantine",
+        "/webhook?name=acme",
+    ):
+        page = client.get(f"/console{place}").text
+        assert not re.search(r"/console/(acts|pause|resume|quarantine/|webhook/|events)", page), place
+
+
+def test_pages_follow_each_other_without_a_gap(record: Record) -> None:
+    for number in range(60):
+        record.quarantine(b"%d" % number)
+    client = behind_proxy(record.engine, Role.VIEWER)
+    first = client.get("/console/quarantine").text
+    following = re.search(r'rel="next" href="([^"]*)"', first)
+    assert following is not None
+    second = client.get(following[1]).text
+    shown = re.findall(r"/console/quarantined\?id=(\d+)", first + second)
+    assert shown == [str(one) for one in record.quarantine_ids()]
+    assert 'rel="next"' not in second
