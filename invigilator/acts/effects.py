@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import acts, bulk, effect_filters, operators, pauses
+from db import bulk, effect_filters, operators, pauses
 from db.acts import Target
 from db.bulk import BulkState, Progress
 from db.effect_filters import Filter
@@ -27,7 +27,7 @@ from db.models import EffectState
 from db.operators import Changed
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
-from invigilator.acts.transactions import acting, new_act
+from invigilator.acts.transactions import acting, new_act, record
 from worker.effects import answers
 
 STEP_EFFECTS = 500
@@ -110,7 +110,7 @@ def change(
                     reason=reason,
                     targets=_targets(action, changed),
                 )
-                acts.append(connection, replace(act, act_id=act_id, closing=closing))
+                record(connection, replace(act, act_id=act_id, closing=closing))
         number += len(changed.before)
         refused |= changed.refused
     return Done(act_id if number else None, number, refused)
@@ -253,7 +253,7 @@ class BulkAct:
             reason=self.reason,
             targets=targets,
         )
-        acts.append(connection, replace(act, act_id=self.progress.id, closing=closing))
+        record(connection, replace(act, act_id=self.progress.id, closing=closing))
 
 
 def start(

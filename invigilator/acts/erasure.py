@@ -4,13 +4,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from db import acts, erasure
+from db import erasure
 from db.acts import Target
 from db.erasure import Erased, NamesLearnerError
 from db.models import EffectState
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
-from invigilator.acts.transactions import new_act
+from invigilator.acts.transactions import new_act, record
 from worker.kinds import EffectKind
 
 
@@ -57,7 +57,7 @@ def erase(connection: Connection, user_id: str, actor: Actor, reason: str) -> Er
         targets=[Target(mail, before, EffectState.CANCELLED) for mail, before in erased.mails.items()],
         user_id=user_id,
     )
-    acts.append(connection, act)
+    record(connection, act)
     return erased
 
 

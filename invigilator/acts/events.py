@@ -2,10 +2,10 @@
 
 from sqlalchemy import Connection
 
-from db import acts, subscribers
+from db import subscribers
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
-from invigilator.acts.transactions import new_act
+from invigilator.acts.transactions import new_act, record
 
 
 class ReplayRefusedError(InvigilatorError):
@@ -31,4 +31,4 @@ def replay(connection: Connection, actor: Actor, name: str, after: int, reason: 
     details = {"before": {"position": before.get(name)}, "after": {"position": after}}
     wanted = {"subscriber": name, "after": after}
     act = new_act(actor, Action.REPLAY_EVENTS, wanted, number=1, details=details, reason=reason)
-    acts.append(connection, act)
+    record(connection, act)

@@ -4,11 +4,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from db import acts, pauses
+from db import pauses
 from db.pauses import Pause
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
-from invigilator.acts.transactions import new_act
+from invigilator.acts.transactions import new_act, record
 from worker.kinds import EffectKind
 
 
@@ -71,4 +71,4 @@ def _append(
         "after": None if after is None else after.as_json(),
     }
     act = new_act(actor, action, {"kinds": [kind.value]}, number=1, details=details, reason=reason)
-    acts.append(connection, act)
+    record(connection, act)

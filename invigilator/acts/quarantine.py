@@ -6,14 +6,14 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from db import acts, quarantine
+from db import quarantine
 from db.quarantine import RawMessage
 from events.envelope import CONTENT_TYPE, parse
 from events.errors import InvalidMessageError
 from events.sharding import shard_of
 from events.signing import SIGNATURE_HEADER
 from invigilator.acts.actor import Action, Actor
-from invigilator.acts.transactions import new_act
+from invigilator.acts.transactions import new_act, record
 
 NO_SUCH_MESSAGE = "no such message"
 MAX_CONTENT_TYPE = 255  # bytes, the limit of AMQP
@@ -66,7 +66,7 @@ def replay(
     act = new_act(
         actor, Action.REPLAY, wanted, number=1, details=details, reason=reason, user_id=message.user_id
     )
-    acts.append(connection, act)
+    record(connection, act)
     return None
 
 
@@ -96,5 +96,5 @@ def discard(
             reason=reason,
             user_id=learners.pop() if len(learners) == 1 else None,
         )
-        acts.append(connection, act)
+        record(connection, act)
     return deleted.keys()

@@ -3,24 +3,49 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from db import acts
 from db.acts import NewAct, Target
 from db.texts import storable
 from invigilator.acts.actor import Action, Actor
+from worker.logs import get_logger
+
+logger = get_logger(__name__)
 
 LOCK_TIMEOUT = "5s"
+_RECORDED = "recorded acts"
 MAX_TEXT = 2_000
 """Characters of a reason, and of an actor's name."""
 
 
 @contextmanager
 def acting(engine: Engine) -> Iterator[Connection]:
-    """A transaction that gives up after a few seconds when somebody else holds a lock."""
+    """A transaction that gives up after a few seconds when somebody else holds a lock. What was done is logged."""
+    recorded: list[tuple[UUID, NewAct]] = []
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        connection.info[_RECORDED] = recorded
         yield connection
+    for act_id, act in recorded:
+        logger.info(
+            "a person acted",
+            action=act.action,
+            act=str(act_id),
+            via=act.via,
+            count=act.number,
+            user=act.user_id,
+        )
+
+
+def record(connection: Connection, act: NewAct) -> UUID:
+    """Append an act to the audit, in a transaction of `acting`. Returns the act's id."""
+    act_id = acts.append(connection, act)
+    recorded: list[tuple[UUID, NewAct]] = connection.info[_RECORDED]
+    recorded.append((act_id, act))
+    return act_id
 
 
 def new_act(

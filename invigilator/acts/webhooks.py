@@ -2,10 +2,10 @@
 
 from sqlalchemy import Connection
 
-from db import acts, deliveries
+from db import deliveries
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
-from invigilator.acts.transactions import new_act
+from invigilator.acts.transactions import new_act, record
 
 BY_A_PERSON = "switched off by a person"
 
@@ -59,4 +59,4 @@ def _append(
         "after": {"off": action is Action.WEBHOOK_OFF},
     }
     act = new_act(actor, action, {"webhooks": [name]}, number=1, details=details, reason=reason)
-    acts.append(connection, act)
+    record(connection, act)

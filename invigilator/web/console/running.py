@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from traceback import format_tb
 from typing import Protocol
 
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from db.bulk import BulkState, Progress
-from db.errors import brief
+from db.errors import brief, describe
 from events.errors import PublishError
 from worker.logs import get_logger
 from worker.signals import stop_signals_blocked
@@ -71,10 +72,8 @@ class Runner:
                         act.step()
             if not act.is_over:
                 act.end(BulkState.STOPPED)
-        except Exception:
-            # The thread's future is read by nobody, so this is the last place to say it.
-            logger.exception("an act in bulk has failed", act=str(act.progress.id))
-            self._give_up(act)
+        except Exception as error:  # noqa: BLE001 - nobody reads the thread's future, so it is said here
+            self._give_up(act, error)
         finally:
             afterwards()
 
@@ -91,8 +90,12 @@ class Runner:
     def _wait(self, seconds: float) -> None:
         self._closing.wait(seconds)
 
-    def _give_up(self, act: Act) -> None:
+    def _give_up(self, act: Act, error: Exception) -> None:
+        # The trace goes without the error's text, which may quote data.
+        trace = "".join(format_tb(error.__traceback__)).rstrip()
+        which = str(act.progress.id)
+        logger.error("an act in bulk has failed", act=which, reason=describe(error), exception=trace)
         try:
             act.end(BulkState.FAILED)
-        except DBAPIError as error:
-            logger.warning("an act in bulk cannot be closed", act=str(act.progress.id), reason=brief(error))
+        except DBAPIError as away:
+            logger.warning("an act in bulk cannot be closed", act=which, reason=brief(away))
