@@ -218,9 +218,9 @@ SELECT
 FROM acts
 WHERE (%(act_id)s::uuid IS NULL OR act_id = %(act_id)s::uuid)
     AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
-    AND (%(effect_id)s::uuid IS NULL OR sequence IN (
+    AND (%(effect_id)s::uuid IS NULL OR sequence = ANY (ARRAY(
         SELECT act_sequence FROM act_targets WHERE effect_id = %(effect_id)s::uuid
-    ))
+    )))
     AND (%(before)s::bigint IS NULL OR sequence < %(before)s)
 ORDER BY sequence DESC
 LIMIT %(limit)s
