@@ -211,6 +211,7 @@ def _refuse_floats(value: Any) -> None:
 
 # --- reading ---------------------------------------------------------------------------------------------
 
+# An array rather than a join makes PostgreSQL look the rows up. For a join it may go through all of them.
 _ACTS = """
 SELECT
     sequence, act_id, step, closing, at, actor, is_claimed, via, origin, action, user_id, filter, number, details,
