@@ -15,10 +15,19 @@ COMMANDS = "invigilator.commands."  # the LMS's own messages carry names, and ou
 LAST = "acceptance-last"
 USERS = ("u1", "u2", "u3")
 NAMES = {user: f"Zebulon Quokka-{user}" for user in USERS}
+LINES = {
+    "a message went to quarantine",
+    "command applied",
+    "command not applied",
+    "effect failed",
+    "try done",
+    "try failed for now",
+}
 PERSONAL = ("quokka", "wombat", "zebulon")
 
 
 def test_names_and_addresses_stay_out_of_logs_and_messages(stack: Stack) -> None:
+    stack.settings["LOG_LEVEL"] = "debug"
     with _watching(stack) as messages:
         stack.start_all()
         stack.client.course("course")
@@ -41,6 +50,8 @@ def test_names_and_addresses_stay_out_of_logs_and_messages(stack: Stack) -> None
     assert _telling(messages) == []
     for process in stack.processes:
         assert _telling(process.output().splitlines()) == []
+    logged = {line["event"] for process in stack.processes for line in process.logged()}
+    assert logged >= LINES, "every sort of line was looked at"
     errors = stack.rows("SELECT concat(last_error, payload, target) AS text FROM effects")
     errors += stack.rows("SELECT error AS text FROM tries WHERE error IS NOT NULL")
     errors += stack.rows("SELECT detail AS text FROM quarantine")

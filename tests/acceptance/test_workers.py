@@ -36,7 +36,7 @@ def test_a_worker_without_queues_works_on_all_of_them(stack: Stack, options: tup
     worker = stack.celery("worker", *options)
     owe(stack, "u")
     stack.settle()
-    assert {line["kind"] for line in worker.logged() if line["event"] == "try done"} == {
+    assert {line["kind"] for line in worker.logged() if line["event"] == "try done"} >= {
         "set_credit_status",
         "cascade_decline",
         "send_status_email",
