@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from invigilator.local.procfile import read_procfile
+from tests.forkserver import run_to_end
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 120
@@ -17,20 +19,11 @@ COMMANDS = [*read_procfile().values(), "invigilator up", "invigilator status", "
 
 def run(command: str, folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     given = {"BROKER_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none", **settings}
-    return subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env={
-            "PATH": f"{BIN}{os.pathsep}{os.defpath}",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            **{f"INVIGILATOR_{name}": value for name, value in given.items()},
-        },
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    environment = {
+        "PATH": f"{BIN}{os.pathsep}{os.defpath}",
+        **{f"INVIGILATOR_{name}": value for name, value in given.items()},
+    }
+    return run_to_end(shlex.split(command), environment, folder, PATIENCE_S)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -194,7 +194,7 @@ def test_an_error_again_is_a_repetition() -> None:
     assert decide(error, "error", replace(legal, repeat_status=RepeatStatus.REAPPLY)).credit == "failed"
 
 
-@given(attempts, statuses, policies)
+@given(attempts, statuses | st.just(Status.TIMED_OUT), policies)
 def test_a_time_out_before_the_start(attempt: Attempt, to_status: Status, policy: Policy) -> None:
     as_policy = replace(policy, timed_out_before_start=TimedOutBeforeStart.AS_POLICY)
     kept = replace(policy, timed_out_before_start=TimedOutBeforeStart.TIMED_OUT)
