@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
@@ -115,11 +116,11 @@ def fill(engine: Engine) -> None:
 
 
 @contextmanager
-def served(engine: Engine) -> Iterator[str]:
-    """Serve the console on this machine. Yields the address of its first page."""
+def served(engine: Engine, **others: Any) -> Iterator[str]:
+    """Serve the console on this machine, with these settings. Yields the address of its first page."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         host, port = listener.getsockname()
-        given = settings(web_address=f"{host}:{port}")
+        given = settings(web_address=f"{host}:{port}", **others)
         sign_in = read_sign_in(given)
         assert sign_in is not None
         runner = Runner()

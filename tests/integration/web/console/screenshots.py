@@ -14,12 +14,12 @@ PHONE = {"width": 390, "height": 844}
 def take(folder: Path) -> None:
     """Write the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    with engines.running_postgres() as server:
+    with engines.running_postgres() as server, engines.running_valkey() as broker:
         engines.make_template(server.url)
         with (
             engines.fresh_database(server.url) as url,
             engines.disposed(url) as engine,
-            served(engine) as home,
+            served(engine, broker_url=broker.url) as home,
             running_chromium() as browser,
         ):
             fill(engine)
@@ -34,7 +34,7 @@ def take(folder: Path) -> None:
             ):
                 page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
                 page.goto(home + path)
-                page.screenshot(path=folder / f"{name}.png")
+                page.screenshot(path=folder / f"{name}.png", full_page=size is WIDE and not path)
                 page.close()
 
 

@@ -30,6 +30,9 @@ def busy(record: Record) -> Record:
     record.execute(
         "UPDATE effects SET cause = 'c1', failed_at = now(), last_error = '503 from the LMS' WHERE state = 'failed'"
     )
+    record.execute(
+        "INSERT INTO totals VALUES ('effects', ARRAY['set_credit_status', 'failed'], gen_random_uuid(), 1)"
+    )
     record.execute("INSERT INTO pauses (id, kind) VALUES (gen_random_uuid(), 'send_status_email')")
     record.execute(
         "INSERT INTO bulk_acts (id, action, filter, actor, expected, state)"
