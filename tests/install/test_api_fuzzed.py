@@ -17,6 +17,7 @@ from tests.integration.web.conftest import Api
 from tests.integration.web.conftest import api as api
 from tests.integration.web.conftest import kept as kept
 from tests.integration.web.conftest import record as record
+from tests.integration.web.conftest import unasked as unasked
 
 CONSTRAINTS = Path(__file__).with_name("fuzzer.txt")
 TOKEN = new_token()

@@ -43,6 +43,7 @@ def test_every_module_but_those_of_other_extras_can_be_imported(local: Environme
         "worker.celery.flower",
         "worker.feeds.openedx",
         "worker.feeds.openedx_data",
+        "worker.otel",
     ]
 
 

@@ -102,10 +102,9 @@ def test_flower_is_an_extra_of_its_own(production: Environment, tmp_path: Path) 
 def test_the_api_is_an_extra_of_its_own(production: Environment, tmp_path: Path) -> None:
     run = production.run("invigilator", "web", folder=tmp_path)
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr == (
-        "invigilator: `invigilator web` needs the extra [web] (fastapi, starlette, uvicorn missing): "
-        "pip install 'invigilator[web]'\n"
-    )
+    assert run.stderr.startswith("invigilator: `invigilator web` needs the extra [web] (authlib, fastapi, ")
+    assert run.stderr.endswith(" missing): pip install 'invigilator[web]'\n")
+    assert len(run.stderr.splitlines()) == 1
 
 
 @pytest.fixture(params=["valkey_url", "rabbitmq_url"])
