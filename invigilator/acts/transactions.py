@@ -41,10 +41,9 @@ def acting(engine: Engine) -> Iterator[Connection]:
 
 
 def record(connection: Connection, act: NewAct) -> UUID:
-    """Append an act to the audit, in a transaction of `acting`. Returns the act's id."""
+    """Append an act to the audit. A transaction of `acting` logs it after its commit. Returns the act's id."""
     act_id = acts.append(connection, act)
-    recorded: list[tuple[UUID, NewAct]] = connection.info[_RECORDED]
-    recorded.append((act_id, act))
+    connection.info.setdefault(_RECORDED, []).append((act_id, act))
     return act_id
 
 
