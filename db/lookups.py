@@ -321,7 +321,10 @@ def _all_of(conditions: Sequence[str]) -> str:
 
 # --- commands --------------------------------------------------------------------------------------------
 
-_OF_HANDLED = ("type", "outcome", "code", "detail", "handled_at", "user_id", "exam_id", "to_status")
+_OF_HANDLED = (
+    "type", "outcome", "code", "detail", "handled_at", "user_id", "exam_id", "to_status", "attempt_code",
+    "external_id",
+)  # fmt: skip
 _COMMAND_NOW = """
 SELECT
     inbox.type,
@@ -332,6 +335,8 @@ SELECT
     outcomes.user_id,
     outcomes.exam_id,
     outcomes.to_status,
+    outcomes.attempt_code,
+    outcomes.external_id,
     message.id AS quarantine_id,
     message.code AS quarantine_code,
     message.detail AS quarantine_detail,

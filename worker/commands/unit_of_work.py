@@ -142,7 +142,7 @@ class UnitOfWork:
         if row is not None:
             self.learners.add(data.user_id)
             if row.get("erased_at") is not None:
-                logger.warning("an erased learner is described again", learner=data.user_id)
+                logger.warning("an erased learner is described again", user=data.user_id)
         return row is not None
 
     def create(

@@ -1,7 +1,6 @@
 """The erasure of a learner: what goes, what stays, and what happens to what is on its way."""
 
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Engine
+from structlog.typing import EventDict
 
 from db import acts, event_log
 from db.acts import NewAct, Target
@@ -285,12 +285,11 @@ def test_what_webhooks_are_owed_is_delivered_and_names_nobody(bench: Bench) -> N
     assert not any(name in str(one) for name in NAMES for one in bench.webhooks.deliveries)
 
 
-def test_a_later_upsert_is_applied_with_a_warning(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_later_upsert_is_applied_with_a_warning(bench: Bench, logged: list[EventDict]) -> None:
     erase(bench)
-    with caplog.at_level(logging.WARNING):
-        bench.apply(learner())
-    [warning] = [one.getMessage() for one in caplog.records]
-    assert warning == "learner 42 was erased, and the LMS has described them again"
+    bench.apply(learner())
+    [warning] = [line for line in logged if line["log_level"] == "warning"]
+    assert (warning["event"], warning["user"]) == ("an erased learner is described again", "42")
     with bench.engine.connect() as connection:
         assert learner_contact(connection, USER).email == EMAIL
     # And mails go out again, until the next erasure

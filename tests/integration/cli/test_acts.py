@@ -364,6 +364,7 @@ def test_the_quarantine(
         "code": "not_json",
         "source": "/lms",
         "command_id": "a-1",
+        "user_id": None,
     }
     assert (discarded["action"], discarded["number"], discarded["reason"]) == ("discard", 1, "junk")
     with redis.Redis.from_url(valkey_url) as client:
