@@ -322,9 +322,17 @@ def _all_of(conditions: Sequence[str]) -> str:
 # --- commands --------------------------------------------------------------------------------------------
 
 _OF_HANDLED = (
-    "type", "outcome", "code", "detail", "handled_at", "user_id", "exam_id", "to_status", "attempt_code",
+    "type",
+    "outcome",
+    "code",
+    "detail",
+    "handled_at",
+    "user_id",
+    "exam_id",
+    "to_status",
+    "attempt_code",
     "external_id",
-)  # fmt: skip
+)
 _COMMAND_NOW = """
 SELECT
     inbox.type,
