@@ -3,7 +3,7 @@
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from db.compatibility import MIGRATIONS
+from db import compatibility
 
 
 def scripts() -> ScriptDirectory:
@@ -14,6 +14,6 @@ def scripts() -> ScriptDirectory:
 def alembic_config() -> Config:
     """Where Alembic finds the migrations."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(compatibility.MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config

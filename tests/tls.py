@@ -5,7 +5,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -124,11 +124,13 @@ def running_tls_postgres(authority: Authority) -> Iterator[str]:
     if not binaries:
         engines.unavailable("no PostgreSQL with TLS is installed: apt-get install postgresql")
     older = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C")  # before 17 it had no builtin locales
-    with (
-        patch.object(postgres, "binary", lambda program: binaries[-1] / program),
-        patch.object(postgres, "INITDB", older),
-        engines.running_postgres() as server,
-    ):
+    with ExitStack() as stack:
+        # Only this server is the system's. Others may be started while it runs.
+        with (
+            patch.object(postgres, "binary", lambda program: binaries[-1] / program),
+            patch.object(postgres, "INITDB", older),
+        ):
+            server = stack.enter_context(engines.running_postgres())
         _encrypt(server.url, authority)
         yield server.url
 

@@ -605,12 +605,17 @@ def test_the_api_has_the_address_that_it_was_given_or_a_free_one() -> None:
         assert environment(unset)["INVIGILATOR_WEB_ADDRESS"] not in (address, "")
 
 
-TOKEN = {"lms_token": SecretStr("token")}
+TOKEN = {"lms_token": SecretStr("token"), "web_trusted_proxies": "10.0.0.0/8, fd00::/8"}
 OAUTH = {
     "lms_oauth_token_url": "https://id.example.org/token",
     "lms_oauth_client_id": "invigilator",
     "lms_oauth_client_secret": SecretStr("s%40cret"),
     "lms_oauth_scope": "credit reset",
+    "web_oidc_issuer": "https://login.example.org",
+    "web_oidc_client_id": "invigilator",
+    "web_oidc_client_secret": SecretStr("oidc"),
+    "web_oidc_scope": "openid groups",
+    "web_oidc_roles_claim": "roles",
 }
 
 
@@ -655,6 +660,14 @@ def test_the_processes_run_with_the_very_same_settings(
         flower_port=5000,
         flower_unauthenticated_api=True,
         web_address="127.0.0.1:8088",
+        web_url="https://exams.example.org",
+        web_roles="admins=admin",
+        web_session_key=SecretStr("k" * 64),
+        actor="ada",
+        heartbeat_s=6,
+        metrics_token=SecretStr("scraper"),
+        log_format="json",
+        log_level="debug",
         api_tokens_file=tmp_path / "tokens.toml",
         api_rate=7,
         quarantine_max=5,
