@@ -27,9 +27,10 @@ class Moment(click.ParamType[datetime]):
         with suppress(ValueError, OverflowError):
             return datetime.now(UTC) + self._direction * parse_duration(str(value))
         moment = None
-        with suppress(ValueError):
-            moment = datetime.fromisoformat(str(value))
-        if moment is None or moment.tzinfo is None:
+        with suppress(ValueError, OverflowError):
+            read = datetime.fromisoformat(str(value))
+            moment = None if read.tzinfo is None else read.astimezone(UTC)
+        if moment is None:
             self.fail("must be a time such as 2026-03-01T09:00:00Z, or a duration such as 2h", param, ctx)
         return moment
 

@@ -1,6 +1,7 @@
 """`/v1/effects`: looks at effects and at why they fail, retries and cancels them, pauses kinds."""
 
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -48,11 +49,12 @@ def _known(kind: str) -> str:
 
 
 def _moment(value: object) -> datetime:
-    # pydantic would take a number for seconds since 1970.
+    # pydantic would take a number for seconds since 1970. PostgreSQL takes no offset of 16 hours, so it gets UTC.
     moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("must be a time with a time zone, such as 2026-03-01T09:00:00Z")
-    return moment
+    if moment is not None and moment.tzinfo is not None:
+        with suppress(OverflowError):
+            return moment.astimezone(UTC)
+    raise ValueError("must be a time with a time zone, such as 2026-03-01T09:00:00Z")
 
 
 Moment = Annotated[

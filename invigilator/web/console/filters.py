@@ -47,10 +47,19 @@ def _chosen(query: QueryParams, name: str) -> tuple[str, ...]:
 
 def _time(name: str, value: str) -> str:
     try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
+        return utc(value).isoformat()
+    except (ValueError, OverflowError):
         raise _wrong(f"{name}: must be a time such as 2027-01-31T03:00.") from None
-    return (time if time.utcoffset() is not None else time.replace(tzinfo=UTC)).isoformat()
+
+
+def utc(text: str) -> datetime:
+    """Return a time as people type it. Without an offset it is in UTC.
+
+    Raises:
+        ValueError, OverflowError: it is no time.
+    """
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.utcoffset() is None else time.astimezone(UTC)
 
 
 def _wrong(detail: str) -> HTTPException:

@@ -184,6 +184,14 @@ def test_pausing(api: Api, record: Record) -> None:
     assert (past.status_code, past.json()["code"]) == (400, "invalid_query")
 
 
+def test_an_offset_that_postgresql_does_not_take(api: Api, record: Record) -> None:
+    far = {"kind": "set_credit_status", "until": "2126-08-14T12:00:00-23:42"}
+    assert api.call("POST", "/v1/effects/pause", json=far).json()["ends_at"] == "2126-08-15T11:42:00Z"
+    assert api.call("GET", "/v1/effects?since=2026-08-14T12:00:00%2B23:42").status_code == 200
+    beyond = api.call("GET", "/v1/effects?since=9999-12-31T23:59:59-23:00")
+    assert (beyond.status_code, beyond.json()["code"]) == (400, "invalid_query")
+
+
 def test_a_row_that_somebody_holds(
     api: Api, record: Record, failed: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:

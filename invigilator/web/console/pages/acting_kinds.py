@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from invigilator.acts import pauses
 from invigilator.acts.transactions import acting
+from invigilator.web.console.filters import utc
 from invigilator.web.console.pages.acting import ask, reason_of
 from invigilator.web.console.rendering import address
 from invigilator.web.console.site import Site, Visit
@@ -80,10 +81,9 @@ def _until(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         pass
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return utc(text)
+    except (ValueError, OverflowError):
         raise HTTPException(
             HTTPStatus.BAD_REQUEST,
             "until: must be a duration such as 2h, or a time such as 2027-01-31T06:00.",
         ) from None
-    return moment if moment.utcoffset() is not None else moment.replace(tzinfo=UTC)
