@@ -28,6 +28,12 @@ class UnknownEffectError(InvigilatorError):
     code = "unknown_effect"
 
 
+class BlankFilterError(InvigilatorError, ValueError):
+    """A member of a filter is blank."""
+
+    code = "blank_filter"
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which effects are meant. An effect must fit all members that are set.
@@ -46,6 +52,9 @@ class Filter:
         until: it came to be owed before this time.
         subscriber: to whom it delivers an event, such as `webhook.acme`.
 
+    Raises:
+        BlankFilterError: a text is blank.
+
     Example:
         >>> Filter(states=("failed",), error="403").as_json()
         {'states': ['failed'], 'error': '403'}
@@ -62,6 +71,12 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
     subscriber: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a blank text, which would mean more than its writer meant."""
+        for name, value in asdict(self).items():
+            if isinstance(value, str) and not value.strip():
+                raise BlankFilterError(f"{name.removesuffix('_id')} is blank: name one, or leave it out")
 
     @property
     def is_empty(self) -> bool:

@@ -78,9 +78,13 @@ RETURNING order_key
 _STATES = "SELECT id, state FROM effects WHERE id = ANY (%(ids)s::uuid[])"
 
 
-def retry(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
-    """Make effects pending and due now. Their delays, and the time for which they are retried, start anew."""
-    locked = _lock(connection, effect_ids, RETRYABLE)
+def retry(connection: Connection, effect_ids: Collection[UUID], states: Sequence[str] = RETRYABLE) -> Changed:
+    """Make effects pending and due now. Their delays, and the time for which they are retried, start anew.
+
+    Parameters:
+        states: some of `RETRYABLE`. An effect that is in another one by now is refused.
+    """
+    locked = _lock(connection, effect_ids, states)
     overtaken = _overtaken(connection, list(locked))
     changed = {effect_id: row for effect_id, row in locked.items() if effect_id not in overtaken}
     connection.exec_driver_sql(_RETRY, {"ids": list(changed)})
@@ -90,29 +94,37 @@ def retry(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
         effect_id: f"overtaken: {newest} is newer, and on the same target the newest wins"
         for effect_id, newest in overtaken.items()
     }
-    return Changed(_states(changed), reasons | _refused(connection, effect_ids, locked, RETRYABLE))
+    return Changed(_states(changed), reasons | _refused(connection, effect_ids, locked, states))
 
 
-def cancel(connection: Connection, effect_ids: Collection[UUID]) -> Changed:
+def cancel(
+    connection: Connection, effect_ids: Collection[UUID], states: Sequence[str] = CANCELLABLE
+) -> Changed:
     """Cancel effects that are pending or failed.
 
     The effects that wait for them in their order need wait no longer.
+
+    Parameters:
+        states: some of `CANCELLABLE`. An effect that is in another one by now is refused.
     """
     # What is freed below is locked here, with the rest, in one order.
     waiting = connection.exec_driver_sql(_WAITING, {"ids": list(effect_ids)}).scalars()
     locked = _lock(connection, {*effect_ids, *waiting}, CANCELLABLE)
-    changed = {effect_id: locked[effect_id] for effect_id in effect_ids if effect_id in locked}
+    asked = set(effect_ids)
+    changed = {
+        effect_id: row for effect_id, row in locked.items() if effect_id in asked and row.state in states
+    }
     keys = connection.exec_driver_sql(_CANCEL, {"ids": list(changed)}).scalars()
     order.let_next(connection, keys=set(filter(None, keys)))
     totals.add(connection, totals.moved(changed.values(), EffectState.CANCELLED), NOBODY)
-    return Changed(_states(changed), _refused(connection, effect_ids, changed, CANCELLABLE))
+    return Changed(_states(changed), _refused(connection, effect_ids, changed, states))
 
 
 def _lock(
-    connection: Connection, effect_ids: Collection[UUID], states: Sequence[EffectState]
+    connection: Connection, effect_ids: Collection[UUID], states: Sequence[str]
 ) -> dict[UUID, Row[Any]]:
     """Lock those of the effects that are in one of the states. Returns their kinds and states, by id."""
-    values = {"ids": list(effect_ids), "states": [state.value for state in states]}
+    values = {"ids": list(effect_ids), "states": [str(state) for state in states]}
     return {row.id: row for row in connection.exec_driver_sql(_LOCK, values)}
 
 
@@ -130,7 +142,7 @@ def _refused(
     connection: Connection,
     effect_ids: Collection[UUID],
     locked: Collection[UUID],
-    states: Sequence[EffectState],
+    states: Sequence[str],
 ) -> dict[UUID, str]:
     others = [effect_id for effect_id in effect_ids if effect_id not in locked]
     rows = connection.exec_driver_sql(_STATES, {"ids": others})

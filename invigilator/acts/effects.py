@@ -41,12 +41,12 @@ class Change:
     """What an action does to effects.
 
     Parameters:
-        apply: does it, in the caller's transaction.
+        apply: does it in the caller's transaction, to those that are in one of some states.
         states: those in which it can be done.
         after: the state in which it leaves them.
     """
 
-    apply: Callable[[Connection, Collection[UUID]], Changed]
+    apply: Callable[[Connection, Collection[UUID], Sequence[str]], Changed]
     states: Sequence[EffectState]
     after: EffectState
 
@@ -98,7 +98,7 @@ def change(
     for start_at in range(0, len(chosen), STEP_EFFECTS):
         some = chosen[start_at : start_at + STEP_EFFECTS]
         with acting(engine) as connection:
-            changed = CHANGES[action].apply(connection, some)
+            changed = CHANGES[action].apply(connection, some, CHANGES[action].states)
             closing = start_at + STEP_EFFECTS >= len(chosen)
             if changed.before or (closing and number):
                 act = new_act(
@@ -188,7 +188,8 @@ class BulkAct:
             elif self._is_to_stop(connection):
                 progress = self._close(connection, BulkState.STOPPED)
             else:
-                changed = CHANGES[self.action].apply(connection, chosen)
+                # Somebody may have changed some of them since they were looked for.
+                changed = CHANGES[self.action].apply(connection, chosen, self.wanted.states)
                 progress = self._advance(connection, changed)
         self.progress = progress
         if changed is not None:
@@ -252,6 +253,7 @@ class BulkAct:
             details=details,
             reason=self.reason,
             targets=targets,
+            user_id=self.wanted.user_id,
         )
         record(connection, replace(act, act_id=self.progress.id, closing=closing))
 

@@ -66,9 +66,10 @@ def _append(
     after: Pause | None,
     reason: str | None,
 ) -> None:
+    # Without their reasons: nothing can ever be taken out of an act's details.
     details = {
-        "before": None if before is None else before.as_json(),
-        "after": None if after is None else after.as_json(),
+        name: None if pause is None else {**pause.as_json(), "reason": None}
+        for name, pause in {"before": before, "after": after}.items()
     }
     act = new_act(actor, action, {"kinds": [kind.value]}, number=1, details=details, reason=reason)
     record(connection, act)

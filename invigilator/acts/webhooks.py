@@ -54,8 +54,9 @@ def _append(
     reason: str | None,
 ) -> None:
     since = None if before.off_since is None else before.off_since.isoformat()
+    # Without the reason, which a person may have given: nothing can ever be taken out of an act's details.
     details = {
-        "before": {"off_since": since, "reason": before.reason},
+        "before": {"off_since": since},
         "after": {"off": action is Action.WEBHOOK_OFF},
     }
     act = new_act(actor, action, {"webhooks": [name]}, number=1, details=details, reason=reason)
