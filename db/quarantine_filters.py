@@ -16,18 +16,22 @@ class Fitting:
     Parameters:
         code: why they are no valid commands.
         source: the sender.
+        last: the id of the newest that is meant.
     """
 
     code: str | None = None
     source: str | None = None
+    last: int | None = None
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, str | int]:
         """Return the members that are set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 _FITS = """
-    (%(code)s::text IS NULL OR code = %(code)s) AND (%(source)s::text IS NULL OR source = %(source)s)
+    (%(code)s::text IS NULL OR code = %(code)s)
+    AND (%(source)s::text IS NULL OR source = %(source)s)
+    AND (%(last)s::bigint IS NULL OR id <= %(last)s)
 """
 
 _COUNT_FITTING = f"SELECT count(*) AS number, coalesce(max(id), 0) AS last FROM quarantine WHERE {_FITS}"  # noqa: S608
@@ -35,7 +39,7 @@ _COUNT_FITTING = f"SELECT count(*) AS number, coalesce(max(id), 0) AS last FROM 
 _FITTING = f"""
 SELECT id
 FROM quarantine
-WHERE id > %(after)s AND id <= %(last)s AND {_FITS}
+WHERE id > %(after)s AND id <= %(newest)s AND {_FITS}
 ORDER BY id
 LIMIT %(limit)s
 """  # noqa: S608 - no values
@@ -62,7 +66,7 @@ def ids(connection: Connection, wanted: Fitting, *, after: int, last: int, limit
         after: ids above this one.
         last: and not above this one.
     """
-    values = asdict(wanted) | {"after": after, "last": last, "limit": limit}
+    values = asdict(wanted) | {"after": after, "newest": last, "limit": limit}
     return list(connection.exec_driver_sql(_FITTING, values).scalars())
 
 

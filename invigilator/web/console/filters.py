@@ -14,6 +14,8 @@ from worker.kinds import EffectKind
 
 _TEXTS = ("user_id", "course_id", "exam_id", "attempt", "cause", "error", "subscriber")
 _TIMES = ("since", "until")
+NAMES = ("state", "kind", *_TEXTS, *_TIMES)
+"""The parameters of an address that filter effects."""
 
 
 def read(query: QueryParams) -> Filter:

@@ -46,6 +46,18 @@ class Visit:
         """Return a field of the form, without space around it. Empty when there is none."""
         return str(self.form.get(name, "")).strip()
 
+    def only(self, *names: str) -> None:
+        """Refuse an address with a parameter of any other name: a filter that is misspelt would mean more.
+
+        Raises:
+            HTTPException: there is one.
+        """
+        if unknown := sorted(set(self.query) - set(names)):
+            known = ", ".join(names)
+            raise HTTPException(
+                HTTPStatus.BAD_REQUEST, f"{unknown[0]}: is not known here; there are: {known}."
+            )
+
     def asked(self, name: str) -> str | None:
         """Return a parameter of the address, without space around it. None for an empty one, too.
 

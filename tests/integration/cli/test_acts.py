@@ -286,10 +286,8 @@ def test_pausing_and_resuming(cli: CommandLine, record: Record, failed: list[UUI
     # And both are told, with what there was before and after
     resumed, paused = _audit(cli)
     assert (paused["action"], paused["filter"]) == ("pause", {"kinds": ["set_credit_status"]})
-    assert (paused["details"]["before"], paused["details"]["after"]["reason"]) == (
-        None,
-        "the registrar asked",
-    )
+    assert (paused["details"]["before"], paused["reason"]) == (None, "the registrar asked")
+    assert paused["details"]["after"]["reason"] is None  # nothing could ever be erased there
     assert (resumed["action"], resumed["details"]["after"], resumed["reason"]) == ("resume", None, "done")
 
 
@@ -340,7 +338,7 @@ def test_webhooks_and_events(cli: CommandLine, record: Record) -> None:
         {"webhooks": ["acme"]},
         "they move",
     )
-    assert (on["action"], on["details"]["before"]["reason"]) == ("webhook on", "they move")
+    assert (on["action"], on["details"]["before"].keys()) == ("webhook on", {"off_since"})
     assert (replayed["action"], replayed["filter"]) == (
         "replay events",
         {"subscriber": "feed.lms", "after": 0},

@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 from db import rights, shards
 from tests.commandline import CommandLine, Ran
 from tests.integration.cli.conftest import Record
+from worker.commands.sources import brokers
 
 GRANTS = """
 GRANT USAGE ON SCHEMA public TO {role};
@@ -76,6 +77,16 @@ def test_rabbitmq(
 ) -> None:
     monkeypatch.setenv("INVIGILATOR_BROKER_URL", rabbitmq_url)
     assert detail(cli("doctor", "--json"), "broker").startswith("RabbitMQ ")
+
+
+def test_a_user_of_redis_who_may_not_ask_for_its_configuration(valkey_url: str) -> None:
+    with redis.Redis.from_url(valkey_url) as client:
+        client.acl_setuser(
+            "small", enabled=True, passwords="+pw", keys="*", channels="*", commands=["+@all", "-info"]
+        )
+        about = brokers.about(f"redis://small:pw@{valkey_url.rpartition('@')[2]}")
+        client.acl_deluser("small")
+    assert about.notes == ["our user may not ask INFO, so its configuration is not known"]
 
 
 def test_a_wrong_setting_and_a_wrong_file(

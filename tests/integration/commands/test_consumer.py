@@ -35,6 +35,8 @@ class FakeSource:
     failures: int = 0
     opened: int = 0
     closed: int = 0
+    held_elsewhere: bool = False
+    looks: int = 0
     announced: list[int] = field(default_factory=list)
 
     def take(self, limit: int, wait_s: float) -> Sequence[Message]:
@@ -52,7 +54,8 @@ class FakeSource:
         return 0
 
     def is_empty(self) -> bool:
-        return not self.waiting
+        self.looks += 1
+        return not self.waiting and not self.held_elsewhere
 
     def ack(self, batch: Sequence[Message]) -> None:
         del self.waiting[: len(batch)]
@@ -125,6 +128,20 @@ def handled(engine: Engine) -> int:
 def owner(engine: Engine) -> str | None:
     with engine.begin() as connection:
         return connection.scalar(select(Shard.owner).where(Shard.shard == 0))
+
+
+def test_it_makes_progress_while_it_is_given_messages_or_finds_none(
+    engine: Engine, source: FakeSource
+) -> None:
+    # Given a queue that gives nothing, because another consumer holds what is in it
+    source.held_elsewhere = True
+    one = consumer(engine, source)
+    with running(one):
+        until(lambda: source.looks > 1)
+        assert one.progressed.ago_s is None
+        # When that one has gone
+        source.held_elsewhere = False
+        until(lambda: one.progressed.ago_s is not None)
 
 
 def test_everything_that_waits_is_committed_and_acknowledged(engine: Engine, source: FakeSource) -> None:

@@ -35,6 +35,7 @@ _RUNNING = (bulk.BulkState.RUNNING, bulk.BulkState.STOPPING)
 
 def ask_for(site: Site, visit: Visit, action: Action) -> Response:
     """Say how many effects an action would change, and ask for the reason."""
+    visit.only(*filters.NAMES, "id", "selected")
     chosen = selected(visit.query.getlist("id"))
     if chosen:
         hidden: list[tuple[str, object]] = [("id", one) for one in chosen]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -29,6 +30,7 @@ _CONSEQUENCES = {
 
 def ask_for(site: Site, visit: Visit, action: Action) -> Response:
     """Say how many messages an action would take, and ask for the reason."""
+    visit.only("code", "source", "id", "all")
     chosen = _selected(visit.query.getlist("id"))
     hidden: list[tuple[str, object]] = [("id", one) for one in chosen]
     number = len(chosen)
@@ -39,8 +41,9 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
             )
         wanted = fitting(visit.asked("code"), visit.asked("source"))
         with reading(site.engine) as connection:
-            number, _ = quarantine_filters.count(connection, wanted)
-        hidden = [("all", 1), *wanted.as_json().items()]
+            number, last = quarantine_filters.count(connection, wanted)
+        # Those that come while the person thinks are not meant.
+        hidden = [("all", last), *wanted.as_json().items()]
     what = counted(number, "message")
     return ask(
         site,
@@ -55,9 +58,9 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
 def do(site: Site, visit: Visit, action: Action) -> Response:
     """Do it: at once to those that were selected, in steps to all that match."""
     reason = reason_of(visit)
-    if visit.sent("all"):
+    if last := visit.sent("all"):
         wanted = fitting(visit.sent("code") or None, visit.sent("source") or None)
-        return _all(site, visit, action, wanted, reason)
+        return _all(site, visit, action, replace(wanted, last=number_from("all", last)), reason)
     chosen = _selected(visit.form.getlist("id"))
     if not chosen:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "Nothing was selected.")

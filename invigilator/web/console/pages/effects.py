@@ -19,6 +19,7 @@ from worker.kinds import EffectKind
 
 def listed(site: Site, visit: Visit) -> Response:
     """The effects that fit the filter of the address, newest first."""
+    visit.only(*filters.NAMES, "after")
     wanted = filters.read(visit.query)
     after = uuid_of(visit, "after")
     with reading(site.engine) as connection:

@@ -18,6 +18,7 @@ SHOWN_BYTES = 64 * 1024
 
 def listed(site: Site, visit: Visit) -> Response:
     """The messages in quarantine that fit the filter of the address, oldest first."""
+    visit.only("code", "source", "after")
     wanted = fitting(visit.asked("code"), visit.asked("source"))
     after = visit.asked("after")
     with reading(site.engine) as connection:
