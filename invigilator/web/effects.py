@@ -3,7 +3,7 @@
 from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     StrictBool,
     WithJsonSchema,
+    model_validator,
 )
 from sqlalchemy import Engine
 
@@ -82,8 +83,13 @@ class EffectFilter(BaseModel):
     until: Moment | None = None
     subscriber: Key | None = None
 
+    @model_validator(mode="after")
+    def _is_no_blank(self) -> Self:
+        self.wanted()
+        return self
+
     def wanted(self) -> Filter:
-        """Return the filter."""
+        """Return the filter. Raises BlankFilterError for a blank text."""
         chosen = {name: getattr(self, name) for name in EffectFilter.model_fields}
         words = {"states": tuple(state.value for state in self.states), "kinds": tuple(self.kinds)}
         return Filter(**{**chosen, **words})

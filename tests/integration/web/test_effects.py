@@ -184,6 +184,14 @@ def test_pausing(api: Api, record: Record) -> None:
     assert (past.status_code, past.json()["code"]) == (400, "invalid_query")
 
 
+def test_a_blank_text_is_refused(api: Api, failed: list[UUID]) -> None:
+    asked = api.call("GET", "/v1/effects?error=%20")
+    assert (asked.status_code, asked.json()["code"]) == (400, "invalid_query")
+    act = api.call("POST", "/v1/effects/cancel", json={"filter": {"error": " "}, "reason": "x"})
+    assert act.status_code == 400
+    assert "blank" in act.text
+
+
 def test_an_offset_that_postgresql_does_not_take(api: Api, record: Record) -> None:
     far = {"kind": "set_credit_status", "until": "2126-08-14T12:00:00-23:42"}
     assert api.call("POST", "/v1/effects/pause", json=far).json()["ends_at"] == "2126-08-15T11:42:00Z"
