@@ -101,8 +101,10 @@ def severed(database_url: str, valkey_url: str) -> Iterator[tuple[Stack, Proxy]]
     with proxying(database_url) as proxy, Stack(database_url, valkey_url, **UNHURRIED) as stack:
         owe(stack, introduce("uv"))
         stack.start("relay")
-        # The first commit is to be the one that is meant, and no sign of life.
+        # The commit that is severed is to be the one that is meant, and no sign of life.
         stack.start("effects", DATABASE_URL=proxy.url(database_url), HEARTBEAT_S="3600")
+        seen = "SELECT FROM processes WHERE role = 'effects'"
+        stack.wait_until(lambda: bool(stack.rows(seen)), "its sign of life")
         yield stack, proxy
 
 
