@@ -107,6 +107,12 @@ def stop(connection: Connection, act_id: UUID) -> bool:
     return connection.exec_driver_sql(_STOP, {"id": act_id}).rowcount > 0
 
 
+def is_to_stop(connection: Connection, act_id: UUID) -> bool:
+    """Return whether somebody has asked an act to stop."""
+    seen = read(connection, act_id)
+    return seen is not None and seen.state == BulkState.STOPPING
+
+
 def read(connection: Connection, act_id: UUID) -> Progress | None:
     """Return how far an act has come. None when there is no such act."""
     row = connection.exec_driver_sql(_READ, {"id": act_id}).first()

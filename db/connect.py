@@ -2,7 +2,8 @@
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -136,3 +137,10 @@ def limit_statements(connection: Connection, seconds: float) -> None:
     """Let no statement of this transaction take longer than so many seconds, waits for locks included."""
     milliseconds = max(1, int(seconds * 1000))
     connection.exec_driver_sql(_LIMIT_STATEMENTS, {"limit": f"{milliseconds}ms"})
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A read-only connection. All queries of a transaction see the database at one moment."""
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

@@ -49,19 +49,23 @@ CASE WHEN effects.state = 'superseded' THEN (
     LIMIT 1
 ) END
 """
+_OF_OUTCOME = (
+    "outcome",
+    "code",
+    "detail",
+    "handled_at",
+    "user_id",
+    "exam_id",
+    "to_status",
+    "attempt_code",
+    "external_id",
+)
+"""The columns of `outcomes` that are told of a command."""
 _COMMAND = (
     InboxEntry.source,
     InboxEntry.command_id.label("id"),
     InboxEntry.type,
-    HandledCommand.outcome,
-    HandledCommand.code,
-    HandledCommand.detail,
-    HandledCommand.handled_at,
-    HandledCommand.user_id,
-    HandledCommand.exam_id,
-    HandledCommand.to_status,
-    HandledCommand.attempt_code,
-    HandledCommand.external_id,
+    *(HandledCommand.__table__.columns[name] for name in _OF_OUTCOME),
 )
 EFFECT_COLUMNS = (
     Effect.id,
@@ -321,30 +325,10 @@ def _all_of(conditions: Sequence[str]) -> str:
 
 # --- commands --------------------------------------------------------------------------------------------
 
-_OF_HANDLED = (
-    "type",
-    "outcome",
-    "code",
-    "detail",
-    "handled_at",
-    "user_id",
-    "exam_id",
-    "to_status",
-    "attempt_code",
-    "external_id",
-)
-_COMMAND_NOW = """
+_COMMAND_NOW = f"""
 SELECT
     inbox.type,
-    outcomes.outcome,
-    outcomes.code,
-    outcomes.detail,
-    outcomes.handled_at,
-    outcomes.user_id,
-    outcomes.exam_id,
-    outcomes.to_status,
-    outcomes.attempt_code,
-    outcomes.external_id,
+    {", ".join(f"outcomes.{name}" for name in _OF_OUTCOME)},
     message.id AS quarantine_id,
     message.code AS quarantine_code,
     message.detail AS quarantine_detail,
@@ -359,7 +343,7 @@ LEFT JOIN LATERAL (
     ORDER BY id DESC
     LIMIT 1
 ) AS message ON outcomes.outcome IS NULL
-"""
+"""  # noqa: S608 - all parts are ours
 
 
 def command(connection: Connection, source: str, command_id: str) -> Row | None:
@@ -371,7 +355,8 @@ def command(connection: Connection, source: str, command_id: str) -> Row | None:
     asked = {"source": source, "command_id": command_id}
     found = connection.exec_driver_sql(_COMMAND_NOW, asked).one()
     if found.outcome is not None:
-        return {"source": source, "id": command_id} | {name: getattr(found, name) for name in _OF_HANDLED}
+        told = {name: getattr(found, name) for name in ("type", *_OF_OUTCOME)}
+        return {"source": source, "id": command_id} | told
     if found.quarantine_id is not None:
         message = {"outcome": "quarantined", "code": found.quarantine_code, "detail": found.quarantine_detail}
         received = {"received_at": found.received_at, "quarantine_id": found.quarantine_id}

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from db.wake import EFFECTS_CHANNEL, notification
+from db.wake import notify
 
 _NOW = "since <= statement_timestamp() AND (ends_at IS NULL OR ends_at > statement_timestamp())"
 
@@ -46,8 +46,6 @@ _BEGIN = """
 INSERT INTO pauses (id, kind, since, ends_at, reason)
 VALUES (%(id)s, %(kind)s, statement_timestamp(), %(until)s, %(reason)s)
 """
-
-_WAKE = f"SELECT {notification(EFFECTS_CHANNEL)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ def begin(connection: Connection, kind: str, until: datetime | None, reason: str
 def end(connection: Connection, kind: str) -> None:
     """End the pause of a kind, and wake the relays. The caller holds the lock."""
     connection.exec_driver_sql(_END, {"kind": kind})
-    connection.exec_driver_sql(_WAKE)
+    notify(connection)
 
 
 def now(connection: Connection) -> datetime:

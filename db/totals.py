@@ -8,15 +8,12 @@ What is counted, by the first member of a key:
 - `commands`, outcome, code: outcomes. The code is "" where the outcome has none. They only grow.
 - `tries`, kind, result: tries that have ended. They only grow.
 - `effects`, kind, state: the effects that are kept in one of the states of `COUNTED`. Pruning lowers them.
-- `batches`, the upper bound of a bucket in seconds, `batches_seconds` and `batches_messages`: what `Durations` has
-  measured.
+- `batches`, the upper bound of a bucket in seconds, `batches_seconds` and `batches_messages`: what
+  `worker.batch_times` has measured.
 """
 
-import bisect
-import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -133,34 +130,3 @@ def recount(connection: Connection) -> None:
         if locked.scalar():
             states = [state.value for state in COUNTED]
             snapshot.exec_driver_sql(_RECOUNT, {"states": states, "writer": RECOUNT})
-
-
-BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""The upper bounds of the buckets of durations, in seconds. One more bucket has no bound."""
-
-
-@dataclass(slots=True)
-class Durations:
-    """How long batches took in this process, until that is added to the totals. Safe to share between threads."""
-
-    _counts: Counter[Key] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def observe(self, seconds: float, messages: int) -> None:
-        """Count a batch of so many messages that took so many seconds."""
-        place = bisect.bisect_left(BUCKETS_S, seconds)
-        bound = f"{BUCKETS_S[place]:g}" if place < len(BUCKETS_S) else "+Inf"
-        with self._lock:
-            self._counts[BATCHES, bound] += 1
-            self._counts[(BATCHES_MESSAGES,)] += messages
-            self._counts[(BATCHES_SECONDS,)] += seconds  # type: ignore[assignment]
-
-    def flush(self, connection: Connection) -> None:
-        """Add what was observed to the totals, in the caller's transaction. If that fails, it is not counted."""
-        with self._lock:
-            counts, self._counts = self._counts, Counter()
-        add(connection, counts)
-
-
-batches: Final = Durations()
-"""Of this process."""

@@ -17,10 +17,11 @@ from typing import Any, Self
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import processes, shards, totals
+from db import processes, shards
 from db.connect import limit_statements
 from db.errors import UnfitDatabaseError, brief
 from db.processes import ProcessState, Sign, this_process
+from worker.batch_times import batch_times
 from worker.logs import get_logger
 from worker.signals import stop_signals_blocked
 
@@ -122,7 +123,7 @@ class Heartbeat:
         self._thread.join(JOIN_S)
         if leave and not self._thread.is_alive():
             with suppress(DBAPIError, UnfitDatabaseError), self._transaction() as connection:
-                totals.batches.flush(connection)
+                batch_times.flush(connection)
                 processes.leave(connection, this_process())
         self._engine.dispose()
 
@@ -138,7 +139,7 @@ class Heartbeat:
         silence_s = missing_after_s(self._every_s)
         with self._transaction() as connection:
             is_anybody_missing = processes.beat(connection, sign, silence_s)
-            totals.batches.flush(connection)
+            batch_times.flush(connection)
         if is_anybody_missing:
             with self._transaction() as connection:
                 processes.forget(connection, silence_s)

@@ -185,7 +185,7 @@ class BulkAct:
                 chosen = effect_filters.ids(connection, self.wanted, after=self.after, limit=room)
             if not chosen:
                 progress = self._close(connection, BulkState.FINISHED)
-            elif self._is_to_stop(connection):
+            elif bulk.is_to_stop(connection, self.progress.id):
                 progress = self._close(connection, BulkState.STOPPED)
             else:
                 # Somebody may have changed some of them since they were looked for.
@@ -214,10 +214,6 @@ class BulkAct:
     def _room(self) -> int:
         left = STEP_EFFECTS if self.most is None else self.most - self._looked_at
         return min(STEP_EFFECTS, left)
-
-    def _is_to_stop(self, connection: Connection) -> bool:
-        seen = bulk.read(connection, self.progress.id)
-        return seen is not None and seen.state == BulkState.STOPPING
 
     def _advance(self, connection: Connection, changed: Changed) -> Progress:
         progress = bulk.advance(connection, self.progress.id, len(changed.before), len(changed.refused))

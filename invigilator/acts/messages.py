@@ -52,9 +52,7 @@ class BulkOfMessages:
             chosen = quarantine_filters.ids(
                 connection, self.wanted, after=self.after, last=self.last, limit=STEP_MESSAGES
             )
-            seen = bulk.read(connection, self.progress.id)
-            is_to_stop = seen is not None and seen.state == BulkState.STOPPING
-            if not chosen or is_to_stop:
+            if not chosen or bulk.is_to_stop(connection, self.progress.id):
                 state = BulkState.STOPPED if chosen else BulkState.FINISHED
                 self.progress = bulk.end(connection, self.progress.id, state)
                 return self.progress

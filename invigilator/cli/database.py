@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from db.connect import make_engine
+from db import connect
 from worker.engines import resolve
 from worker.settings import Settings, load
 
@@ -24,7 +24,7 @@ def open_engine(settings: Settings | None = None, *, writes: bool = True) -> Ite
     resolved = settings or resolve(load(), broker=False)
     assert resolved.database_url is not None
     url = resolved.database_url.get_secret_value()
-    engine = make_engine(url, application_name="invigilator cli", writes=writes)
+    engine = connect.make_engine(url, application_name="invigilator cli", writes=writes)
     try:
         yield engine
     finally:
@@ -34,5 +34,5 @@ def open_engine(settings: Settings | None = None, *, writes: bool = True) -> Ite
 @contextmanager
 def reading(settings: Settings | None = None) -> Iterator[Connection]:
     """A read-only connection. All its queries see the database at one moment."""
-    with open_engine(settings, writes=False) as engine, engine.connect() as connection:
-        yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with open_engine(settings, writes=False) as engine, connect.reading(engine) as connection:
+        yield connection

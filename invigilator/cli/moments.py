@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
+from invigilator.acts.moments import moment
 from worker.durations import parse_duration
 
 
@@ -26,13 +27,10 @@ class Moment(click.ParamType[datetime]):
             return value
         with suppress(ValueError, OverflowError):
             return datetime.now(UTC) + self._direction * parse_duration(str(value))
-        moment = None
-        with suppress(ValueError, OverflowError):
-            read = datetime.fromisoformat(str(value))
-            moment = None if read.tzinfo is None else read.astimezone(UTC)
-        if moment is None:
+        try:
+            return moment(str(value))
+        except ValueError:
             self.fail("must be a time such as 2026-03-01T09:00:00Z, or a duration such as 2h", param, ctx)
-        return moment
 
 
 PAST = Moment(is_past=True)

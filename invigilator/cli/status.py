@@ -110,9 +110,10 @@ def _facts(engine: "Engine", settings: "Settings") -> "Facts":
 
 
 def _document() -> dict[str, Any]:
+    from db.connect import reading
     from db.deliveries import PREFIX
     from worker.commands.sources.brokers import orphans
-    from worker.health.facts import reading, shown
+    from worker.health.facts import shown
 
     with _open() as (engine, settings):
         facts = _facts(engine, settings)

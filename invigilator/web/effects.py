@@ -1,7 +1,7 @@
 """`/v1/effects`: looks at effects and at why they fail, retries and cancels them, pauses kinds."""
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -27,6 +27,7 @@ from invigilator.acts import effects as acts
 from invigilator.acts import pauses
 from invigilator.acts.actor import Action, Actor, Via
 from invigilator.acts.effects import Done, WrongFilterError
+from invigilator.acts.moments import moment
 from invigilator.acts.pauses import PauseError
 from invigilator.acts.transactions import acting
 from invigilator.web.access import Access
@@ -50,11 +51,10 @@ def _known(kind: str) -> str:
 
 
 def _moment(value: object) -> datetime:
-    # pydantic would take a number for seconds since 1970. PostgreSQL takes no offset of 16 hours, so it gets UTC.
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    if moment is not None and moment.tzinfo is not None:
-        with suppress(OverflowError):
-            return moment.astimezone(UTC)
+    # pydantic would take a number for seconds since 1970.
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return moment(value)
     raise ValueError("must be a time with a time zone, such as 2026-03-01T09:00:00Z")
 
 

@@ -18,9 +18,11 @@ from sqlalchemy import Connection, Engine
 
 from db import subscribers, totals
 from db.backlog import NOTHING
+from db.connect import reading
 from db.deliveries import PREFIX
 from invigilator.web.problems import ProblemCode, ProblemError
-from worker.health.facts import Facts, reading
+from worker.batch_times import BUCKETS_S
+from worker.health.facts import Facts
 from worker.health.judgement import judge
 from worker.kinds import QUEUES, EffectKind
 
@@ -188,7 +190,7 @@ def _of_totals(connection: Connection) -> Iterator[Metric]:
             tries.add_metric(labels, value)
     yield commands
     yield tries
-    bounds = [f"{bound:g}" for bound in totals.BUCKETS_S] + ["+Inf"]
+    bounds = [f"{bound:g}" for bound in BUCKETS_S] + ["+Inf"]
     batches = HistogramMetricFamily(
         "invigilator_batch_seconds", "How long batches of commands took, in seconds."
     )

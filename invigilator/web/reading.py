@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
+from db import connect
 from db.connect import limit_statements
 from events.fields import MAX_ID, STORABLE
 from invigilator.web.access import Access
@@ -80,8 +81,6 @@ def _limited(
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A read-only transaction, all of whose queries see the database at one moment."""
-    with engine.connect() as connection:
-        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        read_only = connection.execution_options(**options)
-        limit_statements(read_only, STATEMENT_TIMEOUT_S)
-        yield read_only
+    with connect.reading(engine) as connection:
+        limit_statements(connection, STATEMENT_TIMEOUT_S)
+        yield connection

@@ -9,12 +9,13 @@ from traceback import format_tb
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import shards, totals
+from db import shards
 from db.errors import Failure, classify, describe
 from db.quarantine import Unreadable
 from db.shards import Fence, Renewal
 from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
+from worker.batch_times import batch_times
 from worker.commands import spans
 from worker.commands.handler import Handler, Received, ShardLostError
 from worker.commands.reporting import report
@@ -106,7 +107,7 @@ class Batches:
         began = time.monotonic()
         with self.engine.begin() as connection:
             written = self.handler.handle(connection, renewal, received, unreadable)
-        totals.batches.observe(time.monotonic() - began, len(items))
+        batch_times.observe(time.monotonic() - began, len(items))
         report(written, fence.shard)
         self._spans.note(written)
 

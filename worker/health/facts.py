@@ -1,15 +1,15 @@
 """What there is to know about the health of the system: of the processes, and of what waits for them."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from db import backlog, deliveries, lookups, processes, shards, waiting
 from db.backlog import Backlog
+from db.connect import reading
 from db.deliveries import Endpoint
 from db.pauses import Pause, current
 from db.processes import ProcessState, Seen
@@ -120,13 +120,6 @@ def read(engine: Engine, broker_url: str, *, command_shards: int, heartbeat_s: f
             pauses=current(connection),
             endpoints=deliveries.endpoints(connection),
         )
-
-
-@contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """A read-only connection. All its queries see the database at one moment."""
-    with engine.connect() as connection:
-        yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def _shards(engine: Engine, broker_url: str, command_shards: int) -> list[Shard]:

@@ -1,6 +1,5 @@
 """The filter of effects in an address, such as `?state=failed&kind=send_status_email`."""
 
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +9,7 @@ from starlette.exceptions import HTTPException
 from db.effect_filters import Filter
 from db.models import EffectState
 from events.fields import MAX_TEXT
+from invigilator.acts.moments import moment_or_utc
 from worker.kinds import EffectKind
 
 _TEXTS = ("user_id", "course_id", "exam_id", "attempt", "cause", "error", "subscriber")
@@ -49,19 +49,9 @@ def _chosen(query: QueryParams, name: str) -> tuple[str, ...]:
 
 def _time(name: str, value: str) -> str:
     try:
-        return utc(value).isoformat()
-    except (ValueError, OverflowError):
+        return moment_or_utc(value).isoformat()
+    except ValueError:
         raise _wrong(f"{name}: must be a time such as 2027-01-31T03:00.") from None
-
-
-def utc(text: str) -> datetime:
-    """Return a time as people type it. Without an offset it is in UTC.
-
-    Raises:
-        ValueError, OverflowError: it is no time.
-    """
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.utcoffset() is None else time.astimezone(UTC)
 
 
 def _wrong(detail: str) -> HTTPException:

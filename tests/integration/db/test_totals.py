@@ -13,6 +13,7 @@ from db.models import EffectState, TryResult
 from tests import sample_commands as c
 from tests.counted import DIFFERENCES
 from tests.integration.effects.conftest import Bench
+from worker.batch_times import BatchTimes
 from worker.counting import Counting
 from worker.effects.action import TryAgainError, TryFailedError
 from worker.errors import Permanent, Transient
@@ -152,7 +153,7 @@ def test_writers_add_up(engine: Engine) -> None:
 
 
 def test_durations_are_counted_by_bucket(engine: Engine) -> None:
-    durations = totals.Durations()
+    durations = BatchTimes()
     for seconds in (0.004, 0.005, 0.3, 60.0):
         durations.observe(seconds, 10)
     for _ in range(2):  # the second time there is nothing to add

@@ -1,14 +1,15 @@
 """Pausing a kind of effect, and resuming it."""
 
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from invigilator.acts import pauses
+from invigilator.acts.moments import moment_or_utc
 from invigilator.acts.transactions import acting
-from invigilator.web.console.filters import utc
 from invigilator.web.console.pages.acting import ask, reason_of
 from invigilator.web.console.rendering import address
 from invigilator.web.console.site import Site, Visit
@@ -74,15 +75,11 @@ def _kind(text: str | None) -> EffectKind:
 def _until(text: str) -> datetime | None:
     if not text:
         return None
+    with suppress(ValueError, OverflowError):
+        return datetime.now(UTC) + parse_duration(text)
     try:
-        found = parse_duration(text)
-        if isinstance(found, timedelta):
-            return datetime.now(UTC) + found
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return utc(text)
-    except (ValueError, OverflowError):
+        return moment_or_utc(text)
+    except ValueError:
         raise HTTPException(
             HTTPStatus.BAD_REQUEST,
             "until: must be a duration such as 2h, or a time such as 2027-01-31T06:00.",
