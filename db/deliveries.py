@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from db import totals
 from db.models import EffectState
 from db.recordset import Row, recordset
-from db.subscribers import BEHIND
+from db.subscribers import BEHIND, Standing, standings
 from db.wake import EFFECTS_CHANNEL, POSITIONS_CHANNEL, notification
 from events.cloudevent import Event
 
@@ -258,6 +258,11 @@ FROM subscribers
 WHERE starts_with(name, 'webhook.')
 ORDER BY name
 """  # noqa: S608 - no values
+
+
+def feeds(connection: Connection) -> list[Standing]:
+    """Return how each subscriber stands who has a cursor and is no webhook, by name."""
+    return [one for one in standings(connection) if not one.name.startswith(PREFIX)]
 
 
 def endpoints(connection: Connection) -> list[Endpoint]:

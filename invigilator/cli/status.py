@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from db.backlog import Backlog
-    from worker.health.facts import Facts
     from worker.health.judgement import Judgement
     from worker.settings import Settings
 
@@ -53,13 +52,14 @@ def _judge() -> "Judgement":
     from db.compatibility import compare
     from db.errors import brief
     from events.errors import InvigilatorError
+    from worker.health.facts import read
     from worker.health.judgement import Judgement, judge
 
     try:
         with _open() as (engine, settings):
             with engine.connect() as connection:
                 schema = compare(connection)
-            return Judgement([schema]) if schema else judge(_facts(engine, settings))
+            return Judgement([schema]) if schema else judge(read(engine, settings))
     except DBAPIError as error:
         return Judgement([f"the database does not serve us: {brief(error)}"])
     except InvigilatorError as error:
@@ -97,26 +97,14 @@ def _open() -> Iterator[tuple["Engine", "Settings"]]:
         yield engine, settings
 
 
-def _facts(engine: "Engine", settings: "Settings") -> "Facts":
-    from worker.health import facts
-
-    assert settings.broker_url is not None
-    return facts.read(
-        engine,
-        settings.broker_url.get_secret_value(),
-        command_shards=settings.command_shards,
-        heartbeat_s=settings.heartbeat_s,
-    )
-
-
 def _document() -> dict[str, Any]:
     from db.connect import reading
     from db.deliveries import PREFIX
     from worker.commands.sources.brokers import orphans
-    from worker.health.facts import shown
+    from worker.health.facts import read, shown
 
     with _open() as (engine, settings):
-        facts = _facts(engine, settings)
+        facts = read(engine, settings)
         assert settings.broker_url is not None
         unread = orphans(settings.broker_url.get_secret_value(), len(facts.shards))
         with reading(engine) as connection:
@@ -144,7 +132,7 @@ def _document() -> dict[str, Any]:
 
 
 def _counts(connection: "Connection", owed: Mapping[str, "Backlog"]) -> dict[str, Any]:
-    from db import backlog, deliveries, lookups, subscribers
+    from db import backlog, deliveries, lookups
 
     ages = [one.oldest_s for one in owed.values() if one.oldest_s is not None]
     return {
@@ -158,8 +146,7 @@ def _counts(connection: "Connection", owed: Mapping[str, "Backlog"]) -> dict[str
                 "reason": one.reason,
                 "skipped": one.skipped,
             }
-            for one in subscribers.standings(connection)
-            if not one.name.startswith(deliveries.PREFIX)
+            for one in deliveries.feeds(connection)
         },
     }
 

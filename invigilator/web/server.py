@@ -156,13 +156,7 @@ def serve(settings: Settings) -> None:
 
 def _metrics(settings: Settings, engine: Engine) -> Metrics:
     token = settings.metrics_token
-    read = partial(
-        facts.read,
-        engine,
-        broker_url(settings),
-        command_shards=settings.command_shards,
-        heartbeat_s=settings.heartbeat_s,
-    )
+    read = partial(facts.read, engine, settings)
     return Metrics(engine, read, None if token is None else token.get_secret_value())
 
 

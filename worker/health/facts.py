@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Engine
@@ -19,6 +19,7 @@ from worker.commands.sources.base import Depth
 from worker.commands.sources.brokers import depths, read_url_and_entry
 from worker.heartbeat import missing_after_s
 from worker.kinds import QUEUES
+from worker.settings import Settings
 
 LOOKS = 5
 BETWEEN_LOOKS_S = 0.04
@@ -89,29 +90,32 @@ class Facts:
         return self.state(process) not in (ProcessState.MISSING, ProcessState.STUCK)
 
 
-def read(engine: Engine, broker_url: str, *, command_shards: int, heartbeat_s: float) -> Facts:
+def read(engine: Engine, settings: Settings) -> Facts:
     """Read everything.
 
     Parameters:
         engine: of the database; a standby is good enough.
-        broker_url: of the broker.
-        command_shards: how many shards there are, if the database does not know yet.
-        heartbeat_s: seconds between two signs of life.
+        settings: of this process, with the address of the broker.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away, or does not have our tables.
         BrokerAwayError: the broker is away.
         ConfigurationError: the broker cannot be ours.
     """
+    assert settings.broker_url is not None
     # The queues are counted first, then what consumers have in hand, then what the database has. A command that
     # moves on in between is counted twice, not missed, so a busy system never looks idle.
-    read_shards = _shards(engine, broker_url, command_shards)
+    shards = _shards(engine, settings.broker_url.get_secret_value(), settings.command_shards)
+    return replace(of_database(engine, settings), shards=shards)
+
+
+def of_database(engine: Engine, settings: Settings) -> Facts:
+    """Read what the database knows, and so nothing of what waits in the queues. Otherwise as `read`."""
     with reading(engine) as connection:
         owed = backlog.by_kind(connection)
         return Facts(
             processes=processes.seen(connection),
-            silence_s=missing_after_s(heartbeat_s),
-            shards=read_shards,
+            silence_s=missing_after_s(settings.heartbeat_s),
             due=sorted({QUEUES[kind] for kind in waiting.due(connection, list(QUEUES))}),
             has_unnumbered_events=waiting.has_unnumbered_events(connection),
             backlog=owed,

@@ -33,7 +33,6 @@ from invigilator.web.reading import reading
 from invigilator.web.tokens import is_loopback
 from worker.errors import ConfigurationError
 from worker.health import facts
-from worker.health.facts import Facts
 from worker.logs import get_logger
 from worker.settings import PREFIX, Settings, host_and_port
 from worker.wiring import broker_url
@@ -91,7 +90,8 @@ def make_console(engine: Engine, sign_in: SignIn, settings: Settings, runner: Ru
     is_secure = settings.web_url.startswith("https:") if settings.web_url else not is_local
     site = Site(
         engine,
-        health=partial(_health, engine, settings),
+        health=partial(facts.read, engine, settings),
+        known=partial(facts.of_database, engine, settings),
         publisher=partial(_publisher, engine, settings),
         runner=runner,
         notice=sign_in.notice,
@@ -122,15 +122,6 @@ def make_console(engine: Engine, sign_in: SignIn, settings: Settings, runner: Ru
         },
     )
     return Headers(app)
-
-
-def _health(engine: Engine, settings: Settings) -> Facts:
-    return facts.read(
-        engine,
-        broker_url(settings),
-        command_shards=settings.command_shards,
-        heartbeat_s=settings.heartbeat_s,
-    )
 
 
 def _publisher(engine: Engine, settings: Settings) -> Publisher:

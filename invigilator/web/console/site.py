@@ -80,6 +80,7 @@ class Site:
     Parameters:
         engine: of the database.
         health: reads what there is to know about the health of the system.
+        known: reads what the database knows of it, for when the broker is away.
         publisher: opens a publisher of messages as they are.
         runner: of acts in bulk.
         notice: what each page says of the sign-in. None where there is nothing to say.
@@ -88,6 +89,7 @@ class Site:
 
     engine: Engine
     health: Callable[[], Facts]
+    known: Callable[[], Facts]
     publisher: Callable[[], AbstractContextManager[RawPublisher]]
     runner: Runner
     notice: str | None

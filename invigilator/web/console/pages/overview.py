@@ -12,13 +12,8 @@ from db import (
     causes,
     deliveries,
     failures,
-    lookups,
-    pauses,
-    processes,
     samples,
-    subscribers,
     totals,
-    waiting,
 )
 from db.deliveries import PREFIX
 from events.errors import InvigilatorError
@@ -48,7 +43,7 @@ def shown(site: Site, visit: Visit) -> Response:
             sentence=sentence(judgement),
             facts=facts,
             causes=causes.failing(connection),
-            feeds=[one for one in subscribers.standings(connection) if not one.name.startswith(PREFIX)],
+            feeds=deliveries.feeds(connection),
             acts=bulk.newest(connection, RECENT_ACTS),
             kinds=sorted({*EffectKind, *facts.backlog}),
             nothing=backlog.NOTHING,
@@ -79,25 +74,10 @@ def _judged(site: Site) -> tuple[Facts, Judgement]:
     try:
         facts = site.health()
     except InvigilatorError as error:
-        facts = _without_broker(site)
+        facts = site.known()
         judged = judge(facts)
         return facts, Judgement([str(error), *judged.broken], judged.needs)
     return facts, judge(facts)
-
-
-def _without_broker(site: Site) -> Facts:
-    """What the database tells while the broker is away."""
-    with site.engine.connect() as connection:
-        owed = backlog.by_kind(connection)
-    with reading(site.engine) as connection:
-        return Facts(
-            backlog=owed,
-            processes=processes.seen(connection),
-            quarantined=lookups.count_quarantined(connection),
-            circuits=waiting.open_circuits(connection),
-            pauses=pauses.current(connection),
-            endpoints=deliveries.endpoints(connection),
-        )
 
 
 def sentence(judgement: Judgement) -> str:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from db import deliveries, effect_filters, subscribers
+from db import deliveries, effect_filters
 from db.effect_filters import Filter
 from invigilator.web.console.pages.effects import label_of
 from invigilator.web.console.site import Site, Visit
@@ -18,9 +18,7 @@ def webhooks(site: Site, visit: Visit) -> Response:
     """The webhooks with what they are owed, and the feeds with how far they have come."""
     with reading(site.engine) as connection:
         endpoints = deliveries.endpoints(connection)
-        feeds = [
-            one for one in subscribers.standings(connection) if not one.name.startswith(deliveries.PREFIX)
-        ]
+        feeds = deliveries.feeds(connection)
     return site.page(visit, "webhooks.html", endpoints=endpoints, feeds=feeds, prefix=deliveries.PREFIX)
 
 
