@@ -100,13 +100,15 @@ class Forked:
     def __init__(self, server: "ForkServer", pid: int) -> None:
         self.pid = pid
         self._server = server
+        self._lock = threading.Lock()
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
-        if self._status is None:
-            self._status = self._server.ask(poll=self.pid)
-        return self._status
+        """The exit status, negative for a signal; None while it runs. Threads may ask at the same time."""
+        with self._lock:
+            if self._status is None:
+                self._status = self._server.ask(poll=self.pid)
+            return self._status
 
     def wait(self, timeout: float) -> int:
         """Wait for its end.
