@@ -156,8 +156,12 @@ def serve(settings: Settings) -> None:
 
 def _metrics(settings: Settings, engine: Engine) -> Metrics:
     token = settings.metrics_token
-    read = partial(facts.read, engine, settings)
-    return Metrics(engine, read, None if token is None else token.get_secret_value())
+    return Metrics(
+        engine,
+        facts=partial(facts.read, engine, settings),
+        known=partial(facts.of_database, engine, settings),
+        token=None if token is None else token.get_secret_value(),
+    )
 
 
 def run(server: Server, loops: Sequence[Loop], listener: socket.socket) -> None:
