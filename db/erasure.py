@@ -80,8 +80,8 @@ SELECT id FROM effects WHERE attempt_id IS NULL AND user_id = %(user_id)s
 
 _MAILS = "SELECT id FROM effects WHERE id = ANY (%(effect_ids)s::uuid[]) AND kind = %(mail)s"
 
-# An act touches the learner if it is about them, or has changed something of theirs. All its rows have the same reason.
-# It goes if the act touches nobody else, or if it names the learner. Of any other act it goes if it has the address.
+# An act touches the learner if it is about them, or has changed something of theirs. All its rows have one reason,
+# which goes if the act touches nobody else, or if it names the learner. Of others it goes if it has the address.
 _ERASE_REASONS = """
 WITH touching AS (
     SELECT act_id
