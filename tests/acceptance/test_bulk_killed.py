@@ -33,7 +33,10 @@ VALUES ('effects', ARRAY['send_status_email', 'failed'], '00000000-0000-0000-000
 """
 # One of the second step, which waits for it.
 _LOCK = f"""
-SELECT id FROM effects WHERE state = 'failed' ORDER BY created_at OFFSET {STEP_EFFECTS + 10} LIMIT 1 FOR UPDATE
+SELECT id
+FROM effects
+WHERE id = (SELECT id FROM effects WHERE state = 'failed' ORDER BY created_at OFFSET {STEP_EFFECTS + 10} LIMIT 1)
+FOR UPDATE
 """
 _WAITS = (
     "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

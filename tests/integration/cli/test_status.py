@@ -230,6 +230,7 @@ def test_an_engine_that_hangs_is_named_within_one_deadline(
     silent_one: str,
 ) -> None:
     def begin(ask: Callable[[], Any]) -> UntilAsked:
+        silent.was_asked.clear()
         return UntilAsked(threads.begin(ask), silent)
 
     monkeypatch.setenv(setting, url.format(silent.address))
