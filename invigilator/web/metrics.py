@@ -31,8 +31,6 @@ from worker.threads import begin
 
 KEPT_S = 1.0
 """Seconds for which an answer is given again: whoever asks must not be able to keep engines busy."""
-BROKER_S = 4.0
-"""Seconds after which the metrics do without the broker."""
 ANSWER_S = 8.0
 """Seconds after which a caller is told that there is no answer. Prometheus waits for 10 s by default."""
 
@@ -42,7 +40,8 @@ class Metrics(Collector):
 
     Parameters:
         engine: of the database.
-        facts: reads what there is to know of the processes and of what waits for them.
+        facts: reads what there is to know of the processes and of what waits for them, or raises an
+            `InvigilatorError` while the broker is away.
         known: reads what the database alone knows of that.
         token: what a caller must show as `Authorization: Bearer`. None lets everybody read them.
     """
@@ -58,7 +57,6 @@ class Metrics(Collector):
         self._facts = facts
         self._known = known
         self._token = token
-        self._look: Future[Facts] | None = None
         self._answer: Future[bytes] | None = None
         self._read_at = -KEPT_S
         self._registry = CollectorRegistry(auto_describe=False)
@@ -120,15 +118,10 @@ class Metrics(Collector):
             yield from _of_feeds(connection)
 
     def _looked(self) -> Facts | None:
-        """Return what there is to know. None while the broker is away or silent.
-
-        A look that hangs is not begun again before it has ended.
-        """
-        if self._look is None or self._look.done():
-            self._look = begin(self._facts)
+        """Return what there is to know. None while the broker is away or silent."""
         try:
-            return self._look.result(BROKER_S)
-        except (TimeoutError, InvigilatorError):
+            return self._facts()
+        except InvigilatorError:
             return None
 
     def describe(self) -> Iterable[Metric]:

@@ -28,6 +28,7 @@ from invigilator.web.impatience import ImpatientProtocol
 from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
 from invigilator.web.reading import Reader
+from invigilator.web.shared_facts import SharedFacts
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, load_tokens
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
@@ -158,7 +159,7 @@ def _metrics(settings: Settings, engine: Engine) -> Metrics:
     token = settings.metrics_token
     return Metrics(
         engine,
-        facts=partial(facts.read, engine, settings),
+        facts=SharedFacts(partial(facts.read, engine, settings)),
         known=partial(facts.of_database, engine, settings),
         token=None if token is None else token.get_secret_value(),
     )

@@ -24,8 +24,10 @@ from db.pauses import Pause
 from db.processes import Seen
 from db.waiting import OpenCircuit
 from invigilator.web import metrics as module
+from invigilator.web import shared_facts
 from invigilator.web.metrics import Metrics
 from invigilator.web.problems import ProblemError
+from invigilator.web.shared_facts import SharedFacts
 from tests import sample_commands as c
 from tests.engines import unavailable
 from tests.integration.effects.conftest import until
@@ -117,7 +119,7 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
     """Somebody who does not answer before the test ends, however slow the machine is."""
-    monkeypatch.setattr(module, "BROKER_S", 60.0)
+    monkeypatch.setattr(shared_facts, "BROKER_S", 60.0)
     monkeypatch.setattr(module, "ANSWER_S", 60.0)
     asked = Asked()
     yield asked
@@ -160,7 +162,7 @@ def test_an_error_is_given_again_too(api: Api, asked: Asked, monkeypatch: pytest
 
 
 def test_those_who_ask_meanwhile_get_the_same_answer_and_hold_no_thread(api: Api, asked: Asked) -> None:
-    metrics, before = Metrics(api.engine, asked, never), questions()
+    metrics, before = Metrics(api.engine, SharedFacts(asked), never), questions()
 
     async def ask() -> set[bytes]:
         scrapes = [asyncio.create_task(metrics.text()) for _ in range(45)]
@@ -182,9 +184,9 @@ def test_while_the_broker_is_away_the_database_is_told_of(api: Api, asked: Asked
 def test_a_silent_broker_is_not_waited_for_and_asked_once(
     api: Api, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BROKER_S", 0.0)
+    monkeypatch.setattr(shared_facts, "BROKER_S", 0.0)
     monkeypatch.setattr(module, "KEPT_S", 0.0)
-    metrics = Metrics(api.engine, asked, lambda: replace(FACTS, shards=()))
+    metrics = Metrics(api.engine, SharedFacts(asked), lambda: replace(FACTS, shards=()))
     for _ in range(3):
         judge_without_broker(metrics)
     assert asked.times == 1
