@@ -10,15 +10,20 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection
 
+SILENT_FOR = "5 min"
+"""After so long without a step an act is taken for interrupted. A step that is repeated takes a minute."""
+
 
 class BulkState(StrEnum):
-    """Where an act in bulk stands. One whose process was killed stays `running`, and is seen no more."""
+    """Where an act in bulk stands."""
 
     RUNNING = "running"
     STOPPING = "stopping"
     STOPPED = "stopped"
     FINISHED = "finished"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    """It is seen no more: its process was killed, or it waits for a thread. No row says so, and it can go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,14 @@ class Progress:
     ended_at: datetime | None
 
 
-_COLUMNS = "id, action, filter, actor, expected, done, refused, state, started_at, seen_at, ended_at"
+_COLUMNS = f"""
+id, action, filter, actor, expected, done, refused,
+CASE
+    WHEN ended_at IS NULL AND seen_at < clock_timestamp() - interval '{SILENT_FOR}' THEN 'interrupted'
+    ELSE state
+END AS state,
+started_at, seen_at, ended_at
+"""
 
 _START = """
 INSERT INTO bulk_acts (id, action, filter, actor, expected, state)
@@ -62,6 +74,8 @@ RETURNING {_COLUMNS}
 """  # noqa: S608 - no values
 
 _STOP = "UPDATE bulk_acts SET state = 'stopping' WHERE id = %(id)s AND state = 'running'"
+
+_IS_TO_STOP = "SELECT state = 'stopping' FROM bulk_acts WHERE id = %(id)s"
 
 _READ = f"SELECT {_COLUMNS} FROM bulk_acts WHERE id = %(id)s"  # noqa: S608 - no values
 
@@ -109,8 +123,7 @@ def stop(connection: Connection, act_id: UUID) -> bool:
 
 def is_to_stop(connection: Connection, act_id: UUID) -> bool:
     """Return whether somebody has asked an act to stop."""
-    seen = read(connection, act_id)
-    return seen is not None and seen.state == BulkState.STOPPING
+    return bool(connection.exec_driver_sql(_IS_TO_STOP, {"id": act_id}).scalar())
 
 
 def read(connection: Connection, act_id: UUID) -> Progress | None:

@@ -18,6 +18,8 @@ ERASED = "(erased)"
 """What stands where a text named the learner."""
 PAGE_ROWS = 20
 """So many bodies of messages are looked at together."""
+_PLAIN = re.compile(r"[\w.@+-]+", re.ASCII)
+_ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([/\"\\]))")
 
 
 class NamesLearnerError(ValueError):
@@ -78,24 +80,54 @@ SELECT id FROM effects WHERE attempt_id IS NULL AND user_id = %(user_id)s
 
 _MAILS = "SELECT id FROM effects WHERE id = ANY (%(effect_ids)s::uuid[]) AND kind = %(mail)s"
 
-# A reason belongs to the learner if the act is about the learner, or if all effects that it changed are theirs.
+# An act touches the learner if it is about them, or has changed something of theirs. All its rows have one reason,
+# which goes if the act touches nobody else, or if it names the learner. Of others it goes if it has the address.
 _ERASE_REASONS = """
+WITH touching AS (
+    SELECT act_id
+    FROM acts
+    WHERE user_id = %(user_id)s
+        OR filter ->> 'attempt' = ANY (ARRAY(
+            SELECT coalesce(attempt_code, id::text) FROM attempts WHERE user_id = %(user_id)s
+        ))
+        OR EXISTS (
+            SELECT
+            FROM jsonb_path_query(details, '$.before[*]') AS message
+            WHERE message ->> 'user_id' = %(user_id)s
+        )
+    UNION
+    SELECT acts.act_id
+    FROM act_targets AS target
+    JOIN acts ON acts.sequence = target.act_sequence
+    WHERE target.effect_id = ANY (%(effect_ids)s::uuid[])
+), shared AS (
+    SELECT act.act_id
+    FROM acts AS act
+    WHERE act.act_id = ANY (ARRAY(SELECT act_id FROM touching))
+        AND (
+            act.user_id <> %(user_id)s
+            OR EXISTS (
+                SELECT
+                FROM act_targets AS target
+                WHERE target.act_sequence = act.sequence AND target.effect_id <> ALL (%(effect_ids)s::uuid[])
+            )
+            OR EXISTS (
+                SELECT
+                FROM jsonb_path_query(act.details, '$.before[*]') AS message
+                WHERE message ->> 'user_id' IS DISTINCT FROM %(user_id)s
+            )
+        )
+)
 UPDATE acts
 SET reason = NULL, salt = NULL
 WHERE reason IS NOT NULL
-    AND sequence = ANY (ARRAY(
-        SELECT sequence FROM acts WHERE user_id = %(user_id)s
-        UNION ALL
-        SELECT target.act_sequence
-        FROM act_targets AS target
-        WHERE target.effect_id = ANY (%(effect_ids)s::uuid[])
-            AND NOT EXISTS (
-                SELECT
-                FROM act_targets AS other
-                WHERE other.act_sequence = target.act_sequence
-                    AND other.effect_id <> ALL (%(effect_ids)s::uuid[])
-            )
-    ))
+    AND (
+        reason ~* %(address)s::text
+        OR (
+            act_id = ANY (ARRAY(SELECT act_id FROM touching))
+            AND (act_id <> ALL (ARRAY(SELECT act_id FROM shared)) OR reason ~* %(names)s::text)
+        )
+    )
 """
 
 # --- texts -------------------------------------------------------------------------------------------------
@@ -127,13 +159,18 @@ _SHARED_TEXTS = (
     "UPDATE circuits SET reason = %(erased)s WHERE reason ~* %(names)s",
     "UPDATE subscribers SET reason = %(erased)s WHERE reason ~* %(names)s",
     "UPDATE pauses SET reason = %(erased)s WHERE reason ~* %(names)s",
+    """
+    UPDATE bulk_acts SET filter = jsonb_set(filter, '{error}', to_jsonb(%(erased)s::text))
+    WHERE filter ->> 'error' ~* %(names)s
+    """,
 )
-"""What is said of a service or a kind, and so may name anybody."""
+"""What is said of a service or a kind, or was looked for, and so may name anybody."""
 
 # --- messages in quarantine --------------------------------------------------------------------------------
 
-# A message that names nobody may be of a release that did not look for the learner, or be too broken to say.
-_SUSPECTS = """
+# A message that names nobody may be of a release that did not look for the learner, or be too broken to say. This
+# finds those that may hold the address, in upper case or with characters that JSON has escaped (`\\u`), too.
+_SUSPECTS = r"""
 SELECT id
 FROM quarantine
 WHERE erased_at IS NULL
@@ -141,7 +178,10 @@ WHERE erased_at IS NULL
         user_id IS NULL
         AND (
             position(convert_to(%(user_id)s, 'UTF8') IN body) > 0
-            OR (%(email)s <> '' AND position(convert_to(%(email)s, 'UTF8') IN body) > 0)
+            OR (%(part)s <> '' AND (
+                position(convert_to('\u', 'UTF8') IN body) > 0
+                OR position(%(part)s IN lower(encode(body, 'escape'))) > 0
+            ))
         )
     ))
 ORDER BY id
@@ -179,8 +219,7 @@ def erase(connection: Connection, user_id: str, *, mail_kind: str, reason: str) 
     effect_ids = connection.exec_driver_sql(_EFFECTS, {"user_id": user_id}).scalars().all()
     mails = _cancel_mails(connection, effect_ids, mail_kind)
     texts = _erase_texts(connection, user_id, effect_ids, names) if has_names else 0
-    of_learner = {"user_id": user_id, "effect_ids": effect_ids}
-    reasons = connection.exec_driver_sql(_ERASE_REASONS, of_learner).rowcount
+    reasons = _erase_reasons(connection, user_id, effect_ids, names)
     messages = _erase_messages(connection, user_id, learner.email if has_names else "")
     connection.exec_driver_sql(_ERASE_LEARNER, {"user_id": user_id})
     return Erased(has_names, mails, messages, reasons, texts)
@@ -200,6 +239,18 @@ def _cancel_mails(connection: Connection, effect_ids: Sequence[UUID], mail_kind:
     return operators.cancel(connection, mails).before
 
 
+def _erase_reasons(
+    connection: Connection, user_id: str, effect_ids: Sequence[UUID], names: Sequence[str]
+) -> int:
+    values = {
+        "user_id": user_id,
+        "effect_ids": effect_ids,
+        "names": _any_of(names) if names else None,
+        "address": _any_of(names[:1]) if names else None,
+    }
+    return connection.exec_driver_sql(_ERASE_REASONS, values).rowcount
+
+
 def _erase_texts(
     connection: Connection, user_id: str, effect_ids: Sequence[UUID], names: Sequence[str]
 ) -> int:
@@ -216,17 +267,29 @@ def _erase_texts(
 
 
 def _erase_messages(connection: Connection, user_id: str, address: str) -> int:
-    suspects = connection.exec_driver_sql(_SUSPECTS, {"user_id": user_id, "email": address}).scalars().all()
+    values = {"user_id": user_id, "part": _plain_part(address)}
+    suspects = connection.exec_driver_sql(_SUSPECTS, values).scalars().all()
     found: list[int] = []
     for first in range(0, len(suspects), PAGE_ROWS):
         page = connection.exec_driver_sql(_BODIES, {"ids": suspects[first : first + PAGE_ROWS]})
         found += [row.id for row in page if _is_about(row, user_id, address)]
-    values = {"ids": found, "user_id": user_id, "erased": ERASED}
-    return connection.exec_driver_sql(_ERASE_MESSAGES, values).rowcount
+    erased = {"ids": found, "user_id": user_id, "erased": ERASED}
+    return connection.exec_driver_sql(_ERASE_MESSAGES, erased).rowcount
+
+
+def _plain_part(address: str) -> str:
+    """Return the longest part of an address that is the same in every encoding, in lower case."""
+    return max(_PLAIN.findall(address), key=len, default="").lower()
 
 
 def _is_about(message: Any, user_id: str, address: str) -> bool:
     if message.user_id == user_id:
         return True
     body = bytes(message.body)
-    return identify(body).user_id == user_id or bool(address and address.encode() in body)
+    return identify(body).user_id == user_id or bool(address and address.casefold() in _readable(body))
+
+
+def _readable(body: bytes) -> str:
+    """Return what a body says, in one case and without JSON's escapes, however broken it is."""
+    text = body.decode("utf-8", "surrogateescape")
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text).casefold()

@@ -4,12 +4,42 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from queue import SimpleQueue
+from typing import TypeVar
 
 from worker.signals import on_stop_signals, stop_signals_blocked
 
+T = TypeVar("T")
+
+QUESTION = "question"
+"""What the threads of `begin` are called."""
+
 Loop = Callable[[threading.Event], None]
 """A function that runs until the event is set. It asks the event in each turn."""
+
+
+def begin(ask: Callable[[], T]) -> "Future[T]":
+    """Call a function in a thread of its own, which keeps no process from ending.
+
+    It is for questions to an engine that may never answer. Whoever waits for the result says for how long.
+
+    Example:
+        >>> begin(lambda: 6 * 7).result(timeout=60)
+        42
+    """
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()  # nobody who gives up may cancel it: others wait, too
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
+            answer.set_exception(error)
+
+    with stop_signals_blocked():
+        threading.Thread(target=run, name=QUESTION, daemon=True).start()
+    return answer
 
 
 class Turning:

@@ -36,6 +36,8 @@ class Action(StrEnum):
     WEBHOOK_ON = "webhook on"
     WEBHOOK_OFF = "webhook off"
     REPLAY_EVENTS = "replay events"
+    STOP = "stop"
+    """An act in bulk, which has the row among its own."""
 
 
 ACTIONS: Mapping[Action, Role] = {
@@ -49,6 +51,7 @@ ACTIONS: Mapping[Action, Role] = {
     Action.WEBHOOK_ON: Role.ADMIN,
     Action.WEBHOOK_OFF: Role.ADMIN,
     Action.REPLAY_EVENTS: Role.ADMIN,
+    Action.STOP: Role.OPERATOR,
 }
 """The least role that may do it."""
 

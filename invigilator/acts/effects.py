@@ -305,9 +305,18 @@ def run(act: BulkAct, on_step: Callable[[Progress], object] = lambda _: None) ->
     return Done(act.progress.id, act.progress.done, act.refused, act.next)
 
 
-def stop(connection: Connection, act_id: UUID) -> bool:
-    """Have an act in bulk end before its next step, whoever runs it. Returns whether it was running."""
-    return bulk.stop(connection, act_id)
+def stop(connection: Connection, actor: Actor, act_id: UUID) -> bool:
+    """Have an act in bulk end before its next step, whoever runs it, in the caller's transaction.
+
+    The act has a row of the audit that says who has stopped it.
+
+    Returns whether it was running.
+    """
+    stopped = bulk.stop(connection, act_id)
+    if stopped:
+        act = new_act(actor, Action.STOP, {"act": str(act_id)}, number=0, details={}, reason=None)
+        record(connection, replace(act, act_id=act_id, closing=False))
+    return stopped
 
 
 # --- how they are shown ------------------------------------------------------------------------------------

@@ -2,18 +2,21 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from uuid import uuid4
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from db import quarantine
+from db.acts import NewAct
 from db.quarantine import RawMessage
 from events.envelope import CONTENT_TYPE, parse
-from events.errors import InvalidMessageError
+from events.errors import InvalidMessageError, PublishError
 from events.sharding import shard_of
 from events.signing import SIGNATURE_HEADER
 from invigilator.acts.actor import Action, Actor
-from invigilator.acts.transactions import new_act, record
+from invigilator.acts.transactions import acting, new_act, record
 
 NO_SUCH_MESSAGE = "no such message"
 MAX_CONTENT_TYPE = 255  # bytes, the limit of AMQP
@@ -33,14 +36,64 @@ class RawPublisher(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A message that has left the quarantine.
+
+    Parameters:
+        before: what is known of it.
+        after: where it went. None if it was deleted.
+    """
+
+    before: Mapping[str, Any]
+    after: Mapping[str, Any] | None = None
+
+
+# --- replaying ---------------------------------------------------------------------------------------------
+
+
 def replay(
-    connection: Connection, actor: Actor, publisher: RawPublisher, message_id: int, reason: str | None
-) -> str | None:
+    engine: Engine, actor: Actor, publisher: RawPublisher, message_ids: Sequence[int], reason: str | None
+) -> dict[int, str]:
+    """Publish messages again, unchanged, and remove them from the quarantine, each in a transaction of its own.
+
+    The act has a row for each of them, and a closing one if several were named. When the broker does not take one,
+    the others are not tried.
+
+    Parameters:
+        message_ids: each counts once.
+        reason: why, in the actor's words.
+
+    Returns:
+        why messages were not replayed.
+    """
+    chosen = list(dict.fromkeys(message_ids))
+    act_id, is_one, refused, away = uuid4(), len(chosen) == 1, dict[int, str](), ""
+    for one in chosen:
+        try:
+            with acting(engine) as connection:
+                found = away or republish(connection, publisher, one)
+                if isinstance(found, Gone):
+                    act = act_on(actor, Action.REPLAY, {"messages": [one]}, [found], reason)
+                    record(connection, replace(act, act_id=act_id, closing=is_one))
+        except PublishError as error:  # the broker would refuse the others after the same wait
+            found = away = str(error)
+        if isinstance(found, str):
+            refused[one] = found
+    if not is_one and len(refused) < len(chosen):
+        act = act_on(actor, Action.REPLAY, {"messages": chosen}, [], reason)
+        number, details = len(chosen) - len(refused), {"refused": len(refused)}
+        with acting(engine) as connection:
+            record(connection, replace(act, act_id=act_id, number=number, details=details))
+    return refused
+
+
+def republish(connection: Connection, publisher: RawPublisher, message_id: int) -> Gone | str:
     """Publish a message again, unchanged, and remove it from the quarantine, in the caller's transaction.
 
-    A command goes to the shard of its learner, even if it arrived on another one.
+    A command goes to the shard of its learner, even if it arrived on another one. The caller writes the act.
 
-    Returns why it is not replayed. None when it is.
+    Returns the message. A text says why it is not replayed.
 
     Raises:
         PublishError: the broker does not take it.
@@ -61,13 +114,7 @@ def replay(
     # order would lose the message.
     publisher.publish_raw(message.body, shard, content_type.decode("utf-8", "ignore"), headers)
     quarantine.discard(connection, [message_id])
-    details = {"before": message.about, "after": {"shard": shard}}
-    wanted = {"messages": [message_id]}
-    act = new_act(
-        actor, Action.REPLAY, wanted, number=1, details=details, reason=reason, user_id=message.user_id
-    )
-    record(connection, act)
-    return None
+    return Gone(message.about, {"shard": shard})
 
 
 def _right_shard(message: RawMessage, shards: int) -> int:
@@ -79,22 +126,45 @@ def _right_shard(message: RawMessage, shards: int) -> int:
     return message.shard
 
 
+# --- discarding --------------------------------------------------------------------------------------------
+
+
 def discard(
     connection: Connection, actor: Actor, message_ids: Sequence[int], reason: str | None
 ) -> Collection[int]:
     """Delete messages, in the caller's transaction. Returns the ids of those that were there."""
-    deleted = quarantine.discard(connection, message_ids)
+    deleted = delete(connection, message_ids)
     if deleted:
-        wanted, details = {"messages": list(message_ids)}, {"before": list(deleted.values())}
-        learners = {message["user_id"] for message in deleted.values()}
-        act = new_act(
-            actor,
-            Action.DISCARD,
-            wanted,
-            number=len(deleted),
-            details=details,
-            reason=reason,
-            user_id=learners.pop() if len(learners) == 1 else None,
-        )
-        record(connection, act)
-    return deleted.keys()
+        record(connection, act_on(actor, Action.DISCARD, {"messages": list(message_ids)}, deleted, reason))
+    return [one.before["id"] for one in deleted]
+
+
+def delete(connection: Connection, message_ids: Sequence[int]) -> list[Gone]:
+    """Delete messages, in the caller's transaction. The caller writes the act. Returns those that were there."""
+    return [Gone(about) for about in quarantine.discard(connection, message_ids).values()]
+
+
+# --- the audit ---------------------------------------------------------------------------------------------
+
+
+def act_on(
+    actor: Actor, action: Action, wanted: Mapping[str, Any], gone: Sequence[Gone], reason: str | None
+) -> NewAct:
+    """Return the row of an act on messages.
+
+    Parameters:
+        wanted: which messages were meant.
+        gone: those that have left the quarantine.
+        reason: why, in the actor's words.
+    """
+    learners = {one.before["user_id"] for one in gone}
+    after = [one.after for one in gone if one.after is not None]
+    return new_act(
+        actor,
+        action,
+        wanted,
+        number=len(gone),
+        details={"before": [one.before for one in gone], **({"after": after} if after else {})},
+        reason=reason,
+        user_id=learners.pop() if len(learners) == 1 else None,
+    )

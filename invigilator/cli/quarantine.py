@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from events.errors import InvigilatorError, PublishError
+from events.errors import InvigilatorError
 from invigilator.cli.options import JSON, JSON_LINES, LIMIT, REASON
 from invigilator.cli.output import Row, print_document, print_done, print_rows, rows_wanted
 
@@ -74,7 +74,6 @@ def replay(message_ids: tuple[int, ...], reason: str | None, as_json: bool) -> N
     A command goes to the shard of its learner, even if it arrived on another one.
     """
     from invigilator.acts import quarantine
-    from invigilator.acts.transactions import acting
     from invigilator.cli.broker import open_publisher
     from invigilator.cli.database import open_engine
     from invigilator.cli.person import person
@@ -82,19 +81,9 @@ def replay(message_ids: tuple[int, ...], reason: str | None, as_json: bool) -> N
     from worker.settings import load
 
     settings = resolve(load())
-    actor, refused = person(settings), dict[int, str]()
-    chosen = list(dict.fromkeys(message_ids))
     with open_engine(settings) as engine, open_publisher(_as_stored(settings)) as publisher:
-        away: str | None = None
-        for message_id in chosen:
-            try:
-                with acting(engine) as connection:
-                    why = away or quarantine.replay(connection, actor, publisher, message_id, reason)
-            except PublishError as error:  # the broker would refuse the others after the same wait
-                why = away = str(error)
-            if why:
-                refused[message_id] = why
-    print_done("replayed", len(chosen) - len(refused), refused, as_json)
+        refused = quarantine.replay(engine, person(settings), publisher, message_ids, reason)
+    print_done("replayed", len(set(message_ids)) - len(refused), refused, as_json)
 
 
 def _as_stored(settings: "Settings") -> "Settings":

@@ -1,25 +1,39 @@
 """`invigilator status`: what waits, what is owed, who works on it, and whether that is all right."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from events.errors import InvigilatorError
 from invigilator.cli.options import JSON
 from invigilator.cli.output import one_line, print_document, say, to_json
+from worker.threads import begin
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from db.backlog import Backlog
+    from worker.health.facts import Asking
     from worker.health.judgement import Judgement
     from worker.settings import Settings
 
+T = TypeVar("T")
+
+DEADLINE_S = 10.0
+"""Seconds for everything that engines are asked, so that a probe has an answer before it is given up."""
 WATCH_EVERY_S = 2.0
 ONLY_IN_JSON = ("started_at", "doing")
+
+
+class SilentError(InvigilatorError):
+    """An engine does not answer."""
+
+    code = "silent"
 
 
 @click.command("status")
@@ -37,45 +51,70 @@ def status(check: bool, watch: bool, as_json: bool) -> None:
     elif watch:
         _watch(as_json)
     else:
-        _print(_document(), as_json)
+        _print(_within_deadline(_document), as_json)
+
+
+def _within_deadline(ask: "Callable[[Asking], T]") -> T:
+    """Ask engines. One that hangs is left alone: its thread ends with the process.
+
+    Raises:
+        SilentError: an engine has not answered in time.
+    """
+    from worker.health.facts import Asking
+
+    asking = Asking()
+    answer = begin(partial(ask, asking))
+    try:
+        return answer.result(DEADLINE_S)
+    except TimeoutError:
+        if answer.done():
+            raise
+        raise SilentError(f"{asking.engine} does not answer: nothing came within {DEADLINE_S:g} s") from None
 
 
 def _check(as_json: bool) -> None:
-    judgement = _judge()
+    try:
+        judgement = _within_deadline(_judge)
+    except SilentError as error:
+        judgement = _broken(str(error))
     say(to_json({"status": judgement.status, **asdict(judgement)}) if as_json else one_line(judgement.line))
     raise click.exceptions.Exit(judgement.status)
 
 
-def _judge() -> "Judgement":
+def _broken(sentence: str) -> "Judgement":
+    from worker.health.judgement import Judgement
+
+    return Judgement([sentence])
+
+
+def _judge(asking: "Asking") -> "Judgement":
     from sqlalchemy.exc import DBAPIError
 
     from db.compatibility import compare
     from db.errors import brief
-    from events.errors import InvigilatorError
     from worker.health.facts import read
-    from worker.health.judgement import Judgement, judge
+    from worker.health.judgement import judge
 
     try:
         with _open() as (engine, settings):
             with engine.connect() as connection:
                 schema = compare(connection)
-            return Judgement([schema]) if schema else judge(read(engine, settings))
+            return _broken(schema) if schema else judge(read(engine, settings, asking))
     except DBAPIError as error:
-        return Judgement([f"the database does not serve us: {brief(error)}"])
+        return _broken(f"the database does not serve us: {brief(error)}")
     except InvigilatorError as error:
-        return Judgement([str(error)])
+        return _broken(str(error))
 
 
 def _watch(as_json: bool) -> None:
     from sqlalchemy.exc import DBAPIError
 
     from db.errors import brief
-    from events.errors import InvigilatorError
 
     try:
         while True:
             try:
-                document = _document()
+                document = _within_deadline(_document)
             except (DBAPIError, InvigilatorError) as error:
                 document = {"error": brief(error)}
             if not as_json:
@@ -97,16 +136,17 @@ def _open() -> Iterator[tuple["Engine", "Settings"]]:
         yield engine, settings
 
 
-def _document() -> dict[str, Any]:
+def _document(asking: "Asking") -> dict[str, Any]:
     from db.connect import reading
     from db.deliveries import PREFIX
     from worker.commands.sources.brokers import orphans
     from worker.health.facts import read, shown
 
     with _open() as (engine, settings):
-        facts = read(engine, settings)
+        facts = read(engine, settings, asking)
         assert settings.broker_url is not None
-        unread = orphans(settings.broker_url.get_secret_value(), len(facts.shards))
+        with asking.the_broker():
+            unread = orphans(settings.broker_url.get_secret_value(), len(facts.shards))
         with reading(engine) as connection:
             counts = _counts(connection, facts.backlog)
     return {

@@ -8,10 +8,20 @@ from math import ceil
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from invigilator.web.problems import ProblemCode, ProblemError
 from invigilator.web.tokens import ANYBODY, Caller, Scope, Tokens, is_loopback
 
+_OF_PROXIES = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-user",
+    "x-real-ip",
+)
 _SCHEME = "bearer"
 _WITH_SIGN_IN = {"WWW-Authenticate": "Bearer"}
 
@@ -87,6 +97,10 @@ class Access:
         # A page in a browser on this machine can send requests here under a name of its own (DNS rebinding).
         if not is_loopback(_host(request)):
             raise _unauthorized("without a file of API tokens, call it as 127.0.0.1 or localhost")
+        if is_forwarded(request):
+            raise _unauthorized(
+                "the request came through a proxy, so it may be anybody's: use a file of API tokens"
+            )
         return ANYBODY
 
     def _named(self, request: Request, tokens: Tokens) -> Caller:
@@ -97,6 +111,11 @@ class Access:
         if caller is None:
             raise _unauthorized("the token is not known; make one with `invigilator token new NAME`")
         return caller
+
+
+def is_forwarded(request: HTTPConnection) -> bool:
+    """Return whether a proxy says that it has passed a request on. Then it may come from another machine."""
+    return any(header in request.headers for header in _OF_PROXIES)
 
 
 def _host(request: Request) -> str:

@@ -4,10 +4,11 @@ Labels come from our own words, from the names of subscribers and from the shard
 personal. `docs/observability.md` lists every metric.
 """
 
+import asyncio
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
@@ -20,14 +21,18 @@ from db import subscribers, totals
 from db.backlog import NOTHING
 from db.connect import reading
 from db.deliveries import PREFIX
+from events.errors import InvigilatorError
 from invigilator.web.problems import ProblemCode, ProblemError
 from worker.batch_times import BUCKETS_S
 from worker.health.facts import Facts
-from worker.health.judgement import judge
+from worker.health.judgement import Status, judge
 from worker.kinds import QUEUES, EffectKind
+from worker.threads import begin
 
 KEPT_S = 1.0
 """Seconds for which an answer is given again: whoever asks must not be able to keep engines busy."""
+ANSWER_S = 8.0
+"""Seconds after which a caller is told that there is no answer. Prometheus waits for 10 s by default."""
 
 
 class Metrics(Collector):
@@ -35,17 +40,25 @@ class Metrics(Collector):
 
     Parameters:
         engine: of the database.
-        facts: reads what there is to know of the processes and of what waits for them.
+        facts: reads what there is to know of the processes and of what waits for them, or raises an
+            `InvigilatorError` while the broker is away.
+        known: reads what the database alone knows of that.
         token: what a caller must show as `Authorization: Bearer`. None lets everybody read them.
     """
 
-    def __init__(self, engine: Engine, facts: Callable[[], Facts], token: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        facts: Callable[[], Facts],
+        known: Callable[[], Facts],
+        token: str | None = None,
+    ) -> None:
         self._engine = engine
         self._facts = facts
+        self._known = known
         self._token = token
-        self._lock = threading.Lock()
+        self._answer: Future[bytes] | None = None
         self._read_at = -KEPT_S
-        self._text = b""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -67,27 +80,49 @@ class Metrics(Collector):
             {"WWW-Authenticate": "Bearer"},
         )
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
         """Return the metrics in Prometheus's text format.
+
+        They are read in one thread, for everybody who asks meanwhile. Those who wait hold no thread.
 
         Raises:
             sqlalchemy.exc.DBAPIError: the database is away.
-            InvigilatorError: the broker is away.
+            ProblemError: the database does not answer.
         """
-        with self._lock:
-            if time.monotonic() - self._read_at >= KEPT_S:
-                self._text = generate_latest(self._registry)
-                self._read_at = time.monotonic()
-            return self._text
+        if self._answer is None or (self._answer.done() and time.monotonic() - self._read_at >= KEPT_S):
+            self._answer = begin(self._read)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await asyncio.wrap_future(self._answer)
+        except TimeoutError:
+            detail = "the database does not answer; ask again later"
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.UNAVAILABLE, detail) from None
+
+    def _read(self) -> bytes:
+        try:
+            return generate_latest(self._registry)
+        finally:
+            self._read_at = time.monotonic()
 
     def collect(self) -> Iterable[Metric]:
         """Read the metrics. Prometheus's client calls this."""
-        facts = self._facts()
+        looked = self._looked()
+        facts = self._known() if looked is None else looked
+        status = Status.NOT_WORKING if looked is None else judge(facts).status
+        yield _gauge("status", "0: working, 1: needs somebody, 2: not working.", {(): status})
+        yield _gauge("broker_up", "1 while the broker answers.", {(): looked is not None})
         yield from _of_health(facts)
         yield from _of_effects(facts)
         with reading(self._engine) as connection:
             yield from _of_totals(connection)
             yield from _of_feeds(connection)
+
+    def _looked(self) -> Facts | None:
+        """Return what there is to know. None while the broker is away or silent."""
+        try:
+            return self._facts()
+        except InvigilatorError:
+            return None
 
     def describe(self) -> Iterable[Metric]:
         """Name no metrics before they are read: that would need the database at the start."""
@@ -95,7 +130,6 @@ class Metrics(Collector):
 
 
 def _of_health(facts: Facts) -> Iterator[Metric]:
-    yield _gauge("status", "0: working, 1: needs somebody, 2: not working.", {(): judge(facts).status})
     yield _gauge(
         "process_up",
         "How many processes of a role live. 0 where one is missing and none has taken its place.",
@@ -234,8 +268,8 @@ def routes(metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
     @router.get("/metrics", include_in_schema=False)
-    def scrape(request: Request) -> Response:
+    async def scrape(request: Request) -> Response:
         metrics.admit(request.headers.get("Authorization", ""))
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -28,6 +28,7 @@ from invigilator.web.impatience import ImpatientProtocol
 from invigilator.web.metrics import Metrics
 from invigilator.web.outcomes import Outcomes
 from invigilator.web.reading import Reader
+from invigilator.web.shared_facts import SharedFacts
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, load_tokens
 from invigilator.web.waiting import Waiters, look_out
 from worker.commands.trust import Trust, load_trust
@@ -156,8 +157,12 @@ def serve(settings: Settings) -> None:
 
 def _metrics(settings: Settings, engine: Engine) -> Metrics:
     token = settings.metrics_token
-    read = partial(facts.read, engine, settings)
-    return Metrics(engine, read, None if token is None else token.get_secret_value())
+    return Metrics(
+        engine,
+        facts=SharedFacts(partial(facts.read, engine, settings)),
+        known=partial(facts.of_database, engine, settings),
+        token=None if token is None else token.get_secret_value(),
+    )
 
 
 def run(server: Server, loops: Sequence[Loop], listener: socket.socket) -> None:

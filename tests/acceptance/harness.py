@@ -238,9 +238,12 @@ class Stack:
 
     def celery(self, *arguments: str) -> Process:
         """Start `celery -A worker.app` with these arguments."""
-        self._numbers["celery"] += 1
-        command = shlex.join(["celery", "-A", "worker.app", *arguments])
-        return self._launch(f"celery-{self._numbers['celery']}", command, {})
+        return self.program("celery", "-A", "worker.app", *arguments)
+
+    def program(self, name: str, *arguments: str) -> Process:
+        """Start a program with these arguments, such as a command that is to be killed."""
+        self._numbers[name] += 1
+        return self._launch(f"{name}-{self._numbers[name]}", shlex.join([name, *arguments]), {})
 
     def _launch(
         self, name: str, command: str, settings: dict[str, object], crash: Crash | None = None

@@ -5,8 +5,10 @@ import signal
 import threading
 import time
 
+import pytest
+
 from worker.signals import STOP_SIGNALS
-from worker.threads import Loops, StopEvent
+from worker.threads import Loops, StopEvent, begin
 
 PATIENCE_S = 60.0
 
@@ -60,3 +62,28 @@ def test_a_loop_that_waits_for_ever_is_never_late() -> None:
     event.set()
     thread.join()
     assert event.is_set()
+
+
+# --- questions -----------------------------------------------------------------------------------------------
+
+
+def test_a_question_keeps_no_process_from_ending() -> None:
+    assert begin(lambda: threading.current_thread().daemon).result(60)
+
+
+def test_an_error_is_raised_where_the_answer_is_waited_for() -> None:
+    def ask() -> None:
+        raise KeyError("away")
+
+    with pytest.raises(KeyError, match="away"):
+        begin(ask).result(60)
+
+
+def test_who_gives_up_takes_the_answer_from_nobody() -> None:
+    may_answer = threading.Event()
+    answer = begin(lambda: may_answer.wait(60))
+    with pytest.raises(TimeoutError):
+        answer.result(0)
+    assert not answer.cancel()
+    may_answer.set()
+    assert answer.result(60)

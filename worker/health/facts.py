@@ -1,7 +1,8 @@
 """What there is to know about the health of the system: of the processes, and of what waits for them."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,12 +91,28 @@ class Facts:
         return self.state(process) not in (ProcessState.MISSING, ProcessState.STUCK)
 
 
-def read(engine: Engine, settings: Settings) -> Facts:
+class Asking:
+    """Which engine is being asked. Another thread, which waits for the answer, may look at it."""
+
+    engine = "the database"
+
+    @contextmanager
+    def the_broker(self) -> Iterator[None]:
+        """The broker is asked now, and afterwards the database again."""
+        self.engine = "the broker"
+        try:
+            yield
+        finally:
+            self.engine = Asking.engine
+
+
+def read(engine: Engine, settings: Settings, asking: Asking | None = None) -> Facts:
     """Read everything.
 
     Parameters:
         engine: of the database; a standby is good enough.
         settings: of this process, with the address of the broker.
+        asking: is told which engine is asked.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away, or does not have our tables.
@@ -105,7 +122,8 @@ def read(engine: Engine, settings: Settings) -> Facts:
     assert settings.broker_url is not None
     # The queues are counted first, then what consumers have in hand, then what the database has. A command that
     # moves on in between is counted twice, not missed, so a busy system never looks idle.
-    shards = _shards(engine, settings.broker_url.get_secret_value(), settings.command_shards)
+    url = settings.broker_url.get_secret_value()
+    shards = _shards(engine, url, settings.command_shards, asking or Asking())
     return replace(of_database(engine, settings), shards=shards)
 
 
@@ -126,11 +144,12 @@ def of_database(engine: Engine, settings: Settings) -> Facts:
         )
 
 
-def _shards(engine: Engine, broker_url: str, command_shards: int) -> list[Shard]:
+def _shards(engine: Engine, broker_url: str, command_shards: int, asking: Asking) -> list[Shard]:
     with reading(engine) as connection:
         rows = waiting.shard_rows(connection) or [ShardRow(n, None, None) for n in range(command_shards)]
     _, broker = read_url_and_entry(broker_url)
-    counted = depths(broker_url, [queue_name(row.shard) for row in rows])
+    with asking.the_broker():
+        counted = depths(broker_url, [queue_name(row.shard) for row in rows])
     in_hand = {} if broker.counts_unacknowledged else _in_hand(engine)
     return [_shard(row, depth, in_hand) for row, depth in zip(rows, counted, strict=True)]
 

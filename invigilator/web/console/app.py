@@ -30,6 +30,7 @@ from invigilator.web.console.running import Runner
 from invigilator.web.console.signin import Nobody, ProxyHeaders, SignIn
 from invigilator.web.console.site import Site
 from invigilator.web.reading import reading
+from invigilator.web.shared_facts import SharedFacts
 from invigilator.web.tokens import is_loopback
 from worker.errors import ConfigurationError
 from worker.health import facts
@@ -90,7 +91,7 @@ def make_console(engine: Engine, sign_in: SignIn, settings: Settings, runner: Ru
     is_secure = settings.web_url.startswith("https:") if settings.web_url else not is_local
     site = Site(
         engine,
-        health=partial(facts.read, engine, settings),
+        health=SharedFacts(partial(facts.read, engine, settings)),
         known=partial(facts.of_database, engine, settings),
         publisher=partial(_publisher, engine, settings),
         runner=runner,

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from invigilator.acts.actor import Role
+from invigilator.web.access import is_forwarded
 from invigilator.web.console.people import Person, is_name, role_of
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -17,7 +18,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 USER_HEADER = "X-Forwarded-User"
 GROUPS_HEADER = "X-Forwarded-Groups"
 NO_ROLE = "None of your groups has a role here. Ask for invigilator-viewer, -operator or -admin."
-_OF_PROXIES = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-user")
 
 
 class SignIn(Protocol):
@@ -44,7 +44,7 @@ class Nobody:
 
     def person(self, request: Request) -> Person:
         """Return the person `local`."""
-        if any(header in request.headers for header in _OF_PROXIES):
+        if is_forwarded(request):
             raise HTTPException(
                 HTTPStatus.FORBIDDEN,
                 "The request came through a proxy, so it may be anybody's. Configure a sign-in: docs/console.md.",

@@ -12,12 +12,13 @@ from structlog.typing import EventDict
 
 from db import acts, event_log
 from db.acts import NewAct, Target
+from db.effect_filters import Filter
 from db.erasure import Erased
 from db.people import learner_contact
 from events.commands import LearnerUpsert
 from events.event_types import EffectFailed
-from invigilator.acts import erasure
-from invigilator.acts.actor import Actor, Via
+from invigilator.acts import effects, erasure, pauses, quarantine
+from invigilator.acts.actor import Action, Actor, Via
 from invigilator.acts.erasure import ReasonNamesLearnerError, UnknownLearnerError
 from tests import sample_commands as c
 from tests.fakes.lms import FakeMailer
@@ -126,6 +127,18 @@ def scatter(bench: Bench) -> None:
     act(bench, targets=[Target(bench.ids(MAIL)[0], "failed", "pending")])
 
 
+def scalars(bench: Bench, statement: str) -> list[Any]:
+    with bench.engine.connect() as connection:
+        return list(connection.exec_driver_sql(statement).scalars())
+
+
+def reasons(bench: Bench) -> list[str | None]:
+    """Of the rows of the audit, newest first. The chain holds."""
+    with bench.engine.connect() as connection:
+        assert acts.verify(connection).holds
+        return [one["reason"] for one in acts.acts(connection)]
+
+
 # --- what goes ---------------------------------------------------------------------------------------------
 
 
@@ -163,6 +176,74 @@ def test_what_is_others_stays(bench: Bench) -> None:
         assert learner_contact(connection, "43").email == "u43@example.org"
         bodies = connection.exec_driver_sql("SELECT octet_length(body) FROM quarantine").scalars().all()
     assert all(bodies)
+
+
+def test_a_bulk_act_on_the_learners_effects_loses_its_reason_in_all_rows(bench: Bench) -> None:
+    owed = bench.ids(MAIL)
+    bench.execute("UPDATE effects SET state = 'failed', cause = 'c' WHERE id = ANY (:ids)", ids=owed)
+    effects.run(effects.start(bench.engine, OPS, Action.RETRY, Filter(cause="c"), "she was ill"))
+    # And one that has found nothing
+    code, _ = scalars(bench, "SELECT coalesce(attempt_code, id::text) FROM attempts ORDER BY id")
+    for nothing in (Filter(user_id=USER), Filter(attempt=code)):
+        effects.run(effects.start(bench.engine, OPS, Action.RETRY, nothing, "she was ill"))
+    assert erase(bench).reasons == 4
+    assert reasons(bench) == ["request 7", None, None, None, None]
+
+
+def test_the_reason_of_a_pause_goes_when_it_holds_the_address(bench: Bench) -> None:
+    with bench.engine.begin() as connection:
+        pauses.pause(connection, OPS, MAIL, None, f"no mails to <{EMAIL.upper()}>")
+        pauses.resume(connection, OPS, MAIL, "it is over")
+    assert erase(bench).reasons == 1
+    assert reasons(bench) == ["request 7", "it is over", None]
+    assert found_in(bench.engine, EMAIL) == set()
+
+
+def test_of_an_act_on_several_learners_the_reason_goes_when_it_names_the_learner(bench: Bench) -> None:
+    record = Record(bench.engine)
+    for user in (USER, "43", "43", "44"):
+        record.quarantine(b"{", user_id=user)
+    first, second, *others = record.quarantine_ids()
+    with bench.engine.begin() as connection:
+        quarantine.discard(connection, OPS, [first, second], f"{NAME} has called")
+        # Somebody else may have the same name
+        quarantine.discard(connection, OPS, others, f"{NAME} has called")
+    act(bench, targets=[Target(one, "failed", "pending") for one in (bench.ids()[0], uuid4())])
+    assert erase(bench).reasons == 2
+    assert reasons(bench) == ["request 7", None, f"{NAME} has called", None]
+
+
+def test_what_an_act_in_bulk_looked_for_goes_when_it_is_the_address(bench: Bench) -> None:
+    for looked_for in (f"550 <{EMAIL}>", "550"):
+        effects.start(bench.engine, OPS, Action.RETRY, Filter(error=looked_for), None)
+    erase(bench)
+    filters = scalars(bench, "SELECT filter ->> 'error' FROM bulk_acts ORDER BY started_at")
+    assert filters == ["(erased)", "550"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff{" + EMAIL.upper().encode(),
+        b'{"data": {"email": "zenobia.q\\u0040mail.example"',
+        b'{"data": {"email": "ZENOBIA.Q@\\u006Dail.example"}}',
+    ],
+)
+def test_an_address_is_found_in_what_cannot_be_read(bench: Bench, body: bytes) -> None:
+    record = Record(bench.engine)
+    record.quarantine(body)
+    record.quarantine(b'\xff{"email": "\\u0040mail.example", "name": "zenobia"')
+    assert erase(bench).messages == 1
+    assert scalars(bench, "SELECT octet_length(body) > 0 FROM quarantine ORDER BY id") == [False, True]
+
+
+@pytest.mark.parametrize(
+    "spelt", ["\u00f1andu/x@mail.example", "\u00d1ANDU\\/X@mail.example", "\\u00D1andu/x@MAIL.example"]
+)
+def test_an_address_that_is_not_ascii_is_found_too(bench: Bench, spelt: str) -> None:
+    bench.apply(LearnerUpsert(user_id=USER, username=USERNAME, email="\u00f1andu/x@mail.example"))
+    Record(bench.engine).quarantine(b"\xff" + spelt.encode())
+    assert erase(bench).messages == 1
 
 
 def test_a_message_without_its_body_is_not_replayed(bench: Bench) -> None:

@@ -12,12 +12,14 @@ from db import acts as audit
 from db import bulk, subscribers
 from db.models import ActTarget, BulkAct
 from invigilator.acts import effects as module
+from invigilator.acts.actor import Actor, Via
 from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
 from worker.kinds import EffectKind
 
 CREDIT = EffectKind.SET_CREDIT_STATUS
+EVE = Actor("eve", is_claimed=False, via=Via.CONSOLE, origin="10.0.0.1")
 
 
 @pytest.fixture
@@ -221,7 +223,7 @@ def test_anybody_may_stop_it(
     def stopped(act: module.BulkAct) -> bulk.Progress:
         progress = step(act)
         with record.engine.begin() as connection:
-            module.stop(connection, act.progress.id)
+            module.stop(connection, EVE, act.progress.id)
         return progress
 
     monkeypatch.setattr(module.BulkAct, "step", stopped)
@@ -231,8 +233,12 @@ def test_anybody_may_stop_it(
         found = bulk.read(connection, _newest(record))
         assert found is not None
         assert (found.state, found.done, found.expected) == ("stopped", 1, 3)
-        assert not module.stop(connection, found.id)
+        assert not module.stop(connection, EVE, found.id)
         assert [one.id for one in bulk.newest(connection, 5)] == [found.id]
+    # And who has stopped it is told among its own rows
+    closing, stop, _ = _audit(cli, "--act", str(found.id))
+    assert (stop["action"], stop["actor"], stop["number"], stop["closing"]) == ("stop", "eve", 0, False)
+    assert (closing["action"], closing["closing"]) == ("cancel", True)
 
 
 def test_a_step_that_fails_leaves_nothing_and_ends_the_act(
@@ -357,13 +363,9 @@ def test_the_quarantine(
     assert cli("quarantine", "discard", "3").status == 1
     discarded, replayed = _audit(cli)
     assert (replayed["action"], replayed["filter"]) == ("replay", {"messages": [1]})
-    assert replayed["details"]["before"] == {
-        "id": 1,
-        "code": "not_json",
-        "source": "/lms",
-        "command_id": "a-1",
-        "user_id": None,
-    }
+    assert replayed["details"]["before"] == [
+        {"id": 1, "code": "not_json", "source": "/lms", "command_id": "a-1", "user_id": None}
+    ]
     assert (discarded["action"], discarded["number"], discarded["reason"]) == ("discard", 1, "junk")
     with redis.Redis.from_url(valkey_url) as client:
         assert client.llen("invigilator.commands.0") == 1

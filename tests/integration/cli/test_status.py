@@ -1,7 +1,14 @@
 """`invigilator status`: processes, shards, circuits, pauses; `--check` as a probe; `--watch`."""
 
+import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -10,9 +17,11 @@ import redis
 from db import processes, shards
 from db.processes import ProcessState, Sign
 from events.sharding import queue_name
+from invigilator.cli.status import DEADLINE_S
 from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
+from worker import threads
 from worker.kinds import QUEUES, EffectKind
 
 MAIL = QUEUES[EffectKind.SEND_STATUS_EMAIL]
@@ -152,6 +161,94 @@ def test_the_database_or_the_broker_is_away(
     assert (status, line.partition(":")[0]) == (2, "not working")
     assert "the database does not serve us" in line
     assert "secret" not in line
+
+
+class Silent:
+    """A server that takes what it is sent, and never answers."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.was_asked = threading.Event()
+        self._listener = listener
+        self._taken: list[socket.socket] = []
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # the test has ended
+                return
+            self._taken.append(connection)
+            connection.recv(1)
+            self.was_asked.set()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for connection in self._taken:
+            connection.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    with socket.create_server(("127.0.0.1", 0)) as listener, closing(Silent(listener)) as server:
+        threading.Thread(target=server.run, daemon=True).start()
+        yield server
+
+
+@dataclass
+class UntilAsked:
+    """An answer that is waited for until the silent server was asked, instead of until the deadline."""
+
+    answer: Future[Any]
+    silent: Silent
+
+    def result(self, timeout: float) -> Any:
+        assert timeout == DEADLINE_S
+        assert self.silent.was_asked.wait(60)
+        raise TimeoutError
+
+    def done(self) -> bool:
+        return self.answer.done()
+
+
+@pytest.mark.parametrize(
+    ("setting", "url", "silent_one"),
+    [
+        ("INVIGILATOR_DATABASE_URL", "postgresql://me:secret@{}/x", "the database"),
+        ("INVIGILATOR_BROKER_URL", "redis://me:secret@{}", "the broker"),
+        ("INVIGILATOR_BROKER_URL", "amqp://me:secret@{}", "the broker"),
+    ],
+)
+def test_an_engine_that_hangs_is_named_within_one_deadline(
+    cli: CommandLine,
+    everybody: Record,
+    with_valkey: str,
+    silent: Silent,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    url: str,
+    silent_one: str,
+) -> None:
+    def begin(ask: Callable[[], Any]) -> UntilAsked:
+        silent.was_asked.clear()
+        return UntilAsked(threads.begin(ask), silent)
+
+    monkeypatch.setenv(setting, url.format(silent.address))
+    monkeypatch.setattr("invigilator.cli.status.begin", begin)
+    sentence = f"{silent_one} does not answer: nothing came within 10 s"
+    assert check(cli) == (2, f"not working: {sentence}")
+    ran = cli("status")
+    assert (ran.status, ran.out) == (1, "")
+    assert sentence in ran.err
+    assert "secret" not in ran.err
+
+
+def test_the_deadline_ends_a_question_that_hangs(
+    cli: CommandLine, record: Record, with_valkey: str, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVIGILATOR_DATABASE_URL", f"postgresql://{silent.address}/x")
+    monkeypatch.setattr("invigilator.cli.status.DEADLINE_S", 0.0)
+    assert check(cli) == (2, "not working: the database does not answer: nothing came within 0 s")
 
 
 def test_the_schema_is_wrong(cli: CommandLine, everybody: Record, with_valkey: str) -> None:

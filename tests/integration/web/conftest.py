@@ -88,7 +88,7 @@ class Api:
             access=Access(self.tokens, self.rate),
             signing_key=lambda _command: None,
             readiness=Readiness(self.engine, "redis://127.0.0.1:1"),
-            scraped=Metrics(self.engine, lambda: self.facts, self.metrics_token),
+            scraped=Metrics(self.engine, lambda: self.facts, lambda: self.facts, self.metrics_token),
             event_source="/invigilator/main",
         )
 

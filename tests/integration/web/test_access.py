@@ -12,6 +12,7 @@ from invigilator.web.server import check_sources, read_tokens
 from invigilator.web.tokens import LOCAL_SOURCE, Tokens, digest, load_tokens, new_token
 from tests import sample_commands as c
 from tests.integration.web.conftest import Api
+from tests.unit.web.console.test_signin import FORWARDING
 from worker.commands.trust import load_trust
 from worker.errors import ConfigurationError
 from worker.settings import Settings
@@ -97,6 +98,13 @@ def test_each_token_has_a_rate_of_its_own(guarded: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
     assert refused.headers["retry-after"] == "1"
     assert guarded.call("POST", "/v1/commands", json=CREATE, headers=bearer(SENDER)).status_code == 202
+
+
+@pytest.mark.parametrize("header", FORWARDING)
+def test_without_tokens_nobody_may_call_through_a_proxy(api: Api, header: str) -> None:
+    refused = api.get("/v1/attempts", {header: "1.2.3.4"})
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+    assert "proxy" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "10.0.0.1:8080", "localhost.evil.example", "[", ""])

@@ -1,9 +1,13 @@
 """`/metrics`: every metric is what the database says, and Prometheus's own tool reads all that we ship for it."""
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,18 +16,26 @@ from uuid import uuid4
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import OperationalError
 
 from db.backlog import Backlog
 from db.deliveries import Endpoint
 from db.pauses import Pause
 from db.processes import Seen
 from db.waiting import OpenCircuit
+from invigilator.web import metrics as module
+from invigilator.web import shared_facts
 from invigilator.web.metrics import Metrics
+from invigilator.web.problems import ProblemError
+from invigilator.web.shared_facts import SharedFacts
 from tests import sample_commands as c
 from tests.engines import unavailable
+from tests.integration.effects.conftest import until
 from tests.integration.web.conftest import Api
+from worker.commands.sources.base import BrokerAwayError
 from worker.health.facts import Facts, Shard
 from worker.kinds import EffectKind
+from worker.threads import QUESTION
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "deploy/prometheus/alerts.yaml"
@@ -66,7 +78,7 @@ def _values(labels: dict[str, str]) -> list[str]:
 def test_what_waits_and_who_works_on_it(api: Api) -> None:
     api.facts = FACTS
     found = scrape(api)
-    assert found["status",] == 2
+    assert (found["status",], found["broker_up",]) == (2, 1)
     assert (found["process_up", "commands"], found["process_up", "relay"]) == (1, 0)
     assert found["process_oldest_sign_seconds", "commands"] == 99
     assert (found["queue_length", "0"], found["shard_stalled_seconds", "0"]) == (7, 65)
@@ -88,14 +100,115 @@ def test_commands_and_tries_are_those_of_the_database(api: Api) -> None:
     assert (found["batch_seconds_bucket", "+Inf"], found["batch_seconds_count",]) == (3, 3)
 
 
-def test_an_answer_is_given_again_for_a_moment(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    metrics = Metrics(api.engine, lambda: asked.append(1) or FACTS)  # type: ignore[func-returns-value]
-    monkeypatch.setattr("invigilator.web.metrics.KEPT_S", 3600.0)
-    assert metrics.text() == metrics.text()
-    monkeypatch.setattr("invigilator.web.metrics.KEPT_S", 0.0)
-    metrics.text()
-    assert len(asked) == 2
+@dataclass
+class Asked:
+    """Tells facts, or what keeps it from that, once it may."""
+
+    result: Facts | Exception = FACTS
+    may_answer: threading.Event = field(default_factory=threading.Event)
+    times: int = 0
+
+    def __call__(self) -> Facts:
+        self.times += 1
+        assert self.may_answer.wait(60)
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
+    """Somebody who does not answer before the test ends, however slow the machine is."""
+    monkeypatch.setattr(shared_facts, "BROKER_S", 60.0)
+    monkeypatch.setattr(module, "ANSWER_S", 60.0)
+    asked = Asked()
+    yield asked
+    asked.may_answer.set()
+
+
+def never() -> Facts:
+    raise AssertionError("only the broker's absence is a reason to ask")
+
+
+def questions() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == QUESTION}
+
+
+def text(metrics: Metrics) -> str:
+    return asyncio.run(metrics.text()).decode()
+
+
+def test_an_answer_is_given_again_for_a_moment(
+    api: Api, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked.may_answer.set()
+    metrics = Metrics(api.engine, asked, never)
+    monkeypatch.setattr(module, "KEPT_S", 3600.0)
+    assert text(metrics) == text(metrics)
+    monkeypatch.setattr(module, "KEPT_S", 0.0)
+    text(metrics)
+    assert asked.times == 2
+
+
+def test_an_error_is_given_again_too(api: Api, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked.may_answer.set()
+    asked.result = OperationalError("SELECT 1", {}, Exception("away"))
+    metrics = Metrics(api.engine, asked, never)
+    monkeypatch.setattr(module, "KEPT_S", 3600.0)
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            text(metrics)
+    assert asked.times == 1
+
+
+def test_those_who_ask_meanwhile_get_the_same_answer_and_hold_no_thread(api: Api, asked: Asked) -> None:
+    metrics, before = Metrics(api.engine, SharedFacts(asked), never), questions()
+
+    async def ask() -> set[bytes]:
+        scrapes = [asyncio.create_task(metrics.text()) for _ in range(45)]
+        await asyncio.to_thread(until, lambda: asked.times == 1)
+        assert len(questions() - before) == 2  # one for all of them, and its question to the broker
+        asked.may_answer.set()
+        return set(await asyncio.gather(*scrapes))
+
+    assert len(asyncio.run(ask())) == 1
+    assert asked.times == 1
+
+
+def test_while_the_broker_is_away_the_database_is_told_of(api: Api, asked: Asked) -> None:
+    asked.may_answer.set()
+    asked.result = BrokerAwayError("the broker is away")
+    judge_without_broker(Metrics(api.engine, asked, lambda: replace(FACTS, shards=())))
+
+
+def test_a_silent_broker_is_not_waited_for_and_asked_once(
+    api: Api, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_facts, "BROKER_S", 0.0)
+    monkeypatch.setattr(module, "KEPT_S", 0.0)
+    metrics = Metrics(api.engine, SharedFacts(asked), lambda: replace(FACTS, shards=()))
+    for _ in range(3):
+        judge_without_broker(metrics)
+    assert asked.times == 1
+
+
+def judge_without_broker(metrics: Metrics) -> None:
+    found = {
+        (sample.name.removeprefix("invigilator_"), *_values(sample.labels)): sample.value
+        for family in text_string_to_metric_families(text(metrics))
+        for sample in family.samples
+    }
+    assert (found["status",], found["broker_up",]) == (2, 0)
+    assert found["effects", MAIL, "pending"] == 3
+    assert not [name for name, *_ in found if name in ("queue_length", "shard_stalled_seconds")]
+
+
+def test_a_silent_database_is_said_and_not_waited_for(
+    api: Api, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.0)
+    with pytest.raises(ProblemError, match="the database does not answer"):
+        text(Metrics(api.engine, asked, asked))
 
 
 def test_a_token_closes_them(api: Api) -> None:

@@ -71,6 +71,6 @@ DOORS: Sequence[Door] = (
     *_on_webhooks("/webhook/off", Action.WEBHOOK_OFF),
     *_both("/events/replay", acting_told.ask_to_replay, acting_told.replay, Action.REPLAY_EVENTS),
     # Every act in bulk is an operator's.
-    Door("POST", "/bulk/stop", acting_effects.stop, Action.RETRY),
+    Door("POST", "/bulk/stop", acting_effects.stop, Action.STOP),
 )
 """Who may use a route stands nowhere else. What is not here does not exist, but for the routes of the sign-in."""

@@ -13,6 +13,7 @@ from db.bulk import Progress
 from db.effect_filters import Filter
 from invigilator.acts import effects
 from invigilator.acts.actor import Action
+from invigilator.acts.transactions import acting
 from invigilator.web.console import filters
 from invigilator.web.console.pages.acting import ask, counted, done, reason_of, running, selected
 from invigilator.web.console.pages.effects import uuid_of
@@ -127,8 +128,8 @@ def stop(site: Site, visit: Visit) -> Response:
     """Have an act in bulk end before its next step."""
     ids = selected(visit.form.getlist("id"))
     act = _act(site, ids[0] if ids else None)
-    with site.engine.begin() as connection:
-        effects.stop(connection, act.id)
+    with acting(site.engine) as connection:
+        effects.stop(connection, visit.person.actor(), act.id)
     return RedirectResponse(address("bulk", id=act.id), HTTPStatus.SEE_OTHER)
 
 

@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from db import quarantine_filters
 from db.quarantine_filters import Fitting
-from events.errors import PublishError
 from invigilator.acts import messages
 from invigilator.acts import quarantine as acts
 from invigilator.acts.actor import Action
@@ -87,18 +86,8 @@ def _all(site: Site, visit: Visit, action: Action, wanted: Fitting, reason: str)
 
 
 def _replay(site: Site, visit: Visit, chosen: list[int], reason: str) -> dict[int, str]:
-    refused: dict[int, str] = {}
-    away: str | None = None
     with site.publisher() as publisher:
-        for one in chosen:
-            try:
-                with acting(site.engine) as connection:
-                    why = away or acts.replay(connection, visit.person.actor(), publisher, one, reason)
-            except PublishError as error:  # the broker would refuse the others after the same wait
-                why = away = str(error)
-            if why:
-                refused[one] = why
-    return refused
+        return acts.replay(site.engine, visit.person.actor(), publisher, chosen, reason)
 
 
 def _discard(site: Site, visit: Visit, chosen: list[int], reason: str) -> dict[int, str]:

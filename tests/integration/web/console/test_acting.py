@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
@@ -128,6 +129,11 @@ def test_an_act_in_bulk_can_be_stopped(failed: Record, operator: TestClient) -> 
     fields = {"csrf": token, "id": "00000000-0000-4000-8000-000000000001"}
     assert operator.post("/console/bulk/stop", data=fields).headers["location"] == place
     assert "It ends before its next step" in operator.get(place).text
+    # And who has stopped it is told, once
+    operator.post("/console/bulk/stop", data=fields)
+    [row] = audit(failed)
+    assert (row["action"], row["act_id"]) == ("stop", UUID("00000000-0000-4000-8000-000000000001"))
+    assert (row["actor"], row["via"], row["closing"]) == ("ada", "console", False)
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 2_001])
@@ -233,7 +239,7 @@ def test_all_messages_that_match_are_discarded(quarantined: Record, operator: Te
     page = until_over(operator, answer.headers["location"])
     assert "2 of 2 are discarded." in page
     assert len(quarantined.quarantine_ids()) == 1
-    assert [row["number"] for row in audit(quarantined)] == [2]
+    assert [(row["number"], row["closing"]) for row in audit(quarantined)] == [(2, False), (2, True)]
 
 
 def test_while_the_broker_is_away_nothing_is_replayed(quarantined: Record, operator: TestClient) -> None:

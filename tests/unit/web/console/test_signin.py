@@ -16,6 +16,15 @@ from invigilator.web.console.people import role_of
 from tests.unit.web.console.visiting import behind_proxy, client, no_database, of_person, settings
 from worker.errors import ConfigurationError
 
+FORWARDING = (
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-User",
+    "X-Real-IP",
+)
 SEARCH = "/console/search"
 """A page that asks no database."""
 LOCAL = "http://127.0.0.1:8080"
@@ -53,7 +62,7 @@ def test_a_page_elsewhere_cannot_reach_it_by_a_name_of_its_own(headers: Mapping[
     assert local().get(SEARCH, headers=headers).status_code == 421
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Forwarded-User", "Forwarded", "X-Forwarded-Host"])
+@pytest.mark.parametrize("header", FORWARDING)
 def test_nobody_is_local_who_comes_through_a_proxy(header: str) -> None:
     assert local().get(SEARCH, headers={header: "1.2.3.4"}).status_code == 403
 
