@@ -5,6 +5,7 @@ has a session, an environment, files and an exit status of its own, and signals 
 in memory already. `worker.app` and everything that reads the environment at import are imported by each process.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -150,6 +151,11 @@ class ForkServer:
         """
         return Forked(self, self.ask(output, errors, start=asdict(program)))
 
+    def close(self) -> None:
+        """End it, and wait. What it has started runs on."""
+        self._socket.close()
+        self._process.wait()
+
     def ask(self, *descriptors: int, **order: object) -> Any:
         """Give an order, and return its answer."""
         with self._lock:
@@ -160,7 +166,9 @@ class ForkServer:
 @cache
 def fork_server() -> ForkServer:
     """The one of this process."""
-    return ForkServer()
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 def run_to_end(
