@@ -142,7 +142,7 @@ class ForkServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", __name__],
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 start_new_session=True,
             )
 
