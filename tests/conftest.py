@@ -30,7 +30,10 @@ LONGEST = ("tests/stateful/", "tests/integration/local/test_up.py", "tests/insta
 
 COVERING = (
     *(f"tests/unit/{name}" for name in ("commands/", "effects/", "events/", "rules/", "test_")),
-    "tests/integration/",
+    *(f"tests/integration/{name}/" for name in ("acts", "cli", "commands", "django", "effects", "tls")),
+    "tests/integration/db/test_quarantine.py",
+    "tests/integration/web/test_sending.py",
+    "tests/integration/test_",
 )
 """Where coverage is measured. These tests alone reach all of it, and to measure a test doubles its CPU time."""
 OF_RULES = "tests/unit/rules/"

@@ -5,17 +5,19 @@ has a session, an environment, files and an exit status of its own, and signals 
 in memory already. `worker.app` and everything that reads the environment at import are imported by each process.
 """
 
+import atexit
 import gc
 import json
 import os
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
@@ -52,6 +54,8 @@ PRELOADED = (
     "invigilator.cli.main",
     "invigilator.cli.status",
     "invigilator.cli.system",
+    "invigilator.local.up",
+    "invigilator.web.server",
     "worker.celery.dispatcher",
     "worker.celery.pooling",
     "worker.celery.results",
@@ -61,6 +65,8 @@ PRELOADED = (
     "worker.effects.relay",
     "worker.effects.runner",
     "worker.feeds.brokers",
+    "worker.feeds.cloudevents",
+    "worker.feeds.fanout",
     "worker.feeds.numberer",
     "worker.feeds.publisher",
     "worker.health.judgement",
@@ -71,6 +77,7 @@ PRELOADED = (
     "worker.wiring",
 )
 POLL_S = 0.01
+MESSAGE_BYTES = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +85,15 @@ class Program:
     """What a process shall run.
 
     Parameters:
-        arguments: the name of a console script of this environment, and its arguments.
+        arguments: the name of a console script of this environment or of a module, and its arguments.
         environment: all of it.
         folder: the working directory.
-        log: takes what it prints.
-        errors: takes what it prints on standard error, if not `log`.
         crash: what `Crash.arguments` makes, or nothing.
     """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     folder: str
-    log: str
-    errors: str | None = None
     crash: Sequence[str] = ()
 
 
@@ -134,32 +137,41 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=theirs.fileno(),
+                start_new_session=True,
+            )
 
-    def start(self, program: Program) -> Forked:
-        """Fork a process that leads a session of its own."""
-        return Forked(self, self.ask(start=asdict(program)))
+    def start(self, program: Program, output: int, errors: int) -> Forked:
+        """Fork a process that leads a session of its own.
 
-    def ask(self, **order: object) -> Any:
+        Parameters:
+            output, errors: descriptors that become its standard output and standard error.
+        """
+        return Forked(self, self.ask(output, errors, start=asdict(program)))
+
+    def close(self) -> None:
+        """End it, and wait. What it has started runs on."""
+        self._socket.close()
+        self._process.wait()
+
+    def ask(self, *descriptors: int, **order: object) -> Any:
         """Give an order, and return its answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with self._lock:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
+            _send(self._socket, order, descriptors)
+            return _receive(self._socket)[0]
 
 
 @cache
 def fork_server() -> ForkServer:
     """The one of this process."""
-    return ForkServer()
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 def run_to_end(
@@ -170,15 +182,39 @@ def run_to_end(
     Raises:
         subprocess.TimeoutExpired: it has not come to its end. It is killed.
     """
-    with tempfile.TemporaryDirectory(prefix="invigilator-run-") as name:
-        output, errors = Path(name, "output"), Path(name, "errors")
-        program = Program(arguments, environment, str(folder), str(output), str(errors))
-        process = fork_server().start(program)
+    with tempfile.TemporaryFile("w+") as output:
+        ran = run_into(output.fileno(), arguments, environment, folder, timeout_s)
+        output.seek(0)
+        return subprocess.CompletedProcess(arguments, ran.returncode, output.read(), ran.stderr)
+
+
+def run_into(
+    output: int, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """Run as `run_to_end` does, with this descriptor for its standard output."""
+    with tempfile.TemporaryFile("w+") as errors:
+        program = Program(arguments, environment, str(folder))
+        process = fork_server().start(program, output, errors.fileno())
         try:
             status = process.wait(timeout_s)
         finally:
             process.send_signal(signal.SIGKILL)
-        return subprocess.CompletedProcess(arguments, status, output.read_text(), errors.read_text())
+        errors.seek(0)
+        return subprocess.CompletedProcess(arguments, status, None, errors.read())
+
+
+def _send(to: socket.socket, message: object, descriptors: Sequence[int] = ()) -> None:
+    line = json.dumps(message).encode() + b"\n"
+    sent = socket.send_fds(to, [line], descriptors)
+    to.sendall(line[sent:])
+
+
+def _receive(of: socket.socket) -> tuple[Any, Sequence[int]]:
+    """A message and its descriptors; nothing at the end. Each message is answered before the next is sent."""
+    line, descriptors, *_ = socket.recv_fds(of, MESSAGE_BYTES, 2)
+    while line and not line.endswith(b"\n"):
+        line += of.recv(MESSAGE_BYTES)
+    return json.loads(line or "null"), descriptors
 
 
 def main() -> None:
@@ -188,18 +224,21 @@ def main() -> None:
     assert "worker.app" not in sys.modules, "each process must import it with its own environment"
     scripts = {one.name: one for one in entry_points(group="console_scripts")}
     gc.freeze()
-    for line in sys.stdin.buffer:
-        match json.loads(line):
-            case {"start": order}:
+    client = socket.socket(fileno=0)
+    while True:
+        match _receive(client):
+            case {"start": order}, descriptors:
                 pid = os.fork()
                 if pid == 0:
-                    program = Program(**order)
-                    run(program, scripts[program.arguments[0]])
-                answer: int | None = pid
-            case {"poll": pid}:
-                answer = _status(pid)
-        sys.stdout.write(f"{json.dumps(answer)}\n")
-        sys.stdout.flush()
+                    client.detach()  # the program's standard input takes its place
+                    run(Program(**order), scripts, descriptors)
+                for one in descriptors:
+                    os.close(one)
+                _send(client, pid)
+            case {"poll": pid}, _:
+                _send(client, _status(pid))
+            case _:
+                return
 
 
 def _status(pid: int) -> int | None:
@@ -207,29 +246,39 @@ def _status(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def run(program: Program, script: EntryPoint) -> None:
-    """Become the program, which is `script`. Ends this process."""
+def run(program: Program, scripts: Mapping[str, EntryPoint], descriptors: Sequence[int]) -> None:
+    """Become the program. Ends this process.
+
+    Parameters:
+        scripts: the console scripts by their names.
+        descriptors: become standard output and standard error.
+    """
     os.setsid()
+    # The tests may run under nohup, and what is ignored stays ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.chdir(program.folder)
     os.environ.clear()
     os.environ.update(program.environment)
-    _redirect(program.log, program.errors or program.log)
+    _redirect(descriptors)
     sys.argv = list(program.arguments)
     if program.crash:
         crash, marker = program.crash
         install(Crash.read(crash), Path(marker))
-    sys.exit(script.load()())
+    name = program.arguments[0]
+    if name in scripts:
+        sys.exit(scripts[name].load()())
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    sys.exit()
 
 
-def _redirect(*logs: str) -> None:
-    with suppress(OSError):
-        sys.stdin.close()
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for target, log in enumerate(logs, 1):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), target)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a descriptor, for the life of the process
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+def _redirect(descriptors: Sequence[int]) -> None:
+    for target, one in enumerate((os.open(os.devnull, os.O_RDONLY), *descriptors)):
+        os.dup2(one, target)
+        os.close(one)
+    # Python's own streams remember what kind of file the server had.
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - these are open for the life of the process
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
 
 
 if __name__ == "__main__":

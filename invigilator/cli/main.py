@@ -1,5 +1,7 @@
 """The entry point of `invigilator`. It turns errors into one line and an exit status: 0 done, 1 failed, 2 usage."""
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +37,9 @@ from invigilator.cli import (
 from invigilator.cli.output import warn
 
 INTERRUPTED = 130  # the status that shells report for a program that Ctrl-C ended
+
+# Python would look for garbage in all that was imported when it ends, which is a fifth of a command's CPU time.
+atexit.register(gc.freeze)
 
 
 @click.group("invigilator", no_args_is_help=False)

@@ -88,9 +88,9 @@ class Process:
         self._process: subprocess.Popen[bytes] | Forked
         if programs == PROGRAMS:
             await_crash = () if crash is None else crash.arguments(self._marker)
-            program = Program(arguments, environment, str(folder), str(self.log), crash=await_crash)
-            self.log.touch()  # it may be read before the process writes to it
-            self._process = fork_server().start(program)
+            program = Program(arguments, environment, str(folder), await_crash)
+            with self.log.open("ab") as log:
+                self._process = fork_server().start(program, log.fileno(), log.fileno())
         else:
             assert crash is None, "only programs of this environment have crash points"
             self._process = _launched(arguments, environment, folder, self.log)

@@ -64,7 +64,6 @@ def test_a_broker_that_goes_between_two_connections_is_tried_again_after_the_sam
     def lose(*_: Any, **__: Any) -> None:
         raise ConnectionResetError
 
-    monkeypatch.setattr(EventReceiver, "wakeup_workers", lambda *_, **__: None)  # has a connection of its own
     monkeypatch.setattr(Transport, "establish_connection", take_one)
     monkeypatch.setattr(Transport, "drain_events", lose)
     # When Flower receives events

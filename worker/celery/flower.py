@@ -103,7 +103,9 @@ class PatientEvents(Events):  # type: ignore[misc]
         with self.capp.connection_for_read() as connection:
             connection.connect()  # tries once; a channel would try again by itself, with growing pauses
             receiver = Receiver(connection, handlers={"*": self.on_event}, app=self.capp)
-            receiver.capture(limit=None, timeout=None, wakeup=True)
+            # To wake the workers up, Celery would wait for the broker, for ever and with growing pauses. They send
+            # a heartbeat every two seconds anyway.
+            receiver.capture(limit=None, timeout=None, wakeup=False)
 
 
 def _explained(error: Exception, celery: Any) -> str:

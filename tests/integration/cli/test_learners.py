@@ -94,7 +94,7 @@ def test_one_of_whom_nothing_is_kept_is_somebody(cli: CommandLine, record: Recor
 
 @pytest.mark.usefixtures("story")
 def test_on_a_terminal_lines_are_wrapped_and_no_word_is_lost(run: Run) -> None:
-    piped = run("learners", "show", "42").stdout.decode()
+    piped = run("learners", "show", "42").stdout
     seen = on_a_terminal(run, "learners", "show", "42")
     whole, wrapped = (text[text.index(" UTC  ") :] for text in (piped, seen))
     assert max(map(len, whole.splitlines())) > 80

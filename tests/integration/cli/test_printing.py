@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 
 from tests import sample_commands as c
+from tests.forkserver import run_into, run_to_end
 from tests.integration.cli.conftest import Record
 
-RecordedTry = subprocess.CompletedProcess[bytes]
-Run = Callable[..., RecordedTry]
+Ran = subprocess.CompletedProcess[str]
+Run = Callable[..., Ran]
+PROGRAM = Path(sys.executable).with_name("invigilator")
+PATIENCE_S = 150  # before a test gives up; never how long anything should take
 
 EXAM = "block-v1:edX+DemoX+2026+type@sequential+block@9fca584977d04885bc911ea76a9ef29e"
 USER = "5f0c8a5e-0000-4000-8000-000000000042"
@@ -36,18 +39,13 @@ SHOWN = [("attempts", "show", "--exam", EXAM, "--user", USER), ("effects", "show
 @pytest.fixture
 def run(database_url: str, tmp_path: Path) -> Run:
     """Runs `invigilator` as a process of its own."""
-    command = [sys.executable, "-c", "from invigilator.cli.main import main; main()"]
-    settings = {"INVIGILATOR_DATABASE_URL": database_url, "PYTHONPATH": os.pathsep.join(sys.path)}
+    settings = {"INVIGILATOR_DATABASE_URL": database_url}
 
-    def run(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) -> RecordedTry:
-        return subprocess.run(
-            [*command, *arguments],
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            env=settings | environment,
-            cwd=tmp_path,
-            check=False,
-        )
+    def run(*arguments: str, stdout: int | None = None) -> Ran:
+        command = ["invigilator", *arguments]
+        if stdout is None:
+            return run_to_end(command, settings, tmp_path, PATIENCE_S)
+        return run_into(stdout, command, settings, tmp_path, PATIENCE_S)
 
     return run
 
@@ -91,7 +89,7 @@ def on_a_terminal(run: Run, *arguments: str) -> str:
     with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:  # EIO at the end
         while some := terminal.read(65536):
             seen += some
-    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert (ran.returncode, ran.stderr) == (0, "")
     return seen.decode().replace("\r\n", "\n")
 
 
@@ -106,8 +104,8 @@ def test_a_list_keeps_values_whole_on_a_narrow_terminal_and_in_a_pipe(
     piped = run(*shown)
     seen = on_a_terminal(run, *shown)
     # Then a pipe has a line for each, and nothing is broken into strips on a terminal either
-    assert (piped.returncode, piped.stderr) == (0, b"")
-    header, *lines = piped.stdout.decode().splitlines()
+    assert (piped.returncode, piped.stderr) == (0, "")
+    header, *lines = piped.stdout.splitlines()
     assert len(lines) == len(rows)
     for row, line in zip(rows, lines, strict=True):
         wanted = values({name: row[name] for name in header.split()})
@@ -136,7 +134,7 @@ def test_a_reader_that_has_gone_is_no_error(
         ran = run(*arguments_of(shown, effect_id), *as_json, stdout=writing_end)
     finally:
         os.close(writing_end)
-    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
@@ -155,7 +153,7 @@ def test_a_reader_that_goes_after_the_first_line_is_no_error(
             os.close(writing_end)
         first, _ = head.communicate()
     # Then nobody complains
-    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert (ran.returncode, ran.stderr) == (0, "")
     assert first.count(b"\n") == 1
 
 
@@ -168,11 +166,20 @@ def test_a_refusal_is_one_whether_or_not_somebody_reads_it(run: Run, effect_id: 
     finally:
         os.close(writing_end)
     assert ran.returncode == 1
-    assert ran.stderr.decode() == f"invigilator: {effect_id}: is done, not pending or failed\n"
+    assert ran.stderr == f"invigilator: {effect_id}: is done, not pending or failed\n"
 
 
-def test_what_a_terminal_cannot_show_is_escaped(run: Run, effect_id: str, record: Record) -> None:
+def test_what_a_terminal_cannot_show_is_escaped(
+    database_url: str, effect_id: str, record: Record, tmp_path: Path
+) -> None:
     record.execute("UPDATE attempts SET external_id = 'é'")
-    ran = run("attempts", "show", "--exam", EXAM, "--user", USER, PYTHONIOENCODING="ascii")
+    # Not forked: Python reads the encoding when it starts.
+    ran = subprocess.run(
+        [PROGRAM, "attempts", "show", "--exam", EXAM, "--user", USER],
+        env={"INVIGILATOR_DATABASE_URL": database_url, "PYTHONIOENCODING": "ascii"},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert b"external_id: \\xe9\n" in ran.stdout

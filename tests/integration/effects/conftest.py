@@ -32,6 +32,7 @@ from worker.rules.retry import RetryPolicy
 
 LEASE_S = 60.0
 PATIENCE_S = 150
+POLL_S = 0.005
 
 
 @dataclass
@@ -144,6 +145,7 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(POLL_S)
 
 
 def run_together(runner: Runner, effects: Sequence[tuple[UUID, EffectKind]]) -> list[str]:

@@ -69,10 +69,10 @@ class Listener:
         return [one["data"]["size"] for one in self.take()]
 
     def _from_redis(self) -> list[bytes]:
-        client = Redis.from_url(self.url)
-        entries: Any = client.xrange(self.feed.name)
-        client.xtrim(self.feed.name, maxlen=0, approximate=False)
-        client.close()
+        with Redis.from_url(self.url) as client, client.pipeline(transaction=True) as both:
+            both.xrange(self.feed.name)
+            both.xtrim(self.feed.name, maxlen=0, approximate=False)
+            entries, _ = both.execute()
         return [values[b"event"] for _, values in entries]
 
     def _from_rabbitmq(self) -> list[bytes]:

@@ -25,6 +25,7 @@ from invigilator.local.liveness import is_alive
 from invigilator.local.supervision import KEEPS_ENDING, PAUSES_S
 from invigilator.local.up import System, environment
 from tests import engines
+from tests.forkserver import Forked, Program, fork_server
 from worker.engines import Engines, find_engines, resolve
 from worker.errors import ConfigurationError
 from worker.settings import Settings, load
@@ -45,12 +46,40 @@ time.sleep(600)
 
 
 @dataclass
+class Started:
+    """A process of `up`, its output in files."""
+
+    process: Forked
+    output: Path
+    errors: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.poll()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def to_its_end(self) -> tuple[str, str]:
+        """What it has printed, and its errors."""
+        self.process.wait(PATIENCE_S)
+        return self.output.read_text(), self.errors.read_text()
+
+
+@dataclass
 class Up:
     """Starts `up` on a folder, and knows every process that mentions the folder."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[Started] = field(default_factory=list)
 
     @property
     def data_dir(self) -> Path:
@@ -65,24 +94,23 @@ class Up:
         (self.folder / "patient.py").write_text(PATIENT)
         return f"true; python {self.folder}/patient.py mark {self.folder} {seconds_to_end} ; false"
 
-    def start(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.local.run_system", str(self.folder / "Procfile")],
-            cwd=ROOT,
-            env={**os.environ, "INVIGILATOR_DATA_DIR": str(self.data_dir), **self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # The tests may run under nohup, and what is ignored stays ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    def start(self) -> Started:
+        program = Program(
+            ["tests.integration.local.run_system", str(self.folder / "Procfile")],
+            {**os.environ, "INVIGILATOR_DATA_DIR": str(self.data_dir), **self.variables},
+            str(ROOT),
         )
-        self.started.append(process)
-        return process
+        number = len(self.started)
+        paths = self.folder / f"output-{number}", self.folder / f"errors-{number}"
+        with paths[0].open("wb") as output, paths[1].open("wb") as errors:
+            process = fork_server().start(program, output.fileno(), errors.fileno())
+        self.started.append(started := Started(process, *paths))
+        return started
 
-    def start_and_wait(self) -> subprocess.Popen[str]:
+    def start_and_wait(self) -> Started:
         process = self.start()
-        until(lambda: (self.folder / "started").exists() or process.poll() is not None)
-        assert process.poll() is None, process.communicate()
+        until(lambda: (self.folder / "started").exists() or process.returncode is not None)
+        assert process.returncode is None, process.to_its_end()
         return process
 
     def processes(self) -> list[psutil.Process]:
@@ -112,7 +140,7 @@ def patient_processes(up: Up) -> list[psutil.Process]:
     return sorted(found, key=lambda one: one.name() != "sh")
 
 
-def guard_of(process: "subprocess.Popen[str]") -> psutil.Process | None:
+def guard_of(process: Started) -> psutil.Process | None:
     for one in psutil.process_iter(["ppid", "cmdline"]):
         if one.info["ppid"] == process.pid and "invigilator.local.guard" in (one.info["cmdline"] or ()):
             return one
@@ -130,7 +158,7 @@ def up(tmp_path: Path, postgres_url: str) -> Iterator[Up]:
             leftover.kill()
         for process in up.started:
             process.kill()
-            process.communicate()
+            process.to_its_end()
 
 
 def settings(up: Up) -> Settings:
@@ -154,7 +182,7 @@ def test_a_signal_stops_everything_in_order(up: Up, number: signal.Signals) -> N
     assert answers(up)
 
     process.send_signal(number)
-    output, errors = process.communicate(timeout=PATIENCE_S)
+    output, errors = process.to_its_end()
 
     assert (process.returncode, errors) == (0, "")
     assert "working" in output
@@ -169,9 +197,9 @@ def test_a_second_signal_does_not_wait(up: Up) -> None:
 
     process.send_signal(signal.SIGINT)
     time.sleep(1)
-    assert process.poll() is None
+    assert process.returncode is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=PATIENCE_S)
+    process.to_its_end()
 
     assert process.returncode == 0
     assert up.processes() == []
@@ -183,7 +211,7 @@ def test_whoever_does_not_end_is_killed(up: Up) -> None:
     process = up.start_and_wait()
 
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=PATIENCE_S)
+    process.to_its_end()
 
     assert process.returncode == 0
     assert up.processes() == []
@@ -199,7 +227,7 @@ def test_a_part_that_ends_is_started_again_with_its_name(up: Up, end: str) -> No
     # When it has ended
     process = up.start_and_wait()
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=PATIENCE_S)
+    output, errors = process.to_its_end()
     # Then it was started again, everything was stopped as ever, and its lines have its name
     assert (process.returncode, errors) == (0, "")
     how = {"exit 0": "status 0", "exit 3": "status 3", "kill -9 $$": "killed by SIGKILL"}[end]
@@ -214,7 +242,7 @@ def test_a_part_that_keeps_ending_stops_everything_and_is_named(up: Up) -> None:
     up.procfile(up.patient(), f"while ! test -e {up.folder}/started; do sleep 0.1; done; exit 3")
     process = up.start()
 
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.to_its_end()
 
     assert process.returncode == 1
     assert errors == (
@@ -235,7 +263,7 @@ def test_what_only_shows_may_keep_ending(up: Up, name: str) -> None:
     # Then everything else goes on
     assert answers(up)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.to_its_end()
     assert (process.returncode, errors) == (0, "")
     assert (up.folder / "ended-in-peace").exists()
     assert up.processes() == []
@@ -246,12 +274,10 @@ def test_a_signal_ends_the_pause_of_a_part_that_is_to_be_started_again(up: Up) -
     count = up.folder / "count"
     up.procfile(f"echo >> {count}; exit 1", up.patient())
     process = up.start_and_wait()
-    lines = process.stdout
-    assert lines is not None
-    until(lambda: f"again in {PAUSES_S[KEEPS_ENDING - 2]:g} s" in lines.readline())
+    until(lambda: f"again in {PAUSES_S[KEEPS_ENDING - 2]:g} s" in process.output.read_text())
     # When everything is told to stop
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.to_its_end()
     # Then the part was not started once more
     assert (process.returncode, errors) == (0, "")
     assert len(count.read_text().splitlines()) == KEEPS_ENDING - 1
@@ -271,7 +297,7 @@ def test_what_is_left_of_a_part_ends_before_it_is_started_again(up: Up) -> None:
     assert not is_alive(program)
     assert len(patient_processes(up)) == 2
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=PATIENCE_S)
+    process.to_its_end()
     assert up.processes() == []
 
 
@@ -358,7 +384,7 @@ def test_an_engine_that_dies_stops_everything_and_is_named(up: Up, name: str) ->
     process = up.start_and_wait()
 
     next(one for one in up.processes() if one.name() == name).kill()
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.to_its_end()
 
     assert process.returncode == 1
     assert errors.endswith(" ended by itself (killed by SIGKILL): the system was stopped\n")
@@ -378,7 +404,7 @@ def test_the_next_up_after_kill_9_keeps_the_data(up: Up) -> None:
     with redis.Redis.from_url(broker_url(up)) as client:
         assert client.get("answer") == b"42"
     second.send_signal(signal.SIGTERM)
-    second.communicate(timeout=PATIENCE_S)
+    second.to_its_end()
     assert up.processes() == []
 
 
@@ -411,7 +437,7 @@ def test_kill_9_of_everything_is_recovered_from(up: Up) -> None:
         one.suspend()
     for one in everything:
         one.kill()
-    process.wait()
+    process.to_its_end()
     (up.folder / "started").unlink()
 
     up.start_and_wait()
@@ -429,7 +455,7 @@ def test_engines_that_outlived_up_and_its_guard_are_replaced(up: Up) -> None:
     for one in up.processes():
         if one not in leftovers:
             one.kill()
-    process.wait()
+    process.to_its_end()
     (up.folder / "started").unlink()
 
     up.start_and_wait()
@@ -460,11 +486,11 @@ def test_a_second_up_on_the_same_folder_is_refused(up: Up) -> None:
     process = up.start_and_wait()
 
     second = up.start()
-    _, errors = second.communicate(timeout=PATIENCE_S)
+    _, errors = second.to_its_end()
 
     assert second.returncode == 1
     assert errors == f"`invigilator up` is already running on {up.data_dir} (process {process.pid})\n"
-    assert process.poll() is None
+    assert process.returncode is None
     assert answers(up)
 
 
@@ -474,7 +500,7 @@ def test_it_can_be_stopped_before_it_is_up(up: Up) -> None:
     until(lambda: up.data_dir.exists())
 
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.to_its_end()
 
     assert (process.returncode, errors) == (0, "")
     assert not (up.folder / "started").exists()
@@ -488,7 +514,7 @@ def test_no_secret_is_printed_or_on_a_command_line(up: Up) -> None:
     lines = [word for one in up.processes() for word in one.cmdline()]
 
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=PATIENCE_S)
+    output, _ = process.to_its_end()
 
     assert not any(secret in line for secret in secrets for line in [*lines, output])
     assert (up.data_dir / "lock").stat().st_mode & 0o077 == 0
