@@ -1,6 +1,7 @@
 """The causes of failures: which there are, and what fails because of each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -26,6 +27,7 @@ WITH counted AS (
         kind,
         CASE state WHEN 'failed' THEN 'failed' ELSE 'retrying' END AS state,
         count(*) AS count,
+        count(*) FILTER (WHERE state <> 'failed' AND retrying_since IS NULL) AS untried,
         min(coalesce(retrying_since, failed_at, created_at)) AS first_seen,
         max(failed_at) AS last_seen
     FROM effects
@@ -52,6 +54,7 @@ WITH counted AS (
         kind,
         'failed',
         count(*),
+        0,
         min(coalesce(retrying_since, failed_at, created_at)),
         max(failed_at),
         (array_agg(id ORDER BY failed_at DESC NULLS LAST))[1],
@@ -65,6 +68,7 @@ SELECT
     failing.kind,
     failing.state,
     failing.count,
+    failing.untried,
     causes.status,
     coalesce(causes.reason, failing.reason) AS reason,
     causes.exception,
@@ -91,10 +95,34 @@ def store(connection: Connection, causes: Sequence[Row]) -> None:
 def failing(connection: Connection) -> list[dict[str, Any]]:
     """Return why effects fail, or are tried again: a row for each cause and state, the most frequent first.
 
-    The state is `failed` or `retrying`. `first_seen` is since when the effect that fails for longest has been tried
-    in vain, `last_seen` when one of them last failed, and `example` the effect that did.
+    The state is `failed` or `retrying`. Of the retrying ones, `untried` are those that a person has had tried
+    again, and that were not tried since. `first_seen` is since when the effect that fails for longest has been
+    tried in vain, `last_seen` when one of them last failed, and `example` the effect that did.
     """
     return [row._asdict() for row in connection.exec_driver_sql(_FAILING)]
+
+
+def by_cause(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what `failing` has found with one row for each cause, the most frequent first.
+
+    `failed` is how many have failed for good, `waiting` how many are tried again by themselves, and `untried` how
+    many a person has had tried again that were not tried since. The example is the effect that failed last.
+    """
+    found: dict[tuple[str | None, str], dict[str, Any]] = {}
+    for row in sorted(rows, key=_last_seen, reverse=True):
+        one = found.setdefault((row["cause"], row["kind"]), {**row, "failed": 0, "waiting": 0, "untried": 0})
+        if row["state"] == "failed":
+            one["failed"] = row["count"]
+        else:
+            one["waiting"], one["untried"] = row["count"] - row["untried"], row["untried"]
+        one["first_seen"] = min(one["first_seen"], row["first_seen"])
+        one["count"] = one["failed"] + one["waiting"] + one["untried"]
+    return sorted(found.values(), key=lambda one: (-one["count"], one["kind"], one["cause"] or ""))
+
+
+def _last_seen(row: Mapping[str, Any]) -> datetime:
+    # What failed before causes were kept has none.
+    return row["last_seen"] or row["first_seen"]
 
 
 def find(connection: Connection, cause_id: str) -> dict[str, Any] | None:

@@ -144,6 +144,12 @@ def count(connection: Connection, wanted: Filter) -> int:
     return connection.scalar(select(func.count()).select_from(Effect).where(*_conditions(wanted))) or 0
 
 
+def count_up_to(connection: Connection, wanted: Filter, most: int) -> int:
+    """Return how many effects fit, as `count` does, but look for no more than one above `most`."""
+    some = select(Effect.id).where(*_conditions(wanted)).limit(most + 1).subquery()
+    return connection.scalar(select(func.count()).select_from(some)) or 0
+
+
 def listed(
     connection: Connection, wanted: Filter, *, after: UUID | None = None, limit: int | None = None
 ) -> Iterable[Row]:

@@ -531,7 +531,7 @@ class Paths:
                     assert search.find(connection, named)
                 assert not search.find(connection, "nothing")
             with self.explained.on("console"):
-                failures.by_cause(connection, timedelta(hours=6), timedelta(minutes=15))
+                failures.by_answer(connection, timedelta(hours=6), timedelta(minutes=15))
                 causes.find(connection, "abc")
                 quarantine_filters.count(connection, Fitting(code="not_json"))
                 quarantine_filters.page(connection, Fitting(), after=0, limit=50)

@@ -16,6 +16,9 @@ from invigilator.web.reading import reading
 from worker.kind_entry import UnreadablePayloadError
 from worker.kinds import EffectKind
 
+COUNTED = 10_000
+"""So many effects that match are counted. Of more it says that there are more."""
+
 
 def listed(site: Site, visit: Visit) -> Response:
     """The effects that fit the filter of the address, newest first."""
@@ -27,11 +30,15 @@ def listed(site: Site, visit: Visit) -> Response:
             page = effect_filters.page(connection, wanted, after=after, limit=PAGE)
         except effect_filters.UnknownEffectError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
+        # How many there are in all would take too long to count.
+        matching = None if wanted.is_empty else effect_filters.count_up_to(connection, wanted, COUNTED)
     return site.page(
         visit,
         "effects.html",
         effects=[{**one, "label": label_of(one)} for one in page.effects],
         next=page.next,
+        matching=matching,
+        counted=COUNTED,
         wanted=wanted,
         query=filters.written(wanted),
         kinds=filters.KINDS,

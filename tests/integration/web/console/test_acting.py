@@ -151,7 +151,7 @@ def test_a_viewer_changes_nothing_by_requests_made_by_hand(failed: Record) -> No
     }.items():
         answer = viewer.post(path, data={**fields, "csrf": token, "reason": "because"})
         assert answer.status_code == 403
-        assert "viewer may not" in answer.text
+        assert "This needs the role operator. You have the role viewer." in answer.text
     assert states(failed) == ["failed"] * NUMBER
     assert audit(failed) == []
 
