@@ -417,6 +417,9 @@ class Paths:
         with self.explained.on("effects cancel, in steps"):
             act = people.start(self.engine, actor, Action.CANCEL, Filter(cause="x"), None)
             assert people.run(act).number == failed
+        with self.explained.on("console: an act in bulk"), self.engine.begin() as connection:
+            assert acts.states_of(connection, act.progress.id, 10_000) == {EffectState.CANCELLED: failed}
+            assert len(acts.effects_of(connection, act.progress.id, 1)) == min(failed, people.STEP_EFFECTS)
 
     def events(self) -> None:
         """The log: written, numbered, published and pruned."""
@@ -558,6 +561,7 @@ class Paths:
                     Filter(error="403"),
                     Filter(subscriber="webhook.acme", states=(failed,)),
                 ):
+                    effect_filters.count_up_to(connection, wanted, 10_000)
                     first = effect_filters.page(connection, wanted, limit=100)
                     if first.next is not None:
                         effect_filters.page(connection, wanted, after=first.next, limit=100)
