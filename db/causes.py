@@ -122,7 +122,9 @@ def by_cause(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _last_seen(row: Mapping[str, Any]) -> datetime:
     # What failed before causes were kept has none.
-    return row["last_seen"] or row["first_seen"]
+    last_seen: datetime | None = row["last_seen"]
+    first_seen: datetime = row["first_seen"]
+    return last_seen or first_seen
 
 
 def find(connection: Connection, cause_id: str) -> dict[str, Any] | None:

@@ -561,7 +561,7 @@ class Paths:
                     Filter(error="403"),
                     Filter(subscriber="webhook.acme", states=(failed,)),
                 ):
-                    effect_filters.count_up_to(connection, wanted, 10_000)
+                    effect_filters.count_up_to(connection, wanted, 1_000)
                     first = effect_filters.page(connection, wanted, limit=100)
                     if first.next is not None:
                         effect_filters.page(connection, wanted, after=first.next, limit=100)

@@ -16,7 +16,7 @@ from invigilator.web.reading import reading
 from worker.kind_entry import UnreadablePayloadError
 from worker.kinds import EffectKind
 
-COUNTED = 10_000
+COUNTED = 1_000
 """So many effects that match are counted. Of more it says that there are more."""
 
 

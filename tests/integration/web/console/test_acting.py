@@ -104,9 +104,9 @@ def test_all_that_match_are_retried_in_steps_with_progress(failed: Record, opera
     assert f'{NUMBER} <span class="state pending">' in page
     assert "mended" in page
     assert "kind <bdi>set_credit_status</bdi>, state <bdi>failed</bdi>" in page
-    place = re.search(r'href="(/console/act\?id=[^"]*)">The effects of this act', page)
-    assert place is not None
-    effects = operator.get(place[1]).text
+    link = re.search(r'href="(/console/act\?id=[^"]*)">The effects of this act', page)
+    assert link is not None
+    effects = operator.get(link[1]).text
     assert all(str(one) in effects for one in failed.effect_ids(EffectKind.SET_CREDIT_STATUS))
     assert re.search(r'data-label="Before"><span class="state failed">', effects)
     assert re.search(r'data-label="Now"><span class="state pending">', effects)
