@@ -170,7 +170,7 @@ def test_without_scripts_all_that_match_are_cancelled(browser: Browser, home: st
     page.click("main button.primary")
     # The page loads itself again.
     page.wait_for_selector(".state.finished")
-    assert "are cancelled." in page.inner_text("main")
+    assert "1 of 1 is cancelled." in page.inner_text("main")
     context.close()
 
 
