@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -30,8 +31,7 @@ def listed(site: Site, visit: Visit) -> Response:
             page = effect_filters.page(connection, wanted, after=after, limit=PAGE)
         except effect_filters.UnknownEffectError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
-        # How many there are in all would take too long to count.
-        matching = None if wanted.is_empty else effect_filters.count_up_to(connection, wanted, COUNTED)
+        matching = _matching(connection, wanted)
     return site.page(
         visit,
         "effects.html",
@@ -45,6 +45,13 @@ def listed(site: Site, visit: Visit) -> Response:
         states=filters.STATES,
         bulk=[action.value for action, change in CHANGES.items() if _fits(wanted, change)],
     )
+
+
+def _matching(connection: Connection, wanted: Filter) -> int | None:
+    # No index finds a part of a text, so looking for it may go through all that fails.
+    if wanted.is_empty or wanted.error is not None:
+        return None
+    return effect_filters.count_up_to(connection, wanted, COUNTED)
 
 
 def _fits(wanted: Filter, change: Change) -> bool:

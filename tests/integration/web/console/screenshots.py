@@ -23,14 +23,15 @@ def take(folder: Path) -> None:
             running_chromium() as browser,
         ):
             fill(engine)
+            # The overview comes first, while the processes that were put there still live.
             for name, path, scheme, size in (
                 ("console-overview", "", "light", WIDE),
                 ("console-overview-dark", "", "dark", WIDE),
+                ("console-phone", "", "dark", PHONE),
                 ("console-cause", f"cause?id={CAUSE}", "light", WIDE),
                 ("console-effects", "effects?state=failed", "light", WIDE),
                 ("console-retry", f"acts/retry?cause={CAUSE}", "light", WIDE),
                 ("console-learner", "learner?user_id=42", "light", WIDE),
-                ("console-phone", "", "dark", PHONE),
             ):
                 page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
                 page.goto(home + path)

@@ -155,6 +155,7 @@ def test_a_cause_is_one_row_that_begins_with_its_reason(busy: Record) -> None:
         ("state=failed", "1 effect matches. The newest"),
         ("kind=set_credit_status&state=pending", "2 effects match. The newest"),
         ("", None),
+        ("error=503", None),
     ],
 )
 def test_the_list_of_effects_says_how_many_match(busy: Record, query: str, says: str | None) -> None:
