@@ -3,11 +3,14 @@
 import sys
 from pathlib import Path
 
+from sqlalchemy import text
+
 from tests import engines
 from tests.chromium import running_chromium
 from tests.integration.web.console.filling import CAUSE, fill, served
 
 WIDE = {"width": 1280, "height": 900}
+SIGNS_OF_LIFE = "UPDATE processes SET seen_at = now() WHERE role <> 'credit'"
 PHONE = {"width": 390, "height": 844}
 
 
@@ -23,7 +26,6 @@ def take(folder: Path) -> None:
             running_chromium() as browser,
         ):
             fill(engine)
-            # The overview comes first, while the processes that were put there still live.
             for name, path, scheme, size in (
                 ("console-overview", "", "light", WIDE),
                 ("console-overview-dark", "", "dark", WIDE),
@@ -33,6 +35,8 @@ def take(folder: Path) -> None:
                 ("console-retry", f"acts/retry?cause={CAUSE}", "light", WIDE),
                 ("console-learner", "learner?user_id=42", "light", WIDE),
             ):
+                with engine.begin() as connection:
+                    connection.execute(text(SIGNS_OF_LIFE))
                 page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
                 page.goto(home + path)
                 page.screenshot(path=folder / f"{name}.png", full_page=size is WIDE and not path)
