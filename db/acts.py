@@ -250,6 +250,58 @@ def acts(
     return (row._asdict() for row in _streamed(connection, _ACTS, values))
 
 
+_STEPS = """
+SELECT step, action
+FROM acts
+WHERE act_id = %(act_id)s AND EXISTS (SELECT FROM act_targets AS target WHERE target.act_sequence = acts.sequence)
+ORDER BY step
+"""
+
+_EFFECTS = """
+SELECT
+    target.effect_id AS id, target.before, target.after, effects.kind, effects.state, effects.payload,
+    effects.tries, effects.last_error, effects.cause
+FROM act_targets AS target
+LEFT JOIN effects ON effects.id = target.effect_id
+WHERE target.act_sequence = (SELECT sequence FROM acts WHERE act_id = %(act_id)s AND step = %(step)s)
+ORDER BY effects.created_at, effects.sequence, target.effect_id
+"""
+
+_STATES = """
+SELECT state, count(*) AS number
+FROM effects
+WHERE id = ANY (ARRAY(
+    SELECT effect_id
+    FROM act_targets
+    WHERE act_sequence = ANY (ARRAY(SELECT sequence FROM acts WHERE act_id = %(act_id)s))
+    LIMIT %(most)s
+))
+GROUP BY state
+ORDER BY state
+"""
+
+
+def steps_of(connection: Connection, act_id: UUID) -> dict[int, str]:
+    """Return the steps of an act that have changed an effect, in order, each with its action."""
+    return {row.step: row.action for row in connection.exec_driver_sql(_STEPS, {"act_id": act_id})}
+
+
+def effects_of(connection: Connection, act_id: UUID, step: int) -> list[dict[str, Any]]:
+    """Return the effects that a step of an act has changed, with what they are now: null for a pruned one."""
+    values = {"act_id": act_id, "step": step}
+    return [row._asdict() for row in connection.exec_driver_sql(_EFFECTS, values)]
+
+
+def states_of(connection: Connection, act_id: UUID, most: int) -> dict[str, int]:
+    """Return how many of the effects that an act has changed are in which state now.
+
+    Parameters:
+        most: so many effects are looked at.
+    """
+    values = {"act_id": act_id, "most": most}
+    return {row.state: row.number for row in connection.exec_driver_sql(_STATES, values)}
+
+
 def _streamed(connection: Connection, statement: str, values: Mapping[str, Any]) -> Iterable[Row[Any]]:
     return connection.exec_driver_sql(statement, dict(values), execution_options={"yield_per": STREAMED_ROWS})
 

@@ -1,6 +1,7 @@
 """The causes of failures: which there are, and what fails because of each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,29 +17,67 @@ ORDER BY id
 ON CONFLICT (id) DO NOTHING
 """
 
-# What failed in a release before revision 0034 has no cause. It is counted by kind, so that nothing is missing.
+# In an outage a cause has hundreds of thousands of effects. They are counted without sorting them. The example is
+# looked up afterwards by the cause, which has one kind. What failed in a release before revision 0034 has no cause.
+# It is counted by kind, so that nothing is missing.
 _FAILING = """
-WITH failing AS (
-    SELECT cause, kind, CASE state WHEN 'failed' THEN 'failed' ELSE 'retrying' END AS state,
-        retrying_since, failed_at, last_error, id, created_at
+WITH counted AS (
+    SELECT
+        cause,
+        kind,
+        CASE state WHEN 'failed' THEN 'failed' ELSE 'retrying' END AS state,
+        count(*) AS count,
+        count(*) FILTER (WHERE state <> 'failed' AND retrying_since IS NULL) AS untried,
+        min(coalesce(retrying_since, failed_at, created_at)) AS first_seen,
+        max(failed_at) AS last_seen
     FROM effects
-    WHERE (cause IS NOT NULL AND state IN ('pending', 'running', 'failed')) OR (cause IS NULL AND state = 'failed')
+    WHERE cause IS NOT NULL AND state IN ('pending', 'running', 'failed')
+    GROUP BY 1, 2, 3
+), failing AS (
+    SELECT
+        counted.*,
+        (
+            SELECT effects.id
+            FROM effects
+            WHERE effects.cause = counted.cause
+                AND effects.state = ANY (
+                    CASE counted.state WHEN 'failed' THEN ARRAY['failed'] ELSE ARRAY['pending', 'running'] END
+                )
+                AND effects.failed_at = counted.last_seen
+            LIMIT 1
+        ) AS example,
+        NULL AS reason
+    FROM counted
+    UNION ALL
+    SELECT
+        NULL,
+        kind,
+        'failed',
+        count(*),
+        0,
+        min(coalesce(retrying_since, failed_at, created_at)),
+        max(failed_at),
+        (array_agg(id ORDER BY failed_at DESC NULLS LAST))[1],
+        max(last_error)
+    FROM effects
+    WHERE cause IS NULL AND state = 'failed'
+    GROUP BY kind
 )
 SELECT
     failing.cause,
     failing.kind,
     failing.state,
-    count(*) AS count,
+    failing.count,
+    failing.untried,
     causes.status,
-    coalesce(causes.reason, max(failing.last_error)) AS reason,
+    coalesce(causes.reason, failing.reason) AS reason,
     causes.exception,
-    min(coalesce(failing.retrying_since, failing.failed_at, failing.created_at)) AS first_seen,
-    max(failing.failed_at) AS last_seen,
-    (array_agg(failing.id ORDER BY failing.failed_at DESC NULLS LAST))[1] AS example
+    failing.first_seen,
+    failing.last_seen,
+    failing.example
 FROM failing
 LEFT JOIN causes ON causes.id = failing.cause
-GROUP BY failing.cause, failing.kind, failing.state, causes.id
-ORDER BY count(*) DESC, failing.kind, failing.cause
+ORDER BY failing.count DESC, failing.kind, failing.cause
 """
 
 _FIND = "SELECT id, kind, status, exception, reason, first_seen FROM causes WHERE id = %(id)s"
@@ -56,10 +95,36 @@ def store(connection: Connection, causes: Sequence[Row]) -> None:
 def failing(connection: Connection) -> list[dict[str, Any]]:
     """Return why effects fail, or are tried again: a row for each cause and state, the most frequent first.
 
-    The state is `failed` or `retrying`. `first_seen` is since when the effect that fails for longest has been tried
-    in vain, `last_seen` when one of them last failed, and `example` the effect that did.
+    The state is `failed` or `retrying`. Of the retrying ones, `untried` are those that a person has had tried
+    again, and that were not tried since. `first_seen` is since when the effect that fails for longest has been
+    tried in vain, `last_seen` when one of them last failed, and `example` the effect that did.
     """
     return [row._asdict() for row in connection.exec_driver_sql(_FAILING)]
+
+
+def by_cause(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what `failing` has found with one row for each cause, the most frequent first.
+
+    `failed` is how many have failed for good, `waiting` how many are tried again by themselves, and `untried` how
+    many a person has had tried again that were not tried since. The example is the effect that failed last.
+    """
+    found: dict[tuple[str | None, str], dict[str, Any]] = {}
+    for row in sorted(rows, key=_last_seen, reverse=True):
+        one = found.setdefault((row["cause"], row["kind"]), {**row, "failed": 0, "waiting": 0, "untried": 0})
+        if row["state"] == "failed":
+            one["failed"] = row["count"]
+        else:
+            one["waiting"], one["untried"] = row["count"] - row["untried"], row["untried"]
+        one["first_seen"] = min(one["first_seen"], row["first_seen"])
+        one["count"] = one["failed"] + one["waiting"] + one["untried"]
+    return sorted(found.values(), key=lambda one: (-one["count"], one["kind"], one["cause"] or ""))
+
+
+def _last_seen(row: Mapping[str, Any]) -> datetime:
+    # What failed before causes were kept has none.
+    last_seen: datetime | None = row["last_seen"]
+    first_seen: datetime = row["first_seen"]
+    return last_seen or first_seen
 
 
 def find(connection: Connection, cause_id: str) -> dict[str, Any] | None:

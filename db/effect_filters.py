@@ -144,6 +144,18 @@ def count(connection: Connection, wanted: Filter) -> int:
     return connection.scalar(select(func.count()).select_from(Effect).where(*_conditions(wanted))) or 0
 
 
+def count_up_to(connection: Connection, wanted: Filter, most: int) -> int:
+    """Return how many effects fit, as `count` does, but look for no more than one above `most`."""
+    # In the order of the indexes, so that PostgreSQL goes along one of them until it has found enough.
+    some = (
+        select(Effect.created_at)
+        .where(*_conditions(wanted))
+        .order_by(Effect.created_at.desc())
+        .limit(most + 1)
+    )
+    return connection.scalar(select(func.count()).select_from(some.subquery())) or 0
+
+
 def listed(
     connection: Connection, wanted: Filter, *, after: UUID | None = None, limit: int | None = None
 ) -> Iterable[Row]:

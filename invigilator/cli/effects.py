@@ -33,7 +33,8 @@ COLUMNS = (
     "last_error",
 )
 CAUSE_COLUMNS = (
-    "cause", "kind", "state", "count", "status", "exception", "first_seen", "last_seen", "example", "reason",
+    "cause", "kind", "failed", "waiting", "untried", "status", "exception", "first_seen", "last_seen", "example",
+    "reason",
 )  # fmt: skip
 DONE = {Action.RETRY: "retried", Action.CANCEL: "cancelled"}
 INTERRUPTED = 130  # the status that shells report for a program that Ctrl-C ended
@@ -112,12 +113,17 @@ def list_(after: UUID | None, limit: int | None, as_json: bool, **given: Any) ->
 @app.command("causes")
 @JSON_LINES
 def causes(as_json: bool) -> None:
-    """Say why effects fail, or are tried again: a row for each cause, the most frequent first."""
+    """Say why effects fail, or are tried again: a row for each cause, the most frequent first.
+
+    The table counts those that have failed, those that wait for their next try, and those that a person has retried
+    and that were not tried since. JSON has a line for each cause and state.
+    """
     from db import causes as found
     from invigilator.cli.database import reading
 
     with reading() as connection:
         rows = found.failing(connection)
+    rows = rows if as_json else found.by_cause(rows)
     print_rows(rows, CAUSE_COLUMNS, as_json, "effects that fail", limit=len(rows))
 
 

@@ -141,6 +141,7 @@ def _document(asking: "Asking") -> dict[str, Any]:
     from db.deliveries import PREFIX
     from worker.commands.sources.brokers import orphans
     from worker.health.facts import read, shown
+    from worker.health.judgement import judge
 
     with _open() as (engine, settings):
         facts = read(engine, settings, asking)
@@ -150,13 +151,21 @@ def _document(asking: "Asking") -> dict[str, Any]:
         with reading(engine) as connection:
             counts = _counts(connection, facts.backlog)
     return {
+        "verdict": judge(facts).sentence,
         "commands": {
             "queued": sum(one.queued for one in facts.shards),
             "quarantined": facts.quarantined,
         },
         **counts,
         "circuits": {one.queue: one.open_until for one in facts.circuits},
-        "circuit_details": {one.queue: {"since": one.since, "reason": one.reason} for one in facts.circuits},
+        "circuit_details": {
+            one.queue: {
+                "since": one.since,
+                "reason": one.reason,
+                "waiting": facts.waiting_for(one.queue),
+            }
+            for one in facts.circuits
+        },
         "pauses": [asdict(one) for one in facts.pauses],
         "shards": [
             {"shard": one.shard, "owner": one.owner, "queued": one.queued, "stalled_s": one.stalled_s}

@@ -84,13 +84,15 @@ class Cause(BaseModel):
     """Why effects of a kind fail. `state` is `failed` or `retrying`. `example` is the one that failed last.
 
     `cause` is null for what failed before causes were kept. `first_seen` is since when the effect that fails for
-    longest has been tried in vain.
+    longest has been tried in vain. `untried` are those of the retrying ones that a person has had tried again, and
+    that were not tried since.
     """
 
     cause: str | None
     kind: str
     state: Literal["failed", "retrying"]
     count: int
+    untried: int
     status: int | None
     reason: str | None
     exception: str | None

@@ -82,6 +82,12 @@ class Facts:
         """How many effects have failed for good."""
         return sum(one.failed for one in self.backlog.values())
 
+    def waiting_for(self, queue: str) -> int:
+        """Return how many effects wait for the service behind a queue, or for a webhook."""
+        webhooks = {one.name: one.pending for one in self.endpoints}
+        kinds = (one.pending for kind, one in self.backlog.items() if QUEUES.get(kind) == queue)
+        return webhooks.get(queue, sum(kinds))
+
     def state(self, process: Seen) -> str:
         """Return the state of a process: what it says of itself, unless it is missing."""
         return ProcessState.MISSING if process.silent_s > self.silence_s else process.state

@@ -1,5 +1,6 @@
 """What the facts mean: whether the system works, and what needs a person."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -22,10 +23,17 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What does not work, and what needs a person. Each is a sentence without an end."""
+    """What is wrong, the worst of each list first. Each member is a sentence without an end.
+
+    Parameters:
+        broken: what does not work.
+        needs: what needs a person.
+        passing: what needs nobody yet, because it may end by itself.
+    """
 
     broken: Sequence[str] = ()
     needs: Sequence[str] = ()
+    passing: Sequence[str] = ()
 
     @property
     def status(self) -> Status:
@@ -39,10 +47,38 @@ class Judgement:
         """All of it in one line."""
         parts = [
             f"{what}: {', '.join(sentences)}"
-            for what, sentences in (("not working", self.broken), ("needs somebody", self.needs))
+            for what, sentences in (
+                ("not working", self.broken),
+                ("needs somebody", self.needs),
+                ("for now", self.passing),
+            )
             if sentences
         ]
-        return "; ".join(parts) or "working"
+        return "; ".join(parts if self.status else ["working", *parts])
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, the worst of it first.
+
+        Example:
+            >>> Judgement(needs=["2 effect(s) failed", "1 message(s) in quarantine"]).sentence
+            'It works, and needs somebody: 2 effect(s) failed, and 1 message(s) in quarantine.'
+            >>> Judgement().sentence
+            'Everything works, and nothing needs anybody.'
+        """
+        found = [*self.broken, *self.needs, *self.passing]
+        if self.broken:
+            return f"It does not work: {_listed(found)}."
+        if self.needs:
+            return f"It works, and needs somebody: {_listed(found)}."
+        if self.passing:
+            return f"It works, and needs nobody yet: {_listed(found)}."
+        return "Everything works, and nothing needs anybody."
+
+
+def _listed(parts: Sequence[str]) -> str:
+    *others, last = parts
+    return f"{', '.join(others)}, and {last}" if others else last
 
 
 def judge(facts: Facts) -> Judgement:
@@ -52,7 +88,7 @@ def judge(facts: Facts) -> Judgement:
         >>> judge(Facts(quarantined=2)).line
         'needs somebody: 2 message(s) in quarantine'
     """
-    return Judgement(tuple(_broken(facts)), tuple(_needs(facts)))
+    return Judgement(tuple(_broken(facts)), tuple(_needs(facts)), tuple(_open(facts, 0, OPEN_FOR_S)))
 
 
 def _broken(facts: Facts) -> Iterator[str]:
@@ -81,6 +117,7 @@ def _broken_shard(shard: Shard, is_read: bool, silence_s: float) -> Iterator[str
 
 
 def _needs(facts: Facts) -> Iterator[str]:
+    yield from _open(facts, OPEN_FOR_S, math.inf)
     for process in facts.processes:
         if not facts.lives(process):
             yield f"{process.role} on {process.host} (pid {process.pid}) is {facts.state(process)}"
@@ -91,11 +128,16 @@ def _needs(facts: Facts) -> Iterator[str]:
     yield from _held_up(facts)
 
 
+def _open(facts: Facts, at_least_s: float, less_than_s: float) -> Iterator[str]:
+    """The circuits of the services that have failed for so long."""
+    for one in facts.circuits:
+        if at_least_s <= one.failing_s < less_than_s:
+            since, waiting = one.since.astimezone(UTC), facts.waiting_for(one.queue)
+            why = "; ".join(filter(None, (one.reason, f"{waiting} effect(s) wait")))
+            yield f"the circuit of {one.queue} is open since {since:%Y-%m-%dT%H:%M:%SZ} ({why})"
+
+
 def _held_up(facts: Facts) -> Iterator[str]:
-    for circuit in facts.circuits:
-        if circuit.failing_s >= OPEN_FOR_S:
-            since = circuit.since.astimezone(UTC)
-            yield f"the circuit of {circuit.queue} is open since {since:%Y-%m-%dT%H:%M:%SZ}"
     for pause in facts.pauses:
         if pause.ends_at is None:
             yield f"{pause.kind} is paused without an end"

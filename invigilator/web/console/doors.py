@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from invigilator.acts.actor import Action, may
+from invigilator.acts.actor import ACTIONS, Action, may
 from invigilator.web.console.guards import check_form, form_token
 from invigilator.web.console.rendering import address
 from invigilator.web.console.signin import SignIn
@@ -51,7 +51,10 @@ def _guarded(door: Door, site: Site, sign_in: SignIn) -> Callable[[Request], obj
         if person is None:
             return _to_sign_in(request)
         if door.needs is not None and not may(person.role, door.needs):
-            raise HTTPException(HTTPStatus.FORBIDDEN, f"The role {person.role} may not do this.")
+            raise HTTPException(
+                HTTPStatus.FORBIDDEN,
+                f"This needs the role {ACTIONS[door.needs]}. You have the role {person.role}. Nothing was changed.",
+            )
         form = FormData()
         if door.method == "POST":
             form = await request.form(max_files=0, max_fields=MAX_FIELDS)

@@ -1,5 +1,6 @@
 """The filter of effects in an address, such as `?state=failed&kind=send_status_email`."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -38,7 +39,11 @@ def read(query: QueryParams) -> Filter:
 
 def written(wanted: Filter) -> dict[str, Any]:
     """Return a filter as the parameters of an address."""
-    document = wanted.as_json()
+    return parameters(wanted.as_json())
+
+
+def parameters(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a filter that was stored as JSON as the parameters of an address."""
     renamed = {"states": "state", "kinds": "kind"}
     return {renamed.get(name, name): value for name, value in document.items()}
 

@@ -123,7 +123,11 @@ def check_form(request: Request, name: str, token: str) -> None:
         or kept["name"] != name
         or not hmac.compare_digest(kept["token"].encode(), token.encode())
     ):
-        raise HTTPException(HTTPStatus.FORBIDDEN, "The form is too old. Load the page again.")
+        raise HTTPException(
+            HTTPStatus.FORBIDDEN,
+            "The form is from before your present sign-in. Nothing was changed. Go back, load the page again, and "
+            "send the form once more.",
+        )
 
 
 def _name(host: str) -> str:

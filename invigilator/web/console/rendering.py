@@ -1,6 +1,7 @@
 """Writes pages. What comes from outside is escaped."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -9,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 HOME = "/console/"
@@ -84,6 +85,52 @@ def brief(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+_LABELS = {
+    "user_id": "learner",
+    "exam_id": "exam",
+    "course_id": "course",
+    "error": "error contains",
+    "since": "owed since",
+    "until": "owed before",
+    "subscriber": "subscriber",
+    "source": "sender",
+    "last": "up to message",
+    "after": "after position",
+}
+
+
+def label(name: str) -> str:
+    """Return what a member of a filter is called before its value.
+
+    Example:
+        >>> label("states"), label("exam_id")
+        ('state', 'exam')
+    """
+    return _LABELS.get(name, name.removesuffix("s"))
+
+
+_COLUMN = re.compile(r'<th scope="col"[^>]*>(.*?)</th>')
+_ROW = re.compile(r"<tr>.*?</tr>", re.DOTALL)
+_CELL = re.compile(r"<t[dh]\b")
+
+
+def labelled(table: Markup) -> Markup:
+    """Return a table of a template whose cells say which column they are in, for screens where a row is a card.
+
+    Example:
+        >>> labelled(Markup('<th scope="col">Kind</th><tbody><tr><td>reset</td></tr>'))
+        Markup('<th scope="col">Kind</th><tbody><tr><td data-label="Kind">reset</td></tr>')
+    """
+    head, _, body = str(table).partition("<tbody>")
+    names = [Markup(name).striptags() for name in _COLUMN.findall(head)]  # noqa: S704 - ours
+
+    def of_row(row: re.Match[str]) -> str:
+        left = iter(names)
+        return _CELL.sub(lambda cell: f'{cell[0]} data-label="{escape(next(left))}"', row[0])
+
+    return Markup(f"{head}<tbody>{_ROW.sub(of_row, body)}")  # noqa: S704 - as safe as it was
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -99,6 +146,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "age": age,
         "brief": brief,
+        "label": label,
+        "labelled": labelled,
         "moment": moment,
         "number": number,
         "pretty": pretty,

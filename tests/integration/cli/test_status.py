@@ -87,10 +87,13 @@ def test_shards_circuits_and_pauses(cli: CommandLine, everybody: Record, with_va
     [pause] = found["pauses"]
     assert (pause["kind"], pause["ends_at"], pause["reason"]) == ("cascade_decline", None, "exam board")
     assert found["circuit_details"][MAIL]["reason"] == "SMTP answered 421"
+    assert found["circuit_details"][MAIL]["waiting"] == 0
     assert found["circuits"].keys() == found["circuit_details"].keys() == {MAIL}
     status, line = check(cli)
     assert status == 1
     assert f"the circuit of {MAIL} is open since" in line
+    assert "(SMTP answered 421; 0 effect(s) wait)" in line
+    assert found["verdict"].startswith(f"It works, and needs somebody: the circuit of {MAIL} is open since")
     assert "cascade_decline is paused without an end" in line
     # When a command waits that nobody takes
     with redis.Redis.from_url(with_valkey) as client:
@@ -106,7 +109,7 @@ def test_shards_circuits_and_pauses(cli: CommandLine, everybody: Record, with_va
 def test_a_system_that_works(cli: CommandLine, everybody: Record, with_valkey: str) -> None:
     assert check(cli) == (0, "working")
     found = cli("status", "--check", "--json").json
-    assert found == {"status": 0, "broken": [], "needs": []}
+    assert found == {"status": 0, "broken": [], "needs": [], "passing": []}
 
 
 @pytest.mark.parametrize("is_due", [True, False])

@@ -41,6 +41,7 @@ def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: st
     ran = cli("status", "--json")
     assert (ran.status, ran.err) == (0, "")
     assert ran.json == {
+        "verdict": "Everything works, and nothing needs anybody.",
         "commands": {"queued": 0, "quarantined": 0},
         "quarantine_discarded": 0,
         "effects": {

@@ -424,6 +424,9 @@ class Paths:
         with self.explained.on("effects cancel, in steps"):
             act = people.start(self.engine, actor, Action.CANCEL, Filter(cause="x"), None)
             assert people.run(act).number == failed
+        with self.explained.on("console: an act in bulk"), self.engine.begin() as connection:
+            assert acts.states_of(connection, act.progress.id, 10_000) == {EffectState.CANCELLED: failed}
+            assert len(acts.effects_of(connection, act.progress.id, 1)) == min(failed, people.STEP_EFFECTS)
 
     def events(self) -> None:
         """The log: written, numbered, published and pruned."""
@@ -538,7 +541,7 @@ class Paths:
                     assert search.find(connection, named)
                 assert not search.find(connection, "nothing")
             with self.explained.on("console"):
-                failures.by_cause(connection, timedelta(hours=6), timedelta(minutes=15))
+                failures.by_answer(connection, timedelta(hours=6), timedelta(minutes=15))
                 causes.find(connection, "abc")
                 quarantine_filters.count(connection, Fitting(code="not_json"))
                 quarantine_filters.page(connection, Fitting(), after=0, limit=50)
@@ -565,6 +568,7 @@ class Paths:
                     Filter(error="403"),
                     Filter(subscriber="webhook.acme", states=(failed,)),
                 ):
+                    effect_filters.count_up_to(connection, wanted, 1_000)
                     first = effect_filters.page(connection, wanted, limit=100)
                     if first.next is not None:
                         effect_filters.page(connection, wanted, after=first.next, limit=100)

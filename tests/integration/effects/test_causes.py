@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db import causes
+from db import causes, operators
 from db.models import Try
 from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
@@ -85,8 +85,11 @@ def test_what_is_tried_again_and_then_given_up_keeps_its_cause(bench: Bench) -> 
     row = bench.row(effect_id)
     assert (row.state, row.cause, "retried for" in row.last_error) == ("failed", cause, True)
     # And a person's retry leaves it, until the next end
-    bench.execute("UPDATE effects SET state = 'pending'")
+    assert [one["untried"] for one in _failing(bench)] == [0]
+    with bench.engine.begin() as connection:
+        operators.retry(connection, [effect_id])
     assert bench.row(effect_id).cause == cause
+    assert [(one["state"], one["count"], one["untried"]) for one in _failing(bench)] == [("retrying", 1, 1)]
     bench.execute("DELETE FROM circuits")
     bench.make_due()
     bench.run(effect_id)

@@ -118,7 +118,10 @@ def test_events_need_a_relay() -> None:
     [
         ({"backlog": {"send_status_email": THREE_FAILED}}, "3 effect(s) failed"),
         ({"quarantined": 1}, "1 message(s) in quarantine"),
-        ({"circuits": [circuit(300)]}, f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z"),
+        (
+            {"circuits": [circuit(300)]},
+            f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z (503; 0 effect(s) wait)",
+        ),
         ({"pauses": [Pause("k", NOW, None, None)]}, "k is paused without an end"),
         ({"endpoints": [webhook(NOW)]}, "webhook.acme is switched off"),
         ({"processes": [process("mail", silent_s=16)]}, "mail on host (pid 7) is missing"),
@@ -132,7 +135,6 @@ def test_what_needs_a_person(facts: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     "facts",
     [
-        {"circuits": [circuit(299)]},
         {"pauses": [Pause("k", NOW, NOW, None)]},
         {"endpoints": [webhook(None)]},
         {"processes": [process("mail", silent_s=14)]},
@@ -141,6 +143,28 @@ def test_what_needs_a_person(facts: dict[str, Any], says: str) -> None:
 )
 def test_what_needs_nobody_yet(facts: dict[str, Any]) -> None:
     assert judged(**facts) == (0, "working")
+
+
+def test_a_circuit_that_has_just_opened_is_named_and_needs_nobody_yet() -> None:
+    opened = f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z (503; 0 effect(s) wait)"
+    assert judged(circuits=[circuit(299)]) == (0, f"working; for now: {opened}")
+    judgement = judge(Facts(circuits=[circuit(299)]))
+    assert judgement.sentence == f"It works, and needs nobody yet: {opened}."
+
+
+def test_an_open_circuit_comes_first_with_what_waits_for_it() -> None:
+    waiting = {
+        "send_status_email": Backlog(pending=4, running=1, failed=3, oldest_s=1.0),
+        "set_credit_status": Backlog(pending=9, running=0, failed=0, oldest_s=1.0),
+    }
+    sentence = judge(Facts(circuits=[circuit(300)], backlog=waiting)).sentence
+    assert sentence.startswith(f"It works, and needs somebody: the circuit of {MAIL} is open")
+    assert "(503; 4 effect(s) wait), and 3 effect(s) failed." in sentence
+
+
+def test_of_a_webhook_what_is_owed_to_it_waits() -> None:
+    facts = Facts(endpoints=[Endpoint("webhook.acme", {}, None, None, behind=0, pending=7, failed=0)])
+    assert facts.waiting_for("webhook.acme") == 7
 
 
 def test_a_missing_process_that_another_one_covers_needs_somebody() -> None:

@@ -12,6 +12,7 @@ from invigilator.web.console.pages import (
     acting_messages,
     acting_told,
     audit,
+    bulk,
     causes,
     effects,
     learner,
@@ -44,10 +45,11 @@ def _on_webhooks(path: str, action: Action) -> tuple[Door, Door]:
 
 DOORS: Sequence[Door] = (
     Door("GET", "/", overview.shown),
+    Door("GET", "/act", bulk.changed),
     Door("GET", "/attempt", record.attempt),
     Door("GET", "/attempts", record.attempts),
     Door("GET", "/audit", audit.listed),
-    Door("GET", "/bulk", acting_effects.progress),
+    Door("GET", "/bulk", bulk.progress),
     Door("GET", "/cause", causes.shown),
     Door("GET", "/causes", causes.listed),
     Door("GET", "/command", record.command),
@@ -71,6 +73,6 @@ DOORS: Sequence[Door] = (
     *_on_webhooks("/webhook/off", Action.WEBHOOK_OFF),
     *_both("/events/replay", acting_told.ask_to_replay, acting_told.replay, Action.REPLAY_EVENTS),
     # Every act in bulk is an operator's.
-    Door("POST", "/bulk/stop", acting_effects.stop, Action.STOP),
+    Door("POST", "/bulk/stop", bulk.stop, Action.STOP),
 )
 """Who may use a route stands nowhere else. What is not here does not exist, but for the routes of the sign-in."""

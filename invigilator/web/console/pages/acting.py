@@ -1,6 +1,6 @@
 """What the pages that do something have in common: they ask with the count, and then do it with a reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -8,12 +8,20 @@ from uuid import UUID
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from invigilator.acts.actor import Action
 from invigilator.web.console.rendering import address
 from invigilator.web.console.running import Act
 from invigilator.web.console.site import Site, Visit
 
 MAX_REASON = 2_000
 MAX_SELECTED = 1_000
+PAST = {
+    Action.RETRY: "to be tried again",
+    Action.CANCEL: "cancelled",
+    Action.REPLAY: "replayed",
+    Action.DISCARD: "discarded",
+}
+"""What something is to which an action was done."""
 
 
 def ask(
@@ -25,7 +33,8 @@ def ask(
     hidden: Sequence[tuple[str, object]],
     button: str | None,
     fields: Sequence[dict[str, Any]] = (),
-    note: str | None = None,
+    back: str,
+    which: Mapping[str, Any] | None = None,
 ) -> Response:
     """Return the page that asks before something is done.
 
@@ -34,7 +43,8 @@ def ask(
         hidden: fields that the form sends.
         button: what it says. None where there is nothing to do.
         fields: what is to be filled in besides the reason.
-        note: what should be known before.
+        back: the address of the page from which it leads away.
+        which: the filter of those to which it will be done.
     """
     return site.page(
         visit,
@@ -44,7 +54,8 @@ def ask(
         hidden=hidden,
         button=button,
         fields=fields,
-        note=note,
+        back=back,
+        which=which,
     )
 
 
@@ -102,3 +113,8 @@ def counted(number: int, what: str) -> str:
         ('1 effect', '4,000 effects')
     """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def is_or_are(number: int) -> str:
+    """Return the verb for a number of things."""
+    return "is" if number == 1 else "are"

@@ -1,22 +1,26 @@
-"""Retrying and cancelling effects: one, those that were selected, or all that match; and the progress of that."""
+"""Retrying and cancelling effects: one, those that were selected, or all that match."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from http import HTTPStatus
-from uuid import UUID
 
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from db import bulk
-from db.bulk import Progress
 from db.effect_filters import Filter
 from invigilator.acts import effects
 from invigilator.acts.actor import Action
-from invigilator.acts.transactions import acting
 from invigilator.web.console import filters
-from invigilator.web.console.pages.acting import ask, counted, done, reason_of, running, selected
-from invigilator.web.console.pages.effects import uuid_of
+from invigilator.web.console.pages.acting import (
+    PAST,
+    ask,
+    counted,
+    done,
+    is_or_are,
+    reason_of,
+    running,
+    selected,
+)
 from invigilator.web.console.rendering import address
 from invigilator.web.console.site import Site, Visit
 from invigilator.web.reading import reading
@@ -25,13 +29,6 @@ _CONSEQUENCES = {
     Action.RETRY: "They are due at once. Their delays, and the time for which they are tried, begin anew.",
     Action.CANCEL: "They will not be done. The other side is not told. A cancelled effect can be retried.",
 }
-PAST = {
-    Action.RETRY: "to be tried again",
-    Action.CANCEL: "cancelled",
-    Action.REPLAY: "replayed",
-    Action.DISCARD: "discarded",
-}
-_RUNNING = (bulk.BulkState.RUNNING, bulk.BulkState.STOPPING)
 
 
 def ask_for(site: Site, visit: Visit, action: Action) -> Response:
@@ -47,9 +44,8 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
     with reading(site.engine) as connection:
         number = effects.preview(connection, action, wanted)
     document = json.dumps(wanted.as_json())
-    return _ask(
-        site, visit, action, number, "that match", [("filter", document), ("expected", number)], wanted
-    )
+    hidden = [("filter", document), ("expected", number)]
+    return _ask(site, visit, action, number, "that match", hidden, wanted)
 
 
 def _ask(
@@ -69,8 +65,14 @@ def _ask(
         question=f"{action.capitalize()} {what} {which}? {_CONSEQUENCES[action]}",
         hidden=hidden,
         button=f"{action.capitalize()} {what}" if number else None,
-        note=None if wanted is None else f"Which: {json.dumps(wanted.as_json(), ensure_ascii=False)}",
+        which=None if wanted is None else wanted.as_json(),
+        back=address("effects", **filters.written(wanted)) if wanted else _place(hidden),
     )
+
+
+def _place(chosen: Sequence[tuple[str, object]]) -> str:
+    """Return the address of the page to go on with, after an act on effects that were selected."""
+    return address("effect", id=chosen[0][1]) if len(chosen) == 1 else address("effects")
 
 
 def do(site: Site, visit: Visit, action: Action) -> Response:
@@ -91,13 +93,8 @@ def do(site: Site, visit: Visit, action: Action) -> Response:
         title=f"{action.capitalize()}: done",
         sentence=f"{counted(number, 'effect')} of {len(set(chosen))} {is_or_are(number)} {PAST[action]}.",
         refused={f"{key}": why for key, why in ended.refused.items()},
-        back=address("effect", id=chosen[0]) if len(chosen) == 1 else address("effects"),
+        back=_place([("id", one) for one in chosen]),
     )
-
-
-def is_or_are(number: int) -> str:
-    """Return the verb for a number of things."""
-    return "is" if number == 1 else "are"
 
 
 def _filter(document: str) -> Filter:
@@ -111,31 +108,3 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise HTTPException(HTTPStatus.BAD_REQUEST, "expected: is no number.")
     return int(text[:18])
-
-
-# --- acts in bulk ------------------------------------------------------------------------------------------
-
-
-def progress(site: Site, visit: Visit) -> Response:
-    """How far an act in bulk has come."""
-    act = _act(site, uuid_of(visit, "id"))
-    return site.page(
-        visit, "bulk.html", act=asdict(act), is_running=act.state in _RUNNING, past=PAST[Action(act.action)]
-    )
-
-
-def stop(site: Site, visit: Visit) -> Response:
-    """Have an act in bulk end before its next step."""
-    ids = selected(visit.form.getlist("id"))
-    act = _act(site, ids[0] if ids else None)
-    with acting(site.engine) as connection:
-        effects.stop(connection, visit.person.actor(), act.id)
-    return RedirectResponse(address("bulk", id=act.id), HTTPStatus.SEE_OTHER)
-
-
-def _act(site: Site, act_id: UUID | None) -> Progress:
-    with reading(site.engine) as connection:
-        found = bulk.read(connection, act_id) if act_id else None
-    if found is None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "There is no such act in bulk.")
-    return found

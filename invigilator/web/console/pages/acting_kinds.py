@@ -27,6 +27,7 @@ def ask_to_pause(site: Site, visit: Visit) -> Response:
         question=f"Pause {kind}? Its effects wait, and nothing of them is lost. Those that run now end as they do.",
         hidden=[("kind", kind.value)],
         button=f"Pause {kind}",
+        back=address(""),
         fields=[
             {
                 "name": "until",
@@ -55,6 +56,7 @@ def ask_to_resume(site: Site, visit: Visit) -> Response:
         question=f"Resume {kind}? What waits is tried at once.",
         hidden=[("kind", kind.value)],
         button=f"Resume {kind}",
+        back=address(""),
     )
 
 

@@ -23,6 +23,7 @@ def ask_to_erase(site: Site, visit: Visit) -> Response:
         "Nobody can undo it.",
         hidden=[("user_id", user_id)],
         button="Erase names and addresses",
+        back=address("learner", user_id=user_id),
     )
 
 

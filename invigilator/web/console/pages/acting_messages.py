@@ -14,8 +14,16 @@ from invigilator.acts import messages
 from invigilator.acts import quarantine as acts
 from invigilator.acts.actor import Action
 from invigilator.acts.transactions import acting
-from invigilator.web.console.pages.acting import MAX_SELECTED, ask, counted, done, reason_of, running
-from invigilator.web.console.pages.acting_effects import PAST, is_or_are
+from invigilator.web.console.pages.acting import (
+    MAX_SELECTED,
+    PAST,
+    ask,
+    counted,
+    done,
+    is_or_are,
+    reason_of,
+    running,
+)
 from invigilator.web.console.pages.messages import fitting, number_from
 from invigilator.web.console.rendering import address
 from invigilator.web.console.site import Site, Visit
@@ -51,6 +59,7 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
         question=f"{action.capitalize()} {what}? {_CONSEQUENCES[action]}",
         hidden=hidden,
         button=f"{action.capitalize()} {what}" if number else None,
+        back=address("quarantine"),
     )
 
 

@@ -31,6 +31,7 @@ def ask_to_switch(site: Site, visit: Visit, action: Action) -> Response:
         question=f"{title}? {_QUESTIONS[action]}",
         hidden=[("name", name)],
         button=f"Switch it {word}",
+        back=address("webhook", name=name),
     )
 
 
@@ -52,6 +53,7 @@ def ask_to_replay(site: Site, visit: Visit) -> Response:
         question=f"Tell {name} again what comes after a position? It gets events for a second time.",
         hidden=[("name", name)],
         button="Tell it again",
+        back=address("webhooks"),
         fields=[{"name": "after", "label": "After which position"}],
     )
 

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -16,6 +17,9 @@ from invigilator.web.reading import reading
 from worker.kind_entry import UnreadablePayloadError
 from worker.kinds import EffectKind
 
+COUNTED = 1_000
+"""So many effects that match are counted. Of more it says that there are more."""
+
 
 def listed(site: Site, visit: Visit) -> Response:
     """The effects that fit the filter of the address, newest first."""
@@ -27,17 +31,27 @@ def listed(site: Site, visit: Visit) -> Response:
             page = effect_filters.page(connection, wanted, after=after, limit=PAGE)
         except effect_filters.UnknownEffectError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
+        matching = _matching(connection, wanted)
     return site.page(
         visit,
         "effects.html",
         effects=[{**one, "label": label_of(one)} for one in page.effects],
         next=page.next,
+        matching=matching,
+        counted=COUNTED,
         wanted=wanted,
         query=filters.written(wanted),
         kinds=filters.KINDS,
         states=filters.STATES,
         bulk=[action.value for action, change in CHANGES.items() if _fits(wanted, change)],
     )
+
+
+def _matching(connection: Connection, wanted: Filter) -> int | None:
+    # No index finds a part of a text, so looking for it may go through all that fails.
+    if wanted.is_empty or wanted.error is not None:
+        return None
+    return effect_filters.count_up_to(connection, wanted, COUNTED)
 
 
 def _fits(wanted: Filter, change: Change) -> bool:

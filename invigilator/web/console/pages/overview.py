@@ -1,7 +1,9 @@
 """The overview: what is wrong, and what waits."""
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 from starlette.responses import Response
@@ -19,15 +21,17 @@ from db.deliveries import PREFIX
 from events.errors import InvigilatorError
 from invigilator.web.console import charts
 from invigilator.web.console.charts import Chart
+from invigilator.web.console.rendering import address
 from invigilator.web.console.site import Site, Visit
 from invigilator.web.reading import reading
 from worker.health.facts import Facts
 from worker.health.judgement import Judgement, judge
-from worker.kinds import EffectKind
+from worker.kinds import QUEUES, EffectKind
 
 RECENT_ACTS = 5
-CAUSES = 5
-"""Of so many causes, the most frequent, the failures are drawn."""
+ANSWERS = 5
+"""So many answers, the most frequent, are drawn each for itself."""
+FIRST_SAMPLES = "The tries are counted every 5 minutes. The chart begins with the second count."
 BACK = timedelta(hours=6)
 EVERY = timedelta(minutes=15)
 
@@ -35,39 +39,53 @@ EVERY = timedelta(minutes=15)
 def shown(site: Site, visit: Visit) -> Response:
     """What is wrong, in one sentence, and then the numbers."""
     facts, judgement = _judged(site)
+    moments = charts.spans(datetime.now(UTC), BACK, EVERY)
     with reading(site.engine) as connection:
         return site.page(
             visit,
             "overview.html",
             judgement=judgement,
-            sentence=sentence(judgement),
             facts=facts,
-            causes=causes.failing(connection),
+            causes=causes.by_cause(causes.failing(connection)),
             feeds=deliveries.feeds(connection),
             acts=bulk.newest(connection, RECENT_ACTS),
             kinds=sorted({*EffectKind, *facts.backlog}),
             nothing=backlog.NOTHING,
-            charts=[_tries(connection), _failures(connection)],
+            charts=[_tries(connection, moments), _failures(connection, moments)],
             paused={one.kind: one for one in facts.pauses},
             webhook_prefix=PREFIX,
+            waiting=_waiting,
         )
 
 
-def _tries(connection: Connection) -> Chart:
+def _waiting(queue: str) -> str:
+    """Return the address of the effects that wait for the service behind a queue, or for a webhook."""
+    if queue.startswith(PREFIX):
+        return address("effects", subscriber=queue, state=["pending", "running"])
+    return address("effects", kind=[kind for kind in QUEUES if QUEUES[kind] == queue], state="pending")
+
+
+def _tries(connection: Connection, moments: Sequence[datetime]) -> Chart:
     grown = samples.increases(samples.series(connection, totals.TRIES, BACK))
     by_result = charts.summed(grown, place=1)
-    names = ("done", "retry", "failed")
-    return charts.stacked(
-        "Tries in the last 6 hours, by result", {one: by_result.get(one, {}) for one in names}
-    )
+    # A sample counts what was before it.
+    counted = {
+        result: {at - samples.EVERY: number for at, number in by_result.get(result, {}).items()}
+        for result in ("done", "retry", "failed")
+    }
+    title = "Tries in the last 6 hours, by result"
+    nothing = charts.NOTHING if any(grown.values()) else FIRST_SAMPLES
+    return charts.stacked(title, "results", counted, moments, nothing)
 
 
-def _failures(connection: Connection) -> Chart:
-    found = failures.by_cause(connection, BACK, EVERY)
-    most = sorted(found, key=lambda cause: -sum(found[cause].values()))[:CAUSES]
-    return charts.stacked(
-        "Failed tries in the last 6 hours, by cause", {cause: found[cause] for cause in most}
-    )
+def _failures(connection: Connection, moments: Sequence[datetime]) -> Chart:
+    found = failures.by_answer(connection, BACK, EVERY)
+    names = sorted(found, key=lambda answer: -sum(found[answer].values()))
+    drawn = {name: found[name] for name in names[:ANSWERS]}
+    if rest := names[ANSWERS:]:
+        drawn["others"] = sum((Counter(found[name]) for name in rest), Counter[datetime]())
+    title = "Failed tries in the last 6 hours, by answer and kind"
+    return charts.stacked(title, "answers", drawn, moments)
 
 
 def _judged(site: Site) -> tuple[Facts, Judgement]:
@@ -76,26 +94,5 @@ def _judged(site: Site) -> tuple[Facts, Judgement]:
     except InvigilatorError as error:
         facts = site.known()
         judged = judge(facts)
-        return facts, Judgement([str(error), *judged.broken], judged.needs)
+        return facts, replace(judged, broken=[str(error), *judged.broken])
     return facts, judge(facts)
-
-
-def sentence(judgement: Judgement) -> str:
-    """Return what is wrong, the worst of it first.
-
-    Example:
-        >>> sentence(Judgement(needs=["2 effect(s) failed", "1 message(s) in quarantine"]))
-        'It works, and needs somebody: 2 effect(s) failed, and 1 message(s) in quarantine.'
-        >>> sentence(Judgement())
-        'Everything works, and nothing needs anybody.'
-    """
-    if judgement.broken:
-        return f"It does not work: {_listed([*judgement.broken, *judgement.needs])}."
-    if judgement.needs:
-        return f"It works, and needs somebody: {_listed(judgement.needs)}."
-    return "Everything works, and nothing needs anybody."
-
-
-def _listed(parts: Sequence[str]) -> str:
-    *others, last = parts
-    return f"{', '.join(others)}, and {last}" if others else last

@@ -101,10 +101,23 @@ def test_all_that_match_are_retried_in_steps_with_progress(failed: Record, opera
     page = until_over(operator, answer.headers["location"])
     assert f"{NUMBER} of {NUMBER} are to be tried again." in page
     assert states(failed) == ["pending"] * NUMBER
+    # And the page says what became of them, why it was done, and how to go on
+    assert f'{NUMBER} <span class="state pending">' in page
+    assert "mended" in page
+    assert "kind <bdi>set_credit_status</bdi>, state <bdi>failed</bdi>" in page
+    link = re.search(r'href="(/console/act\?id=[^"]*)">The effects of this act', page)
+    assert link is not None
+    effects = operator.get(link[1]).text
+    assert all(str(one) in effects for one in failed.effect_ids(EffectKind.SET_CREDIT_STATUS))
+    assert re.search(r'data-label="Before"><span class="state failed">', effects)
+    assert re.search(r'data-label="Now"><span class="state pending">', effects)
     rows = audit(failed)
     assert len({row["act_id"] for row in rows}) == 1
     assert [(row["number"], row["closing"]) for row in rows] == [(NUMBER, False), (NUMBER, True)]
     assert {row["reason"] for row in rows} == {"mended"}
+    # In the audit, the last row adds up the other
+    rows_shown = re.findall(r'data-label="How many">(.*?)</td>', operator.get("/console/audit").text)
+    assert [re.sub("<[^>]*>", "", one) for one in rows_shown] == [f"{NUMBER} in total, finished", f"{NUMBER}"]
 
 
 def test_no_more_are_changed_than_the_person_was_told_of(failed: Record, operator: TestClient) -> None:
@@ -144,6 +157,29 @@ def test_nothing_is_done_without_a_reason(failed: Record, operator: TestClient, 
     assert audit(failed) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "back"),
+    [
+        ("acts/retry?state=failed", "effects?state=failed"),
+        ("pause?kind=set_credit_status", ""),
+        ("quarantine/discard?all=1", "quarantine"),
+    ],
+)
+def test_who_is_asked_may_go_back_and_begins_with_the_reason(
+    failed: Record, operator: TestClient, path: str, back: str
+) -> None:
+    page = operator.get(f"/console/{path}").text
+    assert f'<a class="button" href="/console/{back}">Back</a>' in page
+    if "nothing to do" not in page:
+        assert "required autofocus" in page
+
+
+def test_a_form_of_another_sign_in_says_what_to_do(failed: Record, operator: TestClient) -> None:
+    answer = operator.post("/console/pause", data={"kind": "set_credit_status", "reason": "x", "csrf": "y"})
+    assert answer.status_code == 403
+    assert "Nothing was changed. Go back, load the page again" in answer.text
+
+
 def test_a_viewer_changes_nothing_by_requests_made_by_hand(failed: Record) -> None:
     viewer = behind_proxy(failed.engine, Role.VIEWER)
     token = viewer.get("/console/search").text.partition('name="csrf" value="')[2].partition('"')[0]
@@ -157,7 +193,7 @@ def test_a_viewer_changes_nothing_by_requests_made_by_hand(failed: Record) -> No
     }.items():
         answer = viewer.post(path, data={**fields, "csrf": token, "reason": "because"})
         assert answer.status_code == 403
-        assert "viewer may not" in answer.text
+        assert "This needs the role operator. You have the role viewer." in answer.text
     assert states(failed) == ["failed"] * NUMBER
     assert audit(failed) == []
 
@@ -179,6 +215,8 @@ def test_a_viewer_changes_nothing_by_requests_made_by_hand(failed: Record) -> No
         ("/console/bulk?id=00000000-0000-4000-8000-000000000001", 404),
         ("/console/effects?after=00000000-0000-4000-8000-000000000001", 404),
         ("/console/effect?id=x", 400),
+        ("/console/act", 404),
+        ("/console/act?id=00000000-0000-4000-8000-000000000001&step=2", 404),
         ("/console/effect", 404),
         ("/console/attempt", 400),
         ("/console/command?id=1", 400),

@@ -61,7 +61,7 @@ def test_every_link_leads_somewhere(busy: Record) -> None:
             waiting += [link.replace("&amp;", "&") for link in LINK.findall(answer.text)]
     pages = {place.split("?")[0] for place in seen}
     looked_at = {f"/console{door.path}" for door in DOORS if door.method == "GET"}
-    assert looked_at - pages == {"/console/search", "/console/webhook/on"}
+    assert looked_at - pages == {"/console/search", "/console/webhook/on", "/console/act"}
 
 
 def test_what_comes_from_outside_is_escaped(busy: Record) -> None:
@@ -75,6 +75,122 @@ def test_the_overview_says_what_is_wrong_in_one_sentence(busy: Record) -> None:
     assert sentence is not None
     assert "1 effect(s) failed" in sentence[1]
     assert "1 message(s) in quarantine" in sentence[1]
+
+
+def open_circuit(record: Record, queue: str) -> None:
+    record.execute(
+        "INSERT INTO circuits (queue, failures, since, open_until, reason)"
+        " VALUES (:queue, 5, now() - interval '1 h', now(), 'no answer')",
+        queue=queue,
+    )
+
+
+def owe_two_credits(record: Record) -> None:
+    for number in range(2):
+        user_id = f"u{number}"
+        record.handle(
+            c.received(c.learner(user_id), f"l{number}"),
+            c.received(c.create("A", user_id), f"c{number}"),
+            c.received(c.update("A", "submitted", user_id), f"s{number}"),
+        )
+
+
+def test_an_open_circuit_is_named_first_with_what_waits_for_it(busy: Record) -> None:
+    open_circuit(busy, "invigilator.effects.credit")
+    owe_two_credits(busy)
+    page = behind_proxy(busy.engine, Role.VIEWER).get("/console/").text
+    sentence, _, rest = page.partition('class="verdict')[2].partition("</p>")
+    circuit = sentence.index("the circuit of invigilator.effects.credit is open since")
+    assert "(no answer; 2 effect(s) wait)" in sentence
+    assert circuit < sentence.index("1 effect(s) failed")
+    assert rest.index("Services that are not called") < rest.index("Why effects fail")
+    assert (
+        'href="/console/effects?kind=set_credit_status&amp;kind=remove_credit_status&amp;state=pending">2<'
+        in rest
+    )
+
+
+@pytest.mark.parametrize(
+    ("queue", "concerns"),
+    [
+        ("invigilator.effects.credit", True),
+        ("invigilator.effects.email", False),
+        ("webhook.acme", False),
+    ],
+)
+def test_the_page_of_a_cause_shows_the_circuit_that_concerns_it(
+    busy: Record, queue: str, concerns: bool
+) -> None:
+    open_circuit(busy, queue)
+    page = behind_proxy(busy.engine, Role.VIEWER).get("/console/cause?id=c1").text
+    assert (f"The circuit of <bdi>{queue}</bdi> is open since" in page) is concerns
+
+
+def test_a_cause_is_one_row_that_begins_with_its_reason(busy: Record) -> None:
+    owe_two_credits(busy)
+    busy.execute(
+        "UPDATE effects SET cause = 'c1', failed_at = now(), retrying_since = NULL"
+        " WHERE kind = 'set_credit_status' AND state = 'pending'"
+    )
+    page = behind_proxy(busy.engine, Role.VIEWER).get("/console/causes").text
+    [row] = re.findall(r"<tr>(.*?)</tr>", page.partition("<tbody>")[2])
+    assert re.findall(r'data-label="([^"]*)"', row) == [
+        "Reason",
+        "Kind",
+        "Failed",
+        "Waiting",
+        "Retried by hand, not yet tried",
+        "Since",
+        "Last",
+        "Cause",
+    ]
+    assert re.sub("<[^>]*>", " ", row).split()[:4] == ["503", "from", "the", "LMS"]
+    numbers = re.findall(r'<td data-label="[^"]*" class="number">(.*?)</td>', row)
+    assert [re.sub("<[^>]*>", "", one) for one in numbers] == ["1", "0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("state=failed", "1 effect matches. The newest"),
+        ("kind=set_credit_status&state=pending", "2 effects match. The newest"),
+        ("", None),
+        ("error=503", None),
+    ],
+)
+def test_the_list_of_effects_says_how_many_match(busy: Record, query: str, says: str | None) -> None:
+    owe_two_credits(busy)
+    page = behind_proxy(busy.engine, Role.VIEWER).get(f"/console/effects?{query}").text
+    assert (says in page) if says else ("match" not in page.partition("<main")[2].partition("<table")[0])
+
+
+def test_of_very_many_effects_it_says_that_there_are_more(
+    busy: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("invigilator.web.console.pages.effects.COUNTED", 1)
+    owe_two_credits(busy)
+    page = behind_proxy(busy.engine, Role.VIEWER).get("/console/effects?state=pending").text
+    assert "More than 1 effects match." in page
+
+
+@pytest.mark.parametrize(
+    ("query", "is_open"),
+    [("", False), ("state=failed", False), ("exam_id=A", True), ("until=2027-01-01", True)],
+)
+def test_seldom_used_filters_are_folded_until_they_are_used(busy: Record, query: str, is_open: bool) -> None:
+    page = behind_proxy(busy.engine, Role.VIEWER).get(f"/console/effects?{query}").text
+    assert ('<details class="more" open>' in page) is is_open
+
+
+def test_failures_are_drawn_by_answer_and_kind(busy: Record) -> None:
+    busy.execute(
+        "INSERT INTO tries (effect_id, number, started_at, finished_at, result, cause)"
+        " SELECT id, 1, now(), now(), 'failed', 'c1' FROM effects WHERE state = 'failed'"
+    )
+    page = behind_proxy(busy.engine, Role.VIEWER).get("/console/").text
+    assert re.search(r'class="answers-0"[^>]*/></svg> 503 set_credit_status</li>', page)
+    # Of the other chart there is not a second count yet
+    assert "The chart begins with the second count." in page
 
 
 def test_an_id_is_found_whatever_it_names(busy: Record) -> None:
