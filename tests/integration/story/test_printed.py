@@ -48,7 +48,9 @@ document.getElementById('answer').textContent = JSON.stringify(measured);
 
 
 def heading() -> Heading:
-    attempt = AttemptSummary("code-" + LONG_ID, LONG_ID, EXAM, "course-1", "submitted", NOW, NOW, None, NOW, 0, 0, 0)
+    attempt = AttemptSummary(
+        "code-" + LONG_ID, LONG_ID, EXAM, "course-1", "submitted", NOW, NOW, None, NOW, 0, 0, 0
+    )
     return Heading(USER, HOSTILE, NAME, None, [attempt], is_described=True)
 
 

@@ -95,8 +95,7 @@ def told(what: str, details: dict[str, Any]) -> tuple[str, str]:
         ),
         (
             "transition",
-            COMMAND
-            | {"attempt_code": "a1", "from_status": "created", "version": 2, "command_id": "c1"},
+            COMMAND | {"attempt_code": "a1", "from_status": "created", "version": 2, "command_id": "c1"},
             (
                 "The status of the attempt at exam 7 (Mechanics) went from created to submitted.",
                 "attempt a1, change 2, command c1 of /lms",

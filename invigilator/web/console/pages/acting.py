@@ -8,6 +8,7 @@ from uuid import UUID
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from db.effect_preview import Group
 from invigilator.web.console.rendering import address
 from invigilator.web.console.running import Act
 from invigilator.web.console.site import Site, Visit
@@ -26,6 +27,8 @@ def ask(
     button: str | None,
     fields: Sequence[dict[str, Any]] = (),
     note: str | None = None,
+    groups: Sequence[Group] = (),
+    warning: str | None = None,
 ) -> Response:
     """Return the page that asks before something is done.
 
@@ -35,6 +38,8 @@ def ask(
         button: what it says. None where there is nothing to do.
         fields: what is to be filled in besides the reason.
         note: what should be known before.
+        groups: how many effects of which kind and cause it is about.
+        warning: what speaks against it.
     """
     return site.page(
         visit,
@@ -45,6 +50,8 @@ def ask(
         button=button,
         fields=fields,
         note=note,
+        groups=groups,
+        warning=warning,
     )
 
 

@@ -30,6 +30,8 @@ PAST = {
     Action.REPLAY: "replayed",
     Action.DISCARD: "discarded",
 }
+SHOWN_GROUPS = 20
+"""Kinds and causes that the question names, the most frequent ones."""
 _RUNNING = (bulk.BulkState.RUNNING, bulk.BulkState.STOPPING)
 
 
@@ -39,15 +41,17 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
     chosen = selected(visit.query.getlist("id"))
     if chosen:
         hidden: list[tuple[str, object]] = [("id", one) for one in chosen]
-        return _ask(site, visit, action, len(chosen), "selected", hidden)
+        with reading(site.engine) as connection:
+            found = effects.preview_of(connection, action, chosen)
+        return _ask(site, visit, action, found, len(chosen), "selected", hidden)
     if "selected" in visit.query:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "Nothing was selected. Go back, and tick some effects.")
     wanted = effects.meant(action, filters.read(visit.query))
     with reading(site.engine) as connection:
-        number = effects.preview(connection, action, wanted)
-    document = json.dumps(wanted.as_json())
+        found = effects.preview(connection, action, wanted)
+    document, number = json.dumps(wanted.as_json()), found.number
     return _ask(
-        site, visit, action, number, "that match", [("filter", document), ("expected", number)], wanted
+        site, visit, action, found, number, "that match", [("filter", document), ("expected", number)], wanted
     )
 
 
@@ -55,6 +59,7 @@ def _ask(
     site: Site,
     visit: Visit,
     action: Action,
+    found: effects.Preview,
     number: int,
     which: str,
     hidden: list[tuple[str, object]],
@@ -69,6 +74,8 @@ def _ask(
         hidden=hidden,
         button=f"{action.capitalize()} {what}" if number else None,
         note=None if wanted is None else f"Which: {json.dumps(wanted.as_json(), ensure_ascii=False)}",
+        groups=found.groups[:SHOWN_GROUPS],
+        warning=found.warning,
     )
 
 

@@ -127,7 +127,7 @@ def test_a_learner_is_told_as_on_the_command_line(busy: Record, cli: CommandLine
     # Given what the command line tells of a learner
     told = cli("learners", "show", "42").out
     sentences = re.findall(r"^    (?!\()(.+)$", told, re.MULTILINE)
-    assert len(sentences) > 10
+    assert len(sentences) > 8
     # When the page of the learner is loaded
     page = behind_proxy(busy.engine, Role.VIEWER).get("/console/learner?user_id=42").text
     seen = re.sub(r"\s+", " ", plain(unescape(re.sub(r"<[^>]+>", "", page))))
