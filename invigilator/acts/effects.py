@@ -424,7 +424,7 @@ def sent_with(effect: Mapping[str, Any]) -> str | None:
     return None if service is None else _SENT_WITH[service].format(**effect)
 
 
-_SENT_WITH: Mapping[Service, str] = {
+_SENT_WITH: Mapping[str, str] = {
     Service.CREDIT: "Idempotency-Key: {id}",
     Service.INSTRUCTOR: "Idempotency-Key: {id}",
     Service.MAILER: "Message-ID: <{id}@…>",

@@ -210,7 +210,7 @@ def _act(
 ) -> None:
     from invigilator.acts import effects as acts
     from invigilator.cli.database import open_engine
-    from invigilator.cli.person import person
+    from invigilator.cli.person import acting_as
     from worker.engines import resolve
     from worker.settings import load
 
@@ -224,7 +224,7 @@ def _act(
     settings = resolve(load(), broker=False)
     with open_engine(settings) as engine:
         if applied is None:
-            done = acts.change(engine, person(settings), action, effect_ids, reason)
+            done = acts.change(engine, acting_as(settings), action, effect_ids, reason)
             print_done(DONE[action], done.number, done.refused, as_json)
             return
         if dry_run:
@@ -235,7 +235,7 @@ def _act(
             _warn_of(found)
             click.confirm(f"{action} {found.number} effects?", abort=True, err=True)
         with _usage():
-            act = acts.start(engine, person(settings), action, applied, reason)
+            act = acts.start(engine, acting_as(settings), action, applied, reason)
         _run(act, DONE[action], as_json)
 
 

@@ -77,12 +77,12 @@ def replay(message_ids: tuple[int, ...], reason: str | None, as_json: bool) -> N
     from invigilator.acts.transactions import acting
     from invigilator.cli.broker import open_publisher
     from invigilator.cli.database import open_engine
-    from invigilator.cli.person import person
+    from invigilator.cli.person import acting_as
     from worker.engines import resolve
     from worker.settings import load
 
     settings = resolve(load())
-    actor, refused = person(settings), dict[int, str]()
+    actor, refused = acting_as(settings), dict[int, str]()
     chosen = list(dict.fromkeys(message_ids))
     with open_engine(settings) as engine, open_publisher(_as_stored(settings)) as publisher:
         away: str | None = None

@@ -185,6 +185,12 @@ def test_a_bulk_act_is_counted_first_and_leaves_a_row_for_each_step(
     ran = cli("effects", "retry", "--cause", "down", "--reason", "it is back", "--json")
     # Then these are pending, and each step is a row, with one that closes
     assert (ran.status, ran.json, ran.err) == (0, {"retried": 2, "refused": []}, "")
+    # And the log has a line for each step
+    assert [(line["event"], line["action"], line["via"], line["count"]) for line in ran.log] == [
+        ("a person acted", "retry", "command line", 1),
+        ("a person acted", "retry", "command line", 1),
+        ("a person acted", "retry", "command line", 2),
+    ]
     assert [record.effect(one).state for one in failed] == ["pending", "pending", "failed"]
     closing, second, first = _audit(cli)
     assert {row["act_id"] for row in (closing, second, first)} == {first["act_id"]}
