@@ -141,13 +141,17 @@ def test_old_mails_are_warned_of_before_they_go_after_newer_ones(
     cli: CommandLine, record: Record, failed: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a learner's mail that has failed, and one of another learner
-    mails = record.effect_ids(EffectKind.SEND_STATUS_EMAIL)
-    for one in mails[:2]:
+    for user in ("403", "1403"):
+        record.handle(
+            c.received(c.create("B", user, taking_as_proctored=True)),
+            c.received(c.update("B", "submitted", user)),
+        )
+    for one in record.effect_ids(EffectKind.SEND_STATUS_EMAIL):
         record.set_state(one, "failed")
     retry = ("effects", "retry", "--kind", "send_status_email")
     assert cli(*retry, "--dry-run", "--json").json["late"] == 0
     # And a newer one about the same attempt as the first, which has gone
-    record.handle(c.received(c.update("A", "verified", "403")))
+    record.handle(c.received(c.update("B", "verified", "403")))
     newer = record.effect_ids(EffectKind.SEND_STATUS_EMAIL)[-1]
     record.set_state(newer, "done")
     # When a person looks before
@@ -177,8 +181,8 @@ def test_a_bulk_act_is_counted_first_and_leaves_a_row_for_each_step(
             "groups": [{"kind": CREDIT, "cause": "down", "reason": "answered 500 of #", "count": 2}],
         },
     )
-    first, _, *rows = cli("effects", "cancel", "--error", "403", "--dry-run").out.splitlines()
-    assert first == "would cancel: 3"
+    head, _, *rows = cli("effects", "cancel", "--error", "403", "--dry-run").out.splitlines()
+    assert head == "would cancel: 3"
     assert [row.split()[:3] for row in rows] == [["2", CREDIT, "down"], ["1", CREDIT, "refused"]]
     assert _audit(cli) == []
     # When a person retries those of one cause

@@ -73,9 +73,13 @@ def test_who_acts_on_all_that_match_sees_why_they_failed_and_which_come_too_late
     # Given failed credits of one cause, and a failed mail with a newer one that was sent
     failed.execute("INSERT INTO causes (id, kind, reason) VALUES ('c1', 'set_credit_status', 'answered 503')")
     failed.execute("UPDATE effects SET cause = 'c1' WHERE state = 'failed'")
-    mail = failed.effect_ids(EffectKind.SEND_STATUS_EMAIL)[0]
+    failed.handle(
+        c.received(c.create("B", "u0", taking_as_proctored=True), "create-B"),
+        c.received(c.update("B", "submitted", "u0"), "submit-B"),
+    )
+    [mail] = failed.effect_ids(EffectKind.SEND_STATUS_EMAIL)
     failed.set_state(mail, "failed")
-    failed.handle(c.received(c.update("A", "verified", "u0")))
+    failed.handle(c.received(c.update("B", "verified", "u0"), "verify-B"))
     failed.set_state(failed.effect_ids(EffectKind.SEND_STATUS_EMAIL)[-1], "done")
     # When an operator is asked, of all and of the mail
     page = operator.get("/console/acts/retry?state=failed").text
@@ -185,9 +189,9 @@ def test_a_viewer_changes_nothing_by_requests_made_by_hand(failed: Record) -> No
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/console/acts/retry", 409),
+        ("/console/acts/retry", 400),
         ("/console/acts/retry?selected=1", 400),
-        ("/console/acts/retry?state=done", 409),
+        ("/console/acts/retry?state=done", 400),
         ("/console/acts/retry?state=nonsense", 400),
         ("/console/acts/retry?id=nonsense", 400),
         ("/console/acts/retry?since=nonsense", 400),
