@@ -141,7 +141,7 @@ _KEY: ColumnElement[Any] = tuple_(Effect.created_at, Effect.sequence)
 
 def count(connection: Connection, wanted: Filter) -> int:
     """Return how many effects fit."""
-    return connection.scalar(select(func.count()).select_from(Effect).where(*_conditions(wanted))) or 0
+    return connection.scalar(select(func.count()).select_from(Effect).where(*conditions(wanted))) or 0
 
 
 def count_up_to(connection: Connection, wanted: Filter, most: int) -> int:
@@ -149,7 +149,7 @@ def count_up_to(connection: Connection, wanted: Filter, most: int) -> int:
     # In the order of the indexes, so that PostgreSQL goes along one of them until it has found enough.
     some = (
         select(Effect.created_at)
-        .where(*_conditions(wanted))
+        .where(*conditions(wanted))
         .order_by(Effect.created_at.desc())
         .limit(most + 1)
     )
@@ -171,7 +171,7 @@ def listed(
     statement = (
         select(*_SHOWN)
         .outerjoin(Attempt, Attempt.id == Effect.attempt_id)
-        .where(*_conditions(wanted))
+        .where(*conditions(wanted))
         .order_by(Effect.created_at.desc(), Effect.sequence.desc())
         .limit(limit)
     )
@@ -203,10 +203,7 @@ def ids(
         UnknownEffectError: there is no effect `after`.
     """
     statement = (
-        select(Effect.id)
-        .where(*_conditions(wanted))
-        .order_by(Effect.created_at, Effect.sequence)
-        .limit(limit)
+        select(Effect.id).where(*conditions(wanted)).order_by(Effect.created_at, Effect.sequence).limit(limit)
     )
     if after is not None:
         at, sequence = _place(connection, after)
@@ -223,9 +220,10 @@ def _place(connection: Connection, effect_id: UUID) -> tuple[datetime, int]:
     return row.created_at, row.sequence
 
 
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    """Return what an effect must fulfil to fit."""
     states = wanted.states or (tuple(FAILING) if wanted.error is not None else ())
-    conditions: list[ColumnElement[bool] | None] = [
+    chosen: list[ColumnElement[bool] | None] = [
         Effect.state.in_(states) if states else None,
         Effect.kind.in_(wanted.kinds) if wanted.kinds else None,
         _of_attempts(wanted),
@@ -235,7 +233,7 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         None if wanted.until is None else Effect.created_at < wanted.until,
         None if wanted.subscriber is None else Effect.subscriber == wanted.subscriber,
     ]
-    return [condition for condition in conditions if condition is not None]
+    return [condition for condition in chosen if condition is not None]
 
 
 def _of_attempts(wanted: Filter) -> ColumnElement[bool] | None:

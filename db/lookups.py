@@ -398,7 +398,9 @@ def effect(connection: Connection, effect_id: UUID) -> Row | None:
 
     If another effect took its place, `superseded_by_command` is the command that the other one follows from.
     """
-    found = _first(connection, select(*EFFECT_COLUMNS, Effect.payload).where(Effect.id == effect_id))
+    found = _first(
+        connection, select(*EFFECT_COLUMNS, Effect.event_id, Effect.payload).where(Effect.id == effect_id)
+    )
     if found is None:
         return None
     winner = select(Effect.source, Effect.command_id.label("id")).where(Effect.id == found["superseded_by"])

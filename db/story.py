@@ -10,7 +10,14 @@ from sqlalchemy import Connection
 
 @dataclass(frozen=True, slots=True)
 class AttemptSummary:
-    """An attempt, in the words of a heading."""
+    """An attempt, in the words of a heading.
+
+    Parameters:
+        since: when it came to have its status.
+        owed: how many of its effects are pending or running.
+        failed: how many have failed for good.
+        cancelled: how many a person has cancelled.
+    """
 
     attempt_code: str
     exam_id: str
@@ -20,6 +27,10 @@ class AttemptSummary:
     started_at: datetime | None
     completed_at: datetime | None
     removed_at: datetime | None
+    since: datetime | None
+    owed: int
+    failed: int
+    cancelled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +63,21 @@ _LEARNER = "SELECT username, full_name, erased_at FROM learners WHERE user_id = 
 _ATTEMPTS = """
 SELECT
     coalesce(attempt.attempt_code, attempt.id::text) AS attempt_code, attempt.exam_id, exam.exam_name,
-    exam.course_id, attempt.status, attempt.started_at, attempt.completed_at, attempt.removed_at
+    exam.course_id, attempt.status, attempt.started_at, attempt.completed_at, attempt.removed_at,
+    newest.at AS since, following.owed, following.failed, following.cancelled
 FROM attempts AS attempt
 JOIN exams AS exam ON exam.exam_id = attempt.exam_id
+LEFT JOIN LATERAL (
+    SELECT at FROM transitions WHERE attempt_id = attempt.id ORDER BY version DESC LIMIT 1
+) AS newest ON true
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE state IN ('pending', 'running')) AS owed,
+        count(*) FILTER (WHERE state = 'failed') AS failed,
+        count(*) FILTER (WHERE state = 'cancelled') AS cancelled
+    FROM effects
+    WHERE attempt_id = attempt.id
+) AS following
 WHERE attempt.user_id = %(user_id)s
 ORDER BY attempt.id
 """

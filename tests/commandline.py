@@ -3,10 +3,12 @@
 import io
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 
 from invigilator.cli.main import main
 
@@ -18,6 +20,9 @@ class Ran:
     status: int
     out: str
     err: str
+    """Without the lines of the log."""
+    log: Sequence[Any] = ()
+    """The lines of the log, of a command that acts."""
 
     @property
     def json(self) -> Any:
@@ -38,8 +43,15 @@ class CommandLine:
     def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
         self.capsys.readouterr()
         self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
+        before = structlog.get_config()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main([str(argument) for argument in arguments])
+        finally:
+            structlog.configure(**before)
         printed = self.capsys.readouterr()
         assert isinstance(ended.value.code, int)
-        return Ran(ended.value.code, printed.out, printed.err)
+        lines = printed.err.splitlines(keepends=True)
+        log = [json.loads(line) for line in lines if line.startswith("{")]
+        err = "".join(line for line in lines if not line.startswith("{"))
+        return Ran(ended.value.code, printed.out, err, log)

@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 import secrets
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -206,6 +207,13 @@ def warn(**_: Any) -> None:
     for line in missing_zones():
         logger.warning("mails tell times in UTC", reason=line)
     patches.warn_of_switched_off(Process.WORKER, settings)
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def leave_out_the_banner(instance: Any, **_: Any) -> None:
+    """Leave out Celery's banner where lines are JSON: a program that reads them can do nothing with it."""
+    if (_settings().log_format or logs.default_format(sys.stderr)) == "json":
+        instance.quiet = True
 
 
 class _Beating:

@@ -16,6 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from worker.tracing import Attributes, Begin, Kind, Span
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_OF_MESSAGES = (Kind.CONSUMER, Kind.PRODUCER)
 _KINDS = {kind: trace.SpanKind[kind.name] for kind in Kind}
 
 
@@ -66,7 +67,7 @@ def recorder(process: str, messaging_system: str, processor: SpanProcessor | Non
     def begin(
         name: str, kind: Kind, parent: str | None, attributes: Attributes, links: Sequence[str]
     ) -> Span:
-        system = None if kind is Kind.CLIENT else messaging_system
+        system = messaging_system if kind in _OF_MESSAGES else None
         return RecordedSpan(
             tracer.start_span(
                 name,

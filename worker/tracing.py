@@ -20,6 +20,7 @@ class Kind(Enum):
     CLIENT = "a call"
     CONSUMER = "work on a message"
     PRODUCER = "a message that others will work on"
+    SERVER = "a call that is answered"
 
 
 class Span:

@@ -16,19 +16,21 @@ from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import ColumnElement, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import bulk, effect_filters, operators, pauses
+from db import bulk, causes, effect_filters, effect_preview, operators, pauses
 from db.acts import Target
 from db.bulk import BulkState, Progress
 from db.effect_filters import Filter
-from db.models import EffectState
+from db.effect_preview import Group
+from db.models import Effect, EffectState
 from db.operators import Changed
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
 from invigilator.acts.transactions import acting, new_act, record
 from worker.effects import answers
+from worker.kinds import EffectKind, Service
 
 STEP_EFFECTS = 500
 """The most effects that one transaction changes, so that nobody waits long for their locks."""
@@ -61,6 +63,49 @@ class WrongFilterError(InvigilatorError):
     """An action cannot be done to what a filter means."""
 
     code = "wrong_filter"
+
+
+class UnknownFilterError(WrongFilterError):
+    """A filter names something that no effect can have.
+
+    Parameters:
+        member: of the filter, in the singular.
+        reason: says what to do.
+    """
+
+    code = "unknown_filter"
+
+    def __init__(self, member: str, reason: str) -> None:
+        super().__init__(reason)
+        self.member = member
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What an act would find.
+
+    Parameters:
+        groups: how many effects, by kind and cause, the most frequent first.
+        late: how many would be carried out after a newer one of their order, such as old mails.
+    """
+
+    groups: Sequence[Group]
+    late: int = 0
+
+    @property
+    def number(self) -> int:
+        """How many effects."""
+        return sum(one.count for one in self.groups)
+
+    @property
+    def warning(self) -> str | None:
+        """What should be known before it is done. None where there is nothing to say."""
+        if not self.late:
+            return None
+        return (
+            f"{self.late:,} of them would come too late: a newer one of the same order is done already. An old "
+            "mail would be sent after a newer one about the same attempt. Cancel those that should not go"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +169,43 @@ def _targets(action: Action, changed: Changed) -> list[Target]:
 # --- all that fit ------------------------------------------------------------------------------------------
 
 
-def preview(connection: Connection, action: Action, wanted: Filter) -> int:
-    """Return how many effects an act in bulk would find. Raises what `start` raises."""
-    return effect_filters.count(connection, meant(action, wanted))
+def preview(connection: Connection, action: Action, wanted: Filter) -> Preview:
+    """Return what an act in bulk would find. Raises what `start` raises."""
+    applied = meant(action, wanted)
+    check(connection, applied)
+    return _preview(connection, action, effect_filters.conditions(applied))
+
+
+def preview_of(connection: Connection, action: Action, effect_ids: Collection[UUID]) -> Preview:
+    """Return what an act on effects that are named would find."""
+    return _preview(connection, action, [Effect.id.in_(effect_ids)])
+
+
+def _preview(connection: Connection, action: Action, conditions: Sequence[ColumnElement[bool]]) -> Preview:
+    late = effect_preview.late(connection, conditions) if action is Action.RETRY else 0
+    return Preview(effect_preview.groups(connection, conditions), late)
+
+
+def check(connection: Connection, wanted: Filter) -> None:
+    """Make sure that a filter names nothing that no effect can have, which would look as if nothing had failed.
+
+    Raises:
+        UnknownFilterError: there is no such state, kind or cause.
+    """
+    for member, words, given in (
+        ("state", list(EffectState), wanted.states),
+        ("kind", list(EffectKind), wanted.kinds),
+    ):
+        if unknown := [one for one in given if one not in words]:
+            raise UnknownFilterError(
+                member, f"there is no {member} {unknown[0]}; there are {', '.join(words)}"
+            )
+    if wanted.cause is not None and causes.find(connection, wanted.cause) is None:
+        raise UnknownFilterError(
+            "cause",
+            f"there is no cause {wanted.cause}; `invigilator effects causes`, GET /v1/effects/causes and the "
+            "console's page of causes list them",
+        )
 
 
 def meant(action: Action, wanted: Filter) -> Filter:
@@ -274,10 +353,11 @@ def start(
         after: an effect. Only those after it, which are newer, are meant.
 
     Raises:
-        WrongFilterError: the filter means everything, or a state that the action leaves alone.
+        WrongFilterError: the filter means everything, or what the action leaves alone, or names what is not there.
     """
     applied, act_id = meant(action, wanted), uuid4()
     with acting(engine) as connection:
+        check(connection, applied)
         expected = effect_filters.count(connection, applied)
         bulk.start(connection, act_id, action.value, applied.as_json(), actor.name, expected)
         progress = bulk.read(connection, act_id)
@@ -335,6 +415,31 @@ def shown(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> Iterable
 def paused(connection: Connection, effect: Mapping[str, Any]) -> str | None:
     """Say until when the kind of an effect is paused, and why. None when it is not, or the effect has ended."""
     return _paused(effect, _paused_kinds(connection))
+
+
+def sent_with(effect: Mapping[str, Any]) -> str | None:
+    """Return the header by which the other side's log has the calls of an effect. None where nobody is called.
+
+    Parameters:
+        effect: with its id, kind and event_id.
+
+    Example:
+        >>> sent_with({"id": 7, "kind": "set_credit_status", "event_id": None})
+        'Idempotency-Key: 7'
+    """
+    if effect["kind"] not in list(EffectKind):
+        return None
+    service = EffectKind(effect["kind"]).entry.service
+    return None if service is None else _SENT_WITH[service].format(**effect)
+
+
+_SENT_WITH: Mapping[str, str] = {
+    Service.CREDIT: "Idempotency-Key: {id}",
+    Service.INSTRUCTOR: "Idempotency-Key: {id}",
+    Service.MAILER: "Message-ID: <{id}@…>",
+    Service.WEBHOOKS: "webhook-id: {event_id}",
+}
+"""By whom is called: what goes with each try, the same every time. docs/contract.md promises it."""
 
 
 def _paused_kinds(connection: Connection) -> Mapping[str, str]:

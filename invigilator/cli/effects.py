@@ -1,7 +1,9 @@
 """`invigilator effects`: lists the effects that are owed, says why some fail, and retries or cancels them."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -15,10 +17,10 @@ from invigilator.cli.options import JSON, JSON_LINES, LIMIT, REASON
 from invigilator.cli.output import print_document, print_done, print_rows, rows_wanted, say, to_json, warn
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from db.effect_filters import Filter
-    from invigilator.acts.effects import BulkAct
+    from invigilator.acts.effects import BulkAct, Preview
 
 COLUMNS = (
     "id",
@@ -36,6 +38,7 @@ CAUSE_COLUMNS = (
     "cause", "kind", "failed", "waiting", "untried", "status", "exception", "first_seen", "last_seen", "example",
     "reason",
 )  # fmt: skip
+GROUP_COLUMNS = ("count", "kind", "cause", "reason")
 DONE = {Action.RETRY: "retried", Action.CANCEL: "cancelled"}
 INTERRUPTED = 130  # the status that shells report for a program that Ctrl-C ended
 
@@ -85,6 +88,26 @@ def _filter(states: tuple[str, ...], kinds: tuple[str, ...], **others: Any) -> "
     return Filter(_chosen("--state", EffectState, states), _chosen("--kind", EffectKind, kinds), **others)
 
 
+def _check(connection: "Connection", wanted: "Filter") -> None:
+    from invigilator.acts import effects as acts
+
+    with _usage():
+        acts.check(connection, wanted)
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """Turn a filter that means what cannot be into wrong usage."""
+    from invigilator.acts.effects import UnknownFilterError, WrongFilterError
+
+    try:
+        yield
+    except UnknownFilterError as error:
+        raise click.BadParameter(str(error), param_hint=f"--{error.member}") from None
+    except WrongFilterError as error:
+        raise click.BadParameter(str(error), param_hint="--state") from None
+
+
 def _chosen(option: str, words: Iterable[Word], given: tuple[str, ...]) -> tuple[str, ...]:
     # click would need the words at import, and the modules that define them take long to load.
     known = [word.value for word in words]
@@ -106,6 +129,7 @@ def list_(after: UUID | None, limit: int | None, as_json: bool, **given: Any) ->
 
     wanted = _filter(**given)
     with reading() as connection:
+        _check(connection, wanted)
         rows = effect_filters.listed(connection, wanted, after=after, limit=rows_wanted(limit, as_json))
         print_rows(shown(connection, rows), COLUMNS, as_json, "effects", limit=limit)
 
@@ -133,14 +157,14 @@ def causes(as_json: bool) -> None:
 def show(effect_id: UUID, as_json: bool) -> None:
     """Show an effect with its payload and every try."""
     from db import lookups
-    from invigilator.acts.effects import paused
+    from invigilator.acts.effects import paused, sent_with
     from invigilator.cli.database import reading
 
     with reading() as connection:
         found = lookups.effect(connection, effect_id)
         if found is None:
             raise InvigilatorError("no such effect; `invigilator effects list` shows the existing ones")
-        found = {**found, "paused": paused(connection, found)}
+        found = {**found, "paused": paused(connection, found), "sent_with": sent_with(found)}
     print_document(found, as_json)
 
 
@@ -149,8 +173,8 @@ def _acting(command: Command) -> Command:
     options = (
         click.argument("effect_ids", type=click.UUID, nargs=-1, metavar="[ID]..."),
         *_FILTER,
-        click.option("--dry-run", is_flag=True, help="Only count them."),
-        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Only count them, by kind and cause."),
+        click.option("--yes", is_flag=True, help="Do not ask. Without a terminal nothing is asked."),
         REASON,
         JSON,
     )
@@ -192,7 +216,7 @@ def _act(
 ) -> None:
     from invigilator.acts import effects as acts
     from invigilator.cli.database import open_engine
-    from invigilator.cli.person import person
+    from invigilator.cli.person import acting_as
     from worker.engines import resolve
     from worker.settings import load
 
@@ -201,34 +225,50 @@ def _act(
         raise click.BadParameter("name either effects or a filter such as --state failed", param_hint="ID")
     if dry_run and effect_ids:
         raise click.BadParameter("goes with a filter", param_hint="--dry-run")
-    try:
+    with _usage():
         applied = None if effect_ids else acts.meant(action, wanted)
-    except acts.WrongFilterError as error:
-        raise click.BadParameter(str(error), param_hint="--state") from None
     settings = resolve(load(), broker=False)
     with open_engine(settings) as engine:
         if applied is None:
-            done = acts.change(engine, person(settings), action, effect_ids, reason)
+            done = acts.change(engine, acting_as(settings), action, effect_ids, reason)
             print_done(DONE[action], done.number, done.refused, as_json)
             return
         if dry_run:
-            number = _count(engine, action, applied)
-            say(to_json({f"would_{action}": number}) if as_json else f"would {action}: {number}")
+            _print_preview(action, _preview(engine, action, applied), as_json)
             return
         if _is_terminal() and not yes:
-            click.confirm(f"{action} {_count(engine, action, applied)} effects?", abort=True, err=True)
-        _run(acts.start(engine, person(settings), action, applied, reason), DONE[action], as_json)
+            found = _preview(engine, action, applied)
+            _warn_of(found)
+            click.confirm(f"{action} {found.number} effects?", abort=True, err=True)
+        with _usage():
+            act = acts.start(engine, acting_as(settings), action, applied, reason)
+        _run(act, DONE[action], as_json)
 
 
 def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _count(engine: "Engine", action: Action, wanted: "Filter") -> int:
+def _preview(engine: "Engine", action: Action, wanted: "Filter") -> "Preview":
     from invigilator.acts import effects as acts
 
-    with engine.connect() as connection:
+    with engine.connect() as connection, _usage():
         return acts.preview(connection, action, wanted)
+
+
+def _print_preview(action: Action, found: "Preview", as_json: bool) -> None:
+    if as_json:
+        say(to_json({f"would_{action}": found.number}))
+    else:
+        say(f"would {action}: {found.number}")
+        groups = [asdict(one) for one in found.groups]
+        print_rows(groups, GROUP_COLUMNS, as_json, "effects", limit=len(groups))
+    _warn_of(found)
+
+
+def _warn_of(found: "Preview") -> None:
+    if found.warning is not None:
+        warn(found.warning)
 
 
 def _run(act: "BulkAct", verb: str, as_json: bool) -> None:

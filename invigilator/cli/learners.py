@@ -4,9 +4,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -15,11 +13,14 @@ from invigilator.cli.options import JSON
 from invigilator.cli.output import failing, one_line, print_document, say, to_json, warn
 
 if TYPE_CHECKING:
-    from db.story import Heading
     from db.timeline import Entry
+    from invigilator.story.reading import Story
     from invigilator.story.sentences import Told
 
 NOBODY = "nobody of this id is known; `invigilator attempts list` shows whose attempts there are"
+ATTEMPT_COLUMNS = (
+    "attempt_code", "exam_id", "exam_name", "course_id", "status", "started_at", "completed_at", "removed_at",
+)  # fmt: skip
 LONGEST_LINE = 100  # characters; longer ones are hard to read
 SHORTEST_LINE = 40
 
@@ -43,26 +44,18 @@ def show(user_id: str, as_json: bool, page: TextIO | None) -> None:
     """
     if as_json and page is not None:
         raise click.UsageError("choose one of --json and --html")
-    from db import story, timeline
     from invigilator.cli.database import reading
-    from invigilator.story.sentences import Teller
-    from worker.kinds import EffectKind
+    from invigilator.story.reading import read
 
     with reading() as connection:
-        heading = story.heading(connection, user_id)
-        entries = timeline.stream(connection, user_id, mail_kind=EffectKind.SEND_STATUS_EMAIL)
-        first = next(entries, None)
-        if first is not None:
-            entries = chain([first], entries)
-        told = map(Teller(heading.exam_names()).tell, entries)
-        missing = first is None and not heading.is_described
-        if missing:
+        story = read(connection, user_id)
+        if story is None:
             warn(NOBODY)
-        with failing(missing):
+        with failing(story is None):
             if as_json:
-                _print_json(entries)
-            elif not missing:
-                _print_text(heading, told) if page is None else _write_page(heading, told, page)
+                _print_json(() if story is None else story.entries)
+            elif story is not None:
+                _print_text(story) if page is None else _write_page(story, page)
 
 
 def _print_json(entries: Iterable["Entry"]) -> None:
@@ -73,25 +66,33 @@ def _print_json(entries: Iterable["Entry"]) -> None:
     say('], "next": null}')
 
 
-def _write_page(heading: "Heading", told: Iterable["Told"], page: TextIO) -> None:
+def _write_page(story: "Story", page: TextIO) -> None:
     from invigilator.story.page import write
 
-    write(heading, told, datetime.now(UTC), page)
+    write(story.heading, story.told(), datetime.now(UTC), page)
 
 
-def _print_text(heading: "Heading", told: Iterable["Told"]) -> None:
+def _print_text(story: "Story") -> None:
+    from invigilator.story.results import result
+
+    heading = story.heading
     print_document(
         {
             "learner": heading.user_id,
             "name": heading.full_name,
             "username": heading.username,
             "erased_at": heading.erased_at,
-            "attempts": [asdict(one) for one in heading.attempts],
+            "attempts": [{name: getattr(one, name) for name in ATTEMPT_COLUMNS} for one in heading.attempts],
         },
         as_json=False,
     )
+    for attempt in heading.attempts:
+        say("")
+        say(one_line(f"Result of the attempt {attempt.attempt_code} at {attempt.exam_name}:"))
+        for line in _wrapped(result(attempt), "    "):
+            say(line)
     say("")
-    for one in told:
+    for one in story.told():
         for line in _lines(one):
             say(line)
 

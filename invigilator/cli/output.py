@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -65,15 +66,21 @@ def print_rows(
         warn(f"{TABLE_ROWS} rows are shown; for more use --limit or --json")
 
 
-def print_document(document: Row, as_json: bool) -> None:
-    """Print one document: as one line of JSON, or field by field, with a table for each list of rows."""
+def print_document(document: Row, as_json: bool, empty: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Print one document: as one line of JSON, or field by field, with a table for each list of rows.
+
+    Parameters:
+        empty: what is said of a member that holds nothing, by its name. The default is `none`.
+    """
     if as_json:
         say(to_json(document))
         return
     for name, value in document.items():
-        if isinstance(value, list):
-            say(f"{name}:" if value else f"{name}: none")
-            _print_table(value, list(value[0]) if value else (), INDENT)
+        if isinstance(value, list | Mapping) and not value:
+            say(f"{name}: {empty.get(name, 'none')}")
+        elif isinstance(value, list):
+            say(f"{name}:")
+            _print_table(value, list(value[0]), INDENT)
         elif isinstance(value, Mapping):
             say(f"{name}:")
             for part, content in value.items():

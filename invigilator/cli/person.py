@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from invigilator.acts.actor import Actor, Via
 from invigilator.acts.transactions import acting
 from invigilator.cli.database import open_engine
+from worker import logs
 from worker.engines import resolve
 from worker.settings import Settings, load
 
@@ -35,9 +36,16 @@ def _account() -> str:
         return "unknown"
 
 
+def acting_as(settings: Settings) -> Actor:
+    """Return who acts, and log from now on as the processes do: on standard error, a line for each act."""
+    logs.configure(settings.log_format, settings.log_level)
+    return person(settings)
+
+
 @contextmanager
 def acting_person() -> Iterator[tuple[Connection, Actor]]:
-    """A transaction in which the person acts, and who that is."""
+    """A transaction in which the person acts, and who that is. See `acting_as`."""
     settings = resolve(load(), broker=False)
+    actor = acting_as(settings)
     with open_engine(settings) as engine, acting(engine) as connection:
-        yield connection, person(settings)
+        yield connection, actor

@@ -76,13 +76,13 @@ def replay(message_ids: tuple[int, ...], reason: str | None, as_json: bool) -> N
     from invigilator.acts import quarantine
     from invigilator.cli.broker import open_publisher
     from invigilator.cli.database import open_engine
-    from invigilator.cli.person import person
+    from invigilator.cli.person import acting_as
     from worker.engines import resolve
     from worker.settings import load
 
     settings = resolve(load())
     with open_engine(settings) as engine, open_publisher(_as_stored(settings)) as publisher:
-        refused = quarantine.replay(engine, person(settings), publisher, message_ids, reason)
+        refused = quarantine.replay(engine, acting_as(settings), publisher, message_ids, reason)
     print_done("replayed", len(set(message_ids)) - len(refused), refused, as_json)
 
 

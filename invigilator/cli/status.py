@@ -27,6 +27,17 @@ T = TypeVar("T")
 DEADLINE_S = 10.0
 """Seconds for everything that engines are asked, so that a probe has an answer before it is given up."""
 WATCH_EVERY_S = 2.0
+NOTHING = {
+    "circuits": "every service is called",
+    "circuit_details": "no circuit is open",
+    "pauses": "no kind is paused",
+    "shards": "not known yet; the first `invigilator consume` writes them",
+    "processes": "no process gives a sign of life; start `consume`, `relay` and the workers",
+    "orphan_queues": "every queue of commands belongs to a shard",
+    "webhooks": "nobody subscribes by a webhook",
+    "feeds": "nobody subscribes by a feed",
+}
+"""What is said where there is nothing, by the name of the member."""
 ONLY_IN_JSON = ("started_at", "doing")
 
 
@@ -204,7 +215,7 @@ def _print(document: Mapping[str, Any], as_json: bool) -> None:
     if not as_json and "processes" in document:
         # Of each process a line.
         document = {**document, "processes": [_without(one) for one in document["processes"]]}
-    print_document(document, as_json)
+    print_document(document, as_json, NOTHING)
 
 
 def _without(process: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Says an entry of a timeline in plain words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,29 @@ _SAME_MOMENT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """An id by which the record has an entry.
+
+    Parameters:
+        kind: of what: command, message (in quarantine), attempt, change (of an attempt), effect, act or sender.
+        id: its id.
+        source: of a command: who sent it, if that is known.
+    """
+
+    kind: str
+    id: str
+    source: str | None = None
+
+    def __str__(self) -> str:
+        """Return it as people read it, such as `command 7 of /lms`."""
+        return f"{self.kind} {self.id}" + ("" if self.source is None else f" of {self.source}")
+
+
+Said = tuple[str, Sequence[Reference]]
+"""A sentence or two, and the ids of what they tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """An entry of a timeline, for people to read.
 
@@ -27,14 +50,19 @@ class Told:
         at: when it happened. None if that was the same moment.
         what: the entry's word.
         text: a sentence or two. Texts of others stand in it between the characters `ISOLATE` and `END_ISOLATE`.
-        reference: the ids by which the record has it. Empty where it has none.
+        references: the ids by which the record has it.
     """
 
     recorded_at: datetime | None
     at: datetime | None
     what: str
     text: str
-    reference: str
+    references: Sequence[Reference]
+
+    @property
+    def reference(self) -> str:
+        """The ids by which the record has it, as one text. Empty where it has none."""
+        return ", ".join(map(str, self.references))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +78,11 @@ class Teller:
     def tell(self, entry: Entry) -> Told:
         """Say one entry. A word that a newer release has added is told as it is."""
         say = _SENTENCES.get(entry.what)
-        text, reference = (entry.what, "") if say is None else say(self, entry.details)
+        text, references = (entry.what, ()) if say is None else say(self, entry.details)
         if entry.what == "pruned":
-            return Told(None, None, entry.what, text, reference)
+            return Told(None, None, entry.what, text, references)
         has_own_time = abs(entry.at - entry.recorded_at) >= _SAME_MOMENT
-        return Told(entry.recorded_at, entry.at if has_own_time else None, entry.what, text, reference)
+        return Told(entry.recorded_at, entry.at if has_own_time else None, entry.what, text, references)
 
     def exam(self, details: Details) -> str:
         """Return an exam by its id and, where that is known, its name."""
@@ -64,7 +92,7 @@ class Teller:
         name = self.exam_names.get(exam_id)
         return f"exam {isolated(exam_id)}" + (f" ({isolated(name)})" if name else "")
 
-    def command(self, details: Details) -> tuple[str, str]:
+    def command(self, details: Details) -> Said:
         asked = ASKED.get(details["type"], "A command of type {type} came.")
         parts = [
             asked.format(
@@ -77,59 +105,66 @@ class Teller:
         if named is not None:
             parts.append(f"It named the attempt {isolated(named)}.")
         parts.append(_OUTCOMES[details["outcome"]] + _why(details))
-        return " ".join(parts), f"command {details['id']} of {details['source']}"
+        return " ".join(parts), (Reference("command", details["id"], details["source"]),)
 
-    def quarantined(self, details: Details) -> tuple[str, str]:
-        command = "" if details["id"] is None else f", command {details['id']}"
-        sender = "" if details["source"] is None else f" of {details['source']}"
-        text = "A message was no valid command. It was put into quarantine" + _why(details)
-        return text, f"message {details['quarantine_id']}{command}{sender}"
+    def quarantined(self, details: Details) -> Said:
+        references = [Reference("message", str(details["quarantine_id"]))]
+        if details["id"] is not None:
+            references.append(Reference("command", details["id"], details["source"]))
+        elif details["source"] is not None:
+            references.append(Reference("sender", details["source"]))
+        return "A message was no valid command. It was put into quarantine" + _why(details), references
 
-    def attempt(self, details: Details) -> tuple[str, str]:
-        change = "began" if details["change"] == "created" else "was removed"
-        return f"An attempt at {self.exam(details)} {change}.", f"attempt {details['attempt_code']}"
+    def attempt(self, details: Details) -> Said:
+        text = f"An attempt at {self.exam(details)} was {details['change']}."
+        return text, (Reference("attempt", details["attempt_code"]),)
 
-    def transition(self, details: Details) -> tuple[str, str]:
+    def transition(self, details: Details) -> Said:
         before = details["from_status"]
         change = f"from {before} to {details['to_status']}" if before else f"to {details['to_status']}"
         text = f"The status of the attempt at {self.exam(details)} went {change}."
-        command = f"command {details['command_id']} of {details['source']}"
-        return text, f"attempt {details['attempt_code']}, change {details['version']}, {command}"
+        return text, (
+            Reference("attempt", details["attempt_code"]),
+            Reference("change", str(details["version"])),
+            Reference("command", details["command_id"], details["source"]),
+        )
 
-    def effect(self, details: Details) -> tuple[str, str]:
-        text = f"It came to be owed: {follow_up(details)}. {_STATES[details['state']]}"
-        attempt = "" if details["attempt_code"] is None else f", attempt {details['attempt_code']}"
-        return text, f"effect {details['id']}{attempt}"
+    def effect(self, details: Details) -> Said:
+        text = f"A follow-up came to be owed: to {follow_up(details)}. {_STATES[details['state']]}"
+        references = [Reference("effect", details["id"])]
+        if details["attempt_code"] is not None:
+            references.append(Reference("attempt", details["attempt_code"]))
+        return text, references
 
-    def try_(self, details: Details) -> tuple[str, str]:
+    def try_(self, details: Details) -> Said:
         error = f": {isolated(details['error'])}" if details["error"] else ""
-        text = f"Try {details['number']} of {follow_up(details)}: {_RESULTS[details['result']]}{error}."
-        return text, f"effect {details['effect_id']}"
+        text = f"Try {details['number']} to {follow_up(details)}: {_RESULTS[details['result']]}{error}."
+        return text, (Reference("effect", details["effect_id"]),)
 
-    def mail(self, details: Details) -> tuple[str, str]:
+    def mail(self, details: Details) -> Said:
         text = (
             f"The mail server accepted the mail about {isolated(details['status'])} at {self.exam(details)}."
         )
-        return text, f"effect {details['effect_id']}"
+        return text, (Reference("effect", details["effect_id"]),)
 
-    def act(self, details: Details) -> tuple[str, str]:
+    def act(self, details: Details) -> Said:
         claimed = ", who said so without proof" if details["is_claimed"] else ""
         parts = [f"{isolated(details['actor'])} ({details['via']}{claimed}): {details['action']}."]
         parts += [f"{one['before']} → {one['after']}: effect {one['id']}." for one in details["effects"]]
         if details["reason"]:
             parts.append(f"Reason: {isolated(details['reason'])}")
-        return " ".join(parts), f"act {details['act_id']}"
+        return " ".join(parts), (Reference("act", details["act_id"]),)
 
-    def pruned(self, details: Details) -> tuple[str, str]:
+    def pruned(self, details: Details) -> Said:
         gone = [
             f"{_KEPT.get(table, isolated(table))} before {moment(datetime.fromisoformat(before))}"
             for table, before in sorted(details["before"].items())
         ]
         text = f"Some of this is no longer kept: {'; '.join(gone)}."
-        return f"{text} All attempts and all changes of their status are here.", ""
+        return f"{text} All attempts and all changes of their status are here.", ()
 
 
-_SENTENCES: Mapping[str, Callable[[Teller, Details], tuple[str, str]]] = {
+_SENTENCES: Mapping[str, Callable[[Teller, Details], Said]] = {
     "command": Teller.command,
     "quarantined": Teller.quarantined,
     "attempt": Teller.attempt,
@@ -155,14 +190,14 @@ _OUTCOMES = {
     Outcome.REJECTED: "It was refused",
 }
 OWED: Mapping[str, str] = {
-    EffectKind.SET_CREDIT_STATUS: "the LMS is told the credit status {status}",
-    EffectKind.REMOVE_CREDIT_STATUS: "the LMS is told that there is no credit",
-    EffectKind.CASCADE_DECLINE: "the course's other exams are declined",
-    EffectKind.SEND_STATUS_EMAIL: "a mail about {status}",
-    EffectKind.DELETE_STUDENT_ATTEMPT: "the LMS resets the learner's work",
-    EffectKind.DELIVER_EVENT: "{subscriber} is told of an event",
+    EffectKind.SET_CREDIT_STATUS: "tell the LMS the credit status {status}",
+    EffectKind.REMOVE_CREDIT_STATUS: "tell the LMS that there is no credit",
+    EffectKind.CASCADE_DECLINE: "decline the course's other exams",
+    EffectKind.SEND_STATUS_EMAIL: "send a mail about {status}",
+    EffectKind.DELETE_STUDENT_ATTEMPT: "have the LMS reset the learner's work",
+    EffectKind.DELIVER_EVENT: "tell {subscriber} of an event",
 }
-"""What an effect does, by its kind."""
+"""What an effect is to do, by its kind. The words follow a `to`."""
 _STATES = {
     EffectState.PENDING: "It is still owed.",
     EffectState.RUNNING: "It is being tried.",
@@ -188,7 +223,7 @@ _KEPT = {
 
 
 def follow_up(details: Details) -> str:
-    """Return what an effect does, in a few words."""
+    """Return what an effect is to do, in a few words that follow a `to`."""
     words: str = OWED.get(details["kind"], details["kind"])
     return words.format(
         status=isolated(details["status"] or ""), subscriber=isolated(details["subscriber"] or "")

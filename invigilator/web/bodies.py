@@ -41,14 +41,15 @@ SigningKey = Callable[[Command], str | None]
 """Returns the key of a command, and raises `InvalidMessageError` for one that would not be accepted."""
 
 
-async def read_commands(request: Request, sender: Sender, signing_key: SigningKey) -> list[Signed]:
+async def read_commands(
+    request: Request, sender: Sender, signing_key: SigningKey, traceparent: str | None
+) -> list[Signed]:
     """Read the commands of a call. What may be left out is filled in.
-
-    The trace in the header of the call is that of the commands that name no other one.
 
     Parameters:
         sender: whose commands they must be.
         signing_key: signs them.
+        traceparent: the trace of the commands that name no other one.
 
     Raises:
         ProblemError: one of them is none, or may not be sent. `index` says which one of several.
@@ -56,7 +57,7 @@ async def read_commands(request: Request, sender: Sender, signing_key: SigningKe
     _check_media_type(request)
     body = await _read(request)
     # Some megabytes take a tenth of a second, in which nobody else would be answered.
-    of_call = {"traceparent": request.headers.get("traceparent")}
+    of_call = {"traceparent": traceparent}
     return await run_in_threadpool(_parse, body, sender, signing_key, of_call)
 
 

@@ -26,7 +26,7 @@ from events.fields import Key, Text
 from invigilator.acts import effects as acts
 from invigilator.acts import pauses
 from invigilator.acts.actor import Action, Actor, Via
-from invigilator.acts.effects import Done, WrongFilterError
+from invigilator.acts.effects import Done, UnknownFilterError, WrongFilterError
 from invigilator.acts.moments import moment
 from invigilator.acts.pauses import PauseError
 from invigilator.acts.transactions import acting
@@ -149,7 +149,10 @@ def _looking(engine: Engine, access: Access) -> APIRouter:
         """Effects, newest first. `states` and `kinds` may be repeated. `next` is the `cursor` of the next page."""
         with reading(engine) as connection:
             try:
+                acts.check(connection, query.wanted())
                 page = effect_filters.page(connection, query.wanted(), after=query.cursor, limit=query.limit)
+            except UnknownFilterError as error:
+                raise invalid_query(f"{error.member}: {error}") from None
             except UnknownEffectError as error:
                 raise invalid_query(f"cursor: {error}") from None
             return {"effects": list(acts.shown(connection, page.effects)), "next": page.next}
@@ -229,7 +232,7 @@ def _act(engine: Engine, actor: Actor, action: Action, verb: str, asked: Effects
 
 def _counted(engine: Engine, action: Action, wanted: EffectFilter) -> dict[str, Any]:
     with reading(engine) as connection:
-        return {f"would_{action}": acts.preview(connection, action, wanted.wanted())}
+        return {f"would_{action}": acts.preview(connection, action, wanted.wanted()).number}
 
 
 def _bulk(engine: Engine, actor: Actor, action: Action, asked: EffectsAct, wanted: Filter) -> Done:

@@ -18,11 +18,14 @@ from invigilator.web.openapi import BATCH_REF, EVENT_REF, problems
 from invigilator.web.outcomes import Outcomes, Sent
 from invigilator.web.preferences import parameter, wait_s
 from invigilator.web.problems import unavailable
+from invigilator.web.spans import note_status, serving
 from invigilator.web.tokens import Caller, Scope
 from worker.logs import get_logger
+from worker.tracing import Span
 
 logger = get_logger(__name__)
 
+PATH = "/v1/commands"
 _ONE_OR_MORE = {"schema": {"anyOf": [EVENT_REF, BATCH_REF]}}
 _BODY = {
     "requestBody": {
@@ -66,7 +69,7 @@ def routes(
     router = APIRouter()
 
     @router.post(
-        "/v1/commands",
+        PATH,
         status_code=HTTPStatus.ACCEPTED,
         response_model=SentCommands,
         response_model_exclude_unset=True,
@@ -82,8 +85,14 @@ def routes(
 
         202 says that the broker has them. With `Prefer: wait=N` it is 200 as soon as all have an outcome.
         """
+        with serving(request, PATH) as span:
+            told = await _send(request, response, caller, span)
+            note_status(span, response.status_code or HTTPStatus.ACCEPTED)
+        return told
+
+    async def _send(request: Request, response: Response, caller: Caller, span: Span) -> SentCommands:
         assert caller.sender is not None
-        signed = await read_commands(request, caller.sender, signing_key)
+        signed = await read_commands(request, caller.sender, signing_key, span.traceparent)
         commands = [command for command, _ in signed]
         seconds = wait_s(request, response)
         if seconds == 0:

@@ -40,7 +40,7 @@ from worker.settings import PREFIX, Settings, host_and_port
 from worker.signals import on_stop_signals, stop_signals_blocked
 from worker.subscriptions import load_subscriptions
 from worker.threads import Loop, Turning
-from worker.wiring import broker_url, comparison, database_engine
+from worker.wiring import broker_url, comparison, database_engine, start_traces
 
 logger = get_logger(__name__)
 
@@ -110,6 +110,7 @@ def serve(settings: Settings) -> None:
     Raises:
         ConfigurationError: the settings are wrong, or the address or the database's schema cannot be used.
     """
+    start_traces(settings, "web")
     sign_in = read_sign_in(settings)
     tokens = read_tokens(settings, sign_in)
     trust = load_trust(settings.command_keys_file)

@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import click
@@ -14,6 +15,7 @@ from db.models import EffectState
 from events.commands import COMMAND_TYPES
 from events.event_types import EVENT_TYPES
 from invigilator.cli.main import invigilator
+from invigilator.web.console.pages import DOORS
 from worker.kinds import EffectKind, task_name
 
 ROOT = Path(__file__).parents[2]
@@ -211,6 +213,20 @@ def test_each_alert_has_a_section_and_each_section_an_alert() -> None:
     groups = yaml.safe_load(ALERTS.read_text())["groups"]
     alerts = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
     assert sorted(SECTIONS) == sorted(alerts)
+
+
+def test_each_alert_links_to_its_section_and_to_a_page_of_the_console() -> None:
+    operate = (ROOT / "docs/operate.md").read_text()
+    pages = {f"/console{door.path}" for door in DOORS if door.method == "GET"}
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        for rule in group["rules"]:
+            runbook = urlsplit(rule["annotations"]["runbook_url"])
+            console = urlsplit(rule["annotations"]["console_url"])
+            assert (runbook.path, runbook.fragment) == ("/operate.md", rule["alert"].lower())
+            assert console.path in pages
+            # The bases are those that the page says how to replace
+            for base in (runbook, console):
+                assert f"s#{base.scheme}://{base.netloc}#" in operate
 
 
 @pytest.mark.parametrize("alert", SECTIONS)

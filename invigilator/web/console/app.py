@@ -21,6 +21,7 @@ from db.errors import brief
 from events.errors import InvigilatorError
 from events.publisher import Publisher
 from invigilator.acts.actor import Role
+from invigilator.acts.effects import WrongFilterError
 from invigilator.web.console.doors import routes
 from invigilator.web.console.guards import Headers, Origin, check_form
 from invigilator.web.console.oidc import SESSION_S, OpenIdConnect, Provider
@@ -118,6 +119,7 @@ def make_console(engine: Engine, sign_in: SignIn, settings: Settings, runner: Ru
         exception_handlers={
             HTTPException: _on_http_error,
             InvigilatorError: _on_refusal,
+            WrongFilterError: _on_wrong_filter,
             DBAPIError: _on_database_error,
             Exception: _on_error,
         },
@@ -164,6 +166,10 @@ async def _on_http_error(_request: Request, error: Exception) -> Response:
 
 async def _on_refusal(_request: Request, error: Exception) -> Response:
     return refusal(HTTPStatus.CONFLICT, f"{error}.")
+
+
+async def _on_wrong_filter(_request: Request, error: Exception) -> Response:
+    return refusal(HTTPStatus.BAD_REQUEST, f"{error}.")
 
 
 async def _on_database_error(_request: Request, error: Exception) -> Response:

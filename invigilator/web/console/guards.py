@@ -29,7 +29,10 @@ _HARMLESS = frozenset({"GET", "HEAD"})
 
 
 class Headers:
-    """Has every answer tell the browser to load nothing from elsewhere, and to show it in no other page."""
+    """Has every answer tell the browser to load nothing from elsewhere, and to show it in no other page.
+
+    A header that a page has set itself stays.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,7 +40,9 @@ class Headers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, send_on)

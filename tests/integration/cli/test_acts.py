@@ -43,7 +43,8 @@ def failed(record: Record) -> list[UUID]:
             id=effect_id,
         )
     record.execute(
-        "INSERT INTO causes VALUES ('refused', 'set_credit_status', 403, 'Refused', 'answered 403')"
+        "INSERT INTO causes VALUES ('refused', 'set_credit_status', 403, 'Refused', 'answered 403'),"
+        " ('down', 'set_credit_status', 500, 'Down', 'answered 500 of #')"
     )
     return owed
 
@@ -111,7 +112,61 @@ def test_by_attempt_and_page_by_page(cli: CommandLine, failed: list[UUID]) -> No
     assert (ran.status, "there is no effect" in ran.err) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (("--cause", "refusd"), "there is no cause refusd; `invigilator effects causes`"),
+        (("--kind", "mail"), "must be one of set_credit_status"),
+        (("--state", "lost"), "must be one of pending"),
+    ],
+)
+def test_a_filter_that_names_what_is_not_there_is_refused(
+    cli: CommandLine, failed: list[UUID], option: tuple[str, str], told: str
+) -> None:
+    for command in (
+        ("list",),
+        ("retry", "--reason", "x"),
+        ("retry", "--dry-run"),
+        ("cancel", "--reason", "x"),
+    ):
+        ran = cli("effects", *command, *option)
+        assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert told in ran.err
+        assert option[0] in ran.err
+    assert _audit(cli) == []
+
+
 # --- acts in bulk ------------------------------------------------------------------------------------------
+
+
+def test_old_mails_are_warned_of_before_they_go_after_newer_ones(
+    cli: CommandLine, record: Record, failed: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a learner's mail that has failed, and one of another learner
+    for user in ("403", "1403"):
+        record.handle(
+            c.received(c.create("B", user, taking_as_proctored=True)),
+            c.received(c.update("B", "submitted", user)),
+        )
+    for one in record.effect_ids(EffectKind.SEND_STATUS_EMAIL):
+        record.set_state(one, "failed")
+    retry = ("effects", "retry", "--kind", "send_status_email")
+    assert cli(*retry, "--dry-run", "--json").err == ""
+    # And a newer one about the same attempt as the first, which has gone
+    record.handle(c.received(c.update("B", "verified", "403")))
+    newer = record.effect_ids(EffectKind.SEND_STATUS_EMAIL)[-1]
+    record.set_state(newer, "done")
+    # When a person looks before
+    ran = cli(*retry, "--dry-run", "--json")
+    # Then they are told
+    assert ran.json == {"would_retry": 2}
+    assert "1 of them would come too late" in ran.err
+    # And asked on a terminal, knowing it
+    monkeypatch.setattr("invigilator.cli.effects._is_terminal", lambda: True)
+    assert "1 of them would come too late" in cli(*retry, stdin=b"n\n").err
+    # And nothing is said of cancelling
+    cancelling = cli("effects", "cancel", "--kind", "send_status_email", "--dry-run", "--json")
+    assert (cancelling.err, cancelling.json) == ("", {"would_cancel": 2})
 
 
 def test_a_bulk_act_is_counted_first_and_leaves_a_row_for_each_step(
@@ -119,13 +174,22 @@ def test_a_bulk_act_is_counted_first_and_leaves_a_row_for_each_step(
 ) -> None:
     monkeypatch.setattr(module, "STEP_EFFECTS", 1)
     # Given a count, which changes nothing
-    assert cli("effects", "retry", "--cause", "down", "--dry-run", "--json").json == {"would_retry": 2}
-    assert cli("effects", "cancel", "--error", "403", "--dry-run").out == "would cancel: 3\n"
+    counted = cli("effects", "retry", "--cause", "down", "--dry-run", "--json")
+    assert (counted.err, counted.json) == ("", {"would_retry": 2})
+    head, _, *rows = cli("effects", "cancel", "--error", "403", "--dry-run").out.splitlines()
+    assert head == "would cancel: 3"
+    assert [row.split()[:3] for row in rows] == [["2", CREDIT, "down"], ["1", CREDIT, "refused"]]
     assert _audit(cli) == []
     # When a person retries those of one cause
     ran = cli("effects", "retry", "--cause", "down", "--reason", "it is back", "--json")
     # Then these are pending, and each step is a row, with one that closes
     assert (ran.status, ran.json, ran.err) == (0, {"retried": 2, "refused": []}, "")
+    # And the log has a line for each step
+    assert [(line["event"], line["action"], line["via"], line["count"]) for line in ran.log] == [
+        ("a person acted", "retry", "command line", 1),
+        ("a person acted", "retry", "command line", 1),
+        ("a person acted", "retry", "command line", 2),
+    ]
     assert [record.effect(one).state for one in failed] == ["pending", "pending", "failed"]
     closing, second, first = _audit(cli)
     assert {row["act_id"] for row in (closing, second, first)} == {first["act_id"]}

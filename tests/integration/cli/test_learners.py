@@ -40,14 +40,17 @@ def test_the_whole_story_as_text(cli: CommandLine) -> None:
     assert (ran.status, ran.err) == (0, "")
     for told in (
         "name: Ada Lovelace",
+        "Result of the attempt code-A at Exam A:",
+        "The learner submitted the exam. There is no verdict. It has been so since ",
+        " Of its follow-ups 1 is still owed.",
         "The status submitted was asked for at exam A (Exam A). It was done.",
         "The status of the attempt at exam A (Exam A) went from created to submitted.",
         "It was refused (illegal_transition): ",
         "(command back of /tests)",
         "It named the attempt code-B. It was done.",
         "An attempt at exam B (Exam B) was removed.",
-        "It came to be owed: a mail about submitted. It is done now.",
-        "Try 1 of a mail about submitted: done.",
+        "A follow-up came to be owed: to send a mail about submitted. It is done now.",
+        "Try 1 to send a mail about submitted: done.",
         "The mail server accepted the mail about submitted at exam A (Exam A).",
         "It was put into quarantine (not_json): is no JSON.",
     ):

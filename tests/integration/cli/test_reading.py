@@ -263,7 +263,16 @@ def test_effects(cli: CommandLine, record: Record) -> None:
     assert cli("effects", "list", "--limit", "1", "--json").lines == rows[:1]
     # When one is shown, then its tries and its payload are there
     shown = cli("effects", "show", mail, "--json").json
-    assert set(shown) == {*EFFECT, "payload", "tries", "superseded_by_command", "paused"}
+    assert set(shown) == {
+        *EFFECT,
+        "payload",
+        "tries",
+        "superseded_by_command",
+        "paused",
+        "event_id",
+        "sent_with",
+    }
+    assert shown["sent_with"] == f"Message-ID: <{shown['id']}@…>"
     assert (shown["superseded_by"], shown["superseded_by_command"]) == (None, None)
     assert [(one["number"], one["result"], one["error"]) for one in shown["tries"]] == [
         (1, "retry", "busy"),

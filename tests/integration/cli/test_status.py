@@ -106,6 +106,15 @@ def test_shards_circuits_and_pauses(cli: CommandLine, everybody: Record, with_va
     assert line.startswith("not working: shard 0 made no progress for 10")
 
 
+def test_what_is_not_there_is_said_in_words(cli: CommandLine, everybody: Record, with_valkey: str) -> None:
+    execute(everybody, "DELETE FROM processes")
+    told = cli("status").out
+    assert "processes: no process gives a sign of life" in told
+    assert "circuits: every service is called" in told
+    assert "none" not in told
+    assert "webhooks: nobody subscribes by a webhook" in told
+
+
 def test_a_system_that_works(cli: CommandLine, everybody: Record, with_valkey: str) -> None:
     assert check(cli) == (0, "working")
     found = cli("status", "--check", "--json").json

@@ -29,6 +29,7 @@ from db import (
     causes,
     deliveries,
     effect_filters,
+    effect_preview,
     erasure,
     event_log,
     failures,
@@ -403,6 +404,9 @@ class Paths:
                     " WHERE state IN ('failed', 'cancelled')"
                 )
             )
+            connection.execute(
+                text("INSERT INTO causes (id, kind, reason) VALUES ('x', 'set_credit_status', 'x')")
+            )
             connection.execute(text("ANALYZE acts, act_targets, effects"))
         user, mail = self.filled.user(800), EffectKind.SEND_STATUS_EMAIL
         with self.explained.on("API: timeline"), self.engine.begin() as connection:
@@ -577,6 +581,9 @@ class Paths:
                 ids = effect_filters.ids(connection, only_failed, limit=500)
                 assert effect_filters.ids(connection, only_failed, after=ids[0], limit=500) == ids[1:]
                 assert effect_filters.count(connection, only_failed) == len(ids)
+                fitting = effect_filters.conditions(only_failed)
+                assert sum(one.count for one in effect_preview.groups(connection, fitting)) == len(ids)
+                effect_preview.late(connection, fitting)
                 operators.retry(connection, ids)
                 operators.cancel(connection, ids)
             with self.explained.on("effects show"):

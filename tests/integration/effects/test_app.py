@@ -62,6 +62,14 @@ def test_each_kind_has_its_task_and_its_queue() -> None:
     assert module.app.conf.accept_content == ["json"]
 
 
+@pytest.mark.parametrize(("form", "is_left_out"), [("json", True), ("readable", False)])
+def test_celerys_banner_is_for_people(monkeypatch: pytest.MonkeyPatch, form: str, is_left_out: bool) -> None:
+    monkeypatch.setenv("INVIGILATOR_LOG_FORMAT", form)
+    worker = SimpleNamespace(quiet=False)
+    module.leave_out_the_banner(instance=worker)
+    assert worker.quiet is is_left_out
+
+
 def test_the_tasks_run_their_effect(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given an effect, and a worker's tasks
     monkeypatch.setattr(module, "process_runner", bench.runner)

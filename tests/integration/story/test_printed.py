@@ -1,5 +1,6 @@
 """The story as a real browser lays it out and prints it."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
@@ -20,6 +21,7 @@ NAME = "محمد بن موسى الخوارزمي"
 EXAM = "الرياضيات 101 (نهائي)"
 LONG_ID = "block-v1:" + "x" * 246
 HOSTILE = "<script>alert(1)</script>\u202e"
+USER = "42 \"';}</style>\\ يوسف"
 PAPER = 680  # pixels between the margins of A4
 WIDTHS = {"paper": PAPER, "phone": 320}
 
@@ -37,6 +39,7 @@ for (const frame of document.querySelectorAll('iframe')) {
         cut: cut.map(cell => cell.textContent),
         name: page.querySelector('dd').textContent,
         exam: page.querySelector('tr.transition td:nth-child(3)').innerText,
+        styled: frame.contentWindow.getComputedStyle(page.querySelector('dl')).display,
         scripts: page.querySelectorAll('script, [src], link').length,
     };
 }
@@ -45,8 +48,10 @@ document.getElementById('answer').textContent = JSON.stringify(measured);
 
 
 def heading() -> Heading:
-    attempt = AttemptSummary("code-" + LONG_ID, LONG_ID, EXAM, "course-1", "submitted", NOW, NOW, None)
-    return Heading("42", HOSTILE, NAME, None, [attempt], is_described=True)
+    attempt = AttemptSummary(
+        "code-" + LONG_ID, LONG_ID, EXAM, "course-1", "submitted", NOW, NOW, None, NOW, 0, 0, 0
+    )
+    return Heading(USER, HOSTILE, NAME, None, [attempt], is_described=True)
 
 
 def entries(number: int) -> Sequence[Entry]:
@@ -82,7 +87,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What the browser made of it, by width. On paper the print's own rules hold."""
     folder = tmp_path_factory.mktemp("measured")
     text = written(folder, 6).read_text(encoding="utf-8")
-    texts = {"paper": text.replace("@media print", "@media all"), "phone": text}
+    # The policy allows the style as it was written only.
+    on_paper = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    texts = {"paper": on_paper.replace("@media print", "@media all"), "phone": text}
     frames = "".join(
         f'<iframe id="{name}" width="{WIDTHS[name]}" height="900" srcdoc="{escape(one)}"></iframe>'
         for name, one in texts.items()
@@ -109,6 +116,10 @@ def test_names_from_right_to_left_survive_and_turn_nothing_around(measured: Any,
     assert f"The status of the attempt at {exam} went from created to submitted." in measured[width]["exam"]
 
 
+def test_the_policy_of_the_page_allows_its_style(measured: Any) -> None:
+    assert measured["phone"]["styled"] == "grid"
+
+
 def test_what_others_wrote_is_text(measured: Any) -> None:
     assert measured["phone"]["scripts"] == 0
 
@@ -116,10 +127,11 @@ def test_what_others_wrote_is_text(measured: Any) -> None:
 def test_it_prints_on_pages_without_cutting_a_row(tmp_path: Path) -> None:
     # When a long story is printed
     pages = [one.extract_text() for one in PdfReader(printed(written(tmp_path, 150))).pages]
-    # Then it takes several pages, which are numbered and repeat the heads of the columns
+    # Then it takes several pages, which are numbered, name the learner, and repeat the heads of the columns
     assert len(pages) > 5
     for number, text in enumerate(pages, start=1):
         assert f"Page {number} of {len(pages)}" in text
+        assert "Learner 42 \"';}</style>\\" in text
         assert "In the record" in text
     # And each entry is on one page, whole, and in order
     of_entry = [

@@ -33,6 +33,10 @@ def failed(record: Record) -> list[UUID]:
         record.execute(
             "UPDATE effects SET cause = :cause, failed_at = now() WHERE id = :id", cause=cause, id=effect_id
         )
+    record.execute(
+        "INSERT INTO causes (id, kind, reason) VALUES ('down', 'set_credit_status', 'down'),"
+        " ('refused', 'set_credit_status', 'refused')"
+    )
     return owed
 
 
@@ -61,6 +65,7 @@ def test_pages_of_effects(api: Api, failed: list[UUID]) -> None:
         {"cursor": str(uuid4())},
         {"states": "lost"},
         {"kinds": "mail"},
+        {"cause": "unheard of"},
         {"since": "2026-03-01T00:00:00"},
         {"since": "0"},
         {"until": "yesterday"},
@@ -125,6 +130,8 @@ def test_a_call_has_an_end_and_the_next_one_goes_on(
         {"filter": {}},
         {"filter": {"states": ["done"]}},
         {"filter": {"state": ["failed"]}},
+        {"filter": {"cause": "unheard of"}},
+        {"filter": {"cause": "unheard of"}, "dry_run": True},
         {"filter": {"cause": "x"}, "effects": [str(uuid4())]},
         {"effects": [str(uuid4())], "dry_run": True},
         {"effects": []},

@@ -8,12 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy.exc import OperationalError
 
 from invigilator.web.bodies import MAX_CALL_BYTES
 from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
 from tests.integration.web.conftest import Api, connections
+from tests.spans import named, recording
 from tests.unit.events.messages import TRACE
 
 SOURCE = "/invigilator/api"
@@ -62,6 +64,29 @@ def test_the_trace_of_a_call_is_that_of_its_commands(api: Api) -> None:
     other = TRACE.replace("b7ad6b7169203331", "00f067aa0ba902b7")
     post(api, [CREATE, {**SUBMIT, "traceparent": other}], traceparent=TRACE)
     assert [one.traceparent for one in api.sink.published] == [TRACE, other]
+
+
+def test_a_call_has_a_span_between_the_callers_trace_and_the_commands(api: Api) -> None:
+    # When a call comes with a trace, one without, one is refused, and the broker is away
+    with recording() as exporter:
+        post(api, [CREATE, SUBMIT], traceparent=TRACE)
+        post(api, SUBMIT)
+        post(api, {"type": "nonsense"}, traceparent=TRACE)
+        api.sink.away = True
+        post(api, SUBMIT, traceparent=TRACE)
+        spans = named(exporter, "POST /v1/commands")
+    # Then each has a span, and only what we could not do has failed
+    statuses = [dict(one.attributes or {})["http.response.status_code"] for one in spans]
+    assert statuses == [202, 202, 422, 503]
+    assert {one.kind for one in spans} == {SpanKind.SERVER}
+    assert [one.status.status_code is StatusCode.ERROR for one in spans] == [False, False, False, True]
+    # And the commands are below it: in the trace of the caller, or in one that the call begins
+    first, alone = (one.get_span_context() for one in spans[:2])
+    assert first is not None
+    assert alone is not None
+    assert f"{first.trace_id:032x}" == TRACE.split("-")[1] != f"{alone.trace_id:032x}"
+    below = [f"00-{one.trace_id:032x}-{one.span_id:016x}" for one in (first, first, alone)]
+    assert [(one.traceparent or "")[:-3] for one in api.sink.published] == below
 
 
 def test_several_go_in_their_order_with_ids_of_their_own(api: Api) -> None:

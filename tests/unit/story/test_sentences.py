@@ -81,11 +81,35 @@ def told(what: str, details: dict[str, Any]) -> tuple[str, str]:
             ),
         ),
         (
+            "quarantined",
+            {"source": "/lms", "id": "c1", "code": "not_json", "detail": "is none", "quarantine_id": 3},
+            (
+                "A message was no valid command. It was put into quarantine (not_json): is none.",
+                "message 3, command c1 of /lms",
+            ),
+        ),
+        (
+            "attempt",
+            {"attempt_code": "a1", "exam_id": "7", "change": "created"},
+            ("An attempt at exam 7 (Mechanics) was created.", "attempt a1"),
+        ),
+        (
+            "transition",
+            COMMAND | {"attempt_code": "a1", "from_status": "created", "version": 2, "command_id": "c1"},
+            (
+                "The status of the attempt at exam 7 (Mechanics) went from created to submitted.",
+                "attempt a1, change 2, command c1 of /lms",
+            ),
+        ),
+        (
             "effect",
             EFFECT,
-            ("It came to be owed: a mail about submitted. It is done now.", "effect e1, attempt a1"),
+            (
+                "A follow-up came to be owed: to send a mail about submitted. It is done now.",
+                "effect e1, attempt a1",
+            ),
         ),
-        ("try", TRY, ("Try 2 of a mail about submitted: it failed for now: 503.", "effect e1")),
+        ("try", TRY, ("Try 2 to send a mail about submitted: it failed for now: 503.", "effect e1")),
         (
             "act",
             ACT,

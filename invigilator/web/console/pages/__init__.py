@@ -57,6 +57,7 @@ DOORS: Sequence[Door] = (
     Door("GET", "/effect", effects.shown),
     Door("GET", "/effects", effects.listed),
     Door("GET", "/learner", learner.shown),
+    Door("GET", "/learner/printed", learner.printed),
     Door("GET", "/quarantine", messages.listed),
     Door("GET", "/quarantined", messages.shown),
     Door("GET", "/search", record.searched),

@@ -8,6 +8,7 @@ from uuid import UUID
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from db.effect_preview import Group
 from invigilator.acts.actor import Action
 from invigilator.web.console.rendering import address
 from invigilator.web.console.running import Act
@@ -35,6 +36,8 @@ def ask(
     fields: Sequence[dict[str, Any]] = (),
     back: str,
     which: Mapping[str, Any] | None = None,
+    groups: Sequence[Group] = (),
+    warning: str | None = None,
 ) -> Response:
     """Return the page that asks before something is done.
 
@@ -45,6 +48,8 @@ def ask(
         fields: what is to be filled in besides the reason.
         back: the address of the page from which it leads away.
         which: the filter of those to which it will be done.
+        groups: how many effects of which kind and cause it is about.
+        warning: what speaks against it.
     """
     return site.page(
         visit,
@@ -56,6 +61,8 @@ def ask(
         fields=fields,
         back=back,
         which=which,
+        groups=groups,
+        warning=warning,
     )
 
 

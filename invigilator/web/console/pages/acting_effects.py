@@ -29,6 +29,8 @@ _CONSEQUENCES = {
     Action.RETRY: "They are due at once. Their delays, and the time for which they are tried, begin anew.",
     Action.CANCEL: "They will not be done. The other side is not told. A cancelled effect can be retried.",
 }
+SHOWN_GROUPS = 20
+"""Kinds and causes that the question names, the most frequent ones."""
 
 
 def ask_for(site: Site, visit: Visit, action: Action) -> Response:
@@ -37,21 +39,23 @@ def ask_for(site: Site, visit: Visit, action: Action) -> Response:
     chosen = selected(visit.query.getlist("id"))
     if chosen:
         hidden: list[tuple[str, object]] = [("id", one) for one in chosen]
-        return _ask(site, visit, action, len(chosen), "selected", hidden)
+        with reading(site.engine) as connection:
+            found = effects.preview_of(connection, action, chosen)
+        return _ask(site, visit, action, found, len(chosen), "selected", hidden)
     if "selected" in visit.query:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "Nothing was selected. Go back, and tick some effects.")
     wanted = effects.meant(action, filters.read(visit.query))
     with reading(site.engine) as connection:
-        number = effects.preview(connection, action, wanted)
-    document = json.dumps(wanted.as_json())
-    hidden = [("filter", document), ("expected", number)]
-    return _ask(site, visit, action, number, "that match", hidden, wanted)
+        found = effects.preview(connection, action, wanted)
+    hidden = [("filter", json.dumps(wanted.as_json())), ("expected", found.number)]
+    return _ask(site, visit, action, found, found.number, "that match", hidden, wanted)
 
 
 def _ask(
     site: Site,
     visit: Visit,
     action: Action,
+    found: effects.Preview,
     number: int,
     which: str,
     hidden: list[tuple[str, object]],
@@ -67,6 +71,8 @@ def _ask(
         button=f"{action.capitalize()} {what}" if number else None,
         which=None if wanted is None else wanted.as_json(),
         back=address("effects", **filters.written(wanted)) if wanted else _place(hidden),
+        groups=found.groups[:SHOWN_GROUPS],
+        warning=found.warning,
     )
 
 

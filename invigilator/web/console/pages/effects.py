@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from db import effect_filters, lookups
 from db.effect_filters import Filter
-from invigilator.acts.effects import CHANGES, Change
+from invigilator.acts.effects import CHANGES, Change, check, sent_with
 from invigilator.web.console import filters
 from invigilator.web.console.site import PAGE, Site, Visit
 from invigilator.web.reading import reading
@@ -27,6 +27,7 @@ def listed(site: Site, visit: Visit) -> Response:
     wanted = filters.read(visit.query)
     after = uuid_of(visit, "after")
     with reading(site.engine) as connection:
+        check(connection, wanted)
         try:
             page = effect_filters.page(connection, wanted, after=after, limit=PAGE)
         except effect_filters.UnknownEffectError as error:
@@ -66,7 +67,9 @@ def shown(site: Site, visit: Visit) -> Response:
         found = lookups.effect(connection, effect_id) if effect_id else None
     if found is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "There is no such effect. It may have been pruned.")
-    return site.page(visit, "effect.html", effect={**found, "label": label_of(found)})
+    return site.page(
+        visit, "effect.html", effect={**found, "label": label_of(found)}, sent_with=sent_with(found)
+    )
 
 
 def uuid_of(visit: Visit, name: str) -> UUID | None:

@@ -68,6 +68,36 @@ def until_over(browser: TestClient, place: str) -> str:
     return page
 
 
+def test_who_acts_on_all_that_match_sees_why_they_failed_and_which_come_too_late(
+    failed: Record, operator: TestClient
+) -> None:
+    # Given failed credits of one cause, and a failed mail with a newer one that was sent
+    failed.execute("INSERT INTO causes (id, kind, reason) VALUES ('c1', 'set_credit_status', 'answered 503')")
+    failed.execute("UPDATE effects SET cause = 'c1' WHERE state = 'failed'")
+    failed.handle(
+        c.received(c.create("B", "u0", taking_as_proctored=True), "create-B"),
+        c.received(c.update("B", "submitted", "u0"), "submit-B"),
+    )
+    [mail] = failed.effect_ids(EffectKind.SEND_STATUS_EMAIL)
+    failed.set_state(mail, "failed")
+    failed.handle(c.received(c.update("B", "verified", "u0"), "verify-B"))
+    failed.set_state(failed.effect_ids(EffectKind.SEND_STATUS_EMAIL)[-1], "done")
+    # When an operator is asked, of all and of the mail
+    page = operator.get("/console/acts/retry?state=failed").text
+    named = operator.get(f"/console/acts/retry?id={mail}").text
+    # Then the page tells how many of which cause, and warns
+    assert re.search(r"answered 503.*set_credit_status.*>3<", page, re.DOTALL)
+    for one in (page, named):
+        assert "1 of them would come too late" in one
+    assert "too late" not in operator.get("/console/acts/cancel?state=failed").text
+
+
+@pytest.mark.parametrize("wanted", ["cause=unheard-of", "kind=mail", "state=lost"])
+def test_a_filter_that_names_what_is_not_there_is_refused(operator: TestClient, wanted: str) -> None:
+    for page in ("effects", "acts/retry"):
+        assert operator.get(f"/console/{page}?{wanted}").status_code == 400
+
+
 def test_one_effect_is_retried_with_a_reason(failed: Record, operator: TestClient) -> None:
     effect_id = failed.effect_ids(EffectKind.SET_CREDIT_STATUS)[0]
     fields = asked(operator, f"/console/acts/retry?id={effect_id}")
@@ -201,9 +231,9 @@ def test_a_viewer_changes_nothing_by_requests_made_by_hand(failed: Record) -> No
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/console/acts/retry", 409),
+        ("/console/acts/retry", 400),
         ("/console/acts/retry?selected=1", 400),
-        ("/console/acts/retry?state=done", 409),
+        ("/console/acts/retry?state=done", 400),
         ("/console/acts/retry?state=nonsense", 400),
         ("/console/acts/retry?id=nonsense", 400),
         ("/console/acts/retry?since=nonsense", 400),

@@ -198,3 +198,18 @@ def test_on_paper_there_is_the_story_and_no_button(browser: Browser, home: str) 
     for hidden in ("header", ".actions", "footer"):
         assert not page.is_visible(hidden)
     page.close()
+
+
+def test_the_page_to_print_is_a_click_away_and_the_browser_takes_its_style(
+    browser: Browser, home: str
+) -> None:
+    page = browser.new_page()
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(f"{home}learner?user_id=42")
+    page.click("text=Page to print")
+    assert page.inner_text("h1") == "Learner 42"
+    assert page.evaluate("getComputedStyle(document.querySelector('dl')).display") == "grid"
+    assert not page.is_visible("header")
+    assert refused == []
+    page.close()

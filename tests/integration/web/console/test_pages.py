@@ -1,14 +1,19 @@
 """The pages of the console on a database with something in it."""
 
 import re
+from html import unescape
+from pathlib import Path
 
 import pytest
 
 from db import subscribers
 from invigilator.acts.actor import Role
+from invigilator.story.sentences import plain
 from invigilator.web.console.pages import DOORS
 from tests import sample_commands as c
+from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
+from tests.integration.cli.conftest import cli as cli
 from tests.unit.web.console.visiting import behind_proxy
 from worker.kinds import EffectKind
 
@@ -232,3 +237,45 @@ def test_pages_follow_each_other_without_a_gap(record: Record) -> None:
     shown = re.findall(r"/console/quarantined\?id=(\d+)", first + second)
     assert shown == [str(one) for one in record.quarantine_ids()]
     assert 'rel="next"' not in second
+
+
+def test_a_learner_is_told_as_on_the_command_line(busy: Record, cli: CommandLine) -> None:
+    # Given what the command line tells of a learner
+    told = cli("learners", "show", "42").out
+    sentences = re.findall(r"^    (?!\()(.+)$", told, re.MULTILINE)
+    assert len(sentences) > 8
+    # When the page of the learner is loaded
+    page = behind_proxy(busy.engine, Role.VIEWER).get("/console/learner?user_id=42").text
+    seen = re.sub(r"\s+", " ", plain(unescape(re.sub(r"<[^>]+>", "", page))))
+    # Then it has the same sentences, the name, and a link to what each of them tells
+    for sentence in sentences:
+        assert sentence in seen
+    assert "Ada Lovelace" in seen
+    assert page.count("/console/effect?id=") >= len(busy.effect_ids())
+    assert "/console/command?source=%2Ftests&amp;id=submit" in page
+
+
+def test_the_page_to_print_is_that_of_the_command_line(
+    busy: Record, cli: CommandLine, tmp_path: Path
+) -> None:
+    cli("learners", "show", "42", "--html", tmp_path / "page.html")
+    answer = behind_proxy(busy.engine, Role.VIEWER).get("/console/learner/printed?user_id=42")
+    written = re.compile(r"<dt>Written</dt>.*")
+    file = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert written.sub("", answer.text) == written.sub("", file)
+    # A browser runs nothing in it, and knows no style but the page's own
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert policy in unescape(answer.text)
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_nobody_has_a_page_and_somebody_of_whom_nothing_is_kept_has(record: Record) -> None:
+    client = behind_proxy(record.engine, Role.VIEWER)
+    for page in ("learner", "learner/printed"):
+        assert client.get(f"/console/{page}?user_id=nobody").status_code == 404
+        assert client.get(f"/console/{page}").status_code == 400
+    record.execute("DELETE FROM inbox")
+    for page in ("learner", "learner/printed"):
+        answer = client.get(f"/console/{page}?user_id=42")
+        assert (answer.status_code, "Nothing is recorded." in answer.text) == (200, True)
