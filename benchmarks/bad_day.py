@@ -17,7 +17,7 @@ YEARS = 50
 """The scale of `tests.integration.db.filling` at which ten million effects have ended."""
 PENDING, FAILED = 200_000, 4_000
 ACTS = 100_000
-EVENTS, BEHIND = 3_000_000, 2_000_000
+EVENTS, BEHIND = 300_000, 200_000
 FEED, WEBHOOK, DELIVERIES = "feed.board", "webhook.acme", 20_000
 CAUSES = 5
 KINDS = ["set_credit_status", "send_status_email", "cascade_decline", "delete_student_attempt"]

@@ -194,7 +194,7 @@ class Standing:
     """How many events the other side's format could not hold, those of a replay counted again."""
 
 
-COUNTED_BEHIND = 50_000
+COUNTED_BEHIND = 10_000
 """So many events are counted at most: an outage leaves millions, and `status` may not take longer for that."""
 
 # Positions have gaps after a restore, so a difference of two is no number of events.

@@ -1,7 +1,7 @@
 """What operators look at, after ten million effects and in the middle of an outage (`benchmarks.bad_day`).
 
 200,000 effects are pending and half of them are tried in vain, 4,000 have failed, the quarantine is full, a feed is
-two million events behind, and the audit has 100,000 acts. One caller asks `invigilator web` on the same machine for
+200,000 events behind, and the audit has 100,000 acts. One caller asks `invigilator web` on the same machine for
 a page at a time, about learners, exams and effects that chance chooses, and measures until the whole answer has
 come.
 
@@ -27,6 +27,7 @@ from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
 from benchmarks.groups.api import SEED, calling, free_address, timed
 from benchmarks.groups.latency import summary
+from benchmarks.meter import Meter
 from benchmarks.ours import Ours
 from benchmarks.running import plain_environment
 from db.connect import make_engine
@@ -228,19 +229,19 @@ def _times(call: Callable[[], None], number: int) -> Sequence[float]:
 
 
 @contextmanager
-def _web(bench: Bench, broker: Broker, url: str) -> Iterator[httpx.Client]:
+def web(bench: Bench, broker: Broker, url: str) -> Iterator[tuple[httpx.Client, Meter]]:
+    """Run `invigilator web` on the filled database. Yield a client of it, and a meter of it and PostgreSQL."""
     address = free_address()
-    database = bench.engines.database
-    settings = {"WEB_ADDRESS": address}
+    database, settings = bench.engines.database, {"WEB_ADDRESS": address}
     with (
         Ours(database, url, broker, bench.folder, settings, tidies=False) as system,
         calling(system, address) as client,
     ):
-        yield client
+        yield client, system.meter()
 
 
 def _metrics(bench: Bench, broker: Broker, url: str) -> Figures:
-    with _web(bench, broker, url) as client:
+    with web(bench, broker, url) as (client, _):
 
         def scrape() -> None:
             client.get("/metrics").raise_for_status()
@@ -254,13 +255,23 @@ def _metrics(bench: Bench, broker: Broker, url: str) -> Figures:
 
 
 def _page(bench: Bench, broker: Broker, url: str, filled: Filled, make: Make) -> Figures:
+    with web(bench, broker, url) as (client, meter):
+        return looked_at(client, meter, filled, make)
+
+
+def looked_at(client: httpx.Client, meter: Meter, filled: Filled, make: Make) -> Figures:
+    """Return how long a page takes, and what it costs."""
     chance = random.Random(SEED)  # noqa: S311 - no secret
-    with _web(bench, broker, url) as client:
 
-        def look() -> None:
-            answer = client.get(HOME + make(chance, filled))
-            if answer.is_redirect:  # a search that finds one thing leads there
-                answer = client.get(answer.headers["Location"])
-            answer.raise_for_status()
+    def look() -> None:
+        answer = client.get(HOME + make(chance, filled))
+        if answer.is_redirect:  # a search that finds one thing leads there
+            answer = client.get(answer.headers["Location"])
+        answer.raise_for_status()
 
-        return summary("read", _times(look, CALLS))
+    for _ in range(WARM_CALLS):
+        look()
+    before = meter.read()
+    times = [timed(look) for _ in range(CALLS)]
+    usage = meter.read().since(before)
+    return summary("read", times) | usage.figures("call", CALLS)

@@ -434,6 +434,11 @@ class Paths:
             event_log.number(connection)
         with self.explained.on("events: read"), self.engine.begin() as connection:
             event_log.read(connection, EVENTS // 2)
+        with self.explained.on("status: feeds"), self.engine.begin() as connection:
+            connection.execute(text("UPDATE subscribers SET position = 0"))
+            [standing] = subscribers.standings(connection)
+            assert standing.behind == subscribers.COUNTED_BEHIND
+            connection.execute(text("UPDATE subscribers SET position = :rows"), {"rows": EVENTS})
         with self.explained.on("events: cursor moved"), self.engine.begin() as connection:
             taken = subscribers.take(connection, "feed.lms", "me", 60)
             assert taken is not None
