@@ -16,29 +16,64 @@ ORDER BY id
 ON CONFLICT (id) DO NOTHING
 """
 
-# What failed in a release before revision 0034 has no cause. It is counted by kind, so that nothing is missing.
+# In an outage a cause has hundreds of thousands of effects. They are counted without sorting them. The example is
+# looked up afterwards by the cause, which has one kind. What failed in a release before revision 0034 has no cause.
+# It is counted by kind, so that nothing is missing.
 _FAILING = """
-WITH failing AS (
-    SELECT cause, kind, CASE state WHEN 'failed' THEN 'failed' ELSE 'retrying' END AS state,
-        retrying_since, failed_at, last_error, id, created_at
+WITH counted AS (
+    SELECT
+        cause,
+        kind,
+        CASE state WHEN 'failed' THEN 'failed' ELSE 'retrying' END AS state,
+        count(*) AS count,
+        min(coalesce(retrying_since, failed_at, created_at)) AS first_seen,
+        max(failed_at) AS last_seen
     FROM effects
-    WHERE (cause IS NOT NULL AND state IN ('pending', 'running', 'failed')) OR (cause IS NULL AND state = 'failed')
+    WHERE cause IS NOT NULL AND state IN ('pending', 'running', 'failed')
+    GROUP BY 1, 2, 3
+), failing AS (
+    SELECT
+        counted.*,
+        (
+            SELECT effects.id
+            FROM effects
+            WHERE effects.cause = counted.cause
+                AND effects.state = ANY (
+                    CASE counted.state WHEN 'failed' THEN ARRAY['failed'] ELSE ARRAY['pending', 'running'] END
+                )
+                AND effects.failed_at IS NOT DISTINCT FROM counted.last_seen
+            LIMIT 1
+        ) AS example,
+        NULL AS reason
+    FROM counted
+    UNION ALL
+    SELECT
+        NULL,
+        kind,
+        'failed',
+        count(*),
+        min(coalesce(retrying_since, failed_at, created_at)),
+        max(failed_at),
+        (array_agg(id ORDER BY failed_at DESC NULLS LAST))[1],
+        max(last_error)
+    FROM effects
+    WHERE cause IS NULL AND state = 'failed'
+    GROUP BY kind
 )
 SELECT
     failing.cause,
     failing.kind,
     failing.state,
-    count(*) AS count,
+    failing.count,
     causes.status,
-    coalesce(causes.reason, max(failing.last_error)) AS reason,
+    coalesce(causes.reason, failing.reason) AS reason,
     causes.exception,
-    min(coalesce(failing.retrying_since, failing.failed_at, failing.created_at)) AS first_seen,
-    max(failing.failed_at) AS last_seen,
-    (array_agg(failing.id ORDER BY failing.failed_at DESC NULLS LAST))[1] AS example
+    failing.first_seen,
+    failing.last_seen,
+    failing.example
 FROM failing
 LEFT JOIN causes ON causes.id = failing.cause
-GROUP BY failing.cause, failing.kind, failing.state, causes.id
-ORDER BY count(*) DESC, failing.kind, failing.cause
+ORDER BY failing.count DESC, failing.kind, failing.cause
 """
 
 _FIND = "SELECT id, kind, status, exception, reason, first_seen FROM causes WHERE id = %(id)s"

@@ -29,12 +29,12 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between the looks, which take no time here."""
     taken: list[float] = []
     monkeypatch.setattr(facts, "reading", nullcontext)
-    monkeypatch.setattr(facts.time, "sleep", taken.append)
+    monkeypatch.setattr("worker.health.facts.time.sleep", taken.append)
     return taken
 
 
 def look(monkeypatch: pytest.MonkeyPatch, looks: Looks, *consumed: int) -> dict[int, int]:
-    monkeypatch.setattr(facts.shards, "in_hand", looks)
+    monkeypatch.setattr("worker.health.facts.shards.in_hand", looks)
     return facts.in_hand(ENGINE, set(consumed))
 
 
