@@ -60,7 +60,8 @@ VALUES
 INSERT INTO effects (id, kind, state, payload, source, command_id, tries, created_at, due_at, subscriber, done_at,
     failed_at)
 SELECT gen_random_uuid(), 'deliver_event', CASE WHEN n % 10 = 0 THEN 'failed' ELSE 'done' END, '{}', '/lms', 'a1-1',
-    1, now() - n * interval '1 s', now(), :webhook, CASE WHEN n % 10 <> 0 THEN now() END, CASE WHEN n % 10 = 0 THEN now() END
+    1, now() - n * interval '1 s', now(), :webhook, CASE WHEN n % 10 <> 0 THEN now() END,
+    CASE WHEN n % 10 = 0 THEN now() END
 FROM generate_series(1, :deliveries) AS n;
 
 INSERT INTO acts (sequence, act_id, step, closing, at, actor, is_claimed, via, action, user_id, filter, number,
