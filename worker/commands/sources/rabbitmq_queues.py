@@ -16,21 +16,18 @@ PROBED = 64
 
 def depths(broker: BrokerUrl, queues: Sequence[str]) -> list[Depth]:
     """See `Broker`. The number does not include messages that a consumer has not acknowledged."""
-    with _asking(broker) as connection:
-        found = [(queue, _declared(connection, queue)) for queue in queues]
     return [
         Depth(queue, 0, consumers=0)
         if answer is None
         else Depth(queue, answer.message_count, consumers=answer.consumer_count)
-        for queue, answer in found
+        for queue, answer in _declared(broker, queues)
     ]
 
 
 def orphans(broker: BrokerUrl, shards: int) -> list[Orphan]:
     """See `Broker`. Tries the name without a number, and the next `PROBED` numbers."""
     numbers = range(shards, min(shards + PROBED, MAX_SHARDS))
-    with _asking(broker) as connection:
-        found = [(queue, _declared(connection, queue)) for queue in (UNNUMBERED, *map(queue_name, numbers))]
+    found = _declared(broker, [UNNUMBERED, *map(queue_name, numbers)])
     return [Orphan(queue, answer.message_count) for queue, answer in found if answer is not None]
 
 
@@ -56,12 +53,19 @@ def _asking(broker: BrokerUrl) -> Iterator[Any]:
         raise away(error) from error
 
 
-def _declared(connection: Any, queue: str) -> Any:
-    """What RabbitMQ says of a queue; None when it does not exist."""
-    with connection.channel() as channel:
-        try:
-            return channel.queue_declare(queue, passive=True)
-        except connection.channel_errors as error:
-            if getattr(error, "reply_code", None) == NOT_FOUND:
-                return None
-            raise
+def _declared(broker: BrokerUrl, queues: Sequence[str]) -> list[tuple[str, Any]]:
+    """What RabbitMQ says of each queue; None when it does not exist.
+
+    RabbitMQ closes the channel then. py-amqp opens it again, so one channel is enough for all of them.
+    """
+    with _asking(broker) as connection, connection.channel() as channel:
+        return [(queue, _asked(connection, channel, queue)) for queue in queues]
+
+
+def _asked(connection: Any, channel: Any, queue: str) -> Any:
+    try:
+        return channel.queue_declare(queue, passive=True)
+    except connection.channel_errors as error:
+        if getattr(error, "reply_code", None) == NOT_FOUND:
+            return None
+        raise
