@@ -6,9 +6,10 @@ has not passed; the audit; what the processes have counted.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from db import totals
 from tests.integration.db.filling import Filled, fill
@@ -50,7 +51,8 @@ FROM effects
 WHERE cause IS NOT NULL;
 
 INSERT INTO events (id, position, type, time, data)
-SELECT gen_random_uuid(), n, 'exam.message.quarantined.v1', now(), '{}' FROM generate_series(1, :events) AS n;
+SELECT lpad(to_hex(n), 32, '0')::uuid, n, 'exam.message.quarantined.v1', now(), '{}'
+FROM generate_series(1, :events) AS n;
 UPDATE event_log SET position = :events;
 INSERT INTO subscribers (name, definition, position, failing_since, reason)
 VALUES
@@ -88,6 +90,9 @@ CROSS JOIN unnest(:kinds) AS kind
 CROSS JOIN unnest(ARRAY['done', 'retry', 'failed', 'lost']) AS result
 """
 
+_HURRY = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "32GB", "checkpoint_timeout": "1h"}
+_RELOAD = "SELECT pg_reload_conf()"
+
 
 def begin(url: str, scale: float, say: Callable[[str], None]) -> Filled:
     """Fill a migrated database that holds some exams at most.
@@ -99,18 +104,31 @@ def begin(url: str, scale: float, say: Callable[[str], None]) -> Filled:
     """
     began = time.monotonic()
     engine = create_engine(url)
-    filled = fill(engine, max(1, round(YEARS * scale)))
-    say(f"filling the years: {time.monotonic() - began:.0f} s")
-    with engine.begin() as connection:
-        _add(connection, filled)
-    with engine.connect() as connection:
-        totals.recount(connection)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM (ANALYZE)"))
-        connection.execute(text("CHECKPOINT"))
+    with _hurrying(engine):
+        filled = fill(engine, max(1, round(YEARS * scale)))
+        say(f"filling the years: {time.monotonic() - began:.0f} s")
+        with engine.begin() as connection:
+            _add(connection, filled)
+        with engine.connect() as connection:
+            totals.recount(connection)
+        _run(engine, "VACUUM (ANALYZE)", "CHECKPOINT")
     engine.dispose()
     say(f"filled: {time.monotonic() - began:.0f} s")
     return filled
+
+
+@contextmanager
+def _hurrying(engine: Engine) -> Iterator[None]:
+    """Have the server write little and flush nothing meanwhile."""
+    _run(engine, *(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in _HURRY.items()), _RELOAD)
+    yield
+    _run(engine, *(f"ALTER SYSTEM RESET {name}" for name in _HURRY), _RELOAD)
+
+
+def _run(engine: Engine, *statements: str) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
+            connection.execute(text(statement))
 
 
 def _add(connection: Connection, filled: Filled) -> None:

@@ -5,8 +5,8 @@
 a page at a time, about learners, exams and effects that chance chooses, and measures until the whole answer has
 come.
 
-*status* is the document that `invigilator status` prints, read in this process; *the command* is the program with
-its start. The goal for all but the program's start is a p95 of 300 ms.
+*status* is the document that `invigilator status` prints, and *status --check* its judgement, both read in this
+process; *the command* is the program with its start. The goal for all but the program's start is a p95 of 300 ms.
 """
 
 import random
@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+from sqlalchemy import Engine
 
 from benchmarks import bad_day, ours
 from benchmarks.bench import Bench, Contestant, Figures
@@ -35,6 +36,8 @@ from invigilator.cli.status import document
 from invigilator.web.console.rendering import HOME
 from invigilator.web.metrics import KEPT_S
 from tests.integration.db.filling import ATTEMPTS, Filled
+from worker.health.facts import read
+from worker.health.judgement import judge
 from worker.settings import Settings
 
 NAME = "operators"
@@ -47,7 +50,7 @@ BYTES = 30_000_000_000
 """Of disk at scale 1, including the WAL that is written meanwhile."""
 
 Make = Callable[[random.Random, Filled], str]
-"""Makes the address of a page below the console's, out of chance and of what there is."""
+"""Makes the address of a page or of a call, out of chance and of what there is."""
 
 
 def _learner(chance: random.Random, filled: Filled) -> int:
@@ -66,6 +69,10 @@ def _command(chance: random.Random, filled: Filled) -> str:
 
 def _same(path: str) -> Make:
     return lambda _chance, _filled: path
+
+
+def _below(place: str, make: Make) -> Make:
+    return lambda chance, filled: place + make(chance, filled)
 
 
 def _of_learner(before: str) -> Make:
@@ -107,7 +114,6 @@ KINDS = (
 )
 
 PAGES: Mapping[str, Make] = {
-    "the overview": _same(""),
     "all effects": _same("effects"),
     "effects, the next page": _of_effect("effects?after="),
     **{f"effects, {state}": _same(f"effects?state={state}") for state in STATES},
@@ -154,6 +160,16 @@ PAGES: Mapping[str, Make] = {
     "before all that match are cancelled": _same("acts/cancel?state=pending"),
 }
 
+CALLS_OF_THE_API: Mapping[str, Make] = {
+    "API: effects": _same("effects?limit=500"),
+    "API: failed effects": _same("effects?states=failed&limit=500"),
+    "API: pending effects of a kind": _same("effects?states=pending&kinds=cascade_decline&limit=500"),
+    "API: effects of a learner": _of_learner("effects?user_id="),
+    "API: effects with a cause": _same("effects?cause=cause0&limit=500"),
+    "API: effects whose error contains what none has": _same("effects?error=teapot&limit=500"),
+    "API: the causes": _same("effects/causes"),
+}
+
 
 def why_not(bench: Bench) -> str | None:
     """Return the reason why the group cannot be measured on this machine, or None."""
@@ -170,18 +186,23 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
         *(
             Contestant(f"{name} on {broker.name}", partial(run, bench, broker, url))
             for broker in bench.brokers
-            for name, run in {"status": _status, "the command": _program, "metrics": _metrics}.items()
+            for name, run in {
+                "status": _status,
+                "status --check": _check,
+                "the command": _program,
+                "metrics": _metrics,
+            }.items()
         ),
         *(
             Contestant(
-                f"the overview on {broker.name}", partial(_page, bench, broker, url, filled, _same(""))
+                f"the overview on {broker.name}", partial(_page, bench, broker, url, filled, _same(HOME))
             )
             for broker in bench.brokers
         ),
         *(
-            Contestant(name, partial(_page, bench, first, url, filled, make))
-            for name, make in PAGES.items()
-            if name != "the overview"
+            Contestant(name, partial(_page, bench, first, url, filled, _below(place, make)))
+            for place, calls in {HOME: PAGES, "/v1/": CALLS_OF_THE_API}.items()
+            for name, make in calls.items()
         ),
     ]
 
@@ -197,13 +218,17 @@ def _filled(bench: Bench) -> str:
 
 
 def _status(_bench: Bench, broker: Broker, url: str) -> Figures:
+    return _looked(broker, url, document)
+
+
+def _check(_bench: Bench, broker: Broker, url: str) -> Figures:
+    return _looked(broker, url, lambda engine, settings: judge(read(engine, settings)))
+
+
+def _looked(broker: Broker, url: str, look: Callable[[Engine, Settings], object]) -> Figures:
     settings = Settings(_env_file=None, database_url=url, broker_url=broker.url)
     engine = make_engine(url, application_name="benchmark", writes=False)
-
-    def call() -> None:
-        document(engine, settings)
-
-    times = _times(call, CALLS)
+    times = _times(lambda: look(engine, settings), CALLS)
     engine.dispose()
     return summary("read", times)
 
@@ -222,7 +247,7 @@ def _program(_bench: Bench, broker: Broker, url: str) -> Figures:
     return summary("read", _times(call, STARTS))
 
 
-def _times(call: Callable[[], None], number: int) -> Sequence[float]:
+def _times(call: Callable[[], object], number: int) -> Sequence[float]:
     for _ in range(min(WARM_CALLS, number)):
         call()
     return [timed(call) for _ in range(number)]
@@ -264,7 +289,7 @@ def looked_at(client: httpx.Client, meter: Meter, filled: Filled, make: Make) ->
     chance = random.Random(SEED)  # noqa: S311 - no secret
 
     def look() -> None:
-        answer = client.get(HOME + make(chance, filled))
+        answer = client.get(make(chance, filled))
         if answer.is_redirect:  # a search that finds one thing leads there
             answer = client.get(answer.headers["Location"])
         answer.raise_for_status()
