@@ -41,7 +41,7 @@ WITH counted AS (
                 AND effects.state = ANY (
                     CASE counted.state WHEN 'failed' THEN ARRAY['failed'] ELSE ARRAY['pending', 'running'] END
                 )
-                AND effects.failed_at IS NOT DISTINCT FROM counted.last_seen
+                AND effects.failed_at = counted.last_seen
             LIMIT 1
         ) AS example,
         NULL AS reason
