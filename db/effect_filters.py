@@ -173,21 +173,19 @@ def listed(
     Raises:
         UnknownEffectError: there is no effect `after`.
     """
-    return _shown(connection, [*_conditions(wanted), *_behind(connection, after)], limit)
+    statement = _shown([*_conditions(wanted), *_behind(connection, after)], limit)
+    rows = connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS})
+    return (row._asdict() for row in rows)
 
 
-def _shown(
-    connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int | None
-) -> Iterable[Row]:
-    statement = (
+def _shown(conditions: Sequence[ColumnElement[bool]], limit: int | None) -> Select[*tuple[Any, ...]]:
+    return (
         select(*_SHOWN)
         .outerjoin(Attempt, Attempt.id == Effect.attempt_id)
         .where(*conditions)
         .order_by(*_NEWEST_FIRST)
         .limit(limit)
     )
-    rows = connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS})
-    return (row._asdict() for row in rows)
 
 
 def _behind(connection: Connection, after: UUID | None) -> list[ColumnElement[bool]]:
@@ -207,9 +205,15 @@ def page(connection: Connection, wanted: Filter, *, after: UUID | None = None, l
     """
     if wanted.error is not None:
         return _page_by_error(connection, wanted, wanted.error, after, limit)
-    found = list(listed(connection, wanted, after=after, limit=limit + 1))
+    found = _rows(connection, [*_conditions(wanted), *_behind(connection, after)], limit + 1)
     rows = found[:limit]
     return Page(rows, rows[-1]["id"] if len(found) > limit else None)
+
+
+def _rows(connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[Row]:
+    # Without a server's cursor. For a cursor PostgreSQL plans to have the first rows soon, and goes through the
+    # index of all effects, from the newest on, until it has met those of a learner.
+    return [row._asdict() for row in connection.execute(_shown(conditions, limit))]
 
 
 def _page_by_error(
@@ -217,7 +221,7 @@ def _page_by_error(
 ) -> Page:
     found = connection.execute(_fitting(wanted, error, _behind(connection, after), limit + 1)).all()
     fitting = [row.id for row in found if row.fits]
-    rows = list(_shown(connection, [Effect.id.in_(fitting[:limit])], limit))
+    rows = _rows(connection, [Effect.id.in_(fitting[:limit])], limit)
     if len(fitting) > limit:
         return Page(rows, fitting[limit - 1])
     return Page(rows, next((row.id for row in found if row.place == LOOKED_AT), None))

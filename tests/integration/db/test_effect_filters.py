@@ -1,9 +1,10 @@
 """Pages of the effects whose error contains a text, which no index finds."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from db import effect_filters
 from db.effect_filters import Filter, Page
@@ -86,3 +87,19 @@ def test_the_last_effect_that_is_looked_at_may_fit(
     assert (ids(found), found.next) == (effects[1:3], effects[2])
     found = page(record, Filter(error="503"), limit=1)
     assert (ids(found), found.next) == ([effects[1]], effects[1])
+
+
+@pytest.mark.parametrize("wanted", [Filter(user_id="1"), Filter(error="403")])
+def test_a_page_needs_no_cursor_of_the_server(record: Record, effects: list[UUID], wanted: Filter) -> None:
+    # PostgreSQL plans for the first rows of a cursor, so it would look for them among all effects
+    names = []
+
+    def note(_connection: Any, cursor: Any, *_: Any) -> None:
+        names.append(cursor.name)
+
+    event.listen(record.engine, "before_cursor_execute", note)
+    try:
+        assert page(record, wanted).effects
+    finally:
+        event.remove(record.engine, "before_cursor_execute", note)
+    assert set(names) == {None}
