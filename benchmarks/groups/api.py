@@ -151,7 +151,7 @@ def _read(bench: Bench, broker: Broker, url: str, path: str, make: Make) -> Figu
     return summary("read", times) | usage.figures("call", CALLS)
 
 
-def timed(call: Callable[[], None]) -> float:
+def timed(call: Callable[[], object]) -> float:
     """Return how many milliseconds a call takes."""
     before = time.perf_counter()
     call()
