@@ -81,16 +81,25 @@ class Ours:
         broker: the broker.
         folder: receives the logs of the processes.
         settings: the settings, without the prefix.
+        tidies: whether unfinished effects of an earlier measurement are deleted.
     """
 
     def __init__(
-        self, database: Database, url: str, broker: Broker, folder: Path, settings: Mapping[str, object]
+        self,
+        database: Database,
+        url: str,
+        broker: Broker,
+        folder: Path,
+        settings: Mapping[str, object],
+        *,
+        tidies: bool = True,
     ) -> None:
         self._database = database
         self._url = url
         self._broker = broker
         self._folder = folder
         self._settings = settings
+        self._tidies = tidies
         self.shards = int(str(settings.get("COMMAND_SHARDS", 1)))
         self.learners = range(0)
         self._resources = ExitStack()
@@ -102,7 +111,8 @@ class Ours:
             self._connection = connect(self._url)
             resources.callback(self._connection.close)
             self._cursor = self._connection.cursor()
-            self._cursor.execute(_TIDY)
+            if self._tidies:
+                self._cursor.execute(_TIDY)
             # Our own backend is not measured. Parallel workers of its queries would be, so there are none.
             self._cursor.execute("SET max_parallel_workers_per_gather = 0")
             resources.callback(self._end)

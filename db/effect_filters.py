@@ -4,12 +4,25 @@ Pages go by `created_at`, which the indexes on the state and on the kind hold, a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, any_, cast, func, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    any_,
+    cast,
+    func,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 
 from db.lookups import EFFECT_COLUMNS, STREAMED_ROWS, Row
 from db.models import Attempt, Effect, EffectState, Exam
@@ -17,6 +30,9 @@ from events.errors import InvigilatorError
 
 FAILING = (EffectState.PENDING, EffectState.RUNNING, EffectState.FAILED)
 """The states of an effect whose last try may have failed, and which is still owed or needs a person."""
+
+LOOKED_AT = 10_000
+"""In how many effects a page looks for a text of an error before it ends without being full."""
 
 _TIMES = ("since", "until")
 _WORDS = ("states", "kinds")
@@ -137,6 +153,7 @@ _SHOWN = (
     Effect.payload,
 )
 _KEY: ColumnElement[Any] = tuple_(Effect.created_at, Effect.sequence)
+_NEWEST_FIRST = (Effect.created_at.desc(), Effect.sequence.desc())
 
 
 def count(connection: Connection, wanted: Filter) -> int:
@@ -168,26 +185,88 @@ def listed(
     Raises:
         UnknownEffectError: there is no effect `after`.
     """
-    statement = (
-        select(*_SHOWN)
-        .outerjoin(Attempt, Attempt.id == Effect.attempt_id)
-        .where(*conditions(wanted))
-        .order_by(Effect.created_at.desc(), Effect.sequence.desc())
-        .limit(limit)
-    )
-    if after is not None:
-        at, sequence = _place(connection, after)
-        # The index has the first column only.
-        statement = statement.where(Effect.created_at <= at, (at, sequence) > _KEY)
+    statement = _shown([*conditions(wanted), *_behind(connection, after)], limit)
     rows = connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS})
     return (row._asdict() for row in rows)
 
 
+def _shown(fitting: Sequence[ColumnElement[bool]], limit: int | None) -> Select[*tuple[Any, ...]]:
+    return (
+        select(*_SHOWN)
+        .outerjoin(Attempt, Attempt.id == Effect.attempt_id)
+        .where(*fitting)
+        .order_by(*_NEWEST_FIRST)
+        .limit(limit)
+    )
+
+
+def _behind(connection: Connection, after: UUID | None) -> list[ColumnElement[bool]]:
+    """The condition that an effect comes after another one in a list."""
+    if after is None:
+        return []
+    at, sequence = _place(connection, after)
+    # The indexes have the first column only.
+    return [Effect.created_at <= at, (at, sequence) > _KEY]
+
+
 def page(connection: Connection, wanted: Filter, *, after: UUID | None = None, limit: int) -> Page:
-    """Return a page of the effects that fit, newest first. Raises what `listed` raises."""
-    found = list(listed(connection, wanted, after=after, limit=limit + 1))
+    """Return a page of the effects that fit, newest first. Raises what `listed` raises.
+
+    With `error` it may have fewer effects than `limit`, or none, and still not be the last one: no index finds a
+    part of a text, so it ends after `LOOKED_AT` effects that fit everything else.
+    """
+    if wanted.error is not None:
+        return _page_by_error(connection, wanted, wanted.error, after, limit)
+    found = _rows(connection, [*conditions(wanted), *_behind(connection, after)], limit + 1)
     rows = found[:limit]
     return Page(rows, rows[-1]["id"] if len(found) > limit else None)
+
+
+def _rows(connection: Connection, fitting: Sequence[ColumnElement[bool]], limit: int) -> list[Row]:
+    # Without a server's cursor. For a cursor PostgreSQL plans to have the first rows soon, and goes through the
+    # index of all effects, from the newest on, until it has met those of a learner.
+    return [row._asdict() for row in connection.execute(_shown(fitting, limit))]
+
+
+def _page_by_error(
+    connection: Connection, wanted: Filter, error: str, after: UUID | None, limit: int
+) -> Page:
+    found = connection.execute(_fitting(wanted, error, _behind(connection, after), limit + 1)).all()
+    fitting = [row.id for row in found if row.fits]
+    rows = _rows(connection, [Effect.id.in_(fitting[:limit])], limit)
+    if len(fitting) > limit:
+        return Page(rows, fitting[limit - 1])
+    return Page(rows, next((row.id for row in found if row.place == LOOKED_AT), None))
+
+
+def _fitting(
+    wanted: Filter, error: str, behind: Sequence[ColumnElement[bool]], limit: int
+) -> Select[UUID, bool, int]:
+    """Select the first effects whose error fits, and the last effect that is looked at."""
+    # Each state has an index in the order of the page. For all states at once PostgreSQL may go through the index
+    # of all effects, from the newest on.
+    others = conditions(replace(wanted, states=(), error=None))
+    in_a_state = (
+        select(Effect.id, Effect.last_error, Effect.created_at, Effect.sequence)
+        .where(Effect.state == state, *others, *behind)
+        .order_by(*_NEWEST_FIRST)
+        .limit(LOOKED_AT)
+        for state in _states(wanted)
+    )
+    looked_at = union_all(*in_a_state).subquery()
+    numbered = select(
+        looked_at.c.id,
+        looked_at.c.last_error.contains(error, autoescape=True).label("fits"),
+        func.row_number()
+        .over(order_by=(looked_at.c.created_at.desc(), looked_at.c.sequence.desc()))
+        .label("place"),
+    ).subquery()
+    return (
+        select(numbered.c.id, numbered.c.fits, numbered.c.place)
+        .where(numbered.c.place <= LOOKED_AT, or_(numbered.c.fits, numbered.c.place == LOOKED_AT))
+        .order_by(numbered.c.place)
+        .limit(limit + 1)
+    )
 
 
 def ids(
@@ -222,7 +301,7 @@ def _place(connection: Connection, effect_id: UUID) -> tuple[datetime, int]:
 
 def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     """Return what an effect must fulfil to fit."""
-    states = wanted.states or (tuple(FAILING) if wanted.error is not None else ())
+    states = _states(wanted)
     chosen: list[ColumnElement[bool] | None] = [
         Effect.state.in_(states) if states else None,
         Effect.kind.in_(wanted.kinds) if wanted.kinds else None,
@@ -234,6 +313,11 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         None if wanted.subscriber is None else Effect.subscriber == wanted.subscriber,
     ]
     return [condition for condition in chosen if condition is not None]
+
+
+def _states(wanted: Filter) -> Sequence[str]:
+    """The states that are meant. Empty for any."""
+    return wanted.states or (FAILING if wanted.error is not None else ())
 
 
 def _of_attempts(wanted: Filter) -> ColumnElement[bool] | None:

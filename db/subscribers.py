@@ -186,7 +186,7 @@ class Standing:
     name: str
     position: int
     behind: int
-    """How many events it has not passed. Those that it does not ask for are among them."""
+    """How many events it has not passed, see `BEHIND`. Those that it does not ask for are among them."""
     failing_since: datetime | None
     reason: str | None
     """Why it fails. While it does not: which events were skipped last."""
@@ -194,9 +194,19 @@ class Standing:
     """How many events the other side's format could not hold, those of a replay counted again."""
 
 
-BEHIND = """(SELECT count(*) FROM events WHERE events.position > subscribers.position)
-        + (SELECT count(*) FROM events WHERE events.position IS NULL)"""
-"""How many events a subscriber has not passed."""
+COUNTED_BEHIND = 10_000
+"""So many events are counted at most: an outage leaves millions, and `status` may not take longer for that."""
+
+# Positions have gaps after a restore, so a difference of two is no number of events.
+BEHIND = f"""least({COUNTED_BEHIND},
+        (SELECT count(*) FROM (
+            SELECT FROM events WHERE events.position > subscribers.position LIMIT {COUNTED_BEHIND}
+        ) AS numbered)
+        + (SELECT count(*) FROM (
+            SELECT FROM events WHERE events.position IS NULL LIMIT {COUNTED_BEHIND}
+        ) AS unnumbered)
+    )"""  # noqa: S608 - no values
+"""How many events a subscriber has not passed, up to `COUNTED_BEHIND`."""
 
 _STANDINGS = f"""
 SELECT

@@ -9,6 +9,7 @@ from benchmarks.groups import (
     flat,
     latency,
     memory,
+    operators,
     scaling,
     services,
     shards,
@@ -28,5 +29,6 @@ ALL: tuple[ModuleType, ...] = (
     memory,
     tables,
     api,
+    operators,
 )
 QUICK: tuple[ModuleType, ...] = (commands, whole, services, latency)

@@ -110,7 +110,7 @@ def _keep_events(url: str) -> None:
 
 
 @contextmanager
-def _calling(system: Ours, address: str) -> Iterator[httpx.Client]:
+def calling(system: Ours, address: str) -> Iterator[httpx.Client]:
     """Yield a client of `invigilator web`, which is ready."""
     system.start("web")
     with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
@@ -125,7 +125,7 @@ def _is_ready(client: httpx.Client) -> bool:
         return False
 
 
-def _free_address() -> str:
+def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
@@ -135,9 +135,9 @@ def _settings(address: str) -> dict[str, object]:
 
 
 def _read(bench: Bench, broker: Broker, url: str, path: str, make: Make) -> Figures:
-    address = _free_address()
+    address = free_address()
     chance, attempts = random.Random(SEED), round(ATTEMPTS * bench.scale)  # noqa: S311 - no secret
-    with bench.ours(broker, 0, _settings(address), url) as system, _calling(system, address) as client:
+    with bench.ours(broker, 0, _settings(address), url) as system, calling(system, address) as client:
 
         def call() -> None:
             client.get(path, params=make(chance, attempts)).raise_for_status()
@@ -146,12 +146,12 @@ def _read(bench: Bench, broker: Broker, url: str, path: str, make: Make) -> Figu
             call()
         meter = system.meter()
         before = meter.read()
-        times = [_timed(call) for _ in range(CALLS)]
+        times = [timed(call) for _ in range(CALLS)]
         usage = meter.read().since(before)
     return summary("read", times) | usage.figures("call", CALLS)
 
 
-def _timed(call: Callable[[], None]) -> float:
+def timed(call: Callable[[], object]) -> float:
     """Return how many milliseconds a call takes."""
     before = time.perf_counter()
     call()
@@ -159,10 +159,10 @@ def _timed(call: Callable[[], None]) -> float:
 
 
 def _wait(bench: Bench, broker: Broker, url: str) -> Figures:
-    address = _free_address()
+    address = free_address()
     [exam, *_] = EXAMS[VERIFIED]
     number = WARM_CALLS + CALLS
-    with bench.ours(broker, number, _settings(address), url) as system, _calling(system, address) as client:
+    with bench.ours(broker, number, _settings(address), url) as system, calling(system, address) as client:
         system.start("commands")
         system.wait_until_ready()
         ends = []

@@ -75,10 +75,12 @@ class Effect(Base):
             unique=True,
             postgresql_where=text("state = 'running' AND order_key IS NOT NULL"),
         ),
-        Index(None, "cause", "state", postgresql_where=text("cause IS NOT NULL")),
+        Index(None, "cause", "created_at", postgresql_where=text("cause IS NOT NULL")),
+        Index(None, "cause", "state", "failed_at", postgresql_where=text("cause IS NOT NULL")),
         Index("ix_effects_user_id_without_attempt", "user_id", postgresql_where=text("attempt_id IS NULL")),
         Index(None, "event_id", postgresql_where=text("event_id IS NOT NULL")),
         Index(None, "subscriber", "state", postgresql_where=text("subscriber IS NOT NULL")),
+        Index(None, "subscriber", "created_at", postgresql_where=text("subscriber IS NOT NULL")),
         Index(
             "ix_effects_owed_cascades",
             "user_id",

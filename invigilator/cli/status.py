@@ -125,12 +125,12 @@ def _watch(as_json: bool) -> None:
     try:
         while True:
             try:
-                document = _within_deadline(_document)
+                shown = _within_deadline(_document)
             except (DBAPIError, InvigilatorError) as error:
-                document = {"error": brief(error)}
+                shown = {"error": brief(error)}
             if not as_json:
                 click.clear()
-            _print(document, as_json)
+            _print(shown, as_json)
             time.sleep(WATCH_EVERY_S)
     except KeyboardInterrupt:
         return
@@ -148,19 +148,34 @@ def _open() -> Iterator[tuple["Engine", "Settings"]]:
 
 
 def _document(asking: "Asking") -> dict[str, Any]:
+    with _open() as (engine, settings):
+        return document(engine, settings, asking)
+
+
+def document(engine: "Engine", settings: "Settings", asking: "Asking") -> dict[str, Any]:
+    """Return what `status` prints.
+
+    Parameters:
+        engine: of the database.
+        settings: with the address of the broker.
+        asking: is told which engine is asked.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database is away.
+        BrokerAwayError: the broker is away.
+    """
     from db.connect import reading
     from db.deliveries import PREFIX
     from worker.commands.sources.brokers import orphans
     from worker.health.facts import read, shown
     from worker.health.judgement import judge
 
-    with _open() as (engine, settings):
-        facts = read(engine, settings, asking)
-        assert settings.broker_url is not None
-        with asking.the_broker():
-            unread = orphans(settings.broker_url.get_secret_value(), len(facts.shards))
-        with reading(engine) as connection:
-            counts = _counts(connection, facts.backlog)
+    facts = read(engine, settings, asking)
+    assert settings.broker_url is not None
+    with asking.the_broker():
+        unread = orphans(settings.broker_url.get_secret_value(), len(facts.shards))
+    with reading(engine) as connection:
+        counts = _counts(connection, facts.backlog)
     return {
         "verdict": judge(facts).sentence,
         "commands": {

@@ -1,7 +1,7 @@
 """What there is to know about the health of the system: of the processes, and of what waits for them."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +23,7 @@ from worker.kinds import QUEUES
 from worker.settings import Settings
 
 LOOKS = 5
-BETWEEN_LOOKS_S = 0.04
+BETWEEN_LOOKS_S = 0.015
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,34 +156,42 @@ def _shards(engine: Engine, broker_url: str, command_shards: int, asking: Asking
     _, broker = read_url_and_entry(broker_url)
     with asking.the_broker():
         counted = depths(broker_url, [queue_name(row.shard) for row in rows])
-    in_hand = {} if broker.counts_unacknowledged else _in_hand(engine)
-    return [_shard(row, depth, in_hand) for row, depth in zip(rows, counted, strict=True)]
+    consumed = {row.shard for row, depth in zip(rows, counted, strict=True) if depth.consumers}
+    held = {} if broker.counts_unacknowledged else in_hand(engine, consumed)
+    return [_shard(row, depth, held) for row, depth in zip(rows, counted, strict=True)]
 
 
-def _shard(row: ShardRow, depth: Depth, in_hand: Mapping[int, int]) -> Shard:
+def _shard(row: ShardRow, depth: Depth, held: Mapping[int, int]) -> Shard:
     return Shard(
         shard=row.shard,
         queue=depth.queue,
         owner=row.owner,
-        queued=depth.messages + in_hand.get(row.shard, 0),
+        queued=depth.messages + held.get(row.shard, 0),
         may_be_held=bool(depth.consumers),
         progressed_ago_s=row.progressed_ago_s,
     )
 
 
-def _in_hand(engine: Engine) -> dict[int, int]:
+def in_hand(engine: Engine, consumed: Collection[int]) -> dict[int, int]:
     """How many commands consumers have taken and not acknowledged, by shard, as far as the database tells.
 
     The database does not show a command before its transaction begins, or between two batches. Both take a few
-    milliseconds, so this looks several times and takes the greatest number. RabbitMQ may send up to two batches
-    ahead; those are counted when their turn comes.
+    milliseconds, so this looks several times, until it has seen a batch of each shard that has a consumer. RabbitMQ
+    may send up to two batches ahead; those are counted when their turn comes.
+
+    Parameters:
+        consumed: the shards whose queues have a consumer. Of the others RabbitMQ has every command in the queue.
     """
     most: dict[int, int] = {}
+    if not consumed:
+        return most
     with reading(engine) as connection:
-        for _ in range(LOOKS):
-            time.sleep(BETWEEN_LOOKS_S)
+        for look in range(LOOKS):
+            time.sleep(BETWEEN_LOOKS_S if look else 0)
             for shard, messages in shards.in_hand(connection).items():
                 most[shard] = max(messages, most.get(shard, 0))
+            if most.keys() >= set(consumed):
+                break
     return most
 
 

@@ -28,6 +28,7 @@ from worker.commands.sources import BrokerAwayError, open_source
 from worker.commands.sources.base import Orphan
 from worker.commands.sources.brokers import orphans, queued
 from worker.commands.sources.rabbitmq import RabbitSource
+from worker.commands.sources.rabbitmq_queues import GAP
 from worker.errors import ConfigurationError
 from worker.policies import Policies
 
@@ -120,20 +121,22 @@ def test_queues_of_redis_that_no_shard_reads(cli: CommandLine, record: Record, w
 
 
 def test_queues_of_rabbitmq_that_no_shard_reads(rabbitmq_url: str) -> None:
-    # Given queues beyond the last shard, some way apart, and one without a number; two are empty
-    empty, full, unnumbered = queue_name(902), queue_name(940), "invigilator.commands"
+    # Given queues beyond the last shard, with a gap between them, and one without a number; two are empty
+    empty, full, unnumbered = queue_name(902), queue_name(902 + GAP), "invigilator.commands"
     with kombu.Connection(rabbitmq_url) as connection:
         channel = connection.default_channel
         for queue in (empty, full, unnumbered):
             channel.queue_declare(queue, durable=True, auto_delete=False)
         with Publisher(rabbitmq_url, source="/tests", shards=1000) as publisher:
-            publisher.publish_raw(b"1", 940)
+            publisher.publish_raw(b"1", 902 + GAP)
         # Then they are named with what waits there
         try:
             found = orphans(rabbitmq_url, 902)
             assert found == [Orphan(unnumbered, 0), Orphan(empty, 0), Orphan(full, 1)]
             # And those that are read are not
-            assert orphans(rabbitmq_url, 941) == [Orphan(unnumbered, 0)]
+            assert orphans(rabbitmq_url, 903 + GAP) == [Orphan(unnumbered, 0)]
+            # Nor are those behind a wider gap
+            assert orphans(rabbitmq_url, 901 - GAP) == [Orphan(unnumbered, 0)]
         finally:
             for queue in (empty, full, unnumbered):
                 channel.queue_delete(queue)

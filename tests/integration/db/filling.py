@@ -54,12 +54,21 @@ class Filled:
         return f"c{user % self.courses}"
 
 
-# Attempt a: learner a / 4, exam a % 4 of their course. Times go up with the numbers, as they do in production.
-_NUMBERED = """
-    SELECT a, a / 4 AS u, a / 4 % :courses AS c, a / 4 % :courses * 4 + a % 4 AS e,
-        now() - :days * interval '1 day' * (1 - 1.0 * a / :attempts) AS at
-    FROM generate_series(0, :attempts - 1) AS a
-"""
+def _each_attempt(times: int = 1) -> str:
+    """Select each attempt a so many times, with k = 0, 1, ...
+
+    Attempt a: learner a / 4, exam a % 4 of their course. Times go up with the numbers, as they do in production.
+    Rows come in this order from one series, because sorting them took longer than making them.
+    """
+    return f"""
+        SELECT a, k, a / 4 AS u, a / 4 % :courses AS c, a / 4 % :courses * 4 + a % 4 AS e,
+            now() - :days * interval '1 day' * (1 - a / CAST(:attempts AS float8)) AS at
+        FROM (
+            SELECT n / {times} AS a, n % {times} AS k FROM generate_series(0, :attempts * {times} - 1) AS n
+        ) AS numbered
+    """
+
+
 _UUID = "(lpad(to_hex({}), 12, '0') || lpad(to_hex({}), 20, '0'))::uuid"
 _PAYLOAD = """
     jsonb_build_object('exam_id', 'e' || e, 'user_id', 'u' || u, 'course_id', 'c' || c, 'content_id', 'k' || e,
@@ -77,15 +86,16 @@ FILL = (
     f"""INSERT INTO attempts SELECT {_UUID.format("a", "0")}, 'e' || e, 'u' || u,
         CASE WHEN a % 5 = 0 THEN 'submitted' WHEN a % 97 = 0 THEN 'started' ELSE 'verified' END,
         true, false, NULL, at, at, true, 4, at, CASE WHEN a % 20 = 7 THEN at + interval '1 day' END
-    FROM ({_NUMBERED}) AS n""",
-    f"""INSERT INTO transitions SELECT {_UUID.format("a", "v")}, {_UUID.format("a", "0")}, v,
-        (ARRAY[NULL, 'created', 'started', 'submitted'])[v],
-        (ARRAY['created', 'started', 'submitted', 'verified'])[v],
-        at + v * interval '1 h', '/lms', 'a' || a || '-' || v, NULL
-    FROM ({_NUMBERED}) AS n CROSS JOIN generate_series(1, 4) AS v ORDER BY a, v""",
+    FROM ({_each_attempt()}) AS n""",
+    f"""INSERT INTO transitions SELECT {_UUID.format("a", "k + 1")}, {_UUID.format("a", "0")}, k + 1,
+        (ARRAY[NULL, 'created', 'started', 'submitted'])[k + 1],
+        (ARRAY['created', 'started', 'submitted', 'verified'])[k + 1],
+        at + (k + 1) * interval '1 h', '/lms', 'a' || a || '-' || k + 1, NULL
+    FROM ({_each_attempt(4)}) AS n""",
     f"""INSERT INTO inbox (source, command_id, type, fingerprint)
-    SELECT '/lms', 'a' || a || '-' || v, 'exam.attempt.update-status.v1', sha256(('a' || a || '-' || v)::bytea)
-    FROM ({_NUMBERED}) AS n CROSS JOIN generate_series(1, 4) AS v ORDER BY a, v""",
+    SELECT '/lms', 'a' || a || '-' || k + 1, 'exam.attempt.update-status.v1',
+        sha256(('a' || a || '-' || k + 1)::bytea)
+    FROM ({_each_attempt(4)}) AS n""",
     """INSERT INTO outcomes SELECT id,
         CASE WHEN id % 50 = 0 THEN 'rejected' WHEN id % 50 = 1 THEN 'unchanged' ELSE 'applied' END,
         CASE WHEN id % 50 = 0 THEN 'illegal_transition' END, NULL,
@@ -103,7 +113,7 @@ FILL = (
         {_PAYLOAD}, '/lms', 'a' || a || '-' || k % 4 + 1, CASE WHEN k = 2 THEN 0 ELSE 1 END,
         at + k * interval '10 min', at + k * interval '10 min', at + k * interval '10 min',
         CASE WHEN k <> 2 THEN at + k * interval '11 min' END, CASE WHEN k = 2 THEN at + k * interval '11 min' END
-    FROM ({_NUMBERED}) AS n CROSS JOIN generate_series(0, 9) AS k ORDER BY a, k""",
+    FROM ({_each_attempt(10)}) AS n""",
     """INSERT INTO tries SELECT id, 1, created_at, done_at, 'done', NULL FROM effects WHERE state = 'done'""",
     # The few that are not finished, each on an attempt of its own: 2,000 are due next week.
     f"""INSERT INTO effects ({_COLUMNS}, tries, due_at, offered_until, lease_until, retrying_since, dropped_at)
@@ -117,7 +127,7 @@ FILL = (
         CASE WHEN a / 8 <= 2000 THEN now() + interval '7 days' ELSE now() - interval '1 min' END,
         CASE WHEN a / 8 % 40 = 25 THEN now() + interval '1 h' END, lease, CASE WHEN tries > 0 THEN now() END,
         CASE WHEN state = 'cancelled' THEN now() END
-    FROM ({_NUMBERED}) AS n CROSS JOIN LATERAL (SELECT
+    FROM ({_each_attempt()}) AS n CROSS JOIN LATERAL (SELECT
         CASE WHEN a / 8 <= 2300 THEN 'pending' WHEN a / 8 <= 2370 THEN 'running'
             WHEN a / 8 <= 2450 THEN 'failed' ELSE 'cancelled' END AS state,
         CASE WHEN a / 8 <= 2000 OR a / 8 > 2300 THEN 1 ELSE 0 END AS tries,
@@ -149,13 +159,13 @@ def fill(engine: Engine, scale: int, *, at_once: bool = True) -> Filled:
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(text("SET LOCAL maintenance_work_mem = '512MB'"))
-        indexes = connection.execute(_PLAIN_INDEXES, {"tables": list(TABLES)}).all() if at_once else []
+        indexes = connection.execute(_INDEXES, {"tables": list(TABLES)}).all() if at_once else []
         for index in indexes:
-            connection.execute(text(f"DROP INDEX {index.name}"))
+            connection.execute(text(index.drop))
         for statement in FILL:
             connection.execute(text(statement), _used(statement, values))
         for index in indexes:
-            connection.execute(text(index.definition))
+            connection.execute(text(index.build))
     if at_once:
         with engine.begin() as connection:
             # No VACUUM: PostgreSQL must not count on what it has not done yet in production.
@@ -163,10 +173,18 @@ def fill(engine: Engine, scale: int, *, at_once: bool = True) -> Filled:
     return filled
 
 
-_PLAIN_INDEXES = text(
-    """SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS definition FROM pg_index
+# All but those of primary keys, on which the foreign keys hang.
+_INDEXES = text(
+    """SELECT format('DROP INDEX %s', indexrelid::regclass) AS drop, pg_get_indexdef(indexrelid) AS build
+    FROM pg_index
     WHERE indrelid::regclass::text = ANY(:tables)
-        AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)"""
+        AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+    UNION ALL
+    SELECT
+        format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
+        format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+    FROM pg_constraint
+    WHERE contype = 'u' AND conrelid::regclass::text = ANY(:tables)"""
 )
 
 

@@ -114,6 +114,17 @@ MANY_TARGETS = """
 INSERT INTO act_targets (act_sequence, effect_id, before, after)
 SELECT number, gen_random_uuid(), 'failed', 'pending' FROM generate_series(1, :rows) AS number
 """
+OUTAGE = 2 * MAX_ROWS
+MANY_FAIL = """
+INSERT INTO effects (
+    id, kind, state, payload, source, command_id, tries, created_at, due_at, retrying_since, last_error, cause,
+    failed_at, subscriber
+)
+SELECT gen_random_uuid(), 'deliver_event', 'pending', '{}', '/lms', 'a1-1', 1, moment, now() + interval '1 hour',
+    moment, 'answered 503', 'down', moment, 'webhook.down'
+FROM generate_series(1, :rows) AS number
+CROSS JOIN LATERAL (SELECT now() - number * interval '1 second' AS moment) AS at
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +443,27 @@ class Paths:
             assert acts.states_of(connection, act.progress.id, 10_000) == {EffectState.CANCELLED: failed}
             assert len(acts.effects_of(connection, act.progress.id, 1)) == min(failed, people.STEP_EFFECTS)
 
+    def outage(self) -> None:
+        """Pages of effects while many fail for one cause."""
+        with self.engine.begin() as connection:
+            connection.execute(text(MANY_FAIL), {"rows": OUTAGE})
+            connection.execute(text("ANALYZE effects"))
+        failing = tuple(effect_filters.FAILING)
+        with self.explained.on("effects list, in an outage"), self.engine.begin() as connection:
+            for wanted, is_found in (
+                (Filter(states=failing, cause="down"), True),
+                (Filter(subscriber="webhook.down"), True),
+                (Filter(error="503"), True),
+                (Filter(error="teapot"), False),
+                (
+                    Filter(error="teapot", states=(EffectState.PENDING,), kinds=(EffectKind.DELIVER_EVENT,)),
+                    False,
+                ),
+            ):
+                first = effect_filters.page(connection, wanted, limit=100)
+                assert bool(first.effects) == is_found
+                effect_filters.page(connection, wanted, after=first.next, limit=100)
+
     def events(self) -> None:
         """The log: written, numbered, published and pruned."""
         with self.engine.begin() as connection:
@@ -448,6 +480,11 @@ class Paths:
             event_log.number(connection)
         with self.explained.on("events: read"), self.engine.begin() as connection:
             event_log.read(connection, EVENTS // 2)
+        with self.explained.on("status: feeds"), self.engine.begin() as connection:
+            connection.execute(text("UPDATE subscribers SET position = 0"))
+            [standing] = subscribers.standings(connection)
+            assert standing.behind == subscribers.COUNTED_BEHIND
+            connection.execute(text("UPDATE subscribers SET position = :rows"), {"rows": EVENTS})
         with self.explained.on("events: cursor moved"), self.engine.begin() as connection:
             taken = subscribers.take(connection, "feed.lms", "me", 60)
             assert taken is not None
@@ -571,6 +608,7 @@ class Paths:
                     Filter(cause="abc"),
                     Filter(error="403"),
                     Filter(subscriber="webhook.acme", states=(failed,)),
+                    Filter(subscriber="webhook.acme"),
                 ):
                     effect_filters.count_up_to(connection, wanted, 1_000)
                     first = effect_filters.page(connection, wanted, limit=100)
@@ -656,6 +694,7 @@ def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]
         paths.pruning,
         paths.mails,
         paths.acts,
+        paths.outage,
     ):
         run()
     return plans

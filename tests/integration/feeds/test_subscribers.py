@@ -19,6 +19,11 @@ from worker.subscriptions import Subscriptions
 
 DAY = timedelta(days=1)
 LEASE_S = 60.0
+MANY = """
+INSERT INTO events (id, position, type, time, data)
+SELECT gen_random_uuid(), 2000000 + number, 'exam.message.quarantined.v1', now(), '{}'
+FROM generate_series(1, :rows) AS number
+"""
 
 
 def store(engine: Engine, *names: str) -> list[str]:
@@ -175,6 +180,28 @@ def test_how_far_behind(engine: Engine) -> None:
         subscribers.move(connection, taken[0], taken[1], taken[1], LEASE_S)
         [standing] = subscribers.standings(connection)
         assert (standing.failing_since, standing.reason) == (None, None)
+
+
+def behind(engine: Engine) -> int:
+    with engine.begin() as connection:
+        [standing] = subscribers.standings(connection)
+        return standing.behind
+
+
+def test_a_subscriber_is_no_further_behind_than_is_counted(engine: Engine) -> None:
+    # Given events with positions, as many without one, and a gap as after a restore
+    store(engine, "feed.lms")
+    tell(engine, *range(7))
+    number(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE events SET position = position + 1000000 WHERE position > 4"))
+    tell(engine, *range(7))
+    # Then they are counted one by one
+    assert behind(engine) == 14
+    # When there are more than is counted, then as many are told of as are counted
+    with engine.begin() as connection:
+        connection.execute(text(MANY), {"rows": subscribers.COUNTED_BEHIND})
+    assert behind(engine) == subscribers.COUNTED_BEHIND
 
 
 # --- pruning -----------------------------------------------------------------------------------------------

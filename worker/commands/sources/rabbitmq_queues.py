@@ -1,6 +1,6 @@
 """What waits in the queues of RabbitMQ. AMQP can ask about a queue by name, and has no list of queues."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,33 +10,39 @@ from events.sharding import MAX_SHARDS, queue_name
 from worker.commands.sources.base import INSPECTION_TIMEOUT_S, UNNUMBERED, About, Depth, Orphan, away
 
 NOT_FOUND = 404
-PROBED = 64
-"""How many numbers after the last shard's are tried."""
+GAP = 8
+"""After so many numbers in a row without a queue no more are tried. Each costs RabbitMQ a channel and a line of its
+log. `consume` declares the queues of all shards, so there are gaps only where a person has deleted some."""
 
 
 def depths(broker: BrokerUrl, queues: Sequence[str]) -> list[Depth]:
     """See `Broker`. The number does not include messages that a consumer has not acknowledged."""
-    with _asking(broker) as connection:
-        found = [(queue, _declared(connection, queue)) for queue in queues]
-    return [
-        Depth(queue, 0, consumers=0)
-        if answer is None
-        else Depth(queue, answer.message_count, consumers=answer.consumer_count)
-        for queue, answer in found
-    ]
+    with _asking(broker) as ask:
+        return [_depth(queue, ask(queue)) for queue in queues]
+
+
+def _depth(queue: str, answer: Any) -> Depth:
+    if answer is None:
+        return Depth(queue, 0, consumers=0)
+    return Depth(queue, answer.message_count, consumers=answer.consumer_count)
 
 
 def orphans(broker: BrokerUrl, shards: int) -> list[Orphan]:
-    """See `Broker`. Tries the name without a number, and the next `PROBED` numbers."""
-    numbers = range(shards, min(shards + PROBED, MAX_SHARDS))
-    with _asking(broker) as connection:
-        found = [(queue, _declared(connection, queue)) for queue in (UNNUMBERED, *map(queue_name, numbers))]
-    return [Orphan(queue, answer.message_count) for queue, answer in found if answer is not None]
+    """See `Broker`. Tries the name without a number, and the numbers after the last shard's up to a `GAP`."""
+    with _asking(broker) as ask:
+        found = {UNNUMBERED: ask(UNNUMBERED)}
+        missing = 0
+        for queue in map(queue_name, range(shards, MAX_SHARDS)):
+            found[queue] = ask(queue)
+            missing = missing + 1 if found[queue] is None else 0
+            if missing == GAP:
+                break
+    return [Orphan(queue, answer.message_count) for queue, answer in found.items() if answer is not None]
 
 
 def about(broker: BrokerUrl) -> About:
     """See `Broker`. How queues are kept is declared with them."""
-    with _asking(broker) as connection:
+    with _connected(broker) as connection:
         properties = connection.connection.server_properties
     return About(f"{properties.get('product', 'RabbitMQ')} {properties.get('version', '')}".strip())
 
@@ -46,7 +52,7 @@ def check_server(_broker: BrokerUrl) -> None:
 
 
 @contextmanager
-def _asking(broker: BrokerUrl) -> Iterator[Any]:
+def _connected(broker: BrokerUrl) -> Iterator[Any]:
     connection: Any = Connection.to(broker, timeout_s=INSPECTION_TIMEOUT_S, transport_options={})
     try:
         with connection:
@@ -56,12 +62,20 @@ def _asking(broker: BrokerUrl) -> Iterator[Any]:
         raise away(error) from error
 
 
-def _declared(connection: Any, queue: str) -> Any:
-    """What RabbitMQ says of a queue; None when it does not exist."""
-    with connection.channel() as channel:
-        try:
-            return channel.queue_declare(queue, passive=True)
-        except connection.channel_errors as error:
-            if getattr(error, "reply_code", None) == NOT_FOUND:
-                return None
-            raise
+@contextmanager
+def _asking(broker: BrokerUrl) -> Iterator[Callable[[str], Any]]:
+    """Yield what tells what RabbitMQ says of a queue; None when it does not exist.
+
+    RabbitMQ closes the channel then. py-amqp opens it again, so one channel is enough for all queues.
+    """
+    with _connected(broker) as connection, connection.channel() as channel:
+
+        def ask(queue: str) -> Any:
+            try:
+                return channel.queue_declare(queue, passive=True)
+            except connection.channel_errors as error:
+                if getattr(error, "reply_code", None) == NOT_FOUND:
+                    return None
+                raise
+
+        yield ask
