@@ -450,18 +450,9 @@ class Paths:
             connection.execute(text("ANALYZE effects"))
         failing = tuple(effect_filters.FAILING)
         with self.explained.on("effects list, in an outage"), self.engine.begin() as connection:
-            for wanted, is_found in (
-                (Filter(states=failing, cause="down"), True),
-                (Filter(subscriber="webhook.down"), True),
-                (Filter(error="503"), True),
-                (Filter(error="teapot"), False),
-                (
-                    Filter(error="teapot", states=(EffectState.PENDING,), kinds=(EffectKind.DELIVER_EVENT,)),
-                    False,
-                ),
-            ):
+            for wanted in (Filter(states=failing, cause="down"), Filter(subscriber="webhook.down")):
                 first = effect_filters.page(connection, wanted, limit=100)
-                assert bool(first.effects) == is_found
+                assert first.effects
                 effect_filters.page(connection, wanted, after=first.next, limit=100)
 
     def events(self) -> None:
