@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from db.recordset import recordset
+from db.streaming import stream
 
 START = bytes(32)
 """What the first row has as the hash of the one before."""
 SALT_BYTES = 16
-STREAMED_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ def acts(
         limit: how many at most.
     """
     values = {"act_id": act_id, "user_id": user_id, "effect_id": effect_id, "before": before, "limit": limit}
-    return (row._asdict() for row in _streamed(connection, _ACTS, values))
+    return (row._asdict() for row in stream(connection, _ACTS, values))
 
 
 _STEPS = """
@@ -302,10 +302,6 @@ def states_of(connection: Connection, act_id: UUID, most: int) -> dict[str, int]
     return {row.state: row.number for row in connection.exec_driver_sql(_STATES, values)}
 
 
-def _streamed(connection: Connection, statement: str, values: Mapping[str, Any]) -> Iterable[Row[Any]]:
-    return connection.exec_driver_sql(statement, dict(values), execution_options={"yield_per": STREAMED_ROWS})
-
-
 # --- verifying -------------------------------------------------------------------------------------------
 
 
@@ -358,7 +354,7 @@ def verify(connection: Connection, kept: Kept | None = None) -> Verdict:
         kept: a row that must be there as it was.
     """
     newest: Kept | None = None
-    for row in _streamed(connection, _CHAIN, {}):
+    for row in stream(connection, _CHAIN, {}):
         problem = _problem(row._asdict(), newest) or _broken_promise(row._asdict(), kept)
         if problem is not None:
             return Verdict(0 if newest is None else newest.sequence, newest, row.sequence, problem)

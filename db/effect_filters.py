@@ -24,8 +24,9 @@ from sqlalchemy import (
     union_all,
 )
 
-from db.lookups import EFFECT_COLUMNS, STREAMED_ROWS, Row
+from db.lookups import EFFECT_COLUMNS, Row
 from db.models import Attempt, Effect, EffectState, Exam
+from db.streaming import stream
 from events.errors import InvigilatorError
 
 FAILING = (EffectState.PENDING, EffectState.RUNNING, EffectState.FAILED)
@@ -186,8 +187,7 @@ def listed(
         UnknownEffectError: there is no effect `after`.
     """
     statement = _shown([*conditions(wanted), *_behind(connection, after)], limit)
-    rows = connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS})
-    return (row._asdict() for row in rows)
+    return (row._asdict() for row in stream(connection, statement))
 
 
 def _shown(fitting: Sequence[ColumnElement[bool]], limit: int | None) -> Select[*tuple[Any, ...]]:

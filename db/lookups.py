@@ -24,12 +24,12 @@ from db.models import (
     Try,
 )
 from db.order import WAITS_FOR
+from db.streaming import stream
 from events.vocabulary import Outcome, OutcomeCode, Status
 
 Row = dict[str, Any]
 Query = Select[*tuple[Any, ...]]
 
-STREAMED_ROWS = 500  # fetched at a time
 LOOKED_AT = 2_000
 """How many attempts a page looks at before it ends without being full."""
 FEWEST_LOOKED_AT = 100
@@ -467,5 +467,4 @@ def _all(connection: Connection, statement: Query) -> list[Row]:
 
 
 def _stream(connection: Connection, statement: Query) -> Iterable[Row]:
-    rows = connection.execute(statement, execution_options={"yield_per": STREAMED_ROWS})
-    return (row._asdict() for row in rows)
+    return (row._asdict() for row in stream(connection, statement))

@@ -2,14 +2,14 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, CursorResult
 
-STREAMED_ROWS = 500  # fetched at a time
+from db import streaming
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,16 +250,16 @@ def read(
         "after_key": None if after is None else after.key,
         "limit": limit,
     }
-    return list(_entries(connection, {**values, "user_id": user_id, "mail": mail_kind}))
+    rows = connection.exec_driver_sql(_TIMELINE, {**values, "user_id": user_id, "mail": mail_kind})
+    return list(_entries(rows))
 
 
 def stream(connection: Connection, user_id: str, *, mail_kind: str) -> Iterator[Entry]:
     """Return everything that happened to a learner, as `read` does, and hold only a part of it at a time."""
     whole = {"after_at": None, "after_key": None, "limit": None}
-    streaming = connection.execution_options(yield_per=STREAMED_ROWS)
-    return _entries(streaming, {**whole, "user_id": user_id, "mail": mail_kind})
+    return _entries(streaming.stream(connection, _TIMELINE, {**whole, "user_id": user_id, "mail": mail_kind}))
 
 
-def _entries(connection: Connection, values: Mapping[str, Any]) -> Iterator[Entry]:
-    for row in connection.exec_driver_sql(_TIMELINE, dict(values)):
+def _entries(rows: CursorResult[Any]) -> Iterator[Entry]:
+    for row in rows:
         yield Entry(Position(row.recorded_at, row.key), row.at, row.what, row.details)

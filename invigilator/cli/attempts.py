@@ -85,9 +85,10 @@ def list_(
 def _attempts(connection: "Connection", **wanted: Any) -> Iterator[Row]:
     """All attempts that fit, page by page. The parameters are those of `lookups.attempts`."""
     from db import lookups
+    from db.streaming import STREAMED_ROWS
 
-    page = lookups.attempts(connection, **wanted, limit=lookups.STREAMED_ROWS)
+    page = lookups.attempts(connection, **wanted, limit=STREAMED_ROWS)
     yield from page.attempts
     while page.next is not None:
-        page = lookups.attempts(connection, **wanted, after=page.next, limit=lookups.STREAMED_ROWS)
+        page = lookups.attempts(connection, **wanted, after=page.next, limit=STREAMED_ROWS)
         yield from page.attempts

@@ -61,7 +61,7 @@ def test_the_whole_story_as_text(cli: CommandLine) -> None:
 def test_json_is_the_timeline_of_the_api_whole(
     cli: CommandLine, story: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.timeline.STREAMED_ROWS", 3)
+    monkeypatch.setattr("db.streaming.STREAMED_ROWS", 3)
     document = cli("learners", "show", "42", "--json").json
     assert document["next"] is None
     moments = [entry["recorded_at"] for entry in document["entries"]]

@@ -103,3 +103,10 @@ def test_a_page_needs_no_cursor_of_the_server(record: Record, effects: list[UUID
     finally:
         event.remove(record.engine, "before_cursor_execute", note)
     assert set(names) == {None}
+
+
+def test_a_list_is_planned_to_be_read_whole(record: Record, effects: list[UUID]) -> None:
+    # For the first rows alone PostgreSQL would look for a learner's effects among all, from the newest on
+    with record.engine.begin() as connection:
+        assert list(effect_filters.listed(connection, Filter(user_id="1")))
+        assert connection.exec_driver_sql("SHOW cursor_tuple_fraction").scalar() == "1"
