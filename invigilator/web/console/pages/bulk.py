@@ -23,6 +23,8 @@ from invigilator.web.reading import reading
 
 LOOKED_AT = 10_000
 """So many effects of an act are counted by what became of them."""
+LAST_STEPS = 3
+"""The row that closes an act, the one of who has stopped it, and a step that was under way then."""
 _RUNNING = (BulkState.RUNNING, BulkState.STOPPING)
 _OWED = (EffectState.PENDING, EffectState.RUNNING)
 
@@ -33,8 +35,7 @@ def progress(site: Site, visit: Visit) -> Response:
         act = _act(connection, uuid_of(visit, "id"))
         is_running = act.state in _RUNNING
         became = {} if is_running else acts.states_of(connection, act.id, LOOKED_AT)
-        steps = acts.acts(connection, act_id=act.id, limit=2)  # one of them may be a person's who stops it
-        step = next((one for one in steps if one["action"] == act.action), None)
+        newest = list(acts.acts(connection, act_id=act.id, limit=LAST_STEPS))
     looked_at = min(act.done, LOOKED_AT)
     return site.page(
         visit,
@@ -43,7 +44,8 @@ def progress(site: Site, visit: Visit) -> Response:
         is_running=is_running,
         are=is_or_are(act.done),
         past=PAST[Action(act.action)],
-        step=step,
+        step=next((one for one in newest if one["action"] == act.action), None),
+        stopped_by=next((one["actor"] for one in newest if one["action"] == Action.STOP), None),
         became=became,
         is_owed=any(state in became for state in _OWED),
         looked_at=looked_at,

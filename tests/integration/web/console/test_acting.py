@@ -177,6 +177,9 @@ def test_an_act_in_bulk_can_be_stopped(failed: Record, operator: TestClient) -> 
     [row] = audit(failed)
     assert (row["action"], row["act_id"]) == ("stop", UUID("00000000-0000-4000-8000-000000000001"))
     assert (row["actor"], row["via"], row["closing"]) == ("ada", "console", False)
+    with failed.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE bulk_acts SET state = 'stopped', ended_at = now()")
+    assert "It was stopped by <bdi>ada</bdi>" in operator.get(place).text
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 2_001])
