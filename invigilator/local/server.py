@@ -17,6 +17,9 @@ from invigilator.local.private_files import write_private
 from worker.errors import ConfigurationError
 
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)
+"""Below those that a system gives to outgoing connections. On one of these, a client that calls an engine that is away
+may be connected to itself: it waits for an answer for ever, and keeps the port."""
 START_TIMEOUT_S = (
     300.0  # after a crash an engine replays its log before it answers, on a busy machine for minutes
 )
@@ -133,9 +136,9 @@ def is_free(port: int) -> bool:
 
 def free_port() -> int:
     """Return a loopback port on which nobody listens at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    while not is_free(port := secrets.choice(PORTS)):
+        pass
+    return port
 
 
 def start_on_free_port(start: Callable[[int], Server], port_file: Path) -> Server:

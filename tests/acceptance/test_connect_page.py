@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,12 +11,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from invigilator.local.server import free_port
 from tests.engines import unavailable
 
 PAGE = (Path(__file__).parents[2] / "docs" / "connect.md").read_text(encoding="utf-8")
@@ -100,18 +100,12 @@ class Afternoon:
             return 0
 
 
-def free_ports(*shown: str) -> dict[str, int]:
-    with ExitStack() as listening:
-        held = {port: listening.enter_context(socket.create_server(("127.0.0.1", 0))) for port in shown}
-        return {port: listener.getsockname()[1] for port, listener in held.items()}
-
-
 @pytest.fixture(scope="module")
 def afternoon(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[Afternoon]:
     """The page, to the end of "Tell it what happens". `postgres_url` skips it where engines cannot run."""
     if shutil.which("curl") is None:
         unavailable("curl is not installed")
-    ports = free_ports(LMS_PORT, API_PORT)
+    ports = {port: free_port() for port in (LMS_PORT, API_PORT)}
     others = {name: value for name, value in os.environ.items() if not name.startswith("INVIGILATOR_")}
     variables = {
         **others,
@@ -211,7 +205,7 @@ def test_following_from_a_position_that_is_gone_says_what_to_do(afternoon: After
 
 
 def test_following_goes_on_when_the_api_is_away(afternoon: Afternoon, tmp_path: Path) -> None:
-    [nobody] = free_ports(API_PORT).values()
+    nobody = free_port()
     program = (afternoon.folder / "follow.py").read_text()
     (tmp_path / "follow.py").write_text(program.replace(str(afternoon.ports[API_PORT]), str(nobody)))
     elsewhere = replace(afternoon, folder=tmp_path)
