@@ -18,8 +18,8 @@ from worker.errors import ConfigurationError
 
 HOST = "127.0.0.1"
 PORTS = range(20_000, 32_000)
-"""Below those that a system gives to outgoing connections. On one of these, a client that calls an engine that is away
-may be connected to itself: it waits for an answer for ever, and keeps the port."""
+"""Below those that a system gives to outgoing connections. On one of these, a client that calls an engine that is
+away may be connected to itself: it waits for an answer for ever, and keeps the port."""
 START_TIMEOUT_S = (
     300.0  # after a crash an engine replays its log before it answers, on a busy machine for minutes
 )
