@@ -61,8 +61,8 @@ class Judgement:
         """What is wrong, the worst of it first.
 
         Example:
-            >>> Judgement(needs=["2 effect(s) failed", "1 message(s) in quarantine"]).sentence
-            'It works, and needs somebody: 2 effect(s) failed, and 1 message(s) in quarantine.'
+            >>> Judgement(needs=["2 effects failed", "1 message in quarantine"]).sentence
+            'It works, and needs somebody: 2 effects failed, and 1 message in quarantine.'
             >>> Judgement().sentence
             'Everything works, and nothing needs anybody.'
         """
@@ -81,12 +81,20 @@ def _listed(parts: Sequence[str]) -> str:
     return f"{', '.join(others)}, and {last}" if others else last
 
 
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _waiting(number: int, thing: str) -> str:
+    return f"{_counted(number, thing)} {'waits' if number == 1 else 'wait'}"
+
+
 def judge(facts: Facts) -> Judgement:
     """Judge facts.
 
     Example:
         >>> judge(Facts(quarantined=2)).line
-        'needs somebody: 2 message(s) in quarantine'
+        'needs somebody: 2 messages in quarantine'
     """
     return Judgement(tuple(_broken(facts)), tuple(_needs(facts)), tuple(_open(facts, 0, OPEN_FOR_S)))
 
@@ -109,11 +117,12 @@ def _broken(facts: Facts) -> Iterator[str]:
 def _broken_shard(shard: Shard, is_read: bool, silence_s: float) -> Iterator[str]:
     if not is_read:
         if shard.queued:
-            yield f"nobody reads {shard.queue} and {shard.queued} command(s) wait"
+            yield f"nobody reads {shard.queue} and {_waiting(shard.queued, 'command')}"
         elif shard.may_be_held:
             yield f"whoever reads {shard.queue} is stuck or missing and may hold commands"
     elif shard.stalled_s is not None and shard.stalled_s > silence_s:
-        yield f"shard {shard.shard} made no progress for {shard.stalled_s:.0f} s and {shard.queued} command(s) wait"
+        waiting = _waiting(shard.queued, "command")
+        yield f"shard {shard.shard} made no progress for {shard.stalled_s:.0f} s and {waiting}"
 
 
 def _needs(facts: Facts) -> Iterator[str]:
@@ -122,9 +131,9 @@ def _needs(facts: Facts) -> Iterator[str]:
         if not facts.lives(process):
             yield f"{process.role} on {process.host} (pid {process.pid}) is {facts.state(process)}"
     if facts.failed:
-        yield f"{facts.failed} effect(s) failed"
+        yield f"{_counted(facts.failed, 'effect')} failed"
     if facts.quarantined:
-        yield f"{facts.quarantined} message(s) in quarantine"
+        yield f"{_counted(facts.quarantined, 'message')} in quarantine"
     yield from _held_up(facts)
 
 
@@ -133,7 +142,7 @@ def _open(facts: Facts, at_least_s: float, less_than_s: float) -> Iterator[str]:
     for one in facts.circuits:
         if at_least_s <= one.failing_s < less_than_s:
             since, waiting = one.since.astimezone(UTC), facts.waiting_for(one.queue)
-            why = "; ".join(filter(None, (one.reason, f"{waiting} effect(s) wait")))
+            why = "; ".join(filter(None, (one.reason, _waiting(waiting, "effect"))))
             yield f"the circuit of {one.queue} is open since {since:%Y-%m-%dT%H:%M:%SZ} ({why})"
 
 

@@ -92,7 +92,7 @@ def test_shards_circuits_and_pauses(cli: CommandLine, everybody: Record, with_va
     status, line = check(cli)
     assert status == 1
     assert f"the circuit of {MAIL} is open since" in line
-    assert "(SMTP answered 421; 0 effect(s) wait)" in line
+    assert "(SMTP answered 421; 0 effects wait)" in line
     assert found["verdict"].startswith(f"It works, and needs somebody: the circuit of {MAIL} is open since")
     assert "cascade_decline is paused without an end" in line
     # When a command waits that nobody takes
@@ -157,7 +157,7 @@ def test_an_effect_whose_worker_is_lost_wants_another_one(
 
 def test_what_needs_a_person(cli: CommandLine, everybody: Record, with_valkey: str) -> None:
     everybody.quarantine(b"?")
-    assert check(cli) == (1, "needs somebody: 1 message(s) in quarantine")
+    assert check(cli) == (1, "needs somebody: 1 message in quarantine")
 
 
 def test_the_database_or_the_broker_is_away(

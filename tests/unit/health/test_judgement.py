@@ -68,7 +68,7 @@ def test_a_system_without_work_needs_no_process() -> None:
 def test_commands_that_nobody_who_lives_reads(readers: list[Seen]) -> None:
     status, line = judged(processes=readers, shards=[SHARD])
     assert status == Status.NOT_WORKING
-    assert line.startswith(f"not working: nobody reads {QUEUE} and 5 command(s) wait")
+    assert line.startswith(f"not working: nobody reads {QUEUE} and 5 commands wait")
 
 
 def test_a_shard_that_makes_no_progress() -> None:
@@ -76,7 +76,7 @@ def test_a_shard_that_makes_no_progress() -> None:
     stalled = replace(SHARD, progressed_ago_s=42.4)
     assert judged(processes=[COMMANDS], shards=[stalled]) == (
         2,
-        "not working: shard 0 made no progress for 42 s and 5 command(s) wait",
+        "not working: shard 0 made no progress for 42 s and 5 commands wait",
     )
 
 
@@ -116,11 +116,11 @@ def test_events_need_a_relay() -> None:
 @pytest.mark.parametrize(
     ("facts", "says"),
     [
-        ({"backlog": {"send_status_email": THREE_FAILED}}, "3 effect(s) failed"),
-        ({"quarantined": 1}, "1 message(s) in quarantine"),
+        ({"backlog": {"send_status_email": THREE_FAILED}}, "3 effects failed"),
+        ({"quarantined": 1}, "1 message in quarantine"),
         (
             {"circuits": [circuit(300)]},
-            f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z (503; 0 effect(s) wait)",
+            f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z (503; 0 effects wait)",
         ),
         ({"pauses": [Pause("k", NOW, None, None)]}, "k is paused without an end"),
         ({"endpoints": [webhook(NOW)]}, "webhook.acme is switched off"),
@@ -146,7 +146,7 @@ def test_what_needs_nobody_yet(facts: dict[str, Any]) -> None:
 
 
 def test_a_circuit_that_has_just_opened_is_named_and_needs_nobody_yet() -> None:
-    opened = f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z (503; 0 effect(s) wait)"
+    opened = f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z (503; 0 effects wait)"
     assert judged(circuits=[circuit(299)]) == (0, f"working; for now: {opened}")
     judgement = judge(Facts(circuits=[circuit(299)]))
     assert judgement.sentence == f"It works, and needs nobody yet: {opened}."
@@ -159,7 +159,7 @@ def test_an_open_circuit_comes_first_with_what_waits_for_it() -> None:
     }
     sentence = judge(Facts(circuits=[circuit(300)], backlog=waiting)).sentence
     assert sentence.startswith(f"It works, and needs somebody: the circuit of {MAIL} is open")
-    assert "(503; 4 effect(s) wait), and 3 effect(s) failed." in sentence
+    assert "(503; 4 effects wait), and 3 effects failed." in sentence
 
 
 def test_of_a_webhook_what_is_owed_to_it_waits() -> None:
@@ -177,7 +177,7 @@ def test_a_missing_process_that_another_one_covers_needs_somebody() -> None:
 
 def test_both_are_said_in_one_line() -> None:
     broken = "not working: no relay lives and events wait"
-    needs = "needs somebody: 3 effect(s) failed, 1 message(s) in quarantine"
+    needs = "needs somebody: 3 effects failed, 1 message in quarantine"
     assert judged(has_unnumbered_events=True, backlog={"send_status_email": THREE_FAILED}, quarantined=1) == (
         2,
         f"{broken}; {needs}",

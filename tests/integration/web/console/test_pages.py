@@ -78,8 +78,8 @@ def test_the_overview_says_what_is_wrong_in_one_sentence(busy: Record) -> None:
     page = behind_proxy(busy.engine, Role.VIEWER).get("/console/").text
     sentence = re.search(r'<p class="verdict broken">(.*?)</p>', page)
     assert sentence is not None
-    assert "1 effect(s) failed" in sentence[1]
-    assert "1 message(s) in quarantine" in sentence[1]
+    assert "1 effect failed" in sentence[1]
+    assert "1 message in quarantine" in sentence[1]
 
 
 def open_circuit(record: Record, queue: str) -> None:
@@ -106,8 +106,8 @@ def test_an_open_circuit_is_named_first_with_what_waits_for_it(busy: Record) -> 
     page = behind_proxy(busy.engine, Role.VIEWER).get("/console/").text
     sentence, _, rest = page.partition('class="verdict')[2].partition("</p>")
     circuit = sentence.index("the circuit of invigilator.effects.credit is open since")
-    assert "(no answer; 2 effect(s) wait)" in sentence
-    assert circuit < sentence.index("1 effect(s) failed")
+    assert "(no answer; 2 effects wait)" in sentence
+    assert circuit < sentence.index("1 effect failed")
     assert rest.index("Services that are not called") < rest.index("Why effects fail")
     assert (
         'href="/console/effects?kind=set_credit_status&amp;kind=remove_credit_status&amp;state=pending">2<'
