@@ -91,6 +91,7 @@ def test_stopped_half_way_and_then_with_its_parts_killed_it_changes_nothing(data
     # Then they are started again, and everything comes out all the same
     shown = read_until(demo, "stays up until Ctrl-C")
     assert "Flower is at http://127.0.0.1:" in shown
+    assert "the console is at http://127.0.0.1:" in shown
     assert FIGURES in shown
     assert RECONCILED in shown
     logged = log.read_text()
