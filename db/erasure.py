@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -18,7 +19,7 @@ ERASED = "(erased)"
 """What stands where a text named the learner."""
 PAGE_ROWS = 20
 """So many bodies of messages are looked at together."""
-_PLAIN = re.compile(r"[\w.@+-]+", re.ASCII)
+_PLAIN = re.compile(r"[\w.-]+", re.ASCII)
 _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([/\"\\]))")
 
 
@@ -169,7 +170,8 @@ _SHARED_TEXTS = (
 # --- messages in quarantine --------------------------------------------------------------------------------
 
 # A message that names nobody may be of a release that did not look for the learner, or be too broken to say. This
-# finds those that may hold the address, in upper case or with characters that JSON has escaped (`\\u`), too.
+# finds those that may hold the address, in upper case, with characters that JSON (`\u`) or a form (`%`) has
+# escaped, or in UTF-16 or UTF-32, too.
 _SUSPECTS = r"""
 SELECT id
 FROM quarantine
@@ -180,7 +182,7 @@ WHERE erased_at IS NULL
             position(convert_to(%(user_id)s, 'UTF8') IN body) > 0
             OR (%(part)s <> '' AND (
                 position(convert_to('\u', 'UTF8') IN body) > 0
-                OR position(%(part)s IN lower(encode(body, 'escape'))) > 0
+                OR position(%(part)s IN lower(replace(encode(body, 'escape'), '\000', ''))) > 0
             ))
         )
     ))
@@ -286,10 +288,18 @@ def _is_about(message: Any, user_id: str, address: str) -> bool:
     if message.user_id == user_id:
         return True
     body = bytes(message.body)
-    return identify(body).user_id == user_id or bool(address and address.casefold() in _readable(body))
+    return identify(body).user_id == user_id or bool(address and _holds(body, address.casefold()))
+
+
+def _holds(body: bytes, address: str) -> bool:
+    text = _readable(body)
+    return address in text or address in unquote(text).casefold()
 
 
 def _readable(body: bytes) -> str:
-    """Return what a body says, in one case and without JSON's escapes, however broken it is."""
-    text = body.decode("utf-8", "surrogateescape")
+    """Return what a body says, in one case and without JSON's escapes, however broken it is.
+
+    Without its zeros, text in UTF-16 or UTF-32 is ASCII as far as it can be.
+    """
+    text = body.replace(b"\0", b"").decode("utf-8", "surrogateescape")
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text).casefold()

@@ -1,7 +1,8 @@
 """Whether the process lives, and whether it can do its work. Nobody signs in, and nothing here is personal."""
 
-import threading
+import asyncio
 import time
+from concurrent.futures import Future
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
@@ -15,9 +16,13 @@ from events.errors import InvigilatorError
 from events.sharding import queue_name
 from invigilator.web.documents import Health
 from worker.commands.sources.brokers import depths
+from worker.health.facts import Asking
+from worker.threads import begin
 
 KEPT_S = 2.0
 """Seconds for which an answer is given again: whoever asks must not be able to keep engines busy."""
+ANSWER_S = 8.0
+"""Seconds after which an engine counts as silent. The probes of `deploy/` wait for 10 s."""
 STATEMENT_TIMEOUT_S = 5
 
 
@@ -32,25 +37,28 @@ class Readiness:
     def __init__(self, engine: Engine, broker_url: str) -> None:
         self._engine = engine
         self._broker_url = broker_url
-        self._lock = threading.Lock()
+        self._answer: Future[list[str]] | None = None
+        self._asking = Asking()
         self._looked_at = -KEPT_S
-        self._reasons = ["nobody has looked yet"]
 
-    def reasons(self) -> list[str]:
+    async def reasons(self) -> list[str]:
         """Return why calls would fail now. Nothing when they would not.
 
-        It blocks one caller at a time: the others get the last answer.
+        One thread looks, for everybody who asks meanwhile. Those who wait hold no thread, and are told after
+        `ANSWER_S` which engine is silent.
         """
-        if self._lock.acquire(blocking=False):
-            try:
-                self._look()
-            finally:
-                self._lock.release()
-        return self._reasons
+        if self._answer is None or (self._answer.done() and time.monotonic() - self._looked_at >= KEPT_S):
+            self._answer = begin(self._look)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await asyncio.wrap_future(self._answer)
+        except TimeoutError:
+            return [f"{self._asking.engine} does not answer"]
 
-    def _look(self) -> None:
-        if time.monotonic() - self._looked_at >= KEPT_S:
-            self._reasons = [reason for reason in (self._of_database(), self._of_broker()) if reason]
+    def _look(self) -> list[str]:
+        try:
+            return [reason for reason in (self._of_database(), self._of_broker()) if reason]
+        finally:
             self._looked_at = time.monotonic()
 
     def _of_database(self) -> str:
@@ -65,7 +73,8 @@ class Readiness:
 
     def _of_broker(self) -> str:
         try:
-            depths(self._broker_url, [queue_name(0)])
+            with self._asking.the_broker():
+                depths(self._broker_url, [queue_name(0)])
         except InvigilatorError:
             return "the broker does not answer"
         return ""
@@ -81,9 +90,9 @@ def routes(readiness: Readiness) -> APIRouter:
         return {"status": "ok"}
 
     @router.get("/readyz", responses={503: {"model": Health}})
-    def ready(response: Response) -> Health:
+    async def ready(response: Response) -> Health:
         """Whether calls can be answered. 503 with the reasons when they cannot."""
-        reasons = readiness.reasons()
+        reasons = await readiness.reasons()
         if reasons:
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return Health(ready=not reasons, reasons=reasons)

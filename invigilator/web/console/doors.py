@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Literal
 
+from anyio import fail_after
+from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
@@ -19,7 +22,8 @@ from invigilator.web.console.signin import SignIn
 from invigilator.web.console.site import Site, Visit
 
 MAX_FIELDS = 2_000
-
+ANSWER_S = 60.0
+"""Seconds after which a page is given up. A database that is frozen keeps no time limit of its own."""
 
 Page = Callable[[Site, Visit], Response]
 
@@ -32,12 +36,14 @@ class Door:
         path: below that of the console.
         page: answers, in a thread of the pool.
         needs: what somebody must be allowed to do. None for what everybody with a role may look at.
+        answer_s: seconds after which the page is given up. A form is never: it may have changed something.
     """
 
     method: Literal["GET", "POST"]
     path: str
     page: Page
     needs: Action | None = None
+    answer_s: float = ANSWER_S
 
 
 def routes(doors: Sequence[Door], site: Site, sign_in: SignIn) -> list[Route]:
@@ -61,9 +67,21 @@ def _guarded(door: Door, site: Site, sign_in: SignIn) -> Callable[[Request], obj
             check_form(request, person.name, str(form.get("csrf", "")))
         token = form_token(request, person.name)
         visit = Visit(person, request.url.path, request.query_params, form, token)
-        return await run_in_threadpool(door.page, site, visit)
+        if door.method == "POST":
+            return await run_in_threadpool(door.page, site, visit)
+        return await _looked(door, site, visit)
 
     return endpoint
+
+
+async def _looked(door: Door, site: Site, visit: Visit) -> Response:
+    try:
+        with fail_after(door.answer_s):
+            return await run_sync(partial(door.page, site, visit), abandon_on_cancel=True)
+    except TimeoutError:
+        raise HTTPException(
+            HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer. Load the page again later."
+        ) from None
 
 
 def _to_sign_in(request: Request) -> Response:

@@ -227,6 +227,10 @@ def test_what_an_act_in_bulk_looked_for_goes_when_it_is_the_address(bench: Bench
         b"\xff{" + EMAIL.upper().encode(),
         b'{"data": {"email": "zenobia.q\\u0040mail.example"',
         b'{"data": {"email": "ZENOBIA.Q@\\u006Dail.example"}}',
+        b"user=9&email=Zenobia.Q%40mail.example",
+        f"to {EMAIL}".encode("utf-16-le"),
+        f"to {EMAIL}".encode("utf-16-be"),
+        f"to {EMAIL.upper()}".encode("utf-32"),
     ],
 )
 def test_an_address_is_found_in_what_cannot_be_read(bench: Bench, body: bytes) -> None:

@@ -22,6 +22,9 @@ from invigilator.web.console.pages import (
     told,
 )
 
+OVERVIEW_S = 10.0
+"""It renews itself as often, and is looked at when something is wrong."""
+
 
 def _both(path: str, ask: Page, do: Page, needs: Action) -> tuple[Door, Door]:
     """The page that asks, and the form that it sends."""
@@ -44,7 +47,7 @@ def _on_webhooks(path: str, action: Action) -> tuple[Door, Door]:
 
 
 DOORS: Sequence[Door] = (
-    Door("GET", "/", overview.shown),
+    Door("GET", "/", overview.shown, answer_s=OVERVIEW_S),
     Door("GET", "/act", bulk.changed),
     Door("GET", "/attempt", record.attempt),
     Door("GET", "/attempts", record.attempts),

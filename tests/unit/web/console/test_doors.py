@@ -1,10 +1,13 @@
 """Who may use which route, by requests that nobody's page has made."""
 
 import json
+import threading
 from base64 import b64decode
+from dataclasses import replace
 from itertools import product
 
 import pytest
+from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from invigilator.acts.actor import ACTIONS, Action, Role, may
@@ -124,3 +127,15 @@ def test_a_form_that_is_too_large_is_refused() -> None:
 def test_at_another_name_there_is_no_console() -> None:
     browser = behind_proxy(no_database(), Role.ADMIN, web_url="https://console.example")
     assert browser.get(SEARCH, headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_a_page_that_waits_for_a_frozen_database_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    thaws = threading.Event()
+    door = next(one for one in DOORS if one.path == "/causes")
+    frozen = replace(door, page=lambda *_: Response(str(thaws.wait(60))), answer_s=0.01)
+    monkeypatch.setattr("invigilator.web.console.app.DOORS", [frozen])
+    try:
+        answer = behind_proxy(no_database(), Role.VIEWER).get("/console/causes")
+    finally:
+        thaws.set()
+    assert (answer.status_code, "The database does not answer." in answer.text) == (503, True)
