@@ -27,6 +27,7 @@ from sqlalchemy import (
 from db.lookups import EFFECT_COLUMNS, Row
 from db.models import Attempt, Effect, EffectState, Exam
 from db.streaming import stream
+from db.texts import storable
 from events.errors import InvigilatorError
 
 FAILING = (EffectState.PENDING, EffectState.RUNNING, EffectState.FAILED)
@@ -71,6 +72,7 @@ class Filter:
 
     Raises:
         BlankFilterError: a text is blank.
+        ValueError: a text holds what PostgreSQL cannot store.
 
     Example:
         >>> Filter(states=("failed",), error="403").as_json()
@@ -90,10 +92,12 @@ class Filter:
     subscriber: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a blank text, which would mean more than its writer meant."""
+        """Refuse a blank text, which would mean more than its writer meant, and one that nothing can have."""
         for name, value in asdict(self).items():
             if isinstance(value, str) and not value.strip():
                 raise BlankFilterError(f"{name.removesuffix('_id')} is blank: name one, or leave it out")
+            if any(one != storable(one, len(one)) for one in _texts(value)):
+                raise ValueError(f"{name} is no text that anything could have here")
 
     @property
     def is_empty(self) -> bool:
@@ -117,6 +121,12 @@ class Filter:
         return cls(**{name: _read(name, value) for name, value in document.items()})
 
 
+def _texts(value: Any) -> Sequence[str]:
+    if isinstance(value, str):
+        return (value,)
+    return value if isinstance(value, tuple) else ()
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
@@ -124,6 +134,9 @@ def _plain(value: Any) -> Any:
 
 
 def _read(name: str, value: Any) -> Any:
+    texts = value if name in _WORDS else [value]
+    if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
+        raise TypeError(f"{name} is no {'list of texts' if name in _WORDS else 'text'}")
     if name in _TIMES:
         return datetime.fromisoformat(value)
     return tuple(value) if name in _WORDS else value

@@ -13,15 +13,8 @@ from starlette.requests import HTTPConnection
 from invigilator.web.problems import ProblemCode, ProblemError
 from invigilator.web.tokens import ANYBODY, Caller, Scope, Tokens, is_loopback
 
-_OF_PROXIES = (
-    "forwarded",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-user",
-    "x-real-ip",
-)
+_OF_PROXIES = ("cf-connecting-ip", "forwarded", "true-client-ip", "via", "x-client-ip", "x-real-ip")
+_FORWARDED = "x-forwarded-"
 _SCHEME = "bearer"
 _WITH_SIGN_IN = {"WWW-Authenticate": "Bearer"}
 
@@ -115,7 +108,7 @@ class Access:
 
 def is_forwarded(request: HTTPConnection) -> bool:
     """Return whether a proxy says that it has passed a request on. Then it may come from another machine."""
-    return any(header in request.headers for header in _OF_PROXIES)
+    return any(name in _OF_PROXIES or name.startswith(_FORWARDED) for name in request.headers)
 
 
 def _host(request: Request) -> str:

@@ -48,8 +48,8 @@ def parameters(document: Mapping[str, Any]) -> dict[str, Any]:
     return {renamed.get(name, name): value for name, value in document.items()}
 
 
-def _chosen(query: QueryParams, name: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(filter(None, query.getlist(name))))
+def _chosen(query: QueryParams, name: str) -> list[str]:
+    return list(dict.fromkeys(filter(None, query.getlist(name))))
 
 
 def _time(name: str, value: str) -> str:

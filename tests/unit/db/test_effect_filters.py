@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from db.effect_filters import BlankFilterError, Filter
 
-TEXTS = st.none() | st.text(min_size=1).filter(str.strip)
+STORABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+WORDS = st.lists(st.text(STORABLE)).map(tuple)
+TEXTS = st.none() | st.text(STORABLE, min_size=1).filter(str.strip)
 TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
 FILTERS = st.builds(
     Filter,
-    states=st.lists(st.text()).map(tuple),
-    kinds=st.lists(st.text()).map(tuple),
+    states=WORDS,
+    kinds=WORDS,
     user_id=TEXTS,
     course_id=TEXTS,
     exam_id=TEXTS,
@@ -48,3 +50,18 @@ def test_a_blank_text_is_refused_wherever_it_comes_from(name: str, blank: str) -
 def test_a_member_that_is_none() -> None:
     with pytest.raises(ValueError, match="stat is no member"):
         Filter.from_json({"stat": "failed"})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"user_id": 7}, {"cause": {}}, {"states": "failed"}, {"kinds": [7]}, {"since": 7}, {"error": ["403"]}],
+)
+def test_a_member_of_another_type(document: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="is no "):
+        Filter.from_json(document)
+
+
+@pytest.mark.parametrize("document", [{"error": "a\0b"}, {"error": "\ud800"}, {"kinds": ["\0"]}])
+def test_a_text_that_nothing_can_have(document: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is no text that anything could have here"):
+        Filter.from_json(document)

@@ -17,9 +17,11 @@ from tests.unit.web.console.visiting import behind_proxy, client, no_database, o
 from worker.errors import ConfigurationError
 
 FORWARDING = (
+    "CF-Connecting-IP",
     "Forwarded",
     "Via",
     "X-Forwarded-For",
+    "X-Forwarded-Groups",
     "X-Forwarded-Host",
     "X-Forwarded-Proto",
     "X-Forwarded-User",
