@@ -75,8 +75,7 @@ def _migrating(engine: Engine) -> Iterator[tuple[str, Config]]:
     Raises:
         UnfitDatabaseError: this release cannot use the schema, because it is too new.
     """
-    with engine.begin() as holder:
-        _wait_for_lock(holder)
+    with _locked(engine) as holder:
         if compare(holder) is Schema.NEWER:
             raise UnfitDatabaseError(Schema.NEWER)
         config = alembic_config()
@@ -88,11 +87,17 @@ def _migrating(engine: Engine) -> Iterator[tuple[str, Config]]:
         yield current, config
 
 
-def _wait_for_lock(holder: Connection) -> None:
-    # A lock of a transaction works behind PgBouncer, too. Polling keeps no statement waiting: CREATE INDEX
-    # CONCURRENTLY waits for the statements of others, so a waiting migrator would stop the one that works.
-    holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-    while not holder.execute(select(func.pg_try_advisory_xact_lock(MIGRATION_LOCK))).scalar_one():
+@contextmanager
+def _locked(engine: Engine) -> Iterator[Connection]:
+    """A transaction that has the lock of migrations, which works behind PgBouncer, too."""
+    # Each attempt is a transaction of its own. CREATE INDEX CONCURRENTLY waits for the transactions that it has met
+    # with a snapshot, so the migrator that works would wait for one that waits for it.
+    while True:
+        with engine.begin() as holder:
+            holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            if holder.execute(select(func.pg_try_advisory_xact_lock(MIGRATION_LOCK))).scalar_one():
+                yield holder
+                return
         time.sleep(POLL_S)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, TextClause, create_engine, func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -19,6 +19,7 @@ from db.compatibility import MIGRATIONS, SCHEMA_VERSION, USABLE_FROM, Schema, co
 from db.models import Base
 
 POLL_S = 0.02
+PATIENCE_S = 60.0
 CATALOG = """
     SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
     WHERE connamespace = 'public'::regnamespace AND conrelid <> 0
@@ -77,6 +78,28 @@ def test_several_may_migrate_at_once(empty_database_url: str, empty_engine: Engi
         list(threads.map(migrate.upgrade, [empty_database_url] * 3))
     with empty_engine.begin() as connection:
         assert compare(connection) is Schema.USABLE
+
+
+def test_whoever_waits_to_migrate_has_no_transaction(empty_database_url: str, empty_engine: Engine) -> None:
+    # CREATE INDEX CONCURRENTLY of the one that migrates might wait for its end
+    rests = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'invigilator migrate'"
+        " AND datname = current_database() AND state = 'idle' AND query = 'COMMIT'"
+    )
+    give_up = time.monotonic() + PATIENCE_S
+    with ThreadPoolExecutor() as threads, empty_engine.begin() as holder:
+        holder.execute(select(func.pg_advisory_xact_lock(migrate.MIGRATION_LOCK)))
+        waiting = threads.submit(migrate.upgrade, empty_database_url)
+        while not _one(empty_engine, rests):
+            assert time.monotonic() < give_up
+            time.sleep(POLL_S)
+        assert not waiting.done()
+    assert waiting.result() is None
+
+
+def _one(engine: Engine, query: TextClause) -> int:
+    with engine.begin() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def test_an_index_is_built_while_others_write_and_migrate(

@@ -63,12 +63,12 @@ def test_an_engine_that_is_frozen_is_named_to_each_who_asks(
     monkeypatch.setattr(health, "ANSWER_S", 0.0)
     monkeypatch.setattr(health, question, lambda *_: thaws.wait(60))
 
-    async def asked_twice() -> tuple[list[str], list[str]]:
-        return await asyncio.gather(readiness.reasons(), readiness.reasons())
+    async def asked_twice() -> list[list[str]]:
+        return [*await asyncio.gather(readiness.reasons(), readiness.reasons())]
 
     try:
         # The thread may still be on its way to the engine that is frozen.
-        while (answers := asyncio.run(asked_twice())) != ([silent], [silent]):
+        while (answers := asyncio.run(asked_twice())) != [[silent], [silent]]:
             assert all(answers), "it says that it is ready"
     finally:
         thaws.set()
