@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from events.connecting import Connection
+from events.sharding import MAX_SHARDS, queue_name
 from worker.commands.sources import BrokerAwayError
 from worker.commands.sources.brokers import orphans, queued
 from worker.errors import ConfigurationError
@@ -35,6 +37,19 @@ class Refusing:
 
     def queue_declare(self, *_: object, **__: object) -> Any:
         raise RefusedError
+
+
+class Full(Refusing):
+    """A connection to a broker that has every queue."""
+
+    def queue_declare(self, *_: object, **__: object) -> Any:
+        return SimpleNamespace(message_count=1, consumer_count=0)
+
+
+def test_the_search_ends_with_the_last_number_that_a_shard_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "to", lambda *_, **__: Full())
+    found = [one.queue for one in orphans("amqp://h//", MAX_SHARDS - 1)]
+    assert found[1:] == [queue_name(MAX_SHARDS - 1)]
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"])
