@@ -1,8 +1,5 @@
 """Whether the process lives, and whether it can do its work. Nobody signs in, and nothing here is personal."""
 
-import asyncio
-import time
-from concurrent.futures import Future
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
@@ -15,9 +12,9 @@ from db.errors import UnfitDatabaseError
 from events.errors import InvigilatorError
 from events.sharding import queue_name
 from invigilator.web.documents import Health
+from invigilator.web.shared_answer import SharedAnswer
 from worker.commands.sources.brokers import depths
 from worker.health.facts import Asking
-from worker.threads import begin
 
 KEPT_S = 2.0
 """Seconds for which an answer is given again: whoever asks must not be able to keep engines busy."""
@@ -37,9 +34,8 @@ class Readiness:
     def __init__(self, engine: Engine, broker_url: str) -> None:
         self._engine = engine
         self._broker_url = broker_url
-        self._answer: Future[list[str]] | None = None
         self._asking = Asking()
-        self._looked_at = -KEPT_S
+        self._answer = SharedAnswer(self._look)
 
     async def reasons(self) -> list[str]:
         """Return why calls would fail now. Nothing when they would not.
@@ -47,19 +43,13 @@ class Readiness:
         One thread looks, for everybody who asks meanwhile. Those who wait hold no thread, and are told after
         `ANSWER_S` which engine is silent.
         """
-        if self._answer is None or (self._answer.done() and time.monotonic() - self._looked_at >= KEPT_S):
-            self._answer = begin(self._look)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                return await asyncio.wrap_future(self._answer)
+            return await self._answer.within(ANSWER_S, KEPT_S)
         except TimeoutError:
             return [f"{self._asking.engine} does not answer"]
 
     def _look(self) -> list[str]:
-        try:
-            return [reason for reason in (self._of_database(), self._of_broker()) if reason]
-        finally:
-            self._looked_at = time.monotonic()
+        return [reason for reason in (self._of_database(), self._of_broker()) if reason]
 
     def _of_database(self) -> str:
         try:

@@ -4,11 +4,9 @@ Labels come from our own words, from the names of subscribers and from the shard
 personal. `docs/observability.md` lists every metric.
 """
 
-import asyncio
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from functools import partial
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
@@ -23,11 +21,11 @@ from db.connect import reading
 from db.deliveries import PREFIX
 from events.errors import InvigilatorError
 from invigilator.web.problems import ProblemCode, ProblemError
+from invigilator.web.shared_answer import SharedAnswer
 from worker.batch_times import BUCKETS_S
 from worker.health.facts import Facts
 from worker.health.judgement import Status, judge
 from worker.kinds import QUEUES, EffectKind
-from worker.threads import begin
 
 KEPT_S = 1.0
 """Seconds for which an answer is given again: whoever asks must not be able to keep engines busy."""
@@ -57,10 +55,9 @@ class Metrics(Collector):
         self._facts = facts
         self._known = known
         self._token = token
-        self._answer: Future[bytes] | None = None
-        self._read_at = -KEPT_S
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        self._text = SharedAnswer(partial(generate_latest, self._registry))
 
     def admit(self, shown: str) -> None:
         """Let a caller pass.
@@ -89,20 +86,11 @@ class Metrics(Collector):
             sqlalchemy.exc.DBAPIError: the database is away.
             ProblemError: the database does not answer.
         """
-        if self._answer is None or (self._answer.done() and time.monotonic() - self._read_at >= KEPT_S):
-            self._answer = begin(self._read)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                return await asyncio.wrap_future(self._answer)
+            return await self._text.within(ANSWER_S, KEPT_S)
         except TimeoutError:
             detail = "the database does not answer; ask again later"
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.UNAVAILABLE, detail) from None
-
-    def _read(self) -> bytes:
-        try:
-            return generate_latest(self._registry)
-        finally:
-            self._read_at = time.monotonic()
 
     def collect(self) -> Iterable[Metric]:
         """Read the metrics. Prometheus's client calls this."""

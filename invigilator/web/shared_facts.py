@@ -1,12 +1,10 @@
 """The facts of health, read once for all who ask. A silent broker holds nobody up."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from events.errors import InvigilatorError
+from invigilator.web.shared_answer import SharedAnswer
 from worker.health.facts import Facts
-from worker.threads import begin
 
 BROKER_S = 4.0
 """Seconds after which a caller does without the broker."""
@@ -30,9 +28,7 @@ class SharedFacts:
     """
 
     def __init__(self, read: Callable[[], Facts]) -> None:
-        self._read = read
-        self._lock = threading.Lock()
-        self._answer: Future[Facts] | None = None
+        self._shared = SharedAnswer(read)
 
     def __call__(self) -> Facts:
         """Return the facts. Reading that hangs is not begun again before it has ended.
@@ -41,12 +37,8 @@ class SharedFacts:
             SilentBrokerError: there is no answer within `BROKER_S`. The broker is the likely reason.
             Exception: what reading raises.
         """
-        with self._lock:
-            if self._answer is None or self._answer.done():
-                self._answer = begin(self._read)
-            answer = self._answer
         try:
-            return answer.result(BROKER_S)
+            return self._shared.begun().result(BROKER_S)
         except TimeoutError:
             raise SilentBrokerError(
                 f"the broker does not answer: nothing came within {BROKER_S:g} s"
