@@ -34,7 +34,10 @@ def read(query: QueryParams) -> Filter:
             raise _wrong(f"{name}: is no text that anything could have here.")
         if value:
             document[name] = _time(name, value) if name in _TIMES else value
-    return Filter.from_json(document)
+    try:
+        return Filter.from_json(document)
+    except ValueError as error:
+        raise _wrong(f"{error}.") from None
 
 
 def written(wanted: Filter) -> dict[str, Any]:

@@ -241,6 +241,8 @@ def test_a_viewer_changes_nothing_by_requests_made_by_hand(failed: Record) -> No
         ("/console/acts/retry?id=nonsense", 400),
         ("/console/acts/retry?since=nonsense", 400),
         ("/console/acts/retry?error=%00", 400),
+        ("/console/acts/retry?kind=%00", 400),
+        ("/console/effects?kind=%00", 400),
         ("/console/pause?kind=nonsense", 400),
         ("/console/quarantine/replay", 400),
         ("/console/quarantine/replay?id=-1", 400),
