@@ -9,7 +9,6 @@ the answer, so it includes the flush of the commit.
 """
 
 import random
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from benchmarks.groups import tables
 from benchmarks.groups.latency import summary
 from benchmarks.ours import Ours
 from benchmarks.workload import EXAMS, VERIFIED
+from invigilator.local.server import HOST, free_port
 
 NAME = "api"
 ROUNDS = 3
@@ -126,8 +126,7 @@ def _is_ready(client: httpx.Client) -> bool:
 
 
 def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"{HOST}:{free_port()}"
 
 
 def _settings(address: str) -> dict[str, object]:
