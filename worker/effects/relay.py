@@ -18,6 +18,7 @@ from db.wake import EFFECTS_CHANNEL
 from worker.errors import Transient
 from worker.kinds import QUEUES, EffectKind
 from worker.logs import get_logger
+from worker.pacing import Pacer
 
 logger = get_logger(__name__)
 
@@ -28,7 +29,7 @@ BUSY_PAUSE_S = 0.05
 FULL_PAUSE_S = 0.5
 """Seconds until the next round if there was no room, because workers are slow or away."""
 GATHER_S = 0.05
-"""Seconds after each round in which notifications gather, so that one round serves many batches."""
+"""Seconds for each round, in the long run. Notifications gather meanwhile, and one round serves many batches."""
 
 
 class Dispatcher(Protocol):
@@ -67,10 +68,12 @@ class Relay:
                 stopping.wait(self.poll_s)
 
     def _serve(self, notifications: Any, stopping: threading.Event) -> None:
+        pacer = Pacer(GATHER_S)
         while not stopping.is_set():
-            pause_s = self.offer_once()
-            stopping.wait(GATHER_S)
-            wait(notifications, pause_s - GATHER_S, stopping)
+            pacer.begin()
+            look_again_s, gather_s = self.offer_once(), pacer.pause_s()
+            stopping.wait(gather_s)
+            wait(notifications, look_again_s - gather_s, stopping)
 
     def offer_once(self) -> float:
         """Offer what is due, as far as there is room. Returns the seconds to wait before the next round.
