@@ -26,7 +26,7 @@ RENEWALS_PER_LEASE = 3
 ANNOUNCE_EVERY_S = 10.0
 """Seconds between announcements of the number of shards to publishers. A broker that was wiped has forgotten it."""
 GATHER_S = 0.01
-"""Seconds for each batch that empties the queue, in the long run. Commands gather meanwhile, to share transactions."""
+"""Seconds for each batch that empties the queue, in the long run, so that commands share transactions."""
 PAUSE_S = 1.0
 """Seconds to wait after an error before the shard is taken again."""
 
