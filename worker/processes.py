@@ -56,6 +56,9 @@ logger = get_logger(__name__)
 PAUSE_S = 1.0
 LOCK_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60
+PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+RELAY_SESSION = f"{PLANS} -c synchronous_commit=off"
+"""The libpq options of the relay's connection. An offer that PostgreSQL forgets in a crash is made again."""
 
 
 def consume(settings: Settings, only: Sequence[int] = ()) -> None:
@@ -102,7 +105,7 @@ def relay(settings: Settings) -> None:
     """
     check_broker(settings)
     subscribed = subscriptions(settings)
-    engine = database_engine(settings, "relay")
+    engine = database_engine(settings, "relay", session_settings=RELAY_SESSION, pre_ping=False)
     loop = Relay(engine, CeleryDispatcher(app), settings.poll_s, offer_ttl_s(settings))
     loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
     pruning = database_engine(settings, "prune")
@@ -220,8 +223,7 @@ def session_settings(settings: Settings) -> str:
     """
     idle_ms = int(settings.shard_lease_s * 1000)
     return (
-        "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off "
-        f"-c idle_in_transaction_session_timeout={idle_ms} "
+        f"{PLANS} -c idle_in_transaction_session_timeout={idle_ms} "
         f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s"
     )
 
