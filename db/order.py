@@ -110,5 +110,6 @@ def let_next(connection: Connection, *, targets: Collection[str] = (), keys: Col
     """
     if not targets and not keys:
         return
-    if connection.exec_driver_sql(_LET_NEXT, {"targets": list(targets), "keys": list(keys)}).rowcount:
+    ended = {"targets": list(targets), "keys": list(keys)}
+    if prepared.execute(connection, _LET_NEXT, ended).rowcount:
         notify(connection)
