@@ -1,7 +1,7 @@
 """The outbox relay: it offers due effects to the workers. The rows are the truth, a message only says "look"."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from db import circuits, offers
 from db.errors import brief
 from db.listening import listening, wait
-from db.offers import Due, Offer
+from db.offers import Offer
 from db.wake import EFFECTS_CHANNEL
 from worker.effects.rooms import Rooms
 from worker.errors import Transient
