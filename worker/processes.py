@@ -139,7 +139,8 @@ def _look_at_consumers(loops: Loops, consumers: Sequence[Consumer]) -> Look:
 def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
     """The loops that number events, publish them to each feed, and owe the webhooks their deliveries."""
     # A publisher that stands still in a transaction may not hold the cursor for longer than its lease.
-    idle = f"-c idle_in_transaction_session_timeout={int(settings.shard_lease_s * 1000)}"
+    idle_ms = int(settings.shard_lease_s * 1000)
+    idle = f"{prepared.SESSION_SETTINGS} -c idle_in_transaction_session_timeout={idle_ms}"
     numbering = database_engine(settings, "events", session_settings=idle)
     numberer = Numberer(numbering, subscribed, settings.poll_s)
     loops = {"events": _after_checks(partial(check_schema, numbering), numbering, numberer.run)}

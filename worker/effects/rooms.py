@@ -55,7 +55,9 @@ class Rooms:
             # rows offered again and again would flood it.
             self._waiting |= {queue: self._queue_length(queue) for queue in {QUEUES[kind] for kind in kinds}}
         sharing = Counter(QUEUES[kind] for kind in kinds)
-        shares = {queue: (MAX_OUTSTANDING - self._waiting[queue]) // number for queue, number in sharing.items()}
+        shares = {
+            queue: (MAX_OUTSTANDING - self._waiting[queue]) // number for queue, number in sharing.items()
+        }
         return {kind: min(MAX_OUTSTANDING - self._unanswered[kind], shares[QUEUES[kind]]) for kind in kinds}
 
     def take(self, made: Sequence[Offer]) -> None:
