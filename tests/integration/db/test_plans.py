@@ -2,8 +2,8 @@
 
 `make plans` does the same with a million attempts and ten million finished effects, and prints what paths cost.
 psycopg2 puts the parameters into the statement, so PostgreSQL plans for these very values. There are plans for any
-values only where the commands process and the relay prepare their statements, and of the foreign keys' own look-ups, which are by
-primary key.
+values only where the commands process and the relay prepare their statements, and of the foreign keys' own
+look-ups, which are by primary key.
 """
 
 import os
