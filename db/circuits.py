@@ -6,6 +6,7 @@ answers it has no row. A transaction that also locks an effect locks the effect 
 
 from sqlalchemy import Connection
 
+from db import prepared
 from db.wake import notify
 
 _BEGIN_PROBE = """
@@ -96,4 +97,4 @@ def close(connection: Connection, queue: str, *, probe: bool) -> bool:
 
 def opened(connection: Connection) -> dict[str, bool]:
     """The queues whose circuit is open, and whether each may be probed now."""
-    return {row.queue: row.awaits_probe for row in connection.exec_driver_sql(_OPENED)}
+    return {row.queue: row.awaits_probe for row in prepared.execute(connection, _OPENED, {})}

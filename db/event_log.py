@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db import prepared
 from db.recordset import Row, recordset
 from db.wake import EVENTS_CHANNEL, POSITIONS_CHANNEL, notification
 from events.cloudevent import Event
@@ -120,9 +121,9 @@ def number(connection: Connection) -> int:
 
     Returns how many it has numbered. There may be more when that is `NUMBERED_AT_ONCE`.
     """
-    log = connection.exec_driver_sql(_LOCK_LOG).one()
+    log = prepared.execute(connection, _LOCK_LOG, {}).one()
     values = {"position": log.position, "server_run": log.server_run, "rows": NUMBERED_AT_ONCE}
-    return int(connection.exec_driver_sql(_NUMBER, values).one().number)
+    return int(prepared.execute(connection, _NUMBER, values).one().number)
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -200,7 +201,7 @@ def read(connection: Connection, after: int, rows: int = READ_AT_ONCE) -> list[E
     Parameters:
         rows: how many at most.
     """
-    found: Any = connection.exec_driver_sql(_READ, {"after": after, "rows": rows})
+    found: Any = prepared.execute(connection, _READ, {"after": after, "rows": rows})
     return [Event(**one._mapping) for one in found]
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from db import order
+from db import order, prepared
 from db.pauses import PAUSED
 from db.recordset import recordset
 
@@ -205,13 +205,13 @@ def find_due(connection: Connection, kinds: Sequence[str]) -> Due:
 
     Kinds that are paused are left out.
     """
-    found = connection.exec_driver_sql(_FIND_DUE, {"kinds": list(kinds)}).all()
+    found = prepared.execute(connection, _FIND_DUE, {"kinds": list(kinds)}).all()
     return Due(due=[row.kind for row in found if row.is_due], lost=[row.kind for row in found if row.is_lost])
 
 
 def outstanding(connection: Connection) -> dict[str, int]:
     """How many offers of each kind no worker has answered yet."""
-    return {row.kind: row.number for row in connection.exec_driver_sql(_OUTSTANDING)}
+    return {row.kind: row.number for row in prepared.execute(connection, _OUTSTANDING, {})}
 
 
 def offer(connection: Connection, found: Due, rooms: Mapping[str, int], ttl_s: float) -> Offers:
@@ -258,7 +258,7 @@ def _mark(
     with_room = [{"kind": kind, "size": rooms[kind]} for kind in kinds if rooms.get(kind, 0) > 0]
     if not with_room:
         return []
-    return connection.exec_driver_sql(statement, {"rooms": recordset(with_room), "ttl_s": ttl_s}).all()
+    return prepared.execute(connection, statement, {"rooms": recordset(with_room), "ttl_s": ttl_s}).all()
 
 
 def _those_ready(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from db import prepared
 from db.event_log import NUMBERED_AT_ONCE, number
 from db.recordset import recordset
 from db.wake import POSITIONS_CHANNEL, notification
@@ -135,7 +136,7 @@ def take(connection: Connection, name: str, owner: str, lease_s: float) -> tuple
 
 def cursor(connection: Connection, tenure: Tenure) -> int | None:
     """Return where the cursor stands. None when the tenure is over."""
-    position: int | None = connection.exec_driver_sql(_CURSOR, asdict(tenure)).scalar()
+    position: int | None = prepared.execute(connection, _CURSOR, asdict(tenure)).scalar()
     return position
 
 
@@ -163,7 +164,7 @@ def move(
         "skipped": skipped,
         "note": note,
     }
-    position: int | None = connection.exec_driver_sql(_MOVE, values).scalar()
+    position: int | None = prepared.execute(connection, _MOVE, values).scalar()
     return position
 
 

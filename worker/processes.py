@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import shards
+from db import prepared, shards
 from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
 from events.cloudevent import source_of
@@ -56,6 +56,8 @@ logger = get_logger(__name__)
 PAUSE_S = 1.0
 LOCK_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60
+RELAY_SESSION = f"{prepared.SESSION_SETTINGS} -c synchronous_commit=off"
+"""The libpq options of the relay's connection. An offer that PostgreSQL forgets in a crash is made again."""
 
 
 def consume(settings: Settings, only: Sequence[int] = ()) -> None:
@@ -102,7 +104,7 @@ def relay(settings: Settings) -> None:
     """
     check_broker(settings)
     subscribed = subscriptions(settings)
-    engine = database_engine(settings, "relay")
+    engine = database_engine(settings, "relay", session_settings=RELAY_SESSION, pre_ping=False)
     loop = Relay(engine, CeleryDispatcher(app), settings.poll_s, offer_ttl_s(settings))
     loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
     pruning = database_engine(settings, "prune")
@@ -137,7 +139,8 @@ def _look_at_consumers(loops: Loops, consumers: Sequence[Consumer]) -> Look:
 def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
     """The loops that number events, publish them to each feed, and owe the webhooks their deliveries."""
     # A publisher that stands still in a transaction may not hold the cursor for longer than its lease.
-    idle = f"-c idle_in_transaction_session_timeout={int(settings.shard_lease_s * 1000)}"
+    idle_ms = int(settings.shard_lease_s * 1000)
+    idle = f"{prepared.SESSION_SETTINGS} -c idle_in_transaction_session_timeout={idle_ms}"
     numbering = database_engine(settings, "events", session_settings=idle)
     numberer = Numberer(numbering, subscribed, settings.poll_s)
     loops = {"events": _after_checks(partial(check_schema, numbering), numbering, numberer.run)}
@@ -214,13 +217,11 @@ def _shard_loop(settings: Settings, consumer: Consumer) -> Loop:
 def session_settings(settings: Settings) -> str:
     """The libpq options of a shard's connection.
 
-    The time-outs keep an owner that stands still in the middle of a batch from blocking its successor. The others
-    say how PostgreSQL plans: once for each statement, and by an index. There is an index for everything that a
-    batch reads, but a plan that was made while the tables were empty would read the whole tables later.
+    The time-outs keep an owner that stands still in the middle of a batch from blocking its successor.
     """
     idle_ms = int(settings.shard_lease_s * 1000)
     return (
-        "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off "
+        f"{prepared.SESSION_SETTINGS} "
         f"-c idle_in_transaction_session_timeout={idle_ms} "
         f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s"
     )

@@ -18,6 +18,7 @@ from worker.commands.sources import BrokerAwayError, Source
 from worker.commands.trust import Trust
 from worker.errors import ConfigurationError
 from worker.logs import get_logger
+from worker.pacing import Pacer
 
 logger = get_logger(__name__)
 
@@ -25,7 +26,7 @@ RENEWALS_PER_LEASE = 3
 ANNOUNCE_EVERY_S = 10.0
 """Seconds between announcements of the number of shards to publishers. A broker that was wiped has forgotten it."""
 GATHER_S = 0.01
-"""Seconds for which commands gather after a batch that emptied the queue, so that they share transactions."""
+"""Seconds for each batch that empties the queue, in the long run, so that commands share transactions."""
 PAUSE_S = 1.0
 """Seconds to wait after an error before the shard is taken again."""
 
@@ -129,6 +130,7 @@ class Consumer:
         renewed_at = time.monotonic()
         accepted = Slice(self.shard, self.shards)
         announce_at = renewed_at
+        pacer = Pacer(GATHER_S)
         while not stopping.is_set():
             if time.monotonic() >= announce_at:
                 source.announce(self.shards)
@@ -140,8 +142,9 @@ class Consumer:
                 source.ack(messages)
                 self.progressed.made()
                 renewed_at = time.monotonic()
+                pacer.begin()
                 if len(messages) < self.batch_size:
-                    stopping.wait(GATHER_S)
+                    stopping.wait(pacer.pause_s())
                 continue
             if source.is_empty():
                 self.progressed.made()

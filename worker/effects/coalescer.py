@@ -1,7 +1,6 @@
 """Coalesces calls that several threads make at the same time: one transaction serves all of them."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -9,12 +8,13 @@ from typing import Generic, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import Failure, classify
+from worker.pacing import BURST, Pacer
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GATHER_S = 0.05
-"""Seconds between the beginnings of two batches, at least. Callers that arrive in between share the second one."""
+"""Seconds for each batch, in the long run. Callers that arrive in between share the next one."""
 CROWD = 8
 """So many waiting callers are served at once, without waiting for `GATHER_S`. Half of the threads of a worker."""
 
@@ -50,6 +50,7 @@ class Coalescer(Generic[Item, Result]):
         isolate: Callable[[BaseException], bool],
         gather_s: float = GATHER_S,
         crowd: int = CROWD,
+        burst: int = BURST,
     ) -> None:
         """Make a coalescer that is idle.
 
@@ -57,15 +58,15 @@ class Coalescer(Generic[Item, Result]):
             work: serves a batch, all or nothing, and returns one result for each item, in their order.
             isolate: whether a batch that failed with this error is tried again item by item, because one item may
                 have caused it. Otherwise every caller of the batch gets the error.
-            gather_s: seconds between the beginnings of two batches, at least.
+            gather_s: seconds for each batch, in the long run.
             crowd: number of waiting callers that are served before `gather_s` is over.
+            burst: number of batches that do not wait, after a rest.
         """
         self.on_wait: Callable[[], None] = _nothing
         self.on_lead: Callable[[], None] = _nothing
         self._work = work
         self._isolate = isolate
-        self._gather_s = gather_s
-        self._next_at = time.monotonic()
+        self._pacer = Pacer(gather_s, burst)
         self._crowd = crowd
         self._crowded = threading.Event()
         self._waiting: list[tuple[Item, Future[Result]]] = []
@@ -99,8 +100,8 @@ class Coalescer(Generic[Item, Result]):
         return future.result()
 
     def _gather(self) -> list[tuple[Item, Future[Result]]]:
-        self._crowded.wait(max(0.0, self._next_at - time.monotonic()))
-        self._next_at = time.monotonic() + self._gather_s
+        self._crowded.wait(self._pacer.pause_s())
+        self._pacer.begin()
         with self._changed:
             self._crowded.clear()
             batch, self._waiting = self._waiting, []

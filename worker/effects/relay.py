@@ -1,9 +1,8 @@
 """The outbox relay: it offers due effects to the workers. The rows are the truth, a message only says "look"."""
 
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import psycopg2
@@ -13,22 +12,22 @@ from sqlalchemy.exc import DBAPIError
 from db import circuits, offers
 from db.errors import brief
 from db.listening import listening, wait
-from db.offers import Due, Offer
+from db.offers import Offer
 from db.wake import EFFECTS_CHANNEL
+from worker.effects.rooms import Rooms
 from worker.errors import Transient
 from worker.kinds import QUEUES, EffectKind
 from worker.logs import get_logger
+from worker.pacing import Pacer
 
 logger = get_logger(__name__)
 
-MAX_OUTSTANDING = 500
-"""The most offers of one kind that no worker has answered yet, and the most messages in one queue."""
 BUSY_PAUSE_S = 0.05
 """Seconds until the next round if more may be due than was offered."""
 FULL_PAUSE_S = 0.5
 """Seconds until the next round if there was no room, because workers are slow or away."""
 GATHER_S = 0.05
-"""Seconds after each round in which notifications gather, so that one round serves many batches."""
+"""Seconds for each round, in the long run. Notifications gather meanwhile, and one round serves many batches."""
 
 
 class Dispatcher(Protocol):
@@ -54,6 +53,10 @@ class Relay:
     dispatcher: Dispatcher
     poll_s: float
     offer_ttl_s: float
+    rooms: Rooms = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rooms", Rooms(self.dispatcher.queue_length))
 
     def run(self, stopping: threading.Event) -> None:
         """Offer what is due, again and again: when effects are committed, and every `poll_s` seconds."""
@@ -64,13 +67,16 @@ class Relay:
             except (DBAPIError, psycopg2.Error, Transient) as error:
                 # psycopg2's own come from the connection that listens: SQLAlchemy does not wrap those.
                 logger.warning("the relay tries again", reason=brief(error), again_in_s=self.poll_s)
+                self.engine.dispose()
                 stopping.wait(self.poll_s)
 
     def _serve(self, notifications: Any, stopping: threading.Event) -> None:
+        pacer = Pacer(GATHER_S)
         while not stopping.is_set():
-            pause_s = self.offer_once()
-            stopping.wait(GATHER_S)
-            wait(notifications, pause_s - GATHER_S, stopping)
+            pacer.begin()
+            look_again_s, gather_s = self.offer_once(), pacer.pause_s()
+            stopping.wait(gather_s)
+            wait(notifications, look_again_s - gather_s, stopping)
 
     def offer_once(self) -> float:
         """Offer what is due, as far as there is room. Returns the seconds to wait before the next round.
@@ -82,33 +88,16 @@ class Relay:
             seen = offers.find_due(connection, list(QUEUES))
             if not seen.kinds:
                 return self.poll_s
-            outstanding = offers.outstanding(connection)
             opened = circuits.opened(connection)
+            sizes = self.rooms.sizes(connection, [kind for kind in seen.kinds if QUEUES[kind] not in opened])
+            offered = offers.offer(connection, seen, sizes, self.offer_ttl_s)
+        self._dispatch(offered.made)
         for name, awaits_probe in opened.items():
             if awaits_probe:
                 self._offer_probe(seen.kinds, name)
-        return self._offer(
-            seen, self._rooms([kind for kind in seen.kinds if QUEUES[kind] not in opened], outstanding)
-        )
-
-    def _rooms(self, kinds: Sequence[str], outstanding: Mapping[str, int]) -> dict[str, int]:
-        """Return how many of each kind may be offered. Kinds of one queue share its room."""
-        # The length of the queue counts, too: it keeps its messages while its workers are away, and the same rows
-        # offered again and again would flood it.
-        sharing = Counter(QUEUES[kind] for kind in kinds)
-        shares = {queue: self._room_in(queue) // number for queue, number in sharing.items()}
-        return {kind: min(MAX_OUTSTANDING - outstanding.get(kind, 0), shares[QUEUES[kind]]) for kind in kinds}
-
-    def _room_in(self, queue: str) -> int:
-        return MAX_OUTSTANDING - self.dispatcher.queue_length(queue)
-
-    def _offer(self, seen: Due, rooms: Mapping[str, int]) -> float:
-        with self.engine.begin() as connection:
-            made = offers.offer(connection, seen, rooms, self.offer_ttl_s)
-        self._dispatch(made.made)
-        if made.is_full:
+        if offered.is_full:
             return BUSY_PAUSE_S
-        return self.poll_s if all(room > 0 for room in rooms.values()) else min(FULL_PAUSE_S, self.poll_s)
+        return self.poll_s if all(size > 0 for size in sizes.values()) else min(FULL_PAUSE_S, self.poll_s)
 
     def _offer_probe(self, seen: Sequence[str], name: str) -> None:
         """Offer one effect of a service that may be probed. Each round offers another, until a worker has one.
@@ -120,18 +109,22 @@ class Relay:
         is_service = name in QUEUES.values()
         queue = name if is_service else QUEUES[EffectKind.DELIVER_EVENT]
         kinds = [kind for kind in seen if QUEUES[kind] == queue]
-        if not kinds or self._room_in(queue) <= 0:
+        if not kinds:
             return
         with self.engine.begin() as connection:
+            if min(self.rooms.sizes(connection, kinds).values()) <= 0:
+                return
             made = offers.offer_oldest(connection, kinds, self.offer_ttl_s, None if is_service else name)
         self._dispatch(made)
 
     def _dispatch(self, made: Sequence[Offer]) -> None:
         if not made:
             return
+        self.rooms.take(made)
         try:
             self.dispatcher.dispatch(made)
         except Transient:
+            self.rooms.forget()
             with self.engine.begin() as connection:
                 offers.withdraw(connection, [offer.id for offer in made])
             raise

@@ -12,12 +12,13 @@ from db.errors import brief
 from db.listening import listening, wait
 from db.wake import EVENTS_CHANNEL
 from worker.logs import get_logger
+from worker.pacing import Pacer
 from worker.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
-GATHER_S = 0.01
-"""Seconds after each round in which notifications gather, so that one round serves many batches."""
+GATHER_S = 0.05
+"""Seconds for each round, in the long run. Notifications gather meanwhile, and one round serves many batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,9 @@ class Numberer:
 
     def _serve(self, stopping: threading.Event) -> None:
         with listening(self.engine, EVENTS_CHANNEL) as notifications:
+            pacer = Pacer(GATHER_S)
             while not stopping.is_set():
+                pacer.begin()
                 if not self.number_once():
+                    stopping.wait(pacer.pause_s())
                     wait(notifications, self.poll_s, stopping)
-                    stopping.wait(GATHER_S)

@@ -78,10 +78,13 @@ class FeedPublisher:
                         written = self.format.write(events)
                         self.publish(target, written, tenure)
                         cursor = self.move(tenure, cursor, events[-1].position, written)
+                        has_more = len(events) == event_log.READ_AT_ONCE
                     else:
-                        wait(notifications, self.lease_s / RENEWALS_PER_LEASE, stopping)
-                        cursor = self._set_cursor(tenure, cursor, cursor)  # renews the lease
+                        before, cursor = cursor, self._set_cursor(tenure, cursor, cursor)  # renews the lease
+                        has_more = cursor != before
                     told = None
+                    if not has_more:
+                        wait(notifications, self.lease_s / RENEWALS_PER_LEASE, stopping)
         except BrokerAwayError as error:
             reason = str(error)
             if reason != told:

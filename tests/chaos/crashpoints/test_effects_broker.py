@@ -19,7 +19,7 @@ from tests.chaos.crashpoints.effects import (
     update,
 )
 from tests.rabbit import restartable_rabbitmq
-from worker.effects.relay import MAX_OUTSTANDING
+from worker.effects.rooms import MAX_OUTSTANDING
 from worker.kinds import QUEUES
 
 LEARNERS = 100

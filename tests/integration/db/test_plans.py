@@ -2,8 +2,8 @@
 
 `make plans` does the same with a million attempts and ten million finished effects, and prints what paths cost.
 psycopg2 puts the parameters into the statement, so PostgreSQL plans for these very values. There are plans for any
-values only where the commands process prepares its statements, and of the foreign keys' own look-ups, which are by
-primary key.
+values only where the commands process and the relay prepare their statements, and of the foreign keys' own
+look-ups, which are by primary key.
 """
 
 import os
@@ -218,7 +218,7 @@ class Paths:
     filled: Filled
     explained: Explained
     prepared: Explained
-    """In the commands process's sessions."""
+    """In sessions that prepare their statements, as `consume` and the relay have."""
     bench: Bench
 
     @property
@@ -294,19 +294,19 @@ class Paths:
     def relay(self) -> None:
         """Offers, taken and withdrawn. Of those that `effects` leaves, one waits for an older one."""
         queues = Queues()
-        relay = Relay(self.engine, queues, poll_s=2, offer_ttl_s=60)
-        with self.explained.on("relay: offers"):
+        relay = Relay(self.prepared.engine, queues, poll_s=2, offer_ttl_s=60)
+        with self.prepared.on("relay: offers"):
             relay.offer_once()
         with self.engine.begin() as connection:
             connection.execute(
                 text("UPDATE effects SET offered_until = NULL WHERE state = 'pending' AND due_at < now()")
             )
         queues.away = True
-        with self.explained.on("relay: offers withdrawn"), pytest.raises(Transient):
+        with self.prepared.on("relay: offers withdrawn"), pytest.raises(Transient):
             relay.offer_once()
         queues.away = False
         relay.offer_once()
-        with self.explained.on("relay: nothing to offer"):
+        with self.prepared.on("relay: nothing to offer"):
             relay.offer_once()
 
     def effects(self) -> None:

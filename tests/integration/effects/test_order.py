@@ -21,6 +21,7 @@ from tests.integration.effects.test_circuit import deadlocks, statements
 from tests.integration.effects.test_relay import FakeDispatcher, dispatcher, listening, relay
 from tests.loops import running
 from worker.effects import relay as module
+from worker.effects import rooms
 from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
 from worker.errors import Permanent, Transient, Unavailable
@@ -440,7 +441,7 @@ def test_what_waits_keeps_nobody_else_from_an_offer(
     bench: Bench, relay: Relay, dispatcher: FakeDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given room for three, and three that wait and have been due for longer than another one
-    monkeypatch.setattr(module, "MAX_OUTSTANDING", 3)
+    monkeypatch.setattr(rooms, "MAX_OUTSTANDING", 3)
     blocked = [mails(bench, 2, user=user) for user in "123"]
     for older, _ in blocked:
         fail(bench, older, Transient("451", retry_after_s=3600))

@@ -13,6 +13,7 @@ from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
 from tests.loops import running
 from worker.effects import relay as module
+from worker.effects import rooms
 from worker.effects.relay import Relay
 from worker.errors import Transient
 from worker.kinds import QUEUES, EffectKind
@@ -105,7 +106,7 @@ def test_offers_are_bounded(
     bench: Bench, relay: Relay, dispatcher: FakeDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given room for two, and five that are due
-    monkeypatch.setattr(module, "MAX_OUTSTANDING", 2)
+    monkeypatch.setattr(rooms, "MAX_OUTSTANDING", 2)
     ids = owed(bench, 5)
     # When the relay runs twice: then two are offered, and it knows that there is more
     assert relay.offer_once() == module.BUSY_PAUSE_S
@@ -120,7 +121,7 @@ def test_offers_are_bounded(
 def test_kinds_that_share_a_queue_share_its_room(
     bench: Bench, relay: Relay, dispatcher: FakeDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_OUTSTANDING", 2)
+    monkeypatch.setattr(rooms, "MAX_OUTSTANDING", 2)
     owed(bench, 2)
     bench.apply(c.remove("A", "0"), c.remove("A", "1"))
     assert relay.offer_once() == module.BUSY_PAUSE_S
@@ -130,7 +131,7 @@ def test_kinds_that_share_a_queue_share_its_room(
 
 def test_a_full_queue_is_left_alone(bench: Bench, relay: Relay, dispatcher: FakeDispatcher) -> None:
     owed(bench)
-    dispatcher.lengths[QUEUES[EffectKind.SET_CREDIT_STATUS]] = module.MAX_OUTSTANDING
+    dispatcher.lengths[QUEUES[EffectKind.SET_CREDIT_STATUS]] = rooms.MAX_OUTSTANDING
     assert relay.offer_once() == module.FULL_PAUSE_S
     bench.execute("UPDATE effects SET state = 'running', lease_until = now() - interval '1s'")
     assert relay.offer_once() == module.FULL_PAUSE_S

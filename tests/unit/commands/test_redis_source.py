@@ -1,6 +1,7 @@
 """The Redis source over a fake client: what is read, in which order, and which error a broken connection raises."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fakeredis import FakeRedis, FakeServer
@@ -53,7 +54,31 @@ def test_a_server_whose_memory_is_full_is_read_all_the_same(
 
     monkeypatch.setattr(client, "blmove", refuse)
     # When nothing waits, then the next message is found by looking again
-    assert [message.body for message in RedisSource(client, QUEUE).take(10, 0.01)] == [b"1"]
+    source = RedisSource(client, QUEUE)
+    assert source.take(10, 0.01) == []
+    assert [message.body for message in source.take(10, 0.01)] == [b"1"]
+
+
+def test_the_first_that_comes_meanwhile_is_taken_alone_and_stays(
+    client: FakeRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two messages that come while the source waits
+    move = client.blmove
+
+    def wait(*arguments: Any) -> Any:
+        client.lpush(QUEUE, b"1", b"2")
+        return move(*arguments)
+
+    monkeypatch.setattr(client, "blmove", wait)
+    source = RedisSource(client, QUEUE)
+    # When it is woken, then it gives the first without another question to the server
+    monkeypatch.setattr(RedisSource, "_peek", lambda *_: [])
+    [message] = source.take(10, 1)
+    assert message.body == b"1"
+    assert client.lrange(QUEUE, 0, -1) == [b"2", b"1"]
+    # And the second one waits on after the first is acknowledged
+    source.ack([message])
+    assert client.lrange(QUEUE, 0, -1) == [b"2"]
 
 
 def test_a_broken_connection_is_told(server: FakeServer, client: FakeRedis) -> None:

@@ -111,7 +111,7 @@ def test_who_comes_meanwhile_is_served_together_with_the_others() -> None:
 def test_a_crowd_does_not_wait_for_more() -> None:
     # Given somebody who was served just now, so that the next would wait for others, as good as for ever
     work = Work()
-    grouped = Tenfold(work, always, gather_s=2 * PATIENCE_S, crowd=3)
+    grouped = Tenfold(work, always, gather_s=2 * PATIENCE_S, crowd=3, burst=1)
     grouped(1)
     with ThreadPoolExecutor(3) as pool:
         for crowd in [(2, 3, 4), (5, 6, 7)]:

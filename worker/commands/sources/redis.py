@@ -103,10 +103,11 @@ class RedisSource:
         """See `Source`."""
         with _broker():
             waiting = self._peek(limit)
-            if not waiting:
-                self._wait(min(wait_s, MAX_WAIT_S))
-                waiting = self._peek(limit)
-        return waiting
+            if waiting:
+                return waiting
+            first = self._wait(min(wait_s, MAX_WAIT_S))
+        # It is taken alone, so that nobody who is alone waits for another answer of the server.
+        return [] if first is None else [open_envelope(Place(self.queue, first))]
 
     def announce(self, shards: int) -> None:
         """See `Source`."""
@@ -143,13 +144,15 @@ class RedisSource:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _wait(self, seconds: Any) -> None:  # Redis takes fractions, redis-py's annotation does not
+    def _wait(self, seconds: Any) -> bytes | None:  # Redis takes fractions, redis-py's annotation does not
         try:
             # Moves the oldest message to where it is. This blocks until there is one, and changes nothing.
-            self.client.blmove(self.queue, self.queue, seconds, "RIGHT", "RIGHT")
+            oldest: Any = self.client.blmove(self.queue, self.queue, seconds, "RIGHT", "RIGHT")
         except OutOfMemoryError:
             # A server whose memory is full refuses even this. It also refuses publishers, so nothing is missed.
             time.sleep(seconds)
+            return None
+        return None if oldest is None else bytes(oldest)
 
     def _peek(self, limit: int) -> list[Message]:
         names = [self.queue + suffix for suffix in PRIORITY_SUFFIXES]
