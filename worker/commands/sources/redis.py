@@ -63,11 +63,14 @@ return answer
 """
 
 # Pops messages as long as the tail is, byte for byte, what was committed. A late owner pops nothing.
+# One LTRIM: the append-only file and replicas get each call that changes something.
 POP_COMMITTED = """
-for _, message in ipairs(ARGV) do
-    if redis.call('LINDEX', KEYS[1], -1) ~= message then break end
-    redis.call('RPOP', KEYS[1])
+local committed = 0
+for number, message in ipairs(ARGV) do
+    if redis.call('LINDEX', KEYS[1], -number) ~= message then break end
+    committed = number
 end
+redis.call('LTRIM', KEYS[1], 0, -1 - committed)
 """
 
 
