@@ -77,7 +77,7 @@ def parse(body: bytes, content_type: str | None = None) -> Command:
         raise InvalidMessageError(
             QuarantineCode.TOO_LARGE, f"{len(body)} bytes; at most {MAX_BODY_BYTES} are allowed"
         )
-    if content_type:
+    if content_type and content_type != CONTENT_TYPE:
         _check_content_type(content_type)
     return read_event(read_json(body))
 

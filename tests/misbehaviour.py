@@ -5,6 +5,7 @@ separated by commas, and prints a JSON object: the name of each patch, and wheth
 """
 
 import json
+import socket
 import struct
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import flower.app
 import flower.command
 from amqp.basic_message import Message as AmqpMessage
+from amqp.transport import TCPTransport
 from celery import Celery
 from flower.options import options
 from kombu import Connection, Consumer, Queue
@@ -39,6 +41,27 @@ def fails_at_properties(_url: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def asks_for_each_part(_url: str) -> bool:
+    """Whether py-amqp asks the system more than once for a frame that is there."""
+    asked: list[int] = []
+    ours, theirs = socket.socketpair()
+
+    def recv(wanted: int) -> bytes:
+        asked.append(wanted)
+        return ours.recv(wanted)
+
+    with ours, theirs:
+        theirs.sendall(struct.pack(">BHI", 8, 0, 4) + b"beat" + b"\xce")
+        transport = TCPTransport("localhost:5672")
+        transport.sock = SimpleNamespace(
+            recv=recv, sendall=ours.sendall, close=ours.close, shutdown=ours.shutdown
+        )
+        transport._setup_transport()  # noqa: SLF001 - what the patch replaces
+        assert transport.read_frame() == (8, 0, b"beat")
+        transport.sock = None
+    return len(asked) > 1
 
 
 def fails_at_envelope(url: str) -> bool:
@@ -110,6 +133,7 @@ def lists_some_queues(_url: str) -> bool:
 
 MISBEHAVES: dict[str, Callable[[str], bool]] = {
     "amqp-properties": fails_at_properties,
+    "amqp-read-ahead": asks_for_each_part,
     "kombu-envelope": fails_at_envelope,
     "kombu-compression": decompresses,
     "flower-events": waits_ever_longer,

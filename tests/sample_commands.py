@@ -23,7 +23,9 @@ from events.commands import (
     LearnerUpsert,
 )
 from events.envelope import render
-from worker.commands.handler import Handler, Received, Written
+from worker.commands.decoding import Received
+from worker.commands.handler import Handler, Written
+from worker.commands.sources import Message
 
 _numbers = count(1)
 
@@ -43,7 +45,7 @@ def stamped(data: CommandData, command_id: str | None = None) -> tuple[Command, 
 def received(data: CommandData, command_id: str | None = None) -> Received:
     """A command as it comes out of a message."""
     one = command(data, command_id)
-    return Received(one, new_receipt(), {}, render(one), one.fingerprint())
+    return Received(one, new_receipt(), Message(render(one), None), one.fingerprint())
 
 
 def course(provider: str | None = None) -> CourseUpsert:

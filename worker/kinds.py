@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Self
 from urllib.parse import quote
 from uuid import UUID
@@ -37,6 +38,10 @@ from worker.rules.decisions import Decision, Removal
 from worker.rules.values import Exam
 
 MAX_TARGET_CHARS = 600  # an index entry holds 2,700 bytes at most; ids may be 255 characters each
+
+
+QUOTED_IDS = 4096
+"""How many ids are remembered as they stand in targets. Those of courses come again and again."""
 
 
 class Service(StrEnum):
@@ -122,11 +127,15 @@ def _delivery_order(payload: DeliverEvent, _: UUID | None) -> str | None:
 
 def credit_target(user_id: str, course_id: str, content_id: str) -> str:
     """The target of both kinds of credit effects: the credit of (user, course, content). Injective."""
-    parts = [quote(part, safe=":+@,;=") for part in (user_id, course_id, content_id)]
-    target = "credit:" + "/".join(parts)
+    target = f"credit:{_quoted(user_id)}/{_quoted(course_id)}/{_quoted(content_id)}"
     if len(target) > MAX_TARGET_CHARS:
         return "credit:" + hashlib.sha256(target.encode()).hexdigest()
     return target
+
+
+@lru_cache(QUOTED_IDS)
+def _quoted(part: str) -> str:
+    return quote(part, safe=":+@,;=")
 
 
 def _credit_of(payload: Payload) -> str:

@@ -13,8 +13,8 @@ from tests import sample_commands as c
 from tests.acceptance import acts
 from tests.acceptance.harness import Stack
 from tests.engines import disposed
-from worker.commands.decoding import decode
-from worker.commands.handler import Handler, Received
+from worker.commands.decoding import Received, decode
+from worker.commands.handler import Handler
 from worker.commands.sources import Message
 from worker.policies import Policies
 from worker.rules.policy import CREDIT_OF

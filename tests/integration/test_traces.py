@@ -22,7 +22,8 @@ from tests.integration.effects.conftest import Bench
 from tests.spans import named, recording
 from tests.unit.events.messages import TRACE
 from worker.commands.batches import Batches
-from worker.commands.handler import Handler, Received, ShardLostError
+from worker.commands.decoding import Received
+from worker.commands.handler import Handler, ShardLostError
 from worker.commands.spans import Item
 from worker.effects.action import TryFailedError
 from worker.errors import Transient

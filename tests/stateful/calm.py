@@ -14,7 +14,8 @@ from db.models import Effect
 from tests import sample_commands as c
 from tests.acceptance.oracle import Record, read_record
 from tests.stateful.world import EMPTY, LEASE_S, World
-from worker.commands.handler import ClaimedCascade, Received
+from worker.commands.decoding import Received
+from worker.commands.handler import ClaimedCascade
 from worker.commands.records import Cause
 from worker.kinds import QUEUES, EffectKind
 

@@ -20,8 +20,8 @@ from tests.stateful.faults import COMMITTED, CrashError, Fault, Faults
 from tests.stateful.lms import UNHEARD, Answer, Call, HeldUpHandler, ModelLms, Worker, raised
 from tests.stateful.strategies import POLICIES, SETTING, Act
 from worker.commands.batches import Batches
-from worker.commands.decoding import decode
-from worker.commands.handler import Handler, Received, ShardLostError
+from worker.commands.decoding import Received, decode
+from worker.commands.handler import Handler, ShardLostError
 from worker.commands.spans import Item
 from worker.effects.action import Tools, TryFailedError
 from worker.effects.relay import Relay

@@ -17,7 +17,8 @@ from events.errors import InvigilatorError
 from events.vocabulary import QuarantineCode
 from worker.batch_times import batch_times
 from worker.commands import spans
-from worker.commands.handler import Handler, Received, ShardLostError
+from worker.commands.decoding import Received
+from worker.commands.handler import Handler, ShardLostError
 from worker.commands.reporting import report
 from worker.commands.spans import BatchSpans, Item
 from worker.logs import get_logger
@@ -129,15 +130,7 @@ class Batches:
                 "the release may be wrong, so nothing more is taken"
             ) from error
         detail = f"failed with {describe(error)}; mend the cause, then replay it"
-        failed = Unreadable(
-            QuarantineCode.FAILED,
-            detail,
-            item.headers,
-            item.body,
-            item.receipt.at,
-            *item.key,
-            item.command.data.learner_id,
-        )
+        failed = item.unreadable(QuarantineCode.FAILED, detail)
         # The trace is logged without the text of the error, which may quote data.
         logger.error(
             "a command broke",

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from db.ids import new_receipt
+from db.ids import Receipt, new_receipt
+from db.inbox import Arrival, Key
 from db.quarantine import Unreadable
 from db.texts import storable
-from events.commands import Command
+from events.commands import Command, Fingerprint
 from events.envelope import identify, parse
 from events.errors import InvalidMessageError
 from events.sharding import shard_of
 from events.signing import SIGNATURE_HEADER
 from events.vocabulary import QuarantineCode
-from worker.commands.handler import Received
 from worker.commands.sources import Message
 from worker.commands.trust import Trust
 
@@ -22,6 +22,47 @@ MAX_HEADER_CHARS = 255
 MAX_DETAIL_CHARS = 1000
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """The most that quarantine keeps of a body. PostgreSQL takes statements below 1 GiB, and a byte is two digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that was understood. It is kept whole for quarantine, in case another command has had its id."""
+
+    command: Command
+    receipt: Receipt
+    message: Message
+    fingerprint: Fingerprint
+
+    @property
+    def key(self) -> Key:
+        """(source, id)."""
+        return self.command.source, self.command.id
+
+    @property
+    def body(self) -> bytes:
+        """The message's."""
+        return self.message.body
+
+    def arrival(self) -> Arrival:
+        """Return what the inbox keeps of it."""
+        return Arrival(self.key, self.command.type, self.fingerprint)
+
+    def unreadable(self, code: QuarantineCode, detail: str) -> Unreadable:
+        """Return the message for the quarantine.
+
+        Parameters:
+            code: why it goes there.
+            detail: the same in words, with what to do.
+        """
+        return Unreadable(
+            code,
+            detail,
+            storable_headers(self.message),
+            self.body,
+            self.receipt.at,
+            *self.key,
+            self.command.data.learner_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +102,6 @@ def decode(
         accepted: the learners whose commands are accepted; None accepts all.
     """
     receipt = new_receipt()
-    headers = storable_headers(message)
     try:
         command = _parse(message)
         if trust is not None:
@@ -76,12 +116,12 @@ def decode(
         return Unreadable(
             error.reason,
             storable(detail, MAX_DETAIL_CHARS),
-            headers,
+            storable_headers(message),
             body,
             receipt.at,
             *identify(message.body),
         )
-    return Received(command, receipt, headers, message.body, command.fingerprint())
+    return Received(command, receipt, message, command.fingerprint())
 
 
 def _parse(message: Message) -> Command:

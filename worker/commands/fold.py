@@ -158,9 +158,7 @@ class Fold:
         if decision.outcome is not Outcome.APPLIED:
             return
         at = record.moment(cause)
-        after = evolve(record.attempt, decision, at)
-        if decision.credit is not None:
-            after = replace(after, credit_told=after.credit_told | {(exam.course_id, exam.content_id)})
+        after = evolve(record.attempt, decision, at, (exam.course_id, exam.content_id))
         self.unit_of_work.change(record, after, cause)
         for payload in owed_by(decision, exam, record.user_id, at):
             self.unit_of_work.owe(record, payload, cause)

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -11,44 +10,25 @@ from sqlalchemy import Connection
 from db import batch, inbox, quarantine
 from db.batch import Needs
 from db.ids import Receipt
-from db.inbox import Arrival, Handled, Key
+from db.inbox import Handled, Key
 from db.models import TryResult
 from db.quarantine import DEFAULT_BOUNDS, Bounds, Unreadable
 from db.shards import Renewal
 from db.texts import storable
 from db.wake import notify_outcomes
-from events.commands import Command, Fingerprint
+from events.commands import Command
 from events.envelope import AWAITED_HEADER
 from events.errors import InvigilatorError
 from events.fields import MAX_ID
 from events.vocabulary import QuarantineCode
 from worker.commands import command_types
+from worker.commands.decoding import Received
 from worker.commands.fold import Fold
 from worker.commands.records import Cause
 from worker.commands.unit_of_work import UnitOfWork
 from worker.kinds import CascadeDecline
 from worker.policies import Policies
 from worker.rules.moments import Clock
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message that was understood. It is kept whole for quarantine, in case another command has had its id."""
-
-    command: Command
-    receipt: Receipt
-    headers: dict[str, Any]
-    body: bytes
-    fingerprint: Fingerprint
-
-    @property
-    def key(self) -> Key:
-        """(source, id)."""
-        return self.command.source, self.command.id
-
-    def arrival(self) -> Arrival:
-        """Return what the inbox keeps of it."""
-        return Arrival(self.key, self.command.type, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +130,7 @@ class Handler:
                 for item, handled in zip(fresh, outcomes, strict=True)
             ],
         )
-        if any(AWAITED_HEADER in item.headers for item in received):
+        if any(AWAITED_HEADER in item.message.headers for item in received):
             notify_outcomes(connection)
         decided = [(item.command, handled) for item, handled in zip(fresh, outcomes, strict=True)]
         return Written(decided, quarantined, kept.discarded)
@@ -216,24 +196,21 @@ def _descriptions(commands: Iterable[Command]) -> set[tuple[str, str]]:
 
 def _about(command: Command) -> dict[str, str | None]:
     """Return whom and what a command is about, so that its outcome can be found by that."""
-    to_status = getattr(command.data, "to_status", None)
+    # Asking a model for a field that it does not have is slow.
+    data = vars(command.data)
+    to_status = data.get("to_status")
     return {
         "user_id": command.data.learner_id,
-        "exam_id": getattr(command.data, "exam_id", None),
+        "exam_id": data.get("exam_id"),
         # The sender may have asked for what is no status.
         "to_status": None if to_status is None else storable(to_status, MAX_ID),
-        "attempt_code": getattr(command.data, "attempt_code", None),
-        "external_id": getattr(command.data, "external_id", None),
+        "attempt_code": data.get("attempt_code"),
+        "external_id": data.get("external_id"),
     }
 
 
 def _reused(item: Received) -> Unreadable:
-    return Unreadable(
+    return item.unreadable(
         QuarantineCode.ID_REUSED,
         "source and id are those of an earlier command with another type or other data; use a new id",
-        item.headers,
-        item.body,
-        item.receipt.at,
-        *item.key,
-        item.command.data.learner_id,
     )

@@ -11,7 +11,8 @@ from db.inbox import Key
 from db.quarantine import Unreadable
 from events.sharding import queue_name
 from worker import tracing
-from worker.commands.handler import Received, Written
+from worker.commands.decoding import Received
+from worker.commands.handler import Written
 from worker.tracing import Attributes, Kind, Span
 
 Item = Received | Unreadable

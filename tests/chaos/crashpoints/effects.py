@@ -16,8 +16,8 @@ from tests.acceptance.client import event
 from tests.acceptance.harness import Stack
 from tests.acceptance.lms import Answer, Request
 from tests.engines import disposed
-from worker.commands.decoding import decode
-from worker.commands.handler import Handler, Received
+from worker.commands.decoding import Received, decode
+from worker.commands.handler import Handler
 from worker.commands.sources import Message
 from worker.policies import Policies
 

@@ -16,7 +16,8 @@ from db.quarantine import Unreadable
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.commandline import CommandLine
-from worker.commands.handler import Handler, Received
+from worker.commands.decoding import Received
+from worker.commands.handler import Handler
 from worker.kinds import EffectKind
 from worker.policies import Policies
 

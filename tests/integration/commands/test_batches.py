@@ -24,7 +24,8 @@ from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.roundtrips import counted
 from worker.commands.batches import BadReleaseError, Batches
-from worker.commands.handler import Handler, Received, ShardLostError, Written
+from worker.commands.decoding import Received
+from worker.commands.handler import Handler, ShardLostError, Written
 from worker.commands.spans import Item
 from worker.commands.unit_of_work import UnitOfWork
 from worker.policies import Policies

@@ -13,7 +13,8 @@ from events.commands import CommandData, CourseUpsert
 from tests import sample_commands as c
 from tests.integration.commands.test_consumer import until
 from worker.commands.batches import Batches
-from worker.commands.handler import Handler, Received
+from worker.commands.decoding import Received
+from worker.commands.handler import Handler
 from worker.policies import Policies
 
 LEASE_S = 60.0

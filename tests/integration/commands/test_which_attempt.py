@@ -14,7 +14,8 @@ from db.inbox import Handled
 from events.commands import Command, CommandData, CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Outcome, OutcomeCode
 from tests import sample_commands as c
-from worker.commands.handler import Handler, Received
+from worker.commands.decoding import Received
+from worker.commands.handler import Handler
 from worker.policies import Policies
 
 HANDLER = Handler(Policies(), instructor=True)

@@ -21,8 +21,8 @@ from invigilator.demo.snapshot import Snapshot, differences
 from tests import engines
 from tests import sample_commands as c
 from tests.unit.demo.sessions import START
-from worker.commands.decoding import decode
-from worker.commands.handler import Handler, Received
+from worker.commands.decoding import Received, decode
+from worker.commands.handler import Handler
 from worker.commands.sources import Message
 from worker.effects.action import Tools, TryFailedError
 from worker.effects.runner import Runner

@@ -33,7 +33,8 @@ from invigilator.web.waiting import look_out
 from tests import sample_commands as c
 from tests.integration.cli.conftest import Record
 from tests.loops import running
-from worker.commands.handler import Received
+from worker.commands.decoding import Received
+from worker.commands.sources import Message
 from worker.health.facts import Facts
 
 RATE = 1_000_000
@@ -61,7 +62,8 @@ class Sink:
 
     def consume(self, command: Command, awaited: bool = True) -> None:
         headers = {AWAITED_HEADER: "1"} if awaited else {}
-        self.record.handle(Received(command, new_receipt(), headers, render(command), command.fingerprint()))
+        message = Message(render(command), None, headers=headers)
+        self.record.handle(Received(command, new_receipt(), message, command.fingerprint()))
 
 
 @dataclass

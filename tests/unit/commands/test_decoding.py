@@ -14,8 +14,7 @@ from events.sharding import shard_of
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.unit.events.messages import EXAMPLES, encode, event
-from worker.commands.decoding import MAX_HEADERS, Slice, decode
-from worker.commands.handler import Received
+from worker.commands.decoding import MAX_HEADERS, Received, Slice, decode
 from worker.commands.sources import Message
 
 BODY = encode(event(next(iter(EXAMPLES))))
@@ -25,7 +24,8 @@ def test_a_command_is_understood_and_kept_whole() -> None:
     received = decode(Message(BODY, None, "application/json", {"trace": 7}))
     assert isinstance(received, Received)
     assert received.body == BODY
-    assert received.headers == {"content-type": "application/json", "trace": "7"}
+    kept = received.unreadable(QuarantineCode.FAILED, "failed")
+    assert kept.headers == {"content-type": "application/json", "trace": "7"}
     assert received.key == (json.loads(BODY)["source"], json.loads(BODY)["id"])
 
 
@@ -51,9 +51,9 @@ def test_what_is_no_command_says_why(message: Message, code: QuarantineCode) -> 
 )
 def test_whatever_comes_can_be_stored(body: bytes, content_type: str | None, headers: dict[str, Any]) -> None:
     one = decode(Message(body, None, content_type, headers))
-    texts = [*one.headers, *one.headers.values(), *([one.detail] if isinstance(one, Unreadable) else [])]
-    assert len(one.headers) <= MAX_HEADERS
-    for text in texts:
+    kept = one if isinstance(one, Unreadable) else one.unreadable(QuarantineCode.ID_REUSED, "is there twice")
+    assert len(kept.headers) <= MAX_HEADERS
+    for text in (*kept.headers, *kept.headers.values(), kept.detail):
         assert "\x00" not in text
         text.encode("utf-8")
 

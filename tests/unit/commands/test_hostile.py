@@ -13,12 +13,12 @@ from db.quarantine import Unreadable
 from events.commands import Command
 from events.envelope import parse, render
 from events.errors import InvalidMessageError
+from events.vocabulary import QuarantineCode
 from tests import hostile
 from tests.hostile import CORPUS, Hostile
 from tests.unit.events import messages
 from worker.commands import decoding
-from worker.commands.decoding import decode
-from worker.commands.handler import Received
+from worker.commands.decoding import Received, decode
 from worker.commands.sources import Message
 from worker.commands.sources.redis import MAX_ENVELOPE_BYTES, Place, open_envelope
 
@@ -97,6 +97,7 @@ def test_headers_that_cannot_be_shown_are_kept_by_their_type() -> None:
     for _ in range(100_000):
         deep = [deep]
     decoded = decode(Message(b"", None, headers={"deep": deep, "long": 10**5000, "nan": math.nan}))
+    assert isinstance(decoded, Unreadable)
     assert decoded.headers == {
         "deep": "a list that cannot be shown",
         "long": "a int that cannot be shown",
@@ -132,7 +133,7 @@ def test_an_envelope_that_is_too_large_is_not_opened() -> None:
 
 
 def assert_storable(one: Received | Unreadable) -> None:
-    texts = [*one.headers, *one.headers.values(), *([one.detail] if isinstance(one, Unreadable) else [])]
-    for text in texts:
+    kept = one if isinstance(one, Unreadable) else one.unreadable(QuarantineCode.ID_REUSED, "is there twice")
+    for text in (*kept.headers, *kept.headers.values(), kept.detail):
         assert "\x00" not in text
         text.encode("utf-8")

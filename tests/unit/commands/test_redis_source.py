@@ -86,3 +86,22 @@ def test_a_broken_connection_is_told(server: FakeServer, client: FakeRedis) -> N
     server.connected = False
     with pytest.raises(BrokerAwayError, match="the broker is away: ConnectionError"):
         source.take(10, 0.01)
+
+
+def test_a_message_of_no_bytes_and_one_in_another_script_keep_their_places(client: FakeRedis) -> None:
+    bodies = [b"1 2", b"", "١".encode(), b"4"]
+    client.lpush(QUEUE, *bodies)
+    assert [message.body for message in RedisSource(client, QUEUE).take(9, 1)] == bodies
+
+
+def test_of_a_batch_only_what_is_still_the_tail_is_removed(client: FakeRedis) -> None:
+    client.lpush(QUEUE, b"1", b"2", b"3", b"4")
+    source = RedisSource(client, QUEUE)
+    taken = source.take(3, 1)
+    # When a person has removed one of them meanwhile
+    client.lrem(QUEUE, 0, "2")
+    source.ack(taken)
+    # Then those after it stay, and come again
+    assert client.lrange(QUEUE, 0, -1) == [b"4", b"3"]
+    source.ack(source.take(9, 1))
+    assert client.lrange(QUEUE, 0, -1) == []
