@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import totals
+from db import prepared, totals
 from db.models import EffectState
 from db.recordset import Row, recordset
 from db.subscribers import BEHIND, Standing, standings
@@ -136,13 +136,13 @@ class Owed:
 
 def subscriber(connection: Connection, effect_id: UUID) -> str | None:
     """Return the subscriber of a delivery. None if there is no such effect."""
-    name: str | None = connection.exec_driver_sql(_SUBSCRIBER, {"id": effect_id}).scalar()
+    name: str | None = prepared.execute(connection, _SUBSCRIBER, {"id": effect_id}).scalar()
     return name
 
 
 def owed(connection: Connection, effect_id: UUID) -> Owed:
     """Return what a delivery brings."""
-    row = connection.exec_driver_sql(_OWED, {"id": effect_id}).mappings().one()
+    row = prepared.execute(connection, _OWED, {"id": effect_id}).mappings().one()
     values: dict[str, Any] = dict(row)
     name, definition = values.pop("subscriber"), values.pop("definition")
     return Owed(name, definition, None if values["id"] is None else Event(**values))

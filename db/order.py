@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db import prepared
 from db.wake import notify
 
 # With stale statistics PostgreSQL may scan a partial index of all pending or running effects. The CASE hides the
@@ -97,7 +98,7 @@ def hold_back(connection: Connection, effect_ids: Sequence[UUID]) -> set[UUID]:
     """
     if not effect_ids:
         return set()
-    return set(connection.exec_driver_sql(_HOLD_BACK, {"ids": effect_ids}).scalars())
+    return set(prepared.execute(connection, _HOLD_BACK, {"ids": effect_ids}).scalars())
 
 
 def let_next(connection: Connection, *, targets: Collection[str] = (), keys: Collection[str] = ()) -> None:
@@ -109,5 +110,6 @@ def let_next(connection: Connection, *, targets: Collection[str] = (), keys: Col
     """
     if not targets and not keys:
         return
-    if connection.exec_driver_sql(_LET_NEXT, {"targets": list(targets), "keys": list(keys)}).rowcount:
+    ended = {"targets": list(targets), "keys": list(keys)}
+    if prepared.execute(connection, _LET_NEXT, ended).rowcount:
         notify(connection)

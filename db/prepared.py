@@ -5,6 +5,7 @@ The plan of a small batch takes longer than its execution.
 They need a direct connection: behind PgBouncer in transaction mode the next transaction may get another session.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,13 @@ from sqlalchemy import Connection, CursorResult
 
 PREPARES = "invigilator_prepares"
 """The execution option of connections that are direct."""
+
+SESSION_SETTINGS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+"""The libpq options of a session that prepares.
+
+They say how PostgreSQL plans: once for each statement, and by an index. There is an index for everything that these
+statements read, but a plan that was made while the tables were empty would read the whole tables later.
+"""
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -36,7 +44,9 @@ def _prepared(connection: Connection, statement: str) -> str:
     if statement not in known:
         names = list(dict.fromkeys(_PARAMETER.findall(statement)))
         numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
-        name = f"invigilator_{len(known)}"
+        # The name says which statement it is. A session that a pooler hands to another process has it already, or not
+        # at all, and PostgreSQL refuses both; it never runs a statement that was prepared by somebody else.
+        name = f"invigilator_{hashlib.sha256(numbered.encode()).hexdigest()[:16]}"
         connection.exec_driver_sql(f"PREPARE {name} AS {numbered}")
         known[statement] = f"EXECUTE {name} ({', '.join(f'%({one})s' for one in names)})"
     return known[statement]

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import shards
+from db import prepared, shards
 from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
 from events.cloudevent import source_of
@@ -214,13 +214,11 @@ def _shard_loop(settings: Settings, consumer: Consumer) -> Loop:
 def session_settings(settings: Settings) -> str:
     """The libpq options of a shard's connection.
 
-    The time-outs keep an owner that stands still in the middle of a batch from blocking its successor. The others
-    say how PostgreSQL plans: once for each statement, and by an index. There is an index for everything that a
-    batch reads, but a plan that was made while the tables were empty would read the whole tables later.
+    The time-outs keep an owner that stands still in the middle of a batch from blocking its successor.
     """
     idle_ms = int(settings.shard_lease_s * 1000)
     return (
-        "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off "
+        f"{prepared.SESSION_SETTINGS} "
         f"-c idle_in_transaction_session_timeout={idle_ms} "
         f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s"
     )
