@@ -44,8 +44,8 @@ def _prepared(connection: Connection, statement: str) -> str:
     if statement not in known:
         names = list(dict.fromkeys(_PARAMETER.findall(statement)))
         numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
-        # The name says which statement it is. A session that a pooler hands to another process has it already, or not
-        # at all, and PostgreSQL refuses both; it never runs a statement that was prepared by somebody else.
+        # The name says which statement it is. In a session that a pooler hands on, PostgreSQL refuses to prepare it
+        # twice, or to execute it where it is missing, but it never executes another one in its place.
         name = f"invigilator_{hashlib.sha256(numbered.encode()).hexdigest()[:16]}"
         connection.exec_driver_sql(f"PREPARE {name} AS {numbered}")
         known[statement] = f"EXECUTE {name} ({', '.join(f'%({one})s' for one in names)})"

@@ -136,7 +136,7 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
         threads: of the process. One webhook gets at most half of them.
 
     Raises:
-        ConfigurationError: a setting is missing, the file of policies or a template is wrong, or a pooler is between
+        ConfigurationError: a setting is missing, the file of policies or a template is wrong, or there is a pooler
             that the settings do not tell of.
         UnfitDatabaseError: the database cannot hold every text.
     """
@@ -174,7 +174,7 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
 def effects_engine(settings: Settings) -> Engine:
     """Make the engine of the effects. Its statements are prepared, unless a pooler shares the sessions.
 
-    Nothing asks first whether a connection is alive: claiming and recording are repeated while the database is away.
+    Nothing asks first whether a connection is alive: claims and results are repeated while the database is away.
 
     Raises:
         ConfigurationError: no database is configured.

@@ -87,7 +87,13 @@ class Receiver(EventReceiver):  # type: ignore[misc]
 
 
 class PatientEvents(Events):  # type: ignore[misc]
-    """Receives the workers' events. When that ends, it begins again after a short pause."""
+    """Receives the workers' events. When that ends, it begins again after a short pause.
+
+    Workers send events of tasks only where they are asked to. Flower asks them again and again, so those that start
+    later hear of it, too. It would ask every five seconds.
+    """
+
+    events_enable_interval = 1000  # milliseconds
 
     def run(self) -> None:
         """Receive events for ever. See `threading.Thread`."""
