@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from celery.signals import worker_init
 from kombu import Connection, Exchange, Producer, Queue
 
 from benchmarks import engines
@@ -43,7 +44,7 @@ class NullRunner:
         return Answer(f"{kind}: done", f"effect {effect_id}", is_done=True)
 
 
-@worker_app.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
+@worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
 def _do_nothing(**_: object) -> None:
     worker_app.process_runner = NullRunner()  # type: ignore[assignment]
 
@@ -107,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -314,9 +314,7 @@ class Paths:
     def some_effects(self) -> None:
         """Tries, which prepare what `effects` prepares, in a database that is nearly empty."""
         user, exam = self.filled.user(901), self.filled.exam(901, 0)
-        self.bench.apply(
-            c.course(self.filled.course(901)), c.exam(exam, self.filled.course(901)), c.learner(user)
-        )
+        self.bench.apply(c.course(), c.exam(exam), c.learner(user))
         self.in_order()
         for effect_id in self.bench.ids():
             self.run(effect_id)
