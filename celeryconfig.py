@@ -33,8 +33,9 @@ worker_prefetch_multiplier = 1
 # from the socket that the main thread reads. That breaks the new connection, again and again (seen).
 worker_enable_prefetch_count_reduction = False
 
-# Flower.
-worker_send_task_events = True
+# Events of tasks cost a tenth of a worker's CPU. Flower asks for them while it runs (`enable_events`); `-E` in the
+# Procfile sends them always.
+worker_send_task_events = False
 
 # Workers wait for a broker that is away, however long.
 broker_connection_retry_on_startup = True

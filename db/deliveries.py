@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import totals
+from db import prepared, totals
 from db.models import EffectState
 from db.recordset import Row, recordset
 from db.subscribers import BEHIND, Standing, standings
@@ -108,10 +108,11 @@ def fan_out(connection: Connection, name: str, deliveries: Sequence[Row], positi
 
 # --- one delivery ------------------------------------------------------------------------------------------
 
-_SUBSCRIBER = "SELECT subscriber FROM effects WHERE id = %(id)s"
+_SUBSCRIBERS = "SELECT id, subscriber FROM effects WHERE id = ANY (%(ids)s::uuid[])"
 
 _OWED = """
 SELECT
+    effects.id AS effect_id,
     effects.subscriber,
     subscribers.definition,
     events.id, events.position, events.type, events.time, events.subject, events.user_id, events.traceparent,
@@ -119,7 +120,7 @@ SELECT
 FROM effects
 LEFT JOIN subscribers ON subscribers.name = effects.subscriber
 LEFT JOIN events ON events.id = effects.event_id
-WHERE effects.id = %(id)s
+WHERE effects.id = ANY (%(ids)s::uuid[])
 """
 
 
@@ -134,16 +135,20 @@ class Owed:
     """None if the log does not have it any more."""
 
 
-def subscriber(connection: Connection, effect_id: UUID) -> str | None:
-    """Return the subscriber of a delivery. None if there is no such effect."""
-    name: str | None = connection.exec_driver_sql(_SUBSCRIBER, {"id": effect_id}).scalar()
-    return name
+def subscribers(connection: Connection, effect_ids: Sequence[UUID]) -> dict[UUID, str | None]:
+    """Return the subscribers of deliveries, by effect. Those that are no effects are missing."""
+    rows = prepared.execute(connection, _SUBSCRIBERS, {"ids": list(effect_ids)})
+    return {row.id: row.subscriber for row in rows}
 
 
-def owed(connection: Connection, effect_id: UUID) -> Owed:
-    """Return what a delivery brings."""
-    row = connection.exec_driver_sql(_OWED, {"id": effect_id}).mappings().one()
-    values: dict[str, Any] = dict(row)
+def owed(connection: Connection, effect_ids: Sequence[UUID]) -> dict[UUID, Owed]:
+    """Return what deliveries bring, by effect."""
+    rows = prepared.execute(connection, _OWED, {"ids": list(effect_ids)}).mappings()
+    return {row["effect_id"]: _owed(dict(row)) for row in rows}
+
+
+def _owed(values: dict[str, Any]) -> Owed:
+    del values["effect_id"]
     name, definition = values.pop("subscriber"), values.pop("definition")
     return Owed(name, definition, None if values["id"] is None else Event(**values))
 

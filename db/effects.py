@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from db import circuits, event_log, order, totals
+from db import circuits, event_log, order, prepared, totals
 from db.ids import new_receipt
 from db.models import EffectState, TryResult
 from db.pauses import PAUSED, PAUSED_S
@@ -255,8 +255,8 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
     if not locked:
         return {}
     chosen = [{"id": one.id, "kind": one.kind, "queue": one.queue} for one in wanted if one.id in locked]
-    rows = connection.exec_driver_sql(
-        _CLAIM, {"wanted": recordset(chosen), "number": len(chosen), "lease_s": lease_s}
+    rows = prepared.execute(
+        connection, _CLAIM, {"wanted": recordset(chosen), "number": len(chosen), "lease_s": lease_s}
     ).all()
     lost_tries = _close_lost_tries(connection, [row.id for row in rows if row.before == EffectState.RUNNING])
     if left := locked.difference(row.id for row in rows):
@@ -310,13 +310,13 @@ def _lock_claimable(connection: Connection, effect_ids: Collection[UUID]) -> set
     the worker that ends another effect on the target frees it. An effect with another one ahead of it in its order
     is held back.
     """
-    rows = connection.exec_driver_sql(_LOCK, {"ids": list(effect_ids)}).all()
+    rows = prepared.execute(connection, _LOCK, {"ids": list(effect_ids)}).all()
     held_back = order.hold_back(connection, [row.id for row in rows if row.order_key is not None])
     return {row.id for row in rows} - held_back
 
 
 def _wait_locked(connection: Connection, effect_ids: Collection[UUID]) -> None:
-    connection.exec_driver_sql(_WAIT, {"ids": list(effect_ids)})
+    prepared.execute(connection, _WAIT, {"ids": list(effect_ids)})
 
 
 def put_off(connection: Connection, effect_id: UUID, seconds: float) -> None:
@@ -421,7 +421,8 @@ def end_tries(connection: Connection, ends: Sequence[TryEnd]) -> dict[tuple[UUID
 
     Returns the recorded ones by effect and number.
     """
-    rows = connection.exec_driver_sql(
+    rows = prepared.execute(
+        connection,
         _END_TRIES,
         {"ends": recordset([_end(end) for end in ends]), "number": len(ends), "writer": this_process()},
     ).all()

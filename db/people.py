@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db import prepared
 from db.recordset import recordset
 
 
@@ -161,8 +162,8 @@ def addressees(connection: Connection, mails: Sequence[MailOwed], lms_queue: str
         lms_queue: names the circuit of the LMS.
     """
     owed = recordset([asdict(mail) | {"effect_id": str(mail.effect_id)} for mail in mails])
-    rows = connection.exec_driver_sql(
-        _ADDRESSEES, {"owed": owed, "number": len(mails), "lms_queue": lms_queue}
+    rows = prepared.execute(
+        connection, _ADDRESSEES, {"owed": owed, "number": len(mails), "lms_queue": lms_queue}
     )
     return {
         row.effect_id: Addressee(

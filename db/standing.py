@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db import prepared
 from db.models import EffectState
 from db.order import AHEAD
 from db.pauses import CURRENT
@@ -77,5 +78,5 @@ def look(connection: Connection, effect_id: UUID, queue: str) -> Standing | None
     Parameters:
         queue: names the circuit of the service that the effect calls. A webhook has a circuit of its own.
     """
-    row = connection.exec_driver_sql(_LOOK, {"id": effect_id, "queue": queue}).mappings().first()
+    row = prepared.execute(connection, _LOOK, {"id": effect_id, "queue": queue}).mappings().first()
     return None if row is None else Standing(**{**row, "state": EffectState(row["state"])})

@@ -44,11 +44,14 @@ def explained() -> Iterator[None]:
         ) from None
 
 
-def refuse_unsuitable(client: Any) -> None:
+def refuse_unsuitable(client: Any) -> int:
     """Ask a server whether it can be our broker.
 
     Parameters:
         client: redis-py's.
+
+    Returns:
+        the number before the first point of its version; 0 for a server older than Redis 6.
 
     Raises:
         UnsuitableServerError: a node of a Redis Cluster, or a Sentinel, or no such database.
@@ -59,15 +62,14 @@ def refuse_unsuitable(client: Any) -> None:
         with explained():
             answer = client.execute_command("HELLO")
     except ResponseError:  # a server older than Redis 6
-        return
-    reason = _UNSUITABLE.get(_mode(answer))
+        return 0
+    pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
+    said = {_text(name): value for name, value in pairs}
+    reason = _UNSUITABLE.get(_text(said.get("mode", "")))
     if reason is not None:
         raise UnsuitableServerError(reason)
-
-
-def _mode(answer: Any) -> str:
-    pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
-    return next((_text(value) for name, value in pairs if _text(name) == "mode"), "")
+    major, _, _ = _text(said.get("version", "")).partition(".")
+    return int(major) if major.isdigit() else 0
 
 
 def _text(value: Any) -> str:

@@ -1,16 +1,20 @@
-"""kombu's transports for Redis, with three differences. Nothing in kombu is replaced: `events.connecting` has them.
+"""kombu's transports for Redis, with four differences. Nothing in kombu is replaced: `events.connecting` has them.
 
 - They refuse a server that cannot be our broker.
 - They neither put messages back nor change a setting of the process when a connection breaks or is dropped.
+- A consumer takes as many messages at once as it has room for. kombu asks the server for each message.
 - Two of them keep one client for each channel. kombu makes a client for every message, which costs more than to
   send it: redis-py fills a table of four hundred answers for each client.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from queue import Empty
+from time import monotonic
 from typing import Any
 
 from kombu.transport import redis
+from kombu.utils.encoding import bytes_to_str
 
 from .redis_server import explained, refuse_unsuitable
 
@@ -22,6 +26,74 @@ class _KeepingNothing:
     """
 
     do_restore = False
+
+
+BLMPOP_SINCE = 7
+"""The first Redis that has BLMPOP. Every Valkey has it."""
+UNLIMITED = 100
+"""So many messages are taken at once by a consumer without a limit on what it prefetches."""
+
+
+class _TakingSeveral(_KeepingNothing):
+    """Makes a consumer take as many messages at once as its prefetch count leaves room for.
+
+    Of several queues one answers, and the next turn begins behind it. See kombu, which uses BRPOP.
+    """
+
+    takes_several = False
+    """Whether the server has BLMPOP."""
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        channel: Any = self
+        if not channel.takes_several:
+            super()._brpop_start(timeout)  # type: ignore[misc]
+            return
+        queues = channel._queue_cycle.consume(len(channel.active_queues))
+        if not queues:
+            return
+        lists = [channel._q_for_pri(queue, step) for step in channel.priority_steps for queue in queues]
+        room = channel.qos.can_consume_max_estimate()
+        channel._in_poll = channel.client.connection
+        channel._brpop_sent_at = monotonic()
+        wait_s = timeout or channel.brpop_timeout
+        channel._in_poll.send_command(
+            "BLMPOP",
+            wait_s,
+            len(lists),
+            *lists,
+            "RIGHT",
+            "COUNT",
+            UNLIMITED if room is None else max(1, room),
+        )
+
+    def _brpop_read(self, **options: Any) -> bool:
+        channel: Any = self
+        if not channel.takes_several:
+            return bool(super()._brpop_read(**options))  # type: ignore[misc]
+        try:
+            self._deliver_all(self._answer_of(channel, options))
+        finally:
+            channel._in_poll = None
+            channel._flush_brpop_reauth()
+        return True
+
+    def _answer_of(self, channel: Any, options: Mapping[str, Any]) -> Any:
+        try:
+            return channel.client.parse_response(channel.client.connection, "BLMPOP", **options)
+        except channel.connection_errors:
+            channel.client.connection.disconnect()  # it connects again by itself
+            raise
+
+    def _deliver_all(self, answer: Any) -> None:
+        if not answer:
+            raise Empty
+        channel: Any = self
+        key, items = answer
+        queue = bytes_to_str(key).rsplit(channel.sep, 1)[0]
+        channel._queue_cycle.rotate(queue)
+        for item in items:
+            # The reader of envelopes is looked up for each: `worker.patches` replaces it.
+            channel.connection._deliver(redis.loads(bytes_to_str(item)), queue)
 
 
 class _OneClient(_KeepingNothing):
@@ -51,7 +123,7 @@ class _Ours:
         with explained():
             channel = super().create_channel(connection)  # type: ignore[misc]
         try:
-            refuse_unsuitable(channel.client)
+            channel.takes_several = refuse_unsuitable(channel.client) >= BLMPOP_SINCE
         except BaseException:
             channel.close()
             raise
@@ -65,11 +137,11 @@ class _Ours:
             transport.close_connection(connection)
 
 
-class AskingChannel(_KeepingNothing, redis.Channel):  # type: ignore[misc]
+class AskingChannel(_TakingSeveral, redis.Channel):  # type: ignore[misc]
     """See kombu."""
 
 
-class AskingSentinelChannel(_KeepingNothing, redis.SentinelChannel):  # type: ignore[misc]
+class AskingSentinelChannel(_TakingSeveral, redis.SentinelChannel):  # type: ignore[misc]
     """See kombu."""
 
 

@@ -37,6 +37,7 @@ SELECT
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS places,
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections
 """
+_SESSION = "SELECT pg_backend_pid()"
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 PACKAGES = ("invigilator", "celery", "kombu", "sqlalchemy", "psycopg2-binary", "redis", "pydantic")
@@ -90,6 +91,7 @@ def _services(settings: Settings) -> Iterator[Finding]:
 def _database(settings: Settings, engine: Engine) -> Iterator[Finding]:
     looks: tuple[Callable[[Connection], Iterator[Finding]], ...] = (
         _server,
+        lambda connection: _pooler(connection, settings.database_pooler),
         _clock,
         _schema,
         _rights,
@@ -124,6 +126,32 @@ def _server(connection: Connection) -> Iterator[Finding]:
     is_full = row.connections > MANY_CONNECTIONS * row.places
     advice = f"{used}: raise max_connections, or use a pooler for the workers" if is_full else used
     yield Finding("connections", Verdict.NOTE if is_full else Verdict.OK, advice)
+
+
+def _pooler(connection: Connection, setting: str) -> Iterator[Finding]:
+    # A pooler tells its clients a number of its own in place of the session's.
+    told = getattr(connection.connection.dbapi_connection, "info").backend_pid  # noqa: B009 - psycopg2's
+    yield judge_pooler(setting, is_there=told != connection.exec_driver_sql(_SESSION).scalar_one())
+
+
+def judge_pooler(setting: str, *, is_there: bool) -> Finding:
+    """Judge what the settings say of a pooler.
+
+    Parameters:
+        setting: `DATABASE_POOLER`.
+        is_there: whether one is between.
+
+    Example:
+        >>> judge_pooler("none", is_there=False).verdict.value
+        'ok'
+    """
+    if is_there and setting == "none":
+        what = f"there is one: set {PREFIX}DATABASE_POOLER=transaction if it works in transaction mode"
+        return Finding("pooler", Verdict.NOTE, f"{what}; `consume` and `relay` need a direct connection")
+    if not is_there and setting != "none":
+        what = f"there is none: without {PREFIX}DATABASE_POOLER effects cost less"
+        return Finding("pooler", Verdict.NOTE, what)
+    return Finding("pooler", Verdict.OK, setting)
 
 
 def _clock(connection: Connection) -> Iterator[Finding]:

@@ -276,9 +276,10 @@ def _add_task(kind: EffectKind) -> None:
     def run(effect_id: str) -> str:
         """Run one effect."""
         assert process_runner is not None, "the worker has not been started"
+        effect = UUID(effect_id)
         try:
-            with running.noted(UUID(effect_id), kind):
-                answer = process_runner.run(UUID(effect_id), kind)
+            with running.noted(effect, kind):
+                answer = process_runner.run(effect, kind)
         except TryAgainError as error:
             raise Retry(str(error)) from None  # Celery sends nothing again: the relay offers the effect again
         if not answer.is_done:

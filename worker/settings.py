@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
 
     database_url: SecretStr | None = None
+    database_pooler: Literal["none", "transaction"] = "none"
     broker_url: SecretStr | None = None
     data_dir: Path = Path(".invigilator")
     lms_url: str = "log:"

@@ -3,6 +3,7 @@
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from db import prepared
 from db.connect import make_engine
 from db.errors import brief
 from db.quarantine import Bounds
@@ -17,6 +18,7 @@ from worker.effects.slots import Slots
 from worker.engines import has_own_engines
 from worker.errors import ConfigurationError
 from worker.feeds.comparison import Comparison
+from worker.kinds import Service
 from worker.lms.connect import LOG, connect
 from worker.lms.mail_templates import MailTemplates
 from worker.logs import get_logger
@@ -27,6 +29,8 @@ from worker.subscriptions import Subscriptions, load_subscriptions
 
 logger = get_logger(__name__)
 
+_REFUSED_BY_POOLER = "startup parameter"
+"""PgBouncer says so of session settings, "unsupported startup parameter", in words that depend on its version."""
 OFFER_POLLS = 5
 """An offer that no worker answers is made again after so many polls."""
 
@@ -132,19 +136,23 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
         threads: of the process. One webhook gets at most half of them.
 
     Raises:
-        ConfigurationError: a setting is missing, or the file of policies or a template is wrong.
+        ConfigurationError: a setting is missing, the file of policies or a template is wrong, or there is a pooler
+            that the settings do not tell of.
         UnfitDatabaseError: the database cannot hold every text.
     """
-    engine = database_engine(settings, "effects")
+    engine = effects_engine(settings)
+    services = connect(settings)
+    # Mails that are only logged need no connection.
+    connections = settings.max_calls if services.only_logs(Service.MAILER) else settings.smtp_max_connections
     runner = Runner(
         Tools(
             engine=engine,
-            services=connect(settings),
+            services=services,
             handler=handler(settings),
             retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s, settings.retry_for_s),
             lease_s=settings.lease_s,
             call_timeout_s=settings.call_timeout_s,
-            slots=Slots(settings.max_calls, settings.smtp_max_connections, threads),
+            slots=Slots(settings.max_calls, connections, threads),
             mail_templates=MailTemplates(settings.templates_dir),
             event_source=source_of(settings.instance),
         )
@@ -152,10 +160,32 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
     try:
         engine.connect().close()
     except DBAPIError as error:
+        if _REFUSED_BY_POOLER in str(error.orig):
+            raise ConfigurationError(
+                "a pooler refuses the settings of sessions that prepare their statements: set "
+                f"{PREFIX}DATABASE_POOLER=transaction, or give the workers a direct connection"
+            ) from None
         logger.warning("the database is away", reason=brief(error))
     finally:
         engine.dispose()  # Celery may fork from here, and processes cannot share a connection
     return runner
+
+
+def effects_engine(settings: Settings) -> Engine:
+    """Make the engine of the effects. Its statements are prepared, unless a pooler shares the sessions.
+
+    Nothing asks first whether a connection is alive: claims and results are repeated while the database is away.
+
+    Raises:
+        ConfigurationError: no database is configured.
+    """
+    prepares = settings.database_pooler == "none"
+    return database_engine(
+        settings,
+        "effects",
+        session_settings=prepared.SESSION_SETTINGS if prepares else "",
+        pre_ping=not prepares,
+    )
 
 
 def warn_of_unreached(settings: Settings) -> None:

@@ -65,3 +65,34 @@ def test_a_message_that_was_not_acknowledged_is_not_put_back(kind: type[Connecti
 def test_no_transport_puts_anything_back(name: str) -> None:
     transport: Any = get_transport_cls(name)
     assert not transport.Channel.do_restore
+
+
+@pytest.mark.parametrize(("takes_several", "pops"), [(True, 2), (False, 5)])
+def test_a_consumer_takes_what_it_has_room_for_at_once(
+    takes_several: bool, pops: int, valkey_url: str
+) -> None:
+    """A server older than Redis 7 is asked for each message, as kombu does it."""
+    with Redis.from_url(valkey_url) as client, connect(Connection, valkey_url) as connection:
+        # Given two queues, and a consumer that takes four messages before it acknowledges one
+        channel = connection.default_channel
+        assert channel.takes_several
+        channel.takes_several = takes_several
+        taken: list[Any] = []
+        consumer = Consumer(channel, [Queue("many"), Queue("few")], on_message=taken.append)
+        consumer.qos(prefetch_count=4)
+        with connection.Producer() as producer:
+            for number in range(5):
+                producer.publish({"number": number}, routing_key="many")
+        client.config_resetstat()
+        consumer.consume()
+        # When it receives all it can
+        while len(taken) < 4:
+            connection.drain_events(timeout=60)
+        # Then one message waits until there is room again
+        assert client.llen("many") == 1
+        for message in taken[:]:
+            message.ack()
+        connection.drain_events(timeout=60)
+        assert [message.payload["number"] for message in taken] == list(range(5))
+        stats = client.info("commandstats")
+        assert stats["cmdstat_blmpop" if takes_several else "cmdstat_brpop"]["calls"] == pops

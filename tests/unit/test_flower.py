@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.app.control import Control
 from celery.events import EventReceiver
 from kombu.transport.memory import Transport
 from kombu.utils import functional
@@ -71,3 +72,18 @@ def test_a_broker_that_goes_between_two_connections_is_tried_again_after_the_sam
     # Then the pause is its own, not kombu's
     assert logged[-1]["reason"] == "the broker is away: ConnectionResetError"
     assert logged[-1]["again_in_s"] == 2
+
+
+def test_those_who_are_there_are_asked_for_events_before_they_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+
+    def capture(*_: Any, **__: Any) -> None:
+        happened.append("capture")
+        raise _StopError
+
+    monkeypatch.setattr(Control, "broadcast", lambda _, command, **__: happened.append(command))
+    monkeypatch.setattr(EventReceiver, "capture", capture)
+    receive_until_a_pause(monkeypatch)
+    assert happened == ["enable_events", "capture"]

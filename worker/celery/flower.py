@@ -87,7 +87,13 @@ class Receiver(EventReceiver):  # type: ignore[misc]
 
 
 class PatientEvents(Events):  # type: ignore[misc]
-    """Receives the workers' events. When that ends, it begins again after a short pause."""
+    """Receives the workers' events. When that ends, it begins again after a short pause.
+
+    Workers send events of tasks only where they are asked to. Those that are there are asked before they are seen.
+    Flower asks again and again, so those that start later hear of it, too. It would ask every five seconds.
+    """
+
+    events_enable_interval = 1000  # milliseconds
 
     def run(self) -> None:
         """Receive events for ever. See `threading.Thread`."""
@@ -102,6 +108,8 @@ class PatientEvents(Events):  # type: ignore[misc]
     def _receive(self) -> None:
         with self.capp.connection_for_read() as connection:
             connection.connect()  # tries once; a channel would try again by itself, with growing pauses
+            if self.enable_events:
+                self.capp.control.enable_events(connection=connection)
             receiver = Receiver(connection, handlers={"*": self.on_event}, app=self.capp)
             # To wake the workers up, Celery would wait for the broker, for ever and with growing pauses. They send
             # a heartbeat every two seconds anyway.

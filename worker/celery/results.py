@@ -6,12 +6,14 @@ Flower would show it as STARTED for ever; so we send one. Celery's `task-rejecte
 Celery 5.7 ignores it after `task-started`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import Task
 from celery.exceptions import Ignore
-from celery.worker.request import Request
+from celery.worker.request import Request, create_request_cls
+from celery.worker.state import task_reserved
 
 from worker.effects.action import TryFailedError
 
@@ -46,10 +48,50 @@ class EffectRequest(Request):  # type: ignore[misc]
         self.send_event("task-retried", exception=reason, result=reason)
 
 
+def strategy(task: Any, app: Any, consumer: Any, **_: Any) -> Callable[..., None]:
+    """Return what hands the messages of a task to the pool. `Task.Strategy` names it.
+
+    Celery's own would decode each message twice more, and look for what `worker.celery.strict_consumer` has taken
+    out: a time to run at, an expiry, older forms of messages.
+    """
+    eventer = consumer.event_dispatcher
+    request_class = create_request_cls(
+        EffectRequest, task, consumer.pool, consumer.hostname, eventer, app=app
+    )
+    revoked = consumer.controller.state.revoked
+
+    def hand_over(message: Any, _: Any, ack: Any, reject: Any, callbacks: Any) -> None:
+        request = request_class(
+            message,
+            on_ack=ack,
+            on_reject=reject,
+            app=app,
+            hostname=consumer.hostname,
+            eventer=eventer,
+            task=task,
+            connection_errors=consumer.connection_errors,
+            body=message.body,
+            headers=message.headers,
+            decoded=True,
+        )
+        if request.id in revoked and request.revoked():
+            return
+        request.send_event(
+            "task-received", name=request.name, args=request.argsrepr, kwargs=request.kwargsrepr, retries=0
+        )
+        task_reserved(request)
+        for callback in callbacks:
+            callback(request)
+        consumer.on_task_request(request)
+
+    return hand_over
+
+
 class EffectTask(Task):  # type: ignore[misc]
     """A task that runs an effect."""
 
     Request = EffectRequest
+    Strategy = f"{__name__}:{strategy.__name__}"
     # A failed try is recorded and shown in Flower; a traceback in the log would add nothing.
     throws = (TryFailedError,)
     resultrepr_maxsize = MAX_RESULT_CHARS

@@ -7,12 +7,13 @@ it does not understand into the log, with a learner's name. Some malformed messa
 """
 
 import base64
-import json
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
+import orjson
 from celery.worker.consumer import Consumer
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
@@ -28,6 +29,7 @@ MAX_BODY_BYTES = 4096  # ours have some 50
 MAX_LABEL_CHARS = 1000
 CLOSE_TRIES = 100
 EVENTS_PERIOD_S = 0.5  # between two messages to Flower
+_delivery_tags = itertools.count()
 TURN_S = 1.0
 """Seconds between two turns of the event loop that are noted."""
 
@@ -111,7 +113,7 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
 
 
 def reduce_message(message: Any) -> None:
-    """Rewrite a task's message so that it has only the parts that our relay sends.
+    """Rewrite a task's message so that it has only the parts that our relay sends. Its body is then decoded.
 
     Raises:
         ValueError: our relay cannot have sent it. The text says why, and quotes nothing.
@@ -130,13 +132,18 @@ def reduce_message(message: Any) -> None:
         "kwargsrepr": "{}",
     }
     message.properties = {}
-    message.content_type, message.content_encoding = CONTENT_TYPE, CONTENT_ENCODING
-    message.body = body_of(effect_id)
+    message.content_type = message.content_encoding = None  # nothing is left to decode
+    message.body = _call(effect_id)
 
 
 def body_of(effect_id: str) -> bytes:
-    """Return the body of a task's message: Celery's arguments, keywords and embedded options."""
-    return json.dumps([[effect_id], {}, {}]).encode()
+    """Return the body of a task's message."""
+    return orjson.dumps(_call(effect_id))
+
+
+def _call(effect_id: str) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+    """Celery's arguments, keywords and embedded options."""
+    return [effect_id], {}, {}
 
 
 def read_envelope(raw: str) -> Any:
@@ -145,12 +152,12 @@ def read_envelope(raw: str) -> Any:
     kombu would raise. That ends the worker, and the message has left the list by then.
     """
     try:
-        envelope = json.loads(raw)  # kombu's own reader makes objects of types that a message names
+        envelope = orjson.loads(raw)  # kombu's own reader makes objects of types that a message names
         _check_body(envelope["body"], envelope["properties"].get("body_encoding"))
         {**envelope["headers"], **envelope["properties"]["delivery_info"]}  # raises unless both are mappings
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         envelope = {"body": "", "headers": {}, "properties": {"delivery_info": {}}}
-    envelope["properties"]["delivery_tag"] = str(uuid4())  # a sender may use the same one twice
+    envelope["properties"]["delivery_tag"] = str(next(_delivery_tags))  # a sender may use the same one twice
     return envelope
 
 
@@ -167,7 +174,7 @@ def _argument(body: Any) -> object:
     if not isinstance(body, bytes | str) or len(body) > MAX_BODY_BYTES:
         raise ValueError("its body is missing, or too large")
     try:
-        (argument,), keywords, _ = json.loads(body)
+        (argument,), keywords, _ = orjson.loads(body)
     except (ValueError, TypeError, RecursionError):
         argument, keywords = None, None
     if keywords != {}:

@@ -62,6 +62,7 @@ class Runner:
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
+        self.subscribers = Coalescer(self.subscribers_together, isolate=one_is_to_blame)
         self.claims = Coalescer(self.claim_together, isolate=one_is_to_blame)
         self.actions: Mapping[str, Action] = {kind: make() for kind, make in ACTIONS.items()}
         self.results = Coalescer(self.record_together, isolate=one_is_to_blame)
@@ -102,8 +103,13 @@ class Runner:
     def _webhook(self, effect_id: UUID, kind: str) -> str | None:
         if EffectKind(kind).entry.service is not Service.WEBHOOKS:
             return None
+        return self._claiming(self.subscribers, effect_id)
+
+    def subscribers_together(self, effect_ids: Sequence[UUID]) -> list[str | None]:
+        """Look up the subscribers of deliveries in one transaction, in their order."""
         with self.tools.engine.connect() as connection:
-            return deliveries.subscriber(connection, effect_id)
+            found = deliveries.subscribers(connection, effect_ids)
+        return [found.get(effect_id) for effect_id in effect_ids]
 
     def _left_alone(self, effect_id: UUID, kind: str, free: bool) -> Answer:
         if not free:

@@ -57,6 +57,7 @@ def test_a_new_system(cli: CommandLine, record: Record, with_valkey: str) -> Non
         "SMTP_URL": "note",
         "database": "ok",
         "connections": "ok",
+        "pooler": "ok",
         "clock": "ok",
         "schema": "ok",
         "rights": "ok",

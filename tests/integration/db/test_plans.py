@@ -2,7 +2,7 @@
 
 `make plans` does the same with a million attempts and ten million finished effects, and prints what paths cost.
 psycopg2 puts the parameters into the statement, so PostgreSQL plans for these very values. There are plans for any
-values only where the commands process and the relay prepare their statements, and of the foreign keys' own
+values only where the commands process, the relay and the workers prepare their statements, and of the foreign keys' own
 look-ups, which are by primary key.
 """
 
@@ -220,6 +220,8 @@ class Paths:
     prepared: Explained
     """In sessions that prepare their statements, as `consume` and the relay have."""
     bench: Bench
+    tried: Explained
+    """In the sessions of `bench`."""
 
     @property
     def engine(self) -> Engine:
@@ -309,6 +311,14 @@ class Paths:
         with self.prepared.on("relay: nothing to offer"):
             relay.offer_once()
 
+    def some_effects(self) -> None:
+        """Tries, which prepare what `effects` prepares, in a database that is nearly empty."""
+        user, exam = self.filled.user(901), self.filled.exam(901, 0)
+        self.bench.apply(c.course(), c.exam(exam), c.learner(user))
+        self.in_order()
+        for effect_id in self.bench.ids():
+            self.run(effect_id)
+
     def effects(self) -> None:
         """Tries of every kind, and how they may end."""
         bench = self.bench
@@ -322,33 +332,33 @@ class Paths:
             effect_id = next(due[EffectKind.SET_CREDIT_STATUS])
             if error:
                 bench.credit.fail_with(error)
-            with self.explained.on(f"effect: credit {end}"):
+            with self.tried.on(f"effect: credit {end}"):
                 self.run(effect_id)
         for name, kind in (
             ("mail", EffectKind.SEND_STATUS_EMAIL),
             ("cascade", EffectKind.CASCADE_DECLINE),
             ("reset", EffectKind.DELETE_STUDENT_ATTEMPT),
         ):
-            with self.explained.on(f"effect: {name} done"):
+            with self.tried.on(f"effect: {name} done"):
                 self.run(next(due[kind]))
         for name, kind in (
             ("credits", EffectKind.SET_CREDIT_STATUS),
             ("mails", EffectKind.SEND_STATUS_EMAIL),
             ("cascades", EffectKind.CASCADE_DECLINE),
         ):
-            with self.explained.on(f"effects: several {name} at once"):
+            with self.tried.on(f"effects: several {name} at once"):
                 run_together(bench.runner, [(one, kind) for one in islice(due[kind], 5)])
         older, newer, newest = self.on_one_target()
-        with self.explained.on("effect: superseded"):
+        with self.tried.on("effect: superseded"):
             self.run(older)
         assert bench.row(older).state == "superseded"
         assert bench.claim(newest) is not None
-        with self.explained.on("effect: waits for its target"):
+        with self.tried.on("effect: waits for its target"):
             self.run(newer)
         older, newer, _ = self.in_order()
-        with self.explained.on("effect: waits for an older one"):
+        with self.tried.on("effect: waits for an older one"):
             self.run(newer)
-        with self.explained.on("effect: frees the next"):
+        with self.tried.on("effect: frees the next"):
             self.run(older)
         assert bench.row(older).state == "done"
 
@@ -673,7 +683,8 @@ def empty_database(server_url: str) -> Iterator[tuple[Engine, Engine]]:
 
 def explain_all(engine: Engine, preparing: Engine, filled: Filled) -> list[Plan]:
     plans: list[Plan] = []
-    paths = Paths(filled, Explained(engine, plans), Explained(preparing, plans), Bench(engine))
+    explained, prepared = Explained(engine, plans), Explained(preparing, plans)
+    paths = Paths(filled, explained, prepared, Bench(preparing), tried=prepared)
     for run in (
         paths.status,
         paths.people,
@@ -714,28 +725,30 @@ def test_plans_of_an_empty_database_are_as_good_when_it_is_full(
 ) -> None:
     # Given a session in which everything was prepared and run while the tables were empty
     with empty_database(migrated_postgres_url) as (engine, preparing):
-        paths = Paths(Filled(0), Explained(engine), Explained(preparing), Bench(engine))
+        prepared = Explained(preparing)
+        paths = Paths(Filled(0), Explained(engine), prepared, Bench(preparing), tried=prepared)
         paths.commands()
+        paths.some_effects()
         empty(engine)
         # When the tables grow, and nobody analyses them
         paths.filled = fill(engine, SCALE, at_once=False)
-        paths.prepared.plans.clear()
+        prepared.plans.clear()
+        paths.effects()
         paths.commands()
     # Then the same plans as of a session that knows how big they are look at about as much
-    looked, fresh = (blocks_by_path(some) for some in (paths.prepared.plans, plans))
+    looked, fresh = (blocks_by_path(some) for some in (prepared.plans, plans))
     assert {path: blocks for path, blocks in looked.items() if blocks > 2 * fresh[path] + 30} == {}
 
 
 def test_effects_are_found_by_their_ids_however_many_are_pending(migrated_postgres_url: str) -> None:
     with empty_database(migrated_postgres_url) as (engine, preparing):
-        paths = Paths(fill(engine, SCALE), Explained(engine), Explained(preparing), Bench(engine))
+        explained = Explained(engine)
+        paths = Paths(fill(engine, SCALE), explained, Explained(preparing), Bench(engine), tried=explained)
         # Given tables that were analysed when nothing was pending: the next time is a million effects away
         forget_what_is_pending(engine)
         paths.effects()
     # Then no index of all pending effects is gone through for a few of them
-    looked = {
-        (plan.path, plan.statement, plan.rows()) for plan in paths.explained.plans if plan.rows() > FEW_ROWS
-    }
+    looked = {(plan.path, plan.statement, plan.rows()) for plan in explained.plans if plan.rows() > FEW_ROWS}
     assert looked == set()
 
 

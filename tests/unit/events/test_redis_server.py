@@ -23,8 +23,8 @@ class Answering:
 
 def told(mode: str) -> list[Any]:
     """The answers of servers, as redis-py returns them."""
-    facts = {b"server": b"valkey", b"proto": 3, b"mode": mode.encode(), b"role": b"master"}
-    plain = {"server": "valkey", "mode": mode}
+    facts = {b"version": b"7.2.4", b"proto": 3, b"mode": mode.encode(), b"role": b"master"}
+    plain = {"version": "7.2.4", "mode": mode}
     return [facts, [one for pair in facts.items() for one in pair], plain]
 
 
@@ -39,8 +39,13 @@ def test_a_database_that_is_not_there_is_refused() -> None:
         refuse_unsuitable(Answering(ResponseError("DB index is out of range")))
 
 
+@pytest.mark.parametrize("answer", told("standalone"), ids=str)
+def test_everything_else_is_taken_and_says_its_version(answer: Any) -> None:
+    assert refuse_unsuitable(Answering(answer)) == 7
+
+
 @pytest.mark.parametrize(
-    "answer", [*told("standalone"), {}, [], ResponseError("unknown command 'HELLO'")], ids=str
+    "answer", [{}, [], {"version": "unstable"}, ResponseError("unknown command 'HELLO'")], ids=str
 )
-def test_everything_else_is_taken(answer: Any) -> None:
-    refuse_unsuitable(Answering(answer))
+def test_a_server_that_says_no_version_counts_as_the_oldest(answer: Any) -> None:
+    assert refuse_unsuitable(Answering(answer)) == 0
