@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -173,12 +173,14 @@ class ForkServer:
         Raises:
             OSError: the server has ended.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
+        with ExitStack() as unless_started:
+            ours, theirs = map(unless_started.enter_context, socket.socketpair())
             pid = self._ask(output, errors, theirs.fileno(), start=asdict(program))
-        watch(pid)
-        with suppress(BrokenPipeError):
-            ours.send(b"\n")
+            watch(pid)
+            with suppress(BrokenPipeError):
+                ours.send(b"\n")
+            theirs.close()
+            unless_started.pop_all()
         return Forked(self, pid, ours)
 
     def status(self, pid: int) -> int | None:

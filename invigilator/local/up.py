@@ -205,7 +205,7 @@ class System:
     def _launchers(self, stack: ExitStack, commands: dict[str, str]) -> dict[str, Launch]:
         """Return what starts each of the commands. A fork server is started if it can start one of them."""
         forked = [name for name, command in commands.items() if arguments_of(command) is not None]
-        launchers = dict.fromkeys(commands, launch_in_shell)
+        launchers: dict[str, Launch] = dict.fromkeys(commands, launch_in_shell)
         if forked:
             forks = stack.enter_context(ForkServer())
             self._parts.append(Part("fork server", forks.renew, self._output.write, running=forks))
