@@ -141,7 +141,7 @@ def test_whatever_is_killed_credit_goes_on_and_what_keeps_ending_is_named(up: Up
         one.kill()
     ends = [f"{name} ended by itself (killed by SIGKILL)" for name in ("guard", "fork server")]
     up.until(lambda: all(map(up.says, ends)), "the ends of both")
-    next(one for one in parts if "consume" in one.cmdline()).kill()
+    next(one for one in parts if "consume" in " ".join(one.cmdline())).kill()
     # Then that part is started again, and the next learner gets the credit
     up.until(lambda: up.says(f"commands ended by itself (status {UNKNOWN_STATUS})"), "the end of commands")
     up.submits("43")

@@ -61,8 +61,8 @@ def test_a_process_with_two_roles_has_two_rows(database_url: str, engine: Engine
     with Heartbeat(make_engine(database_url, application_name="tests"), looks, every_s=NEVER_S):
         until(lambda: len(seen(engine)) == 2)
         one, two = seen(engine)
-        assert (one.role, one.state, one.queues) == ("one", "working", {"q"})
-        assert (two.role, two.state, two.queues) == ("two", "stuck", set())
+        assert (one.role, one.state, list(one.queues)) == ("one", "working", ["q"])
+        assert (two.role, two.state, list(two.queues)) == ("two", "stuck", [])
         assert (one.pid, one.id) == (two.pid, processes.this_process())
     assert seen(engine) == []
 
