@@ -76,6 +76,7 @@ LATE = "worker.app"
 """The module that each program imports itself, because it looks at its command line."""
 UNKNOWN_STATUS = 255
 """The exit status of a program whose server was killed before it."""
+PATIENCE_S = 300.0
 POLL_S = 0.01
 MESSAGE_BYTES = 2**16
 
@@ -153,10 +154,12 @@ class ForkServer:
 
     Parameters:
         module: runs as the server; it calls `serve`.
+        patience_s: seconds after which a server that does not answer is killed. A new one imports first.
     """
 
-    def __init__(self, module: str = __name__) -> None:
+    def __init__(self, module: str = __name__, patience_s: float = PATIENCE_S) -> None:
         self._module = module
+        self._patience_s = patience_s
         self._lock = threading.Lock()
         self._socket, self.process = self._launch()
 
@@ -171,7 +174,7 @@ class ForkServer:
                 does not begin.
 
         Raises:
-            OSError: the server has ended.
+            OSError: the server has ended, or does not answer.
         """
         with ExitStack() as unless_started:
             ours, theirs = map(unless_started.enter_context, socket.socketpair())
@@ -209,6 +212,7 @@ class ForkServer:
     def close(self) -> None:
         """End the server process, and wait for its end."""
         self._socket.close()
+        self.process.kill()  # it may stand still
         self.process.wait()
 
     def __enter__(self) -> Self:
@@ -228,12 +232,17 @@ class ForkServer:
                 stdin=theirs.fileno(),
                 start_new_session=True,  # Ctrl-C in the terminal does not reach it
             )
+        ours.settimeout(self._patience_s)
         return ours, process
 
     def _ask(self, *descriptors: int, **order: object) -> Any:
-        with self._lock:
-            _send(self._socket, order, descriptors)
-            answer, _ = _receive(self._socket)
+        try:
+            with self._lock:
+                _send(self._socket, order, descriptors)
+                answer, _ = _receive(self._socket)
+        except TimeoutError:
+            self.process.kill()  # its answer may come later, and would be taken for that of another order
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
         if answer is None:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         return answer["is"]

@@ -118,6 +118,14 @@ def test_a_program_that_ends_without_any_server_has_ended(own_forks: ForkServer,
     assert process.wait(PATIENCE_S) == UNKNOWN_STATUS
 
 
+def test_a_server_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    with ForkServer(SERVER, patience_s=0.05) as forks:
+        forks.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(TimeoutError, match="timed out"):
+            begin(forks, tmp_path, "0")
+        assert forks.process.wait(PATIENCE_S) == -signal.SIGKILL
+
+
 def test_a_program_does_not_begin_before_somebody_watches_it(tmp_path: Path) -> None:
     # Given somebody who is killed when a program has been forked, before anybody else knows
     code = """if True:
