@@ -102,6 +102,7 @@ class Forked:
     def __init__(self, server: "ForkServer", pid: int, life: socket.socket) -> None:
         self.pid = pid
         self._server = server
+        self._parent = server.process
         self._life = life
         self._lock = threading.Lock()
         self._status: int | None = None
@@ -110,7 +111,7 @@ class Forked:
         """Return the exit status, negative for a signal, or None while it runs. Several threads may ask."""
         with self._lock:
             if self._status is None and self._has_closed():
-                self._status = self._server.status(self.pid)
+                self._status = self._server.status(self.pid, self._parent)
                 if self._status is not None:
                     self._life.close()
             return self._status
@@ -186,8 +187,10 @@ class ForkServer:
             unless_started.pop_all()
         return Forked(self, pid, ours)
 
-    def status(self, pid: int) -> int | None:
-        """Return the exit status of a process of the server, or None while it runs."""
+    def status(self, pid: int, parent: "subprocess.Popen[bytes]") -> int | None:
+        """Return the exit status of what the server process `parent` has forked, or None while it runs."""
+        if parent is not self.process:
+            return UNKNOWN_STATUS
         try:
             status: int | None = self._ask(poll=pid)
         except OSError:
@@ -320,10 +323,7 @@ def _redirect(outputs: Sequence[int]) -> None:
 
 
 def _status(pid: int) -> int | None:
-    try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # the server before this one has started it
-        return UNKNOWN_STATUS
+    ended, status = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
