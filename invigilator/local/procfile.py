@@ -32,7 +32,7 @@ GATE = "read -r _ || exit; exec </dev/null\n"
 
 The parent sends the line after the guard has learnt of the process, so that no process runs unwatched.
 """
-FORKED = ("invigilator", "celery")
+FORKED = frozenset({"invigilator", "celery"})
 """The programs that the fork server runs. It has imported what they need."""
 COLOURS = ("36", "33", "32", "35", "34", "31")
 
@@ -108,7 +108,7 @@ def arguments_of(command: str) -> list[str] | None:
     """Return the words of a command that the fork server can run. None for one that needs a shell."""
     words = command.split()
     is_plain = all(shlex.quote(word) == word for word in words)
-    return words if is_plain and words[0] in FORKED else None
+    return words if is_plain and not FORKED.isdisjoint(words[:1]) else None
 
 
 def forking(forks: ForkServer) -> Launch:

@@ -33,6 +33,7 @@ def test_the_lines_of_our_procfile_need_no_shell() -> None:
         "A=1 invigilator relay",
         "invigilator 'web'",
         "python x.py",
+        "",
     ],
 )
 def test_what_needs_a_shell_or_another_program_is_not_forked(command: str) -> None:
