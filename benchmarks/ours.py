@@ -133,8 +133,11 @@ class Ours:
     # --- processes -----------------------------------------------------------------------------------------
 
     def start(self, name: str, number: int = 1) -> None:
-        """Start `number` processes of a line of the Procfile. Several `commands` processes divide the shards."""
-        command = read_procfile()[name]
+        """Start `number` processes of a line of the Procfile or of a small site.
+
+        Several `commands` processes divide the shards.
+        """
+        command = {**read_procfile(), **SMALL_SITE}[name]
         for index in range(number):
             if name == "commands" and self.shards > 1:
                 mine = range(self.shards)[index::number]
@@ -168,15 +171,15 @@ class Ours:
     def wait_until_ready(self) -> None:
         """Wait until the relay listens, every shard has an owner, and the Celery workers are ready."""
         names = [process.name for process in self.processes]
-        relays = names.count("relay")
+        relays = names.count("relay") + names.count("work")
         taken = "SELECT count(*) FROM shards WHERE owner IS NOT NULL"
         self.wait_until(lambda: self.number(_LISTENING) >= relays, "the relay to listen")
         if "SUBSCRIPTIONS_FILE" in self._settings:
             self.wait_until(lambda: self.number(_SERVED) > 0, "the feed to be served")
-        if "commands" in names:
+        if not {"commands", "work"}.isdisjoint(names):
             self.wait_until(lambda: self.number(taken) == self.shards, "the shards to be taken")
         for process in self.processes:
-            if process.name in ("effects", "mail"):
+            if process.name in WORKERS:
                 self.wait_until(partial(_is_ready, process), f"{process.name} to be ready")
 
     # --- measuring -----------------------------------------------------------------------------------------
@@ -284,3 +287,9 @@ def _is_ready(worker: Process) -> bool:
 
 
 EVERYBODY: Sequence[str] = ("commands", "relay", "effects", "mail")
+SMALL_SITE = {
+    "work": "invigilator work",
+    "workers": "celery -A worker.app worker --hostname workers@%h --without-gossip --without-mingle",
+}
+"""Two processes that do everything (docs/operate.md)."""
+WORKERS = ("effects", "mail", "workers")

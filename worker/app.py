@@ -229,7 +229,7 @@ def begin_to_beat(instance: Any, **_: Any) -> None:
     settings = _settings(database=True)
     engine = database_engine(settings, "heartbeat")
     look = partial(look_at_worker, instance, HANGING_LEASES * settings.lease_s)
-    _Beating.heartbeat = Heartbeat(engine, role_of(instance.hostname), settings.heartbeat_s, look)
+    _Beating.heartbeat = Heartbeat(engine, {role_of(instance.hostname): look}, settings.heartbeat_s)
     _Beating.heartbeat.start()
 
 

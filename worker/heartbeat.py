@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -85,16 +86,18 @@ class Heartbeat:
 
     Parameters:
         engine: of the database. It belongs to the heartbeat, which disposes of it.
-        role: the line of this process in the Procfile.
+        looks: what this process sees of itself, by its role: its line in the Procfile. A process that has the work
+            of two lines has two roles, and a row for each.
         every_s: seconds between two beats.
-        look: what this process sees of itself.
     """
 
-    def __init__(self, engine: Engine, role: str, every_s: float, look: Callable[[], Look]) -> None:
+    def __init__(self, engine: Engine, looks: Mapping[str, Callable[[], Look]], every_s: float) -> None:
         self._engine = engine
-        self._role = role
+        self._looks = looks
         self._every_s = every_s
-        self._look = look
+        first, *others = looks
+        # What the process adds to totals belongs to its first row.
+        self._ids = {first: this_process()} | {role: uuid4() for role in others}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._is_silent = False
@@ -124,26 +127,31 @@ class Heartbeat:
         if leave and not self._thread.is_alive():
             with suppress(DBAPIError, UnfitDatabaseError), self._transaction() as connection:
                 batch_times.flush(connection)
-                processes.leave(connection, this_process())
+                for row in self._ids.values():
+                    processes.leave(connection, row)
         self._engine.dispose()
 
     def beat(self) -> None:
-        """Write one sign of life, and forget who is missing and has been replaced.
+        """Write one sign of life for each role, and forget who is missing and has been replaced.
 
         Raises:
             sqlalchemy.exc.DBAPIError: the database is away, or a shard is locked. The sign is written before that.
         """
-        look = self._look()
-        doing = {**look.doing, "stuck": list(look.stuck)} if look.stuck else look.doing
-        sign = Sign(this_process(), self._role, socket.gethostname(), os.getpid(), look.state, doing)
+        looks = {role: look() for role, look in self._looks.items()}
         silence_s = missing_after_s(self._every_s)
         with self._transaction() as connection:
-            is_anybody_missing = processes.beat(connection, sign, silence_s)
+            missing = [
+                processes.beat(connection, self._sign(role, look), silence_s) for role, look in looks.items()
+            ]
             batch_times.flush(connection)
-        if is_anybody_missing:
+        if any(missing):
             with self._transaction() as connection:
                 processes.forget(connection, silence_s)
-        self._store(look.progress)
+        self._store([one for look in looks.values() for one in look.progress])
+
+    def _sign(self, role: str, look: Look) -> Sign:
+        doing = {**look.doing, "stuck": list(look.stuck)} if look.stuck else look.doing
+        return Sign(self._ids[role], role, socket.gethostname(), os.getpid(), look.state, doing)
 
     def _store(self, progress: Sequence[ShardProgress]) -> None:
         """Store the progress of each shard in a transaction of its own: no batch waits for that of another shard.

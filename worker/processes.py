@@ -1,12 +1,12 @@
-"""The two processes that are not Celery's: `consume` and `relay`. Celery's workers run the effects."""
+"""The processes that are not Celery's: `consume`, `relay`, and both in one. Celery's workers run the effects."""
 
 import gc
 import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Engine
@@ -60,7 +60,23 @@ STATEMENT_TIMEOUT_S = 60
 RELAY_SESSION = f"{prepared.SESSION_SETTINGS} -c synchronous_commit=off"
 """The libpq options of the relay's connection. An offer that PostgreSQL forgets in a crash is made again."""
 CYCLES_AFTER = 20_000
-"""After so many new objects `consume` looks for garbage in cycles."""
+"""After so many new objects a process looks for garbage in cycles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """The work of one line of the Procfile.
+
+    Parameters:
+        role: the name of that line.
+        loops: do the work, by name.
+        look: returns what the process sees of it. It is given the names of those loops that are stuck, and whether
+            the process was told to stop.
+    """
+
+    role: str
+    loops: Mapping[str, Loop]
+    look: Callable[[Sequence[str], bool], Look]
 
 
 def consume(settings: Settings, only: Sequence[int] = ()) -> None:
@@ -75,6 +91,56 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
         UnfitDatabaseError: the database cannot hold every text.
         BadReleaseError: commands failed that should not, so the fault is this release's.
     """
+    _run(settings, [_consuming(settings, only)])
+
+
+def relay(settings: Settings) -> None:
+    """Offer due effects to the Celery workers and publish events until SIGTERM, and prune every day.
+
+    Parameters:
+        settings: with the addresses of the database and the broker.
+
+    Raises:
+        ConfigurationError: the settings are wrong, or the database's schema cannot be used.
+        UnfitDatabaseError: the database cannot hold every text.
+    """
+    _run(settings, [_relaying(settings)])
+
+
+def work(settings: Settings) -> None:
+    """Do what `consume` and `relay` do, in one process, until SIGTERM. Raises what they raise.
+
+    Parameters:
+        settings: with the addresses of the database and the broker.
+    """
+    _run(settings, [_consuming(settings, ()), _relaying(settings)])
+
+
+def _run(settings: Settings, duties: Sequence[Duty]) -> None:
+    """Run the loops of all duties until SIGTERM, with signs of life. Raises the first error of a loop."""
+    loops = Loops({name: loop for duty in duties for name, loop in duty.loops.items()})
+    looks = {duty.role: partial(_look, duty, loops) for duty in duties}
+    _look_for_cycles_rarely()
+    with Heartbeat(database_engine(settings, "heartbeat"), looks, settings.heartbeat_s):
+        loops.run_until_stopped()
+
+
+def _look_for_cycles_rarely() -> None:
+    """Let Python look for garbage in cycles after many new objects, and only among those.
+
+    A batch makes thousands of objects and no cycles. With Python's own threshold the search takes a quarter of the
+    CPU of `consume`.
+    """
+    gc.freeze()
+    gc.set_threshold(CYCLES_AFTER)
+
+
+def _look(duty: Duty, loops: Loops) -> Look:
+    stuck = [name for name in loops.late(STUCK_AFTER_S) if name in duty.loops]
+    return duty.look(stuck, loops.is_stopping)
+
+
+def _consuming(settings: Settings, only: Sequence[int]) -> Duty:
     unknown = sorted(set(only) - set(range(settings.command_shards)))
     if unknown:
         raise ConfigurationError(
@@ -91,31 +157,21 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
         _consumer(settings, write, trust, number) for number in only or range(settings.command_shards)
     ]
     serving = {f"shard-{one.shard}": _shard_loop(settings, one) for one in consumers}
-    loops = Loops(serving | _comparing(settings, load_subscriptions(settings.subscriptions_file)))
-    _look_for_cycles_rarely()
-    run(settings, COMMANDS, loops, partial(_look_at_consumers, loops, consumers))
+    comparing = _comparing(settings, load_subscriptions(settings.subscriptions_file))
+    return Duty(COMMANDS, serving | comparing, partial(_look_at_consumers, consumers))
 
 
-def _look_for_cycles_rarely() -> None:
-    """Let Python look for garbage in cycles after many new objects, and only among those.
+def _look_at_consumers(consumers: Sequence[Consumer], stuck: Sequence[str], is_stopping: bool) -> Look:
+    progress = [
+        ShardProgress(one.shard, one.owner, ago_s)
+        for one in consumers
+        if (ago_s := one.progressed.ago_s) is not None
+    ]
+    doing = {"queues": [queue_name(one.shard) for one in consumers]}
+    return Look(doing, stuck, is_stopping, progress)
 
-    A batch makes thousands of objects and no cycles. With Python's own threshold the search takes a quarter of this
-    process's CPU.
-    """
-    gc.freeze()
-    gc.set_threshold(CYCLES_AFTER)
 
-
-def relay(settings: Settings) -> None:
-    """Offer due effects to the Celery workers and publish events until SIGTERM, and prune every day.
-
-    Parameters:
-        settings: with the addresses of the database and the broker.
-
-    Raises:
-        ConfigurationError: the settings are wrong, or the database's schema cannot be used.
-        UnfitDatabaseError: the database cannot hold every text.
-    """
+def _relaying(settings: Settings) -> Duty:
     check_broker(settings)
     subscribed = subscriptions(settings)
     engine = database_engine(settings, "relay", session_settings=RELAY_SESSION, pre_ping=False)
@@ -126,28 +182,11 @@ def relay(settings: Settings) -> None:
     loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
     counted = database_engine(settings, "count")
     loops["count"] = _after_checks(partial(check_schema, counted), counted, Counting(counted).run)
-    running = Loops(loops | _feed_loops(settings, subscribed))
-    run(settings, RELAY, running, partial(_look_at_loops, running))
+    return Duty(RELAY, loops | _feed_loops(settings, subscribed), _look_at_relay)
 
 
-def run(settings: Settings, role: str, loops: Loops, look: Callable[[], Look]) -> None:
-    """Run the loops of a process until SIGTERM, with signs of life. Raises the first error of a loop."""
-    with Heartbeat(database_engine(settings, "heartbeat"), role, settings.heartbeat_s, look):
-        loops.run_until_stopped()
-
-
-def _look_at_loops(loops: Loops) -> Look:
-    return Look(stuck=loops.late(STUCK_AFTER_S), is_stopping=loops.is_stopping)
-
-
-def _look_at_consumers(loops: Loops, consumers: Sequence[Consumer]) -> Look:
-    progress = [
-        ShardProgress(one.shard, one.owner, ago_s)
-        for one in consumers
-        if (ago_s := one.progressed.ago_s) is not None
-    ]
-    doing = {"queues": [queue_name(one.shard) for one in consumers]}
-    return replace(_look_at_loops(loops), doing=doing, progress=progress)
+def _look_at_relay(stuck: Sequence[str], is_stopping: bool) -> Look:
+    return Look(stuck=stuck, is_stopping=is_stopping)
 
 
 def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:

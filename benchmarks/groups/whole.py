@@ -4,13 +4,13 @@ The clock runs from before the first command is published until no effect is owe
 follows after all effects of the first (`benchmarks.workload`). The peer and the alternative do the same work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from benchmarks import rivals
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
-from benchmarks.ours import EVERYBODY, WARM_LEARNERS
+from benchmarks.ours import EVERYBODY, SMALL_SITE, WARM_LEARNERS
 
 NAME = "whole"
 PEER = rivals.PEER
@@ -19,6 +19,11 @@ PEER = rivals.PEER
 def ours_name(broker: str, processes: int = 1) -> str:
     """Return the contestant's name."""
     return f"ours on {broker}, {processes} of each"
+
+
+def small_name(broker: str) -> str:
+    """Return the contestant's name."""
+    return f"ours on {broker}, a small site"
 
 
 def alternative_name(broker: str) -> str:
@@ -43,7 +48,11 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
         for processes in ((1,) if bench.quick else (1, 2))
         for broker in bench.brokers
     ]
-    return [*rivals.available(peer), *([] if bench.quick else alternatives), *ours]
+    small = [
+        Contestant(small_name(broker.name), partial(measure, bench, broker, {}, lines=SMALL_SITE))
+        for broker in bench.brokers
+    ]
+    return [*rivals.available(peer), *([] if bench.quick else [*alternatives, *small]), *ours]
 
 
 def measure(
@@ -53,6 +62,7 @@ def measure(
     settings: Mapping[str, object] | None = None,
     learners: int | None = None,
     database_url: str | None = None,
+    lines: Iterable[str] = EVERYBODY,
 ) -> Figures:
     """Measure our whole system.
 
@@ -63,11 +73,12 @@ def measure(
         settings: the settings, without the prefix.
         learners: the number of learners.
         database_url: the database to use. The default is a fresh one.
+        lines: what is started, of the Procfile or of a small site.
     """
     learners = learners or bench.size(150, 80)
     all_settings = {"COMMAND_SHARDS": numbers.get("commands", 1), **(settings or {})}
     with bench.ours(broker, WARM_LEARNERS + learners, all_settings, database_url) as system:
-        for name in EVERYBODY:
+        for name in lines:
             system.start(name, numbers.get(name, 1))
         with system.publisher() as publisher:
             system.wait_until_ready()

@@ -53,6 +53,7 @@ for command in (
     system.migrate,
     system.consume,
     system.relay,
+    system.work,
     status.status,
     publish.publish,
     attempts.app,

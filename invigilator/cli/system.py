@@ -68,3 +68,15 @@ def relay() -> None:
     settings = resolve(load())
     logs.configure(settings.log_format, settings.log_level)
     processes.relay(settings)
+
+
+@click.command("work")
+def work() -> None:
+    """Do the work of `consume` and of `relay` in one process, until SIGTERM."""
+    from worker import logs, processes
+    from worker.engines import resolve
+    from worker.settings import load
+
+    settings = resolve(load())
+    logs.configure(settings.log_format, settings.log_level)
+    processes.work(settings)

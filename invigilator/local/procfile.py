@@ -1,6 +1,7 @@
 """Reads the Procfile and runs its processes: each leads a group, and its output is printed under its name."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Protocol, TextIO
 
 import psutil
 from honcho.environ import parse_procfile
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
+from invigilator.local.forkserver import ForkServer, Program
 from invigilator.local.guard import Guard
 from invigilator.local.liveness import is_alive
 from worker.errors import ConfigurationError
@@ -30,6 +32,8 @@ GATE = "read -r _ || exit; exec </dev/null\n"
 
 The parent sends the line after the guard has learnt of the process, so that no process runs unwatched.
 """
+FORKED = frozenset({"invigilator", "celery"})
+"""The programs that the fork server runs. It has imported what they need."""
 COLOURS = ("36", "33", "32", "35", "34", "31")
 
 
@@ -70,16 +74,74 @@ class Output:
             self._printer.write(Message("line", line, now, name, self._colours.get(name)))
 
 
+class Process(Protocol):
+    """A process that leads a group: a shell or a forked program."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal, or None while it runs."""
+
+    def wait(self) -> int:
+        """Wait for its end, and return the exit status."""
+
+
+Watch = Callable[[int], None]
+"""Receives the pid of a process before its command begins."""
+Launch = Callable[[str, Mapping[str, str], Path, Watch], tuple[Process, IO[bytes]]]
+"""Starts a command with an environment in a folder. Returns the process, and what it prints."""
+
+
+def launch_in_shell(
+    command: str, environment: Mapping[str, str], folder: Path, watch: Watch
+) -> tuple[Process, IO[bytes]]:
+    """Start a command in a shell. See `Launch`."""
+    # honcho's Popen runs a shell in a session of its own, with both outputs in one pipe.
+    process = Popen(GATE + command, env=dict(environment), cwd=folder, stdin=subprocess.PIPE)
+    watch(process.pid)
+    with suppress(BrokenPipeError), process.stdin as gate:
+        gate.write(b"\n")
+    return process, process.stdout
+
+
+def arguments_of(command: str) -> list[str] | None:
+    """Return the words of a command that the fork server can run. None for one that needs a shell."""
+    words = command.split()
+    is_plain = all(shlex.quote(word) == word for word in words)
+    return words if is_plain and not FORKED.isdisjoint(words[:1]) else None
+
+
+def forking(forks: ForkServer) -> Launch:
+    """Return what has a fork server start commands that `arguments_of` can read."""
+
+    def launch(
+        command: str, environment: Mapping[str, str], folder: Path, watch: Watch
+    ) -> tuple[Process, IO[bytes]]:
+        program = Program(arguments_of(command) or (), environment, str(folder))
+        reading, writing = os.pipe()
+        lines = os.fdopen(reading, "rb")
+        try:
+            return forks.start(program, writing, writing, watch), lines
+        except OSError:
+            lines.close()
+            raise
+        finally:
+            os.close(writing)
+
+    return launch
+
+
 class Child:
     """A running process of the Procfile. The constructor starts it.
 
     Parameters:
         name: the process's name in the Procfile.
-        command: a command line for the shell.
+        command: its command line.
         environment: the whole environment of the process.
         folder: the working folder of the process.
         output: prints the lines of the process.
         guard: watches the process from before the command begins until its whole group has ended.
+        launch: starts the command.
 
     Raises:
         OSError: the process cannot be started.
@@ -93,19 +155,16 @@ class Child:
         folder: Path,
         output: Output,
         guard: Guard,
+        launch: Launch = launch_in_shell,
     ) -> None:
         self.name = name
         self._guard = guard
-        # honcho's Popen runs a shell in a session of its own, with both outputs in one pipe.
-        self.process = Popen(GATE + command, env=dict(environment), cwd=folder, stdin=subprocess.PIPE)
-        guard.watch_group(self.process.pid)
-        with suppress(BrokenPipeError), self.process.stdin as gate:
-            gate.write(b"\n")
+        self.process, self._lines = launch(command, environment, folder, guard.watch_group)
         self._reader = threading.Thread(target=self._read, args=(output,), name=f"output-{name}", daemon=True)
         self._reader.start()
 
     def _read(self, output: Output) -> None:
-        with self.process.stdout as lines:
+        with self._lines as lines:
             for line in lines:
                 output.write(line, self.name)
 

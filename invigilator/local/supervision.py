@@ -5,7 +5,6 @@ given up, and the whole system stops.
 """
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -30,10 +29,19 @@ class PartEndedError(InvigilatorError):
     code = "part_ended"
 
 
+class Process(Protocol):
+    """What can be asked whether it has ended."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal, or None while it runs."""
+
+
 class Running(Protocol):
     """A started process and the resources that belong to it."""
 
-    process: "subprocess.Popen[bytes]"
+    @property
+    def process(self) -> Process:
+        """The process."""
 
     def finish(self) -> None:
         """Release what is left after the process has ended."""

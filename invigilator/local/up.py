@@ -17,8 +17,19 @@ from db.errors import Failure, brief, classify
 from db.migrate import upgrade
 from events.errors import InvigilatorError
 from invigilator.local import announcement, postgres, server, single_instance, valkey
+from invigilator.local.forkserver import ForkServer
 from invigilator.local.guard import Guard
-from invigilator.local.procfile import PROCFILE, Child, Output, read_procfile, stop_children
+from invigilator.local.procfile import (
+    PROCFILE,
+    Child,
+    Launch,
+    Output,
+    arguments_of,
+    forking,
+    launch_in_shell,
+    read_procfile,
+    stop_children,
+)
 from invigilator.local.server import Server, Watch
 from invigilator.local.supervision import Part, PartEndedError, how_it_ended
 from worker import engines, extras
@@ -87,7 +98,7 @@ class System:
         self._resources = ExitStack()
         self._servers: list[Server] = []
         self._has_own_database = False
-        self._parts: list[Part[Guard] | Part[Child]] = []
+        self._parts: list[Part[Guard] | Part[ForkServer] | Part[Child]] = []
         self._stop_requests = 0  # no threading.Event: setting one in a signal handler may deadlock
 
     def run(self) -> None:
@@ -143,9 +154,10 @@ class System:
         announcement.withdraw(self.settings.data_dir)
         guard = stack.enter_context(Guard(keep_open=[lock]))
         self._parts.append(Part("guard", guard.renew, self._output.write, running=guard))
+        launchers = self._launchers(stack, commands)  # the fork server imports while the engines start
         self._start_engines(stack, guard)
         self._bring_to_current_schema()
-        self._start_children(stack, guard, commands)
+        self._start_children(stack, guard, commands, launchers)
 
     def _without_missing(self, commands: dict[str, str]) -> dict[str, str]:
         for name, complaint in DISPENSABLE.items():
@@ -190,12 +202,24 @@ class System:
             else:
                 return
 
-    def _start_children(self, stack: ExitStack, guard: Guard, commands: dict[str, str]) -> None:
+    def _launchers(self, stack: ExitStack, commands: dict[str, str]) -> dict[str, Launch]:
+        """Return what starts each of the commands. A fork server is started if it can start one of them."""
+        forked = [name for name, command in commands.items() if arguments_of(command) is not None]
+        launchers: dict[str, Launch] = dict.fromkeys(commands, launch_in_shell)
+        if forked:
+            forks = stack.enter_context(ForkServer())
+            self._parts.append(Part("fork server", forks.renew, self._output.write, running=forks))
+            launchers |= dict.fromkeys(forked, forking(forks))
+        return launchers
+
+    def _start_children(
+        self, stack: ExitStack, guard: Guard, commands: dict[str, str], launchers: dict[str, Launch]
+    ) -> None:
         self._unless_stopped()
         variables = environment(self.settings)
         stack.callback(self._stop_children)
         for name, command in commands.items():
-            start = partial(Child, name, command, variables, Path.cwd(), self._output, guard)
+            start = partial(Child, name, command, variables, Path.cwd(), self._output, guard, launchers[name])
             self._parts.append(Part(name, start, self._output.write, indispensable=name not in DISPENSABLE))
         self.check()
         if FLOWER in commands:

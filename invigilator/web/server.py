@@ -148,7 +148,8 @@ def serve(settings: Settings) -> None:
             if compared := comparison(settings, subscribed):
                 loops.append(compared.run)
             server = Server(app, waiters)
-            with Heartbeat(database_engine(settings, "heartbeat"), WEB, settings.heartbeat_s, server.look):
+            beating = database_engine(settings, "heartbeat")
+            with Heartbeat(beating, {WEB: server.look}, settings.heartbeat_s):
                 run(server, loops, listener)
     finally:
         runner.close()

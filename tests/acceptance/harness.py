@@ -29,7 +29,7 @@ from tests.acceptance.client import SOURCE, Client
 from tests.acceptance.lms import TOKEN, Lms
 from tests.authorities import FEW_AUTHORITIES
 from tests.chaos.points import Crash, released_by
-from tests.forkserver import Forked, Program, fork_server, run_to_end
+from tests.forkserver import Crashing, Forked, fork_server, run_to_end
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -88,7 +88,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | Forked
         if programs == PROGRAMS:
             await_crash = () if crash is None else crash.arguments(self._marker)
-            program = Program(arguments, environment, str(folder), await_crash)
+            program = Crashing(arguments, environment, str(folder), await_crash)
             with self.log.open("ab") as log:
                 self._process = fork_server().start(program, log.fileno(), log.fileno())
         else:

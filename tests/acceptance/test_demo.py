@@ -14,6 +14,7 @@ import pytest
 from invigilator.local.procfile import read_procfile
 
 INVIGILATOR = Path(sys.executable).with_name("invigilator")
+ENGINES = ("postgres", "valkey-server")
 FIGURES = "published 1935/1935, committed 1831/1831, effects 1004/1004"
 RECONCILED = "reconciliation: 240 learners, 960 credit requirements compared: 0 differences"
 PATIENCE_S = 300  # before the test gives up; a run takes about a minute
@@ -85,9 +86,13 @@ def test_stopped_half_way_and_then_with_its_parts_killed_it_changes_nothing(data
     log.unlink()
     demo = start(data_dir, "--keep")
     wait_for(log, "try done")
-    for part in psutil.Process(demo.pid).children():
-        if part.name() not in ("postgres", "valkey-server"):
-            part.kill()
+    helpers = [one for one in psutil.Process(demo.pid).children() if one.name() not in ENGINES]
+    for part in [part for helper in helpers for part in helper.children()]:
+        part.kill()
+    for name in read_procfile():
+        wait_for(log, f"{name} ended by itself (killed by SIGKILL): it is started again")
+    for helper in helpers:
+        helper.kill()
     # Then they are started again, and everything comes out all the same
     shown = read_until(demo, "stays up until Ctrl-C")
     assert "Flower is at http://127.0.0.1:" in shown
@@ -95,7 +100,7 @@ def test_stopped_half_way_and_then_with_its_parts_killed_it_changes_nothing(data
     assert FIGURES in shown
     assert RECONCILED in shown
     logged = log.read_text()
-    for name in (*read_procfile(), "guard"):
+    for name in ("guard", "fork server"):
         assert f"{name} ended by itself (killed by SIGKILL): it is started again" in logged
     assert "example.org" not in logged  # nobody's address
     assert "Learner No." not in logged  # nobody's name

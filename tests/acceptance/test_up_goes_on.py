@@ -15,6 +15,8 @@ from pydantic import SecretStr
 
 from events.publisher import Publisher
 from invigilator.demo.reference import ReferenceLms
+from invigilator.local.forkserver import UNKNOWN_STATUS
+from invigilator.local.liveness import is_alive
 from invigilator.local.procfile import read_procfile
 from invigilator.local.supervision import KEEPS_ENDING
 from worker.engines import resolve
@@ -84,7 +86,11 @@ class Up:
         return next((status for target, status in self.lms.credit.items() if user_id in target), None)
 
     def parts(self) -> list[psutil.Process]:
-        """Everything that it has started and that is no engine, the guard included."""
+        """What the fork server has forked."""
+        return [one for helper in self.helpers() for one in helper.children()]
+
+    def helpers(self) -> list[psutil.Process]:
+        """The guard and the fork server."""
         assert self.process is not None
         return [one for one in psutil.Process(self.process.pid).children() if one.name() not in ENGINES]
 
@@ -120,19 +126,30 @@ def test_whatever_is_killed_credit_goes_on_and_what_keeps_ending_is_named(up: Up
     up.start()
     up.submits("42")
     assert up.process is not None
-    # When each of its processes is killed, Flower among them, and the guard
+    # When each of its processes is killed, Flower among them
     killed = up.parts()
-    assert len(killed) == len(read_procfile()) + 1
+    assert len(killed) == len(read_procfile())
     for one in killed:
         one.kill()
-    # Then each is started again, and the next learner gets the credit
-    ends = [f"{name} ended by itself (killed by SIGKILL)" for name in (*read_procfile(), "guard")]
+    # Then each is started again
+    ends = [f"{name} ended by itself (killed by SIGKILL)" for name in read_procfile()]
     up.until(lambda: all(map(up.says, ends)), "the ends of all")
-    up.submits("43")
     up.until(lambda: len(up.parts()) == len(killed), "everything to run again")
+    # When the guard and the fork server are killed, and then a part that this one had forked
+    parts, helpers = up.parts(), up.helpers()
+    for one in helpers:
+        one.kill()
+    ends = [f"{name} ended by itself (killed by SIGKILL)" for name in ("guard", "fork server")]
+    up.until(lambda: all(map(up.says, ends)), "the ends of both")
+    next(one for one in parts if "consume" in " ".join(one.cmdline())).kill()
+    # Then that part is started again, and the next learner gets the credit
+    up.until(lambda: up.says(f"commands ended by itself (status {UNKNOWN_STATUS})"), "the end of commands")
+    up.submits("43")
+    assert len(up.helpers()) == len(helpers)
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(PATIENCE_S) == 0, up.log.read_text()
     assert up.left() == []
+    assert not any(map(is_alive, parts))
     # And a part that a wrong setting keeps from running stops everything, by its name
     up.start(COMMAND_SHARDS="2")
     assert up.process.wait(PATIENCE_S) == 1

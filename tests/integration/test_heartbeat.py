@@ -25,7 +25,7 @@ PATIENCE_S = 60.0
 
 
 def heartbeat(database_url: str, look: Callable[[], Look], every_s: float = NEVER_S) -> Heartbeat:
-    return Heartbeat(make_engine(database_url, application_name="tests"), "role", every_s, look)
+    return Heartbeat(make_engine(database_url, application_name="tests"), {"role": look}, every_s)
 
 
 def seen(engine: Engine) -> Sequence[Seen]:
@@ -53,6 +53,17 @@ def test_it_beats_and_leaves(database_url: str, engine: Engine) -> None:
         [one] = seen(engine)
         assert (one.id, one.role, one.state) == (processes.this_process(), "role", "working")
         assert list(one.queues) == ["q"]
+    assert seen(engine) == []
+
+
+def test_a_process_with_two_roles_has_two_rows(database_url: str, engine: Engine) -> None:
+    looks = {"one": lambda: Look({"queues": ["q"]}), "two": lambda: Look(stuck=["loop"])}
+    with Heartbeat(make_engine(database_url, application_name="tests"), looks, every_s=NEVER_S):
+        until(lambda: len(seen(engine)) == 2)
+        one, two = seen(engine)
+        assert (one.role, one.state, list(one.queues)) == ("one", "working", ["q"])
+        assert (two.role, two.state, list(two.queues)) == ("two", "stuck", [])
+        assert (one.pid, one.id) == (two.pid, processes.this_process())
     assert seen(engine) == []
 
 

@@ -1,0 +1,37 @@
+"""A small site: `invigilator work` and one Celery worker for everything."""
+
+import json
+
+from tests.acceptance.harness import Process, Stack
+from tests.acceptance.load import feeding, load
+from tests.acceptance.oracle import assert_nothing_lost_or_doubled
+
+
+def roles_of(stack: Stack, process: Process) -> set[str]:
+    """The roles that `status` shows of a process that works."""
+    document = json.loads(stack.cli("status", "--json").stdout)
+    return {
+        one["role"]
+        for one in document["processes"]
+        if one["pid"] == process.pid and one["state"] == "working"
+    }
+
+
+def test_two_processes_do_everything_and_may_be_killed(stack: Stack, calm_database_url: str) -> None:
+    # Given two processes
+    bodies = load(60, seed=16)
+    first = stack.program("invigilator", "work")
+    stack.celery("worker", "--hostname", "effects@%h", "--without-gossip", "--without-mingle")
+    # When the one with the commands and the relay is killed at work, and replaced
+    with feeding(stack.client, bodies):
+        stack.wait_until_handled(len(bodies) // 3)
+        first.kill()
+        second = stack.program("invigilator", "work")
+    stack.settle()
+    # Then nothing is lost or doubled
+    assert_nothing_lost_or_doubled(stack, calm_database_url)
+    # And the signs of life are those of two processes, until both take leave
+    assert roles_of(stack, second) == {"commands", "relay"}
+    assert second.terminate() == 0
+    assert roles_of(stack, second) == set()
+    assert stack.number("SELECT count(*) FROM shards WHERE owner IS NOT NULL") == 0
