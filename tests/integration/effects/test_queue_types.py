@@ -37,8 +37,9 @@ def test_one_of_another_type_is_named_and_refused(
     monkeypatch.setenv("INVIGILATOR_EFFECT_QUEUES", "classic")
     with celery_on(rabbitmq_url, monkeypatch) as other:
         # Then both the worker and the relay say what to do
+        said = r"^queue invigilator\.effects\.\w+ exists as another type"
         for ask in (lambda: check_types(other), lambda: CeleryDispatcher(other).queue_length(QUEUE)):
-            with pytest.raises(ConfigurationError, match=r"^queue invigilator\.effects\.\w+ exists as another type"):
+            with pytest.raises(ConfigurationError, match=said):
                 ask()
 
 
