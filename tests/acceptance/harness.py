@@ -230,11 +230,13 @@ class Stack:
 
     # --- processes -------------------------------------------------------------------------------------
 
-    def start(self, name: str, *, crash: Crash | None = None, **settings: object) -> Process:
-        """Start one of the Procfile's processes; `crash` and `settings` are for this one only."""
+    def start(
+        self, name: str, *, crash: Crash | None = None, programs: Path | None = None, **settings: object
+    ) -> Process:
+        """Start one of the Procfile's processes; `crash`, `programs` and `settings` are for this one only."""
         self._numbers[name] += 1
         number = self._numbers[name]
-        return self._launch(f"{name}-{number}", read_procfile(self.procfile)[name], settings, crash)
+        return self._launch(f"{name}-{number}", read_procfile(self.procfile)[name], settings, crash, programs)
 
     def celery(self, *arguments: str) -> Process:
         """Start `celery -A worker.app` with these arguments."""
@@ -246,10 +248,16 @@ class Stack:
         return self._launch(f"{name}-{self._numbers[name]}", shlex.join([name, *arguments]), {})
 
     def _launch(
-        self, name: str, command: str, settings: dict[str, object], crash: Crash | None = None
+        self,
+        name: str,
+        command: str,
+        settings: dict[str, object],
+        crash: Crash | None = None,
+        programs: Path | None = None,
     ) -> Process:
-        environment = self._environment(settings)
-        process = Process(name, command, environment, self.folder, crash, self.programs)
+        programs = programs or self.programs
+        environment = self._environment(settings, programs)
+        process = Process(name, command, environment, self.folder, crash, programs)
         _guard().watch_group(process.pid)
         self.processes.append(process)
         return process
@@ -278,7 +286,7 @@ class Stack:
 
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run `invigilator`."""
-        environment = self._environment({})
+        environment = self._environment({}, self.programs)
         if self.programs == PROGRAMS:
             ran = run_to_end(["invigilator", *arguments], environment, self.folder, PATIENCE_S)
         else:
@@ -295,7 +303,7 @@ class Stack:
             ran.check_returncode()
         return ran
 
-    def _environment(self, settings: dict[str, object]) -> dict[str, str]:
+    def _environment(self, settings: dict[str, object], programs: Path) -> dict[str, str]:
         ours = {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker_url,
@@ -305,7 +313,7 @@ class Stack:
             **self.settings,
             **{name: str(value) for name, value in settings.items()},
         }
-        path = os.pathsep.join([str(self.programs), os.environ.get("PATH", os.defpath)])
+        path = os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])
         return {
             **FEW_AUTHORITIES,
             **self.other_variables,

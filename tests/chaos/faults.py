@@ -5,6 +5,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
@@ -14,6 +16,7 @@ from invigilator.demo.reference import HttpServer
 from tests.acceptance.harness import Process, Stack
 from tests.chaos.engines import Strike, Target
 from tests.chaos.listener import SUBSCRIBER, Listener
+from tests.chaos.machines import Network
 from tests.chaos.otherside import Moods, MoodyEndpoint, MoodyLms, MoodyMailSink
 from tests.chaos.plan import PROCESSES, Fault
 from worker.commands.sources.redis import make_client
@@ -38,9 +41,10 @@ _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <
 class Slot:
     """One place in the system where a process runs; who ends it starts another."""
 
-    def __init__(self, stack: Stack, name: str, lock: threading.Lock) -> None:
+    def __init__(self, stack: Stack, name: str, lock: threading.Lock, programs: Path | None = None) -> None:
         self._stack = stack
         self._name = name
+        self._programs = programs
         self._lock = lock  # the stack's, which several slots start their processes in
         self.process = self._start()
 
@@ -67,7 +71,7 @@ class Slot:
 
     def _start(self) -> Process:
         with self._lock:
-            return self._stack.start(self._name)
+            return self._stack.start(self._name, programs=self._programs)
 
 
 class Storm:
@@ -76,7 +80,7 @@ class Storm:
     Parameters:
         stack: nothing in it is started.
         database, broker: its engines. A wipe, and the end of all sessions, are added to what can be done to them.
-        others: what else can be struck, by the names of the plan.
+        network: of the machines on which the processes run; None for this computer.
         lms, mail, endpoint: its other side.
         listener: listens to its feed.
     """
@@ -86,7 +90,7 @@ class Storm:
         stack: Stack,
         database: Target,
         broker: Target,
-        others: Mapping[str, Mapping[str, Strike]],
+        network: Network | None,
         lms: MoodyLms,
         mail: MoodyMailSink,
         endpoint: MoodyEndpoint,
@@ -109,10 +113,11 @@ class Storm:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         starting = threading.Lock()
+        names = [(name, number) for name, instances in PROCESSES.items() for number in range(instances)]
+        machines = cycle(network.programs if network else [None])
         self._slots = {
-            f"{name}.{number}": Slot(stack, name, starting)
-            for name, instances in PROCESSES.items()
-            for number in range(instances)
+            f"{name}.{number}": Slot(stack, name, starting, programs)
+            for (name, number), programs in zip(names, machines, strict=False)
         }
         self._strikes: dict[str, Mapping[str, Strike]] = {
             "database": {**database.strikes, "terminate_sessions": self._terminate_sessions},
@@ -123,7 +128,7 @@ class Storm:
             "endpoint": _moods(endpoint.moods, "failing", "late", "losing_answers")
             | {"kill": _away(endpoint)},
             "operator": {"retry_failed": self._retry_failed, "cancel_and_retry": self._cancel_and_retry},
-            **others,
+            **(network.strikes if network else {}),
         }
         for name, slot in self._slots.items():
             self._strikes[name] = {"kill": slot.kill, "pause": slot.pause}

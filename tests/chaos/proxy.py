@@ -120,12 +120,14 @@ class Proxy:
 
 
 @contextmanager
-def proxying(server_url: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+def proxying(
+    server_url: str, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1"
+) -> Iterator[Proxy]:
     """Run a proxy in front of the server that a URL names; its connections are severed at the end."""
     parts = urlsplit(server_url)
     assert parts.hostname is not None
     assert parts.port is not None
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((host, 0)) as listener:
         proxy = Proxy(listener, (parts.hostname, parts.port), tls)
         thread = threading.Thread(target=proxy.accept)
         thread.start()

@@ -21,6 +21,7 @@ from tests.chaos.delivered import DeliveryAudit
 from tests.chaos.engines import Broker, Target, running_broker, running_database
 from tests.chaos.faults import Storm
 from tests.chaos.listener import BEHIND, Listener, write_subscriptions
+from tests.chaos.machines import running_network
 from tests.chaos.otherside import MoodyEndpoint, MoodyLms, MoodyMailSink
 from tests.chaos.plan import ALONE_S, SPACING_S, Cluster, Fault, kinds_of, plan
 from tests.chaos.standstill import standstills
@@ -133,10 +134,12 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         broker = resources.enter_context(_broker(orders, folder / "broker", windows))
         upgrade(database.url)
         endpoint = resources.enter_context(MoodyEndpoint(orders.seed))
-        subscriptions = write_subscriptions(folder, f"{endpoint.url}/hooks")
+        network = resources.enter_context(running_network(folder)) if orders.cluster == "machines" else None
+        reached = network.reached if network else str
+        subscriptions = write_subscriptions(folder, f"{reached(endpoint.url)}/hooks")
         stack = Stack(
-            database.url,
-            broker.url,
+            reached(database.url),
+            reached(broker.url),
             COMMAND_SHARDS=SHARDS,
             BATCH_SIZE=BATCH,
             SUBSCRIPTIONS_FILE=subscriptions,
@@ -147,9 +150,10 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         lms, mail = MoodyLms(TOKEN, orders.seed), MoodyMailSink(orders.seed)
         stack.lms.reference, stack.mail = lms, mail
         resources.enter_context(stack)
+        stack.settings |= {"LMS_URL": reached(stack.lms.url), "SMTP_URL": reached(stack.mail.url)}
         traffic = Traffic(broker.url, SHARDS)
         resources.callback(traffic.close)
-        storm = Storm(stack, database, broker, {}, lms, mail, endpoint, listener)
+        storm = Storm(stack, database, broker, network, lms, mail, endpoint, listener)
         resources.callback(storm.stop)
         resources.callback(listener.stop)
         yield _Run(orders, stack, database, storm, traffic, listener, lms, mail, endpoint, windows)
