@@ -119,6 +119,11 @@ class Group:
             client.execute_command("CLIENT KILL TYPE replica")
         return replicas
 
+    def follow(self, replica: int, address: tuple[str, int]) -> None:
+        """Let a replica follow the primary by way of another address. After 8 s the Sentinels would mend that."""
+        with self.client(replica) as client:
+            client.replicaof(*address)
+
     def mend_replicas(self, ports: set[int]) -> None:
         """Let replicas follow again."""
         self._let_in(ports, PASSWORD)

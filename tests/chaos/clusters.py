@@ -21,6 +21,7 @@ from tests.sentinel import Group, running_group
 REPLICAS = 2
 MAX_LAG_S = 2
 """`min-replicas-max-lag`: a primary without a replica takes no more commands after so long."""
+SERVER_SETTINGS = ("min-replicas-to-write 1", f"min-replicas-max-lag {MAX_LAG_S}")
 NOTICED_S = 2
 """A server looks at its replicas once a second, and Redis tells a lag in whole seconds."""
 POLL_S = 0.05
@@ -211,8 +212,7 @@ class Failovers:
 @contextmanager
 def running_sentinels(windows: Windows) -> Iterator[Target]:
     """A primary with two replicas, and three Sentinels."""
-    settings = ("min-replicas-to-write 1", f"min-replicas-max-lag {MAX_LAG_S}")
-    with running_group(REPLICAS, settings) as group:
+    with running_group(REPLICAS, SERVER_SETTINGS) as group:
         struck = Failovers(group, windows)
         strikes = {
             "fail_over": struck.fail_over,

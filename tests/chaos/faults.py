@@ -22,6 +22,8 @@ from tests.chaos.plan import PROCESSES, Fault
 from worker.commands.sources.redis import make_client
 from worker.kinds import QUEUES
 
+HOME = ("webhooks",)
+"""Processes that stay on this computer: without TLS a webhook is called on the same machine only."""
 ANSWER_S = 5
 COMMANDS = b"invigilator.commands."
 CANCELLED_AT_ONCE = 5
@@ -113,11 +115,11 @@ class Storm:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         starting = threading.Lock()
-        names = [(name, number) for name, instances in PROCESSES.items() for number in range(instances)]
         machines = cycle(network.programs if network else [None])
         self._slots = {
-            f"{name}.{number}": Slot(stack, name, starting, programs)
-            for (name, number), programs in zip(names, machines, strict=False)
+            f"{name}.{number}": Slot(stack, name, starting, None if name in HOME else next(machines))
+            for name, instances in PROCESSES.items()
+            for number in range(instances)
         }
         self._strikes: dict[str, Mapping[str, Strike]] = {
             "database": {**database.strikes, "terminate_sessions": self._terminate_sessions},
@@ -128,7 +130,7 @@ class Storm:
             "endpoint": _moods(endpoint.moods, "failing", "late", "losing_answers")
             | {"kill": _away(endpoint)},
             "operator": {"retry_failed": self._retry_failed, "cancel_and_retry": self._cancel_and_retry},
-            **(network.strikes if network else {}),
+            **({"machine": {"cut": network.cut}} if network else {}),
         }
         for name, slot in self._slots.items():
             self._strikes[name] = {"kill": slot.kill, "pause": slot.pause}

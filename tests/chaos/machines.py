@@ -5,6 +5,7 @@ bridge. A cut takes the machine's link down: nothing is refused, and nothing is 
 """
 
 import os
+import random
 import shutil
 import subprocess
 import time
@@ -13,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.acceptance.harness import PROGRAMS
-from tests.chaos.engines import Strike
 from tests.chaos.proxy import proxying
 from tests.engines import unavailable
 
@@ -27,10 +27,12 @@ class Network:
 
     Parameters:
         folder: keeps programs.
+        seed: decides which machine is cut off.
         resources: ends what `reached` starts.
     """
 
-    def __init__(self, folder: Path, resources: ExitStack) -> None:
+    def __init__(self, folder: Path, seed: int, resources: ExitStack) -> None:
+        self._chance = random.Random(f"machines {seed}")
         self._resources = resources
         # Beside those of other runs on this computer: names of links have 15 characters at most.
         number = os.getpid() % 250 + 1
@@ -40,10 +42,6 @@ class Network:
         self._address = f"{self._prefix}.1"
         self.programs = [_programs(folder / name, name) for name in self.names]
         """For each machine, the folder of our programs, which run on it."""
-        self.strikes = {
-            f"machine.{number}": {"cut": self._cut(name)} for number, name in enumerate(self.names)
-        }
-        """What can be done to the machines, by the names of the plan."""
 
     def reached(self, url: str) -> str:
         """The URL of a server of this computer, as the machines reach it."""
@@ -69,23 +67,21 @@ class Network:
             _ip(f"netns del {name}", check=False)
         _ip(f"link del {self._bridge}", check=False)
 
-    @staticmethod
-    def _cut(name: str) -> Strike:
-        def strike(for_s: float) -> None:
-            _ip(f"link set {name} down")
-            time.sleep(for_s)
-            _ip(f"link set {name} up")
-
-        return strike
+    def cut(self, for_s: float) -> None:
+        """Cut a machine off for so many seconds."""
+        name = self._chance.choice(self.names)
+        _ip(f"link set {name} down")
+        time.sleep(for_s)
+        _ip(f"link set {name} up")
 
 
 @contextmanager
-def running_network(folder: Path) -> Iterator[Network]:
+def running_network(folder: Path, seed: int) -> Iterator[Network]:
     """Three machines. Skips on a laptop without namespaces, fails in CI."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         unavailable(NEEDED)
     with ExitStack() as resources:
-        network = Network(folder, resources)
+        network = Network(folder, seed, resources)
         resources.callback(network.remove)
         network.build()
         yield network

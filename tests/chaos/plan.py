@@ -89,11 +89,7 @@ CLUSTER_KINDS: Mapping[Cluster, Sequence[Kind]] = {
         Kind("broker", "cut_replicas_and_kill", 0.5, 5),
         Kind("broker", "wipe", 0, 0),
     ),
-    "machines": (
-        Kind("machine.0", "cut", 5, 60),
-        Kind("machine.1", "cut", 5, 60),
-        Kind("machine.2", "cut", 5, 60),
-    ),
+    "machines": (Kind("machine", "cut", 5, 60),),
 }
 
 

@@ -21,7 +21,7 @@ from tests.chaos.delivered import DeliveryAudit
 from tests.chaos.engines import Broker, Target, running_broker, running_database
 from tests.chaos.faults import Storm
 from tests.chaos.listener import BEHIND, Listener, write_subscriptions
-from tests.chaos.machines import running_network
+from tests.chaos.machines import Network, running_network
 from tests.chaos.otherside import MoodyEndpoint, MoodyLms, MoodyMailSink
 from tests.chaos.plan import ALONE_S, SPACING_S, Cluster, Fault, kinds_of, plan
 from tests.chaos.standstill import standstills
@@ -134,9 +134,9 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         broker = resources.enter_context(_broker(orders, folder / "broker", windows))
         upgrade(database.url)
         endpoint = resources.enter_context(MoodyEndpoint(orders.seed))
-        network = resources.enter_context(running_network(folder)) if orders.cluster == "machines" else None
+        network = _network(orders, folder, resources)
         reached = network.reached if network else str
-        subscriptions = write_subscriptions(folder, f"{reached(endpoint.url)}/hooks")
+        subscriptions = write_subscriptions(folder, f"{endpoint.url}/hooks")
         stack = Stack(
             reached(database.url),
             reached(broker.url),
@@ -157,6 +157,12 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         resources.callback(storm.stop)
         resources.callback(listener.stop)
         yield _Run(orders, stack, database, storm, traffic, listener, lms, mail, endpoint, windows)
+
+
+def _network(orders: Orders, folder: Path, resources: ExitStack) -> Network | None:
+    if orders.cluster != "machines":
+        return None
+    return resources.enter_context(running_network(folder, orders.seed))
 
 
 def _database(orders: Orders, folder: Path) -> AbstractContextManager[Target]:
