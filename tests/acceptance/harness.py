@@ -159,6 +159,10 @@ class Process:
         return self._process.wait(PATIENCE_S)
 
 
+def _path(programs: Path) -> str:
+    return os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])
+
+
 def _launched(
     arguments: list[str], environment: dict[str, str], folder: Path, log: Path
 ) -> "subprocess.Popen[bytes]":
@@ -256,7 +260,7 @@ class Stack:
         programs: Path | None = None,
     ) -> Process:
         programs = programs or self.programs
-        environment = self._environment(settings, programs)
+        environment = {**self._environment(settings), "PATH": _path(programs)}
         process = Process(name, command, environment, self.folder, crash, programs)
         _guard().watch_group(process.pid)
         self.processes.append(process)
@@ -286,7 +290,7 @@ class Stack:
 
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run `invigilator`."""
-        environment = self._environment({}, self.programs)
+        environment = self._environment({})
         if self.programs == PROGRAMS:
             ran = run_to_end(["invigilator", *arguments], environment, self.folder, PATIENCE_S)
         else:
@@ -303,7 +307,7 @@ class Stack:
             ran.check_returncode()
         return ran
 
-    def _environment(self, settings: dict[str, object], programs: Path) -> dict[str, str]:
+    def _environment(self, settings: dict[str, object]) -> dict[str, str]:
         ours = {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker_url,
@@ -313,11 +317,10 @@ class Stack:
             **self.settings,
             **{name: str(value) for name, value in settings.items()},
         }
-        path = os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])
         return {
             **FEW_AUTHORITIES,
             **self.other_variables,
-            "PATH": path,
+            "PATH": _path(self.programs),
             "PYTHONUNBUFFERED": "1",
             **{f"INVIGILATOR_{name}": value for name, value in ours.items()},
         }

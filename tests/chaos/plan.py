@@ -71,10 +71,10 @@ KINDS = (
 CLUSTER_KINDS: Mapping[Cluster, Sequence[Kind]] = {
     # In place of the faults of the engine that is a cluster.
     "rabbitmq": (
+        # No wipe: RabbitMQ 3.10 does not always tell a consumer that its quorum queue was deleted (docs/scale.md).
         Kind("broker", "kill_leader", 0, 6),
         Kind("broker", "kill_node", 0, 6),
         Kind("broker", "pause_leader", 0.5, 12),
-        Kind("broker", "wipe", 0, 0),
     ),
     "postgresql": (
         Kind("database", "fail_over", 0, 3),
