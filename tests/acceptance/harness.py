@@ -234,10 +234,17 @@ class Stack:
 
     # --- processes -------------------------------------------------------------------------------------
 
-    def start(
-        self, name: str, *, crash: Crash | None = None, programs: Path | None = None, **settings: object
+    def start(self, name: str, *, crash: Crash | None = None, **settings: object) -> Process:
+        """Start one of the Procfile's processes; `crash` and `settings` are for this one only."""
+        return self._start(name, settings, crash)
+
+    def start_from(self, programs: Path, name: str) -> Process:
+        """Start one of the Procfile's processes, with the programs of another folder."""
+        return self._start(name, {}, None, programs)
+
+    def _start(
+        self, name: str, settings: dict[str, object], crash: Crash | None, programs: Path | None = None
     ) -> Process:
-        """Start one of the Procfile's processes; `crash`, `programs` and `settings` are for this one only."""
         self._numbers[name] += 1
         number = self._numbers[name]
         return self._launch(f"{name}-{number}", read_procfile(self.procfile)[name], settings, crash, programs)

@@ -73,7 +73,9 @@ class Slot:
 
     def _start(self) -> Process:
         with self._lock:
-            return self._stack.start(self._name, programs=self._programs)
+            if self._programs is None:
+                return self._stack.start(self._name)
+            return self._stack.start_from(self._programs, self._name)
 
 
 class Storm:
