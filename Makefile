@@ -51,10 +51,13 @@ SEED ?= 1
 MINUTES ?= 2
 BROKER ?= both
 RATE ?= 30
+CLUSTER ?=
+ONLY ?=
 
 .PHONY: chaos
-chaos: install ## Kill, pause and restart everything under load, then audit: SEED= MINUTES= BROKER=redis|rabbitmq|both
-	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) --broker $(BROKER) --rate $(RATE)
+chaos: install ## Kill, pause and restart everything under load, then audit: SEED= MINUTES= BROKER= CLUSTER= (docs/reliability.md)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) --broker $(BROKER) --rate $(RATE) \
+		$(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(ONLY),--only)
 
 .PHONY: plans
 plans: install ## Explain every hot statement with a million attempts and ten million effects: 10 GB, half an hour

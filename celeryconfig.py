@@ -1,6 +1,4 @@
-"""The settings of Celery. `worker.app` adds the broker's URL when it is first needed."""
-
-from kombu import Exchange, Queue
+"""The settings of Celery. `worker.app` adds the broker's URL and the queues when they are first needed."""
 
 from worker.kinds import QUEUES, task_name
 
@@ -18,9 +16,7 @@ task_acks_late = False
 task_ignore_result = True
 task_routes = {task_name(kind): {"queue": queue} for kind, queue in QUEUES.items()}
 
-# A worker without --queues serves every queue of effects. They are declared as Celery declares a queue that it
-# creates by itself, because RabbitMQ refuses another declaration of a queue that exists.
-task_queues = [Queue(queue, Exchange(queue), queue) for queue in sorted(set(QUEUES.values()))]
+# A worker without --queues serves every queue of effects (`worker.celery.queues`).
 task_create_missing_queues = False
 
 # Effects wait for services and share transactions, so they run in threads. --pool and --concurrency override this.

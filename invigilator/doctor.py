@@ -12,6 +12,7 @@ from db import lookups, rights
 from db.compatibility import compare, head, schema_revision
 from db.connect import limit_statements
 from db.errors import brief
+from events.broker_url import Kind, read_broker_url
 from events.errors import InvigilatorError
 from events.sharding import queue_name
 from worker.commands.sources.brokers import about, depths
@@ -27,6 +28,10 @@ CLOCK_NOTE_S = 1.0
 CLOCK_PROBLEM_S = 60.0
 """Times that a command says are believed up to so many seconds ahead of the database's clock."""
 MANY_CONNECTIONS = 0.8
+CLASSIC_IN_A_CLUSTER = (
+    f"{PREFIX}BROKER_URL names several nodes and {PREFIX}EFFECT_QUEUES is classic: when a node is lost, the "
+    "effects whose queues it has wait until it is back; set it to quorum (docs/scale.md)"
+)
 
 _SERVER = """
 SELECT
@@ -238,3 +243,6 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("broker", Verdict.PROBLEM, wrong)
     for note in server.notes:
         yield Finding("broker", Verdict.NOTE, note)
+    broker = read_broker_url(url)
+    if broker.kind is Kind.AMQP and len(broker.hosts) > 1 and settings.effect_queues == "classic":
+        yield Finding("broker", Verdict.NOTE, CLASSIC_IN_A_CLUSTER)

@@ -1,12 +1,17 @@
-"""A RabbitMQ for tests, from the system's package: on free ports, in a temporary folder, with its own epmd."""
+"""A RabbitMQ for tests, from the system's package: on free ports, in a temporary folder, with its own epmd.
 
+It is one node, or a cluster of three.
+"""
+
+import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from kombu import Connection
 from kombu.exceptions import OperationalError
@@ -15,9 +20,33 @@ from invigilator.local.guard import Guard
 from invigilator.local.server import HOST, free_port
 from tests.engines import engine_folder, unavailable
 
-PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+PROGRAMS = Path("/usr/lib/rabbitmq/bin")
+PROGRAM = PROGRAMS / "rabbitmq-server"
+CONTROL = PROGRAMS / "rabbitmqctl"
 EPMD = "epmd"
 START_TIMEOUT_S = 90
+NODES = 3
+MISSING = "RabbitMQ is not installed: apt-get install rabbitmq-server"
+
+
+class Epmd:
+    """The port mapper of the nodes of one cluster, which share a cookie, too.
+
+    Parameters:
+        folder: keeps the cookie, and its output.
+        guard: ends it when the tests are killed.
+    """
+
+    def __init__(self, folder: Path, guard: Guard) -> None:
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "ERL_EPMD_PORT": str(free_port()),
+            "ERL_EPMD_ADDRESS": HOST,
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        }
+        command = [EPMD, "-port", self.environment["ERL_EPMD_PORT"]]
+        self.process = _launch(command, self.environment, folder, guard)
 
 
 class Rabbit:
@@ -27,20 +56,53 @@ class Rabbit:
         folder: keeps everything; empty at first.
         guard: ends it when the tests are killed.
         config: more lines for its rabbitmq.conf.
+        epmd: of the cluster that it is a node of; None for one of its own.
+        port: where it listens; None for a free one.
+        peers: the ports of all nodes of its cluster.
     """
 
-    def __init__(self, folder: Path, guard: Guard, config: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        guard: Guard,
+        config: str = "",
+        epmd: Epmd | None = None,
+        port: int | None = None,
+        peers: Sequence[int] = (),
+    ) -> None:
         self._folder = folder
         self._guard = guard
-        port, self._environment = _configure(folder, config)
+        self._epmd = epmd or Epmd(folder, guard)
+        port = port or free_port()
+        self.name = _node_name(port)
+        self._environment = {**self._epmd.environment, **_configure(folder, config, port, peers)}
         self.url = f"amqp://guest:guest@127.0.0.1:{port}//"
-        self._epmd = self._launch([EPMD, "-port", self._environment["ERL_EPMD_PORT"]])
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers. Skips on a laptop where it does not, fails in CI."""
-        self._server = self._launch([str(PROGRAM)])
-        _wait_until_up(self.url, self._server, self._folder / "output")
+        self.launch()
+        self.wait_until_up()
+
+    def launch(self) -> None:
+        """Start it, and do not wait."""
+        self._server = _launch([str(PROGRAM)], self._environment, self._folder, self._guard)
+
+    def wait_until_up(self) -> None:
+        """Wait until it answers."""
+        _wait_until_up(self.url, self._running, self._folder / "output")
+
+    @property
+    def is_running(self) -> bool:
+        return self._server is not None and self._server.poll() is None
+
+    def control(self, *arguments: str) -> str:
+        """Run `rabbitmqctl` on this node. Returns what it prints."""
+        command = [str(CONTROL), "--node", self.name, "--quiet", *arguments]
+        ran = subprocess.run(
+            command, env=self._environment, cwd=self._folder, capture_output=True, text=True, check=True
+        )
+        return ran.stdout
 
     def configure(self, line: str) -> None:
         """Add a line to its rabbitmq.conf, which counts from the next start on."""
@@ -64,7 +126,7 @@ class Rabbit:
         """Wait until everything that was started has ended, by the guard's hand."""
         if self._server is not None:
             self._server.wait()
-        self._epmd.wait()
+        self._epmd.process.wait()
 
     @property
     def _running(self) -> "subprocess.Popen[bytes]":
@@ -74,25 +136,64 @@ class Rabbit:
     def _signal(self, number: signal.Signals) -> None:
         os.killpg(self._running.pid, number)
 
-    def _launch(self, command: list[str]) -> "subprocess.Popen[bytes]":
-        with (self._folder / "output").open("ab") as output:
-            process = subprocess.Popen(
-                command,
-                env=self._environment,
-                cwd=self._folder,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self._guard.watch_group(process.pid)
-        return process
+
+class Cluster:
+    """Three nodes that are one RabbitMQ. `url` names all of them.
+
+    Parameters:
+        folder: keeps everything; empty at first.
+        guard: ends them when the tests are killed.
+    """
+
+    def __init__(self, folder: Path, guard: Guard) -> None:
+        epmd = Epmd(folder, guard)
+        ports = [free_port() for _ in range(NODES)]
+        self.nodes: list[Rabbit] = []
+        for port in ports:
+            own = folder / str(port)
+            own.mkdir()
+            self.nodes.append(Rabbit(own, guard, epmd=epmd, port=port, peers=ports))
+        self.url = ";".join(node.url for node in self.nodes)
+
+    def start(self) -> Self:
+        """Start all nodes, and wait until they answer."""
+        first, *others = self.nodes
+        first.start()  # which forms the cluster that the others join
+        for node in others:
+            node.launch()
+        for node in others:
+            node.wait_until_up()
+        return self
+
+    def leader(self, queue: str) -> Rabbit:
+        """The node that leads a quorum queue."""
+        asked = next(node for node in self.nodes if node.is_running)
+        told = json.loads(asked.control("list_queues", "--formatter", "json", "name", "leader"))
+        [leader] = [one["leader"] for one in told if one["name"] == queue]
+        return next(node for node in self.nodes if node.name == leader)
+
+    def wait(self) -> None:
+        """Wait until everything that was started has ended, by the guard's hand."""
+        for node in self.nodes:
+            node.wait()
+
+
+def _launch(
+    command: list[str], environment: dict[str, str], folder: Path, guard: Guard
+) -> "subprocess.Popen[bytes]":
+    with (folder / "output").open("ab") as output:
+        process = subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=output, stderr=output, start_new_session=True
+        )
+    guard.watch_group(process.pid)
+    return process
 
 
 @contextmanager
 def restartable_rabbitmq(config: str = "") -> Iterator[Rabbit]:
     """A throw-away RabbitMQ, running. Skips on a laptop without one, fails in CI."""
     if not PROGRAM.exists():
-        unavailable("RabbitMQ is not installed: apt-get install rabbitmq-server")
+        unavailable(MISSING)
     with engine_folder() as folder, Guard() as guard:
         rabbit = Rabbit(folder, guard, config)
         try:
@@ -104,41 +205,54 @@ def restartable_rabbitmq(config: str = "") -> Iterator[Rabbit]:
 
 
 @contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """A throw-away cluster, running. Skips on a laptop without RabbitMQ, fails in CI."""
+    if not PROGRAM.exists():
+        unavailable(MISSING)
+    with engine_folder() as folder, Guard() as guard:
+        cluster = Cluster(folder, guard)
+        try:
+            yield cluster.start()
+        finally:
+            guard.__exit__(None, None, None)
+            cluster.wait()
+
+
+@contextmanager
 def running_rabbitmq(config: str = "") -> Iterator[str]:
     """The URL of a throw-away RabbitMQ. Skips on a laptop without one, fails in CI."""
     with restartable_rabbitmq(config) as rabbit:
         yield rabbit.url
 
 
-def _configure(folder: Path, config: str) -> tuple[int, dict[str, str]]:
-    port, distribution, epmd = free_port(), free_port(), free_port()
+def _node_name(port: int) -> str:
+    return f"test{port}@localhost"
+
+
+def _configure(folder: Path, config: str, port: int, peers: Sequence[int]) -> dict[str, str]:
     if config:
         (folder / "rabbitmq.conf").write_text(f"{config}\n")
     (folder / "plugins").write_text("[].\n")
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "ERL_EPMD_PORT": str(epmd),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODENAME": f"test{port}@localhost",
-        "RABBITMQ_DIST_PORT": str(distribution),
+    names = ",".join(f"'{_node_name(peer)}'" for peer in peers)
+    arguments = [
+        # Without a file, no schema of files is compiled, which is a fifth of the start's CPU time.
+        f'-rabbit tcp_listeners [{{"{HOST}",{port}}}]',
+        # How often it looks for consumers beyond their `consumer_timeout`, in ms; no line for the file.
+        "-rabbit channel_tick_interval 500",
+        # Idle schedulers sleep: by default they spin.
+        "+sbwt none +sbwtdcpu none",
+    ]
+    if peers:
+        arguments.append(f"-rabbit cluster_nodes {{[{names}],disc}}")
+    return {
+        "RABBITMQ_NODENAME": _node_name(port),
+        "RABBITMQ_DIST_PORT": str(free_port()),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
         "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
-            (
-                # Without a file, no schema of files is compiled, which is a fifth of the start's CPU time.
-                f'-rabbit tcp_listeners [{{"{HOST}",{port}}}]',
-                # How often it looks for consumers beyond their `consumer_timeout`, in ms; no line for the file.
-                "-rabbit channel_tick_interval 500",
-                # Idle schedulers sleep: by default they spin.
-                "+sbwt none +sbwtdcpu none",
-            )
-        ),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(arguments),
     }
-    return port, environment
 
 
 def _wait_until_up(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:

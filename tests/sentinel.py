@@ -1,10 +1,10 @@
-"""Redis Sentinel for tests: a primary, its replica and three Sentinels, all of them Valkeys."""
+"""Redis Sentinel for tests: a primary, its replicas and three Sentinels, all of them Valkeys."""
 
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,23 @@ PATIENCE_S = 60
 
 
 class Group:
-    """Two servers, of which one is the primary, and the three Sentinels that know which."""
+    """Servers, of which one is the primary, and the three Sentinels that know which.
 
-    def __init__(self, folder: Path, guard: Guard) -> None:
+    Parameters:
+        replicas: how many servers there are beside the primary.
+        settings: more lines for the configuration of each.
+    """
+
+    def __init__(self, folder: Path, guard: Guard, replicas: int = 1, settings: Sequence[str] = ()) -> None:
         self._folder = folder
         self._guard = guard
+        self._replicas = replicas
+        self._settings = settings
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        first, second = free_port(), free_port()
+        first = free_port()
         self.start_server(first)
-        self.start_server(second, replica_of=first)
+        for _ in range(replicas):
+            self.start_server(free_port(), replica_of=first)
         self.sentinels = [free_port() for _ in range(3)]
         for port in self.sentinels:
             self._start_sentinel(port, first)
@@ -62,6 +70,7 @@ class Group:
             f'masterauth "{PASSWORD}"',
             "repl-diskless-sync-delay 0",
             f"replicaof 127.0.0.1 {replica_of}" if replica_of else "",
+            *self._settings,
         ]
         self._start(port, lines, [])
         _wait_until(lambda: self._says("PING", port) in (True, b"PONG"), "a server to answer")
@@ -89,8 +98,40 @@ class Group:
 
     def replica(self) -> int:
         """The port of the other server."""
-        [port] = self._processes.keys() - {*self.sentinels, self.primary()}
+        [port] = self.replicas()
         return port
+
+    def replicas(self) -> set[int]:
+        """The ports of the servers that run and are not the primary."""
+        return self._processes.keys() - {*self.sentinels, self.primary()}
+
+    def has_its_replicas(self) -> bool:
+        """Whether every other server follows the primary."""
+        told = self._says("INFO", self.primary())
+        states = [told.get(f"slave{number}", {}) for number in range(self._replicas)] if told else [{}]
+        return all(state.get("state") == "online" for state in states)
+
+    def cut_replicas(self) -> set[int]:
+        """Let no replica follow the primary, until they are mended. Returns their ports."""
+        primary, replicas = self.primary(), self.replicas()
+        self._let_in(replicas, "nobody's")
+        with self.client(primary) as client:
+            client.execute_command("CLIENT KILL TYPE replica")
+        return replicas
+
+    def follow(self, replica: int, address: tuple[str, int]) -> None:
+        """Let a replica follow the primary by way of another address. After 8 s the Sentinels would mend that."""
+        with self.client(replica) as client:
+            client.replicaof(*address)
+
+    def mend_replicas(self, ports: set[int]) -> None:
+        """Let replicas follow again."""
+        self._let_in(ports, PASSWORD)
+
+    def _let_in(self, ports: set[int], password: str) -> None:
+        for port in ports:
+            with self.client(port) as client:
+                client.config_set("masterauth", password)
 
     def wait_for_another_primary(self, than: int) -> int:
         """Wait until the Sentinels have made another server the primary. Returns its port."""
@@ -143,7 +184,8 @@ class Group:
             return False
         facts = told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
         facts = {str(name): str(value) for name, value in facts.items()}
-        return (facts["num-other-sentinels"], facts["num-slaves"], facts["flags"]) == ("2", "1", "master")
+        known = (facts["num-other-sentinels"], facts["num-slaves"], facts["flags"])
+        return known == ("2", str(self._replicas), "master")
 
     def _ask(self, port: int, *command: str) -> Any:
         with Redis(port=port, password=SENTINEL_PASSWORD, socket_timeout=5, decode_responses=True) as client:
@@ -158,12 +200,12 @@ class Group:
 
 
 @contextmanager
-def running_group() -> Iterator[Group]:
-    """A throw-away group."""
+def running_group(replicas: int = 1, settings: Sequence[str] = ()) -> Iterator[Group]:
+    """A throw-away group; see `Group`."""
     with tempfile.TemporaryDirectory(prefix="invigilator-sentinel-") as folder, Guard() as guard:
         group: Group | None = None
         try:
-            group = Group(Path(folder), guard)
+            group = Group(Path(folder), guard, replicas, settings)
             yield group
         finally:
             guard.__exit__(None, None, None)

@@ -16,9 +16,10 @@ def copy(primary_url: str, primary: Path, standby: Path) -> None:
 
     Parameters:
         primary_url: of the running server;
-        primary: its folder.
+        primary: its folder;
+        standby: the folder, without `data`.
     """
-    standby.mkdir(mode=0o700)
+    standby.mkdir(mode=0o700, exist_ok=True)
     shutil.copy(primary / "password", standby / "password")
     (standby / "data").mkdir(mode=0o700)
     program = postgres.binary("pg_basebackup")
@@ -47,6 +48,20 @@ def execute(url: str, *statements: str) -> None:
 def follow_closely(primary_url: str) -> None:
     """From now on nothing is committed on the primary that is not on the standby."""
     execute(primary_url, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+
+
+def follow_nobody(primary_url: str) -> None:
+    """From now on the primary commits alone."""
+    execute(primary_url, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+
+
+def number(url: str, query: str) -> int:
+    """Ask a server for one number."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        answer = int(connection.execute(text(query)).scalar_one())
+    engine.dispose()
+    return answer
 
 
 def promote(standby_url: str) -> None:

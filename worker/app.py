@@ -32,6 +32,7 @@ from events.errors import InvigilatorError
 from worker import extras, logs, patches
 from worker.celery import results
 from worker.celery.pooling import PoolingConnection
+from worker.celery.queues import check_types, effect_queues
 from worker.commands.sources.brokers import CELERY_TIMEOUT_S, check_server, read_url_and_entry
 from worker.effects.action import TryAgainError
 from worker.effects.runner import Runner
@@ -93,13 +94,15 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def broker_settings() -> dict[str, Any]:
-    """Return Celery's settings of the configured broker.
+    """Return Celery's settings of the configured broker, and the queues.
 
     Raises:
         SystemExit: the settings cannot be used. The message says why, in one line.
     """
-    url, broker = read_url_and_entry(broker_url(_settings(broker=True)))
+    settings = _settings(broker=True)
+    url, broker = read_url_and_entry(broker_url(settings))
     return {
+        "task_queues": effect_queues(settings.effect_queues),
         "broker_url": url.for_kombu,
         "broker_use_ssl": url.ssl,
         "broker_transport_options": {
@@ -187,6 +190,7 @@ def start(sender: Any, **_: Any) -> None:
     with _refusing():
         settings = _settings(database=True, broker=True)
         check_broker(settings)
+        check_types(app)
         patches.apply(Process.WORKER, settings)
         # Celery resolves "auto" later.
         threads = sender.concurrency if isinstance(sender.concurrency, int) else None

@@ -42,6 +42,7 @@ _ADDRESS = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[\w.-]+)):(?P<por
 
 MIN_KEY_CHARS = 32
 
+QueueType = Literal["classic", "quorum"]
 WebRole = Literal["viewer", "operator", "admin"]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     instance: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")] = "main"
     events_keep: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(days=30)
     command_shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 1
+    effect_queues: QueueType = "classic"
     batch_size: Annotated[int, Field(ge=1, le=1_000)] = 100
     believe_time_for_s: Seconds = 86_400
     retry_base_s: Seconds = 2

@@ -159,6 +159,10 @@ class Process:
         return self._process.wait(PATIENCE_S)
 
 
+def _path(programs: Path) -> str:
+    return os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])
+
+
 def _launched(
     arguments: list[str], environment: dict[str, str], folder: Path, log: Path
 ) -> "subprocess.Popen[bytes]":
@@ -232,9 +236,18 @@ class Stack:
 
     def start(self, name: str, *, crash: Crash | None = None, **settings: object) -> Process:
         """Start one of the Procfile's processes; `crash` and `settings` are for this one only."""
+        return self._start(name, settings, crash)
+
+    def start_from(self, programs: Path, name: str) -> Process:
+        """Start one of the Procfile's processes, with the programs of another folder."""
+        return self._start(name, {}, None, programs)
+
+    def _start(
+        self, name: str, settings: dict[str, object], crash: Crash | None, programs: Path | None = None
+    ) -> Process:
         self._numbers[name] += 1
         number = self._numbers[name]
-        return self._launch(f"{name}-{number}", read_procfile(self.procfile)[name], settings, crash)
+        return self._launch(f"{name}-{number}", read_procfile(self.procfile)[name], settings, crash, programs)
 
     def celery(self, *arguments: str) -> Process:
         """Start `celery -A worker.app` with these arguments."""
@@ -246,10 +259,16 @@ class Stack:
         return self._launch(f"{name}-{self._numbers[name]}", shlex.join([name, *arguments]), {})
 
     def _launch(
-        self, name: str, command: str, settings: dict[str, object], crash: Crash | None = None
+        self,
+        name: str,
+        command: str,
+        settings: dict[str, object],
+        crash: Crash | None = None,
+        programs: Path | None = None,
     ) -> Process:
-        environment = self._environment(settings)
-        process = Process(name, command, environment, self.folder, crash, self.programs)
+        programs = programs or self.programs
+        environment = {**self._environment(settings), "PATH": _path(programs)}
+        process = Process(name, command, environment, self.folder, crash, programs)
         _guard().watch_group(process.pid)
         self.processes.append(process)
         return process
@@ -305,11 +324,10 @@ class Stack:
             **self.settings,
             **{name: str(value) for name, value in settings.items()},
         }
-        path = os.pathsep.join([str(self.programs), os.environ.get("PATH", os.defpath)])
         return {
             **FEW_AUTHORITIES,
             **self.other_variables,
-            "PATH": path,
+            "PATH": _path(self.programs),
             "PYTHONUNBUFFERED": "1",
             **{f"INVIGILATOR_{name}": value for name, value in ours.items()},
         }

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.engines import Broker
-from tests.chaos.plan import plan
+from tests.chaos.plan import Cluster
 from tests.chaos.storm import RATE, Orders, Report, run
 
 BOTH = "both"
+BROKER_OF: Mapping[Cluster, Broker] = {"rabbitmq": "rabbitmq", "sentinel": "redis"}
+"""Clusters that are a broker."""
 ROW = (
     "seed",
     "minutes",
@@ -42,14 +44,16 @@ def main() -> int:
     """Run the storms that are asked for. Returns the exit status."""
     wanted = _arguments()
     if wanted.plan:
-        for fault in plan(wanted.seed, wanted.minutes * 60):
+        for fault in _orders(wanted, BROKER_OF.get(wanted.cluster, "redis")).plan():
             sys.stdout.write(f"{fault.at_s:7.2f} s  {fault.target:12} {fault.what:22} {fault.for_s:5.2f} s\n")
         return 0
     brokers = get_args(Broker) if wanted.broker == BOTH else (wanted.broker,)
+    if wanted.cluster in BROKER_OF:
+        brokers = (BROKER_OF[wanted.cluster],)
     reports = []
     for broker in brokers:
         try:
-            report = run(Orders(wanted.seed, wanted.minutes, broker, wanted.rate), console.print)
+            report = run(_orders(wanted, broker), console.print)
         except (pytest.skip.Exception, pytest.fail.Exception) as error:  # what tests do without an engine
             console.print(f"chaos: {error}")
             return 1
@@ -63,12 +67,20 @@ def main() -> int:
     return any(report.findings for report in reports)
 
 
+def _orders(wanted: argparse.Namespace, broker: Broker) -> Orders:
+    return Orders(wanted.seed, wanted.minutes, broker, wanted.rate, wanted.cluster, wanted.only)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description="A storm, reproducible; then an audit.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--broker", choices=(*get_args(Broker), BOTH), default=BOTH)
     parser.add_argument("--rate", type=float, default=RATE, help="commands a second")
+    parser.add_argument(
+        "--cluster", choices=get_args(Cluster), help="what is a cluster; it replaces --broker if it is one"
+    )
+    parser.add_argument("--only", action="store_true", help="strike no faults but those of the cluster")
     parser.add_argument("--plan", action="store_true", help="print the faults, and strike none")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the figures go; else standard output"

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Row
@@ -64,6 +64,7 @@ class Audit:
 
     Parameters:
         cancelled: the ids of the effects that an operator has cancelled, also if they were retried afterwards.
+        losing: the moments at which the broker may have taken a command that it lost, in seconds since 1970.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Audit:
         traffic: Traffic,
         calm_database_url: str,
         cancelled: Collection[str],
+        losing: Container[float] = (),
     ) -> None:
         self.findings: dict[str, list[str]] = {}
         self._stack = stack
@@ -80,6 +82,12 @@ class Audit:
         self._traffic = traffic
         self._calm_database_url = calm_database_url
         self._cancelled = cancelled
+        handled = stack.rows("SELECT source, command_id FROM inbox JOIN outcomes ON inbox_id = inbox.id")
+        self._known = {(row.source, row.command_id) for row in handled}
+        self.lost = {
+            key for key, moment in traffic.taken_at.items() if key not in self._known and moment in losing
+        }
+        """Commands that the broker has lost, as its documents say that it may."""
         self._effects = {str(row.id): row for row in stack.rows(_EFFECTS)}
 
     def run(self, others: Mapping[str, Callable[[], Iterable[object]]]) -> Mapping[str, list[str]]:
@@ -111,12 +119,8 @@ class Audit:
         return self.findings
 
     def _outcomes(self) -> Iterable[object]:
-        handled = self._stack.rows(
-            "SELECT source, command_id FROM inbox JOIN outcomes ON inbox_id = inbox.id"
-        )
-        known = {(row.source, row.command_id) for row in handled}
-        yield from (("lost", key) for key in self._traffic.commands.keys() - known)
-        yield from (("never published", key) for key in known - self._traffic.commands.keys())
+        yield from (("lost", key) for key in self._traffic.commands.keys() - self._known - self.lost)
+        yield from (("never published", key) for key in self._known - self._traffic.commands.keys())
         yield from self._stack.rows(_NO_OUTCOME)
 
     def _quarantine(self) -> Iterable[object]:
@@ -133,7 +137,8 @@ class Audit:
         yield from acts.mistimed(self._stack.rows(acts.STEPS), self._traffic.commands)
 
     def _calm_day(self) -> Iterable[object]:
-        calm = calm_record(self._calm_database_url, list(self._traffic.commands.values()))
+        came = [body for key, body in self._traffic.commands.items() if key not in self.lost]
+        calm = calm_record(self._calm_database_url, came)
         with disposed(self._stack.database_url) as engine, engine.connect() as connection:
             stormy = read_record(connection)
         yield from _differences(calm, stormy)

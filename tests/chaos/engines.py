@@ -1,9 +1,10 @@
-"""PostgreSQL and the broker of a chaos run: killed, paused and started again, on the same data and port."""
+"""PostgreSQL and the broker of a storm, one server each: killed, paused, started again on the same data."""
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,9 +20,27 @@ PORT_TIMEOUT_S = 30
 
 Broker = Literal["redis", "rabbitmq"]
 
+Strike = Callable[[float], None]
+"""Carries out a fault for so many seconds, and ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An engine that can be struck: one server, or a cluster.
+
+    Parameters:
+        url: what our processes get.
+        strikes: by the names of the plan.
+        one: returns the URL of one server, which can be written to now.
+    """
+
+    url: str
+    strikes: Mapping[str, Strike]
+    one: Callable[[], str]
+
 
 class Engine(Protocol):
-    """What faults do to an engine."""
+    """What is done to one server."""
 
     url: str
 
@@ -72,34 +91,63 @@ class Embedded:
         engines.end(self._server, how)
 
     def pause(self) -> None:
-        self._signal_all(signal.SIGSTOP)
+        signal_all(self._server, signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._signal_all(signal.SIGCONT)
+        signal_all(self._server, signal.SIGCONT)
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        parent = psutil.Process(self._server.process.pid)
-        for process in (parent, *parent.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+
+def signal_all(server: Server, number: signal.Signals) -> None:
+    """Send a signal to a server and all of its processes."""
+    parent = psutil.Process(server.process.pid)
+    for process in (parent, *parent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 @contextmanager
-def running_database(folder: Path) -> Iterator[Engine]:
+def running_database(folder: Path) -> Iterator[Target]:
     """PostgreSQL, durable, because it will be killed."""
     with engines.starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
-        yield Embedded(lambda: start(folder))
+        yield _target(Embedded(lambda: start(folder)), {"shut_down_immediately": signal.SIGQUIT})
 
 
 @contextmanager
-def running_broker(broker: Broker, folder: Path) -> Iterator[Engine]:
+def running_broker(broker: Broker, folder: Path) -> Iterator[Target]:
     """Valkey or RabbitMQ, such that what it has taken survives kill -9."""
     if broker == "rabbitmq":
         with restartable_rabbitmq() as rabbit:
-            yield rabbit
+            yield _target(rabbit)
     else:
         with engines.starter(lambda folder, watch: valkey.start(folder, watch=watch)) as start:
-            yield Embedded(lambda: start(folder), _write_before_answering)
+            yield _target(Embedded(lambda: start(folder), _write_before_answering))
+
+
+def _target(engine: Engine, endings: Mapping[str, signal.Signals] = {}) -> Target:
+    strikes = {what: ending(engine, how) for what, how in {"kill": signal.SIGKILL, **endings}.items()}
+    return Target(engine.url, strikes | {"pause": pausing(engine)}, lambda: engine.url)
+
+
+def ending(engine: Engine, how: signal.Signals) -> Strike:
+    """End it with a signal, and start it again after a while."""
+
+    def strike(for_s: float) -> None:
+        engine.end(how)
+        time.sleep(for_s)
+        engine.start()
+
+    return strike
+
+
+def pausing(engine: Engine) -> Strike:
+    """Let it stand still for a while."""
+
+    def strike(for_s: float) -> None:
+        engine.pause()
+        time.sleep(for_s)
+        engine.resume()
+
+    return strike
 
 
 def _write_before_answering(url: str) -> None:

@@ -1,24 +1,30 @@
 """Carrying out a plan: one lane for each target, in which its faults follow one another."""
 
-import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle
+from pathlib import Path
 
-from kombu import Connection
-from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
+from events.broker_url import BrokerUrl, Kind, read_broker_url
+from events.connecting import Connection
 from invigilator.demo.reference import HttpServer
 from tests.acceptance.harness import Process, Stack
-from tests.chaos.engines import Engine
+from tests.chaos.engines import Strike, Target
 from tests.chaos.listener import SUBSCRIBER, Listener
+from tests.chaos.machines import Network
 from tests.chaos.otherside import Moods, MoodyEndpoint, MoodyLms, MoodyMailSink
 from tests.chaos.plan import PROCESSES, Fault
+from worker.commands.sources.redis import make_client
 from worker.kinds import QUEUES
 
+HOME = ("webhooks",)
+"""Processes that stay on this computer: without TLS a webhook is called on the same machine only."""
+ANSWER_S = 5
 COMMANDS = b"invigilator.commands."
 CANCELLED_AT_ONCE = 5
 
@@ -33,16 +39,14 @@ ORDER BY id LIMIT :number
 _LOG = "SELECT position, id FROM events WHERE position IS NOT NULL ORDER BY position"
 _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
 
-Strike = Callable[[float], None]
-"""Carries out a fault for so many seconds, and ends it."""
-
 
 class Slot:
     """One place in the system where a process runs; who ends it starts another."""
 
-    def __init__(self, stack: Stack, name: str, lock: threading.Lock) -> None:
+    def __init__(self, stack: Stack, name: str, lock: threading.Lock, programs: Path | None = None) -> None:
         self._stack = stack
         self._name = name
+        self._programs = programs
         self._lock = lock  # the stack's, which several slots start their processes in
         self.process = self._start()
 
@@ -69,7 +73,9 @@ class Slot:
 
     def _start(self) -> Process:
         with self._lock:
-            return self._stack.start(self._name)
+            if self._programs is None:
+                return self._stack.start(self._name)
+            return self._stack.start_from(self._programs, self._name)
 
 
 class Storm:
@@ -77,7 +83,8 @@ class Storm:
 
     Parameters:
         stack: nothing in it is started.
-        database, broker: its engines.
+        database, broker: its engines. A wipe, and the end of all sessions, are added to what can be done to them.
+        network: of the machines on which the processes run; None for this computer.
         lms, mail, endpoint: its other side.
         listener: listens to its feed.
     """
@@ -85,8 +92,9 @@ class Storm:
     def __init__(
         self,
         stack: Stack,
-        database: Engine,
-        broker: Engine,
+        database: Target,
+        broker: Target,
+        network: Network | None,
         lms: MoodyLms,
         mail: MoodyMailSink,
         endpoint: MoodyEndpoint,
@@ -101,37 +109,37 @@ class Storm:
         """Why a fault could not be struck, or not be ended: that says nothing about the system."""
         self.replays = 0
         """How often the feed was told again after a wipe."""
+        self.began_at = 0.0
+        """By the clock on the wall, in seconds."""
         self._stack = stack
         self._listener = listener
         self._findings_lock = threading.Lock()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         starting = threading.Lock()
+        machines = cycle(network.programs if network else [None])
         self._slots = {
-            f"{name}.{number}": Slot(stack, name, starting)
+            f"{name}.{number}": Slot(stack, name, starting, None if name in HOME else next(machines))
             for name, instances in PROCESSES.items()
             for number in range(instances)
         }
         self._strikes: dict[str, Mapping[str, Strike]] = {
-            "database": _of_engine(database)
-            | {
-                "terminate_sessions": self._terminate_sessions,
-                "shut_down_immediately": _ending(database, signal.SIGQUIT),
-            },
-            "broker": _of_engine(broker) | {"wipe": self._wipe},
+            "database": {**database.strikes, "terminate_sessions": self._terminate_sessions},
+            "broker": {**broker.strikes, "wipe": self._wipe},
             "lms": _moods(lms.moods, "slow", "failing", "refusing", "late", "losing_answers")
             | {"away": _away(stack.lms)},
             "mail_server": _moods(mail.moods, "rejecting", "refusing", "hanging_up", "losing_answers"),
             "endpoint": _moods(endpoint.moods, "failing", "late", "losing_answers")
             | {"kill": _away(endpoint)},
             "operator": {"retry_failed": self._retry_failed, "cancel_and_retry": self._cancel_and_retry},
+            **({"machine": {"cut": network.cut}} if network else {}),
         }
         for name, slot in self._slots.items():
             self._strikes[name] = {"kill": slot.kill, "pause": slot.pause}
 
     def begin(self, faults: Sequence[Fault]) -> None:
         """Start the lanes. They end, with everything mended, when their last fault is over."""
-        began = time.monotonic()
+        began, self.began_at = time.monotonic(), time.time()
         lanes: defaultdict[str, list[Fault]] = defaultdict(list)
         for fault in faults:
             lanes[fault.target].append(fault)
@@ -188,10 +196,11 @@ class Storm:
 
     def _wipe(self, for_s: float) -> None:
         with self._listener.wiping():
-            if self._stack.broker_url.startswith("redis"):
-                _wipe_redis(self._stack.broker_url)
+            broker = read_broker_url(self._stack.broker_url)
+            if broker.kind is Kind.AMQP:
+                _delete_queues(broker)
             else:
-                _delete_queues(self._stack.broker_url)
+                _wipe_redis(broker)
         self.tell_again()
 
     def tell_again(self) -> None:
@@ -231,24 +240,6 @@ class Storm:
         return ended.returncode == 0
 
 
-def _of_engine(engine: Engine) -> dict[str, Strike]:
-    def pause(for_s: float) -> None:
-        engine.pause()
-        time.sleep(for_s)
-        engine.resume()
-
-    return {"kill": _ending(engine, signal.SIGKILL), "pause": pause}
-
-
-def _ending(engine: Engine, how: signal.Signals) -> Strike:
-    def strike(for_s: float) -> None:
-        engine.end(how)
-        time.sleep(for_s)
-        engine.start()
-
-    return strike
-
-
 def _away(server: HttpServer) -> Strike:
     def strike(for_s: float) -> None:
         server.stop()  # it hangs up in the middle of a call
@@ -267,15 +258,16 @@ def _moods(side: Moods, *moods: str) -> dict[str, Strike]:
     return {mood: lambda for_s, mood=mood: strike(mood, for_s) for mood in moods}  # type: ignore[misc]
 
 
-def _wipe_redis(url: str) -> None:
+def _wipe_redis(broker: BrokerUrl) -> None:
     # Everything but the commands: what Celery and kombu keep beside the queues, too.
-    with Redis.from_url(url) as client:
+    with make_client(broker, ANSWER_S) as client:
         keys = [key for key in client.scan_iter() if not key.startswith(COMMANDS)]
         if keys:
             client.delete(*keys)
 
 
-def _delete_queues(url: str) -> None:
-    with Connection(url, connect_timeout=5) as connection:
+def _delete_queues(broker: BrokerUrl) -> None:
+    with Connection.to(broker, timeout_s=ANSWER_S, transport_options={}) as connection:
+        connection.connect()
         for queue in set(QUEUES.values()):
             connection.default_channel.queue_delete(queue)

@@ -6,14 +6,16 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from amqp.exceptions import AMQPError
-from kombu import Connection
 from kombu.exceptions import OperationalError
-from redis import Redis, RedisError
+from redis import RedisError
 
+from events.broker_url import Kind, read_broker_url
+from events.connecting import Connection
 from tests.fakes.receiver import SECRET
+from worker.commands.sources.redis import make_client
 from worker.feeds.brokers import open_target
 from worker.subscriptions import load_subscriptions
 
@@ -58,7 +60,7 @@ class Arrival:
 
 
 class Listener:
-    """Listens to one feed. On RabbitMQ it has a durable queue, and acknowledges what it has kept.
+    """Listens to one feed. On RabbitMQ it has a quorum queue, and acknowledges what it has kept.
 
     Parameters:
         file: of subscriptions, as `write_subscriptions` has written it.
@@ -70,6 +72,7 @@ class Listener:
         self.wiped: list[range] = []
         """Positions that may have been wiped before anybody has read them, and so came late."""
         self._url = broker_url
+        self._broker = read_broker_url(broker_url)
         [self._feed] = load_subscriptions(file).feed.values()
         self._entry = "0"
         self._lost_after: int | None = None
@@ -79,7 +82,7 @@ class Listener:
 
     @property
     def is_redis(self) -> bool:
-        return self._url.startswith(("redis", "valkey"))
+        return self._broker.kind is not Kind.AMQP
 
     # --- listening -------------------------------------------------------------------------------------
 
@@ -87,7 +90,8 @@ class Listener:
         """On RabbitMQ: make a queue that gets everything."""
         if not self.is_redis:
             with open_target(self._url, self._feed), self._rabbitmq() as channel:
-                channel.queue_declare(FEED, durable=True, auto_delete=False)
+                arguments = {"x-queue-type": "quorum"}
+                channel.queue_declare(FEED, durable=True, auto_delete=False, arguments=arguments)
                 channel.queue_bind(FEED, FEED, "#")
 
     def unbind(self) -> None:
@@ -122,8 +126,8 @@ class Listener:
                 self.take()
 
     def _from_redis(self) -> None:
-        with Redis.from_url(self._url, socket_timeout=ANSWER_S) as client:
-            while found := client.xread({FEED: self._entry}, count=MANY):
+        with make_client(self._broker, ANSWER_S) as client:
+            while found := cast("Any", client.xread({FEED: self._entry}, count=MANY)):
                 [[_, entries]] = found
                 self.arrivals += [Arrival.read(values[b"event"]) for _, values in entries]
                 self._entry = entries[-1][0]
@@ -137,7 +141,8 @@ class Listener:
     @contextmanager
     def _rabbitmq(self) -> Iterator[Any]:
         limits = {"read_timeout": ANSWER_S, "write_timeout": ANSWER_S}
-        with Connection(self._url, connect_timeout=ANSWER_S, transport_options=limits) as connection:
+        with Connection.to(self._broker, timeout_s=ANSWER_S, transport_options=limits) as connection:
+            connection.connect()
             yield connection.default_channel
 
     # --- what the broker loses -------------------------------------------------------------------------

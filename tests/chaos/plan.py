@@ -1,12 +1,17 @@
 """The schedule of faults, computed from the seed alone."""
 
 import random
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 SPACING_S = 1.6
 """Between the beginnings of two faults, on average."""
+ALONE_S = 20.0
+"""The same where only a cluster is struck, so that one can see what each fault does."""
 CALM_START_S = 1.0
+
+Cluster = Literal["rabbitmq", "postgresql", "sentinel", "machines"]
+"""What may be a cluster: one of the engines, or the machines on which our processes run."""
 
 PROCESSES = {"commands": 2, "relay": 2, "effects": 2, "mail": 2, "webhooks": 2}
 """How many of each run."""
@@ -63,6 +68,45 @@ KINDS = (
 )
 
 
+CLUSTER_KINDS: Mapping[Cluster, Sequence[Kind]] = {
+    # In place of the faults of the engine that is a cluster.
+    "rabbitmq": (
+        # No wipe: RabbitMQ 3.10 does not always tell a consumer that its quorum queue was deleted (docs/scale.md).
+        Kind("broker", "kill_leader", 0, 6),
+        Kind("broker", "kill_node", 0, 6),
+        Kind("broker", "pause_leader", 0.5, 12),
+    ),
+    "postgresql": (
+        Kind("database", "fail_over", 0, 3),
+        Kind("database", "switch_over", 0, 0),
+        Kind("database", "wake_demoted", 2, 8),
+        Kind("database", "pause_standby", 0.5, 4),
+        Kind("database", "terminate_sessions", 0, 0),
+    ),
+    "sentinel": (
+        Kind("broker", "fail_over", 0, 3),
+        Kind("broker", "freeze", 0, 3),
+        Kind("broker", "cut_replicas_and_kill", 0.5, 5),
+        Kind("broker", "wipe", 0, 0),
+    ),
+    "machines": (Kind("machine", "cut", 5, 60),),
+}
+
+
+def kinds_of(cluster: Cluster | None, *, only: bool = False) -> Sequence[Kind]:
+    """The kinds of faults of a storm.
+
+    Parameters:
+        cluster: None for one server of each engine.
+        only: leave out what is not about the cluster.
+    """
+    if cluster is None:
+        return KINDS
+    own = CLUSTER_KINDS[cluster]
+    replaced = {kind.target for kind in own}
+    return own if only else (*(kind for kind in KINDS if kind.target not in replaced), *own)
+
+
 class Fault(NamedTuple):
     """One fault: seconds after the start, which process or service, what, and for how many seconds.
 
@@ -75,21 +119,23 @@ class Fault(NamedTuple):
     for_s: float
 
 
-def plan(seed: int, duration_s: float) -> list[Fault]:
+def plan(
+    seed: int, duration_s: float, kinds: Sequence[Kind] = KINDS, spacing_s: float = SPACING_S
+) -> list[Fault]:
     """The faults of a run, in order. Each kind comes once before any comes again, and once at least."""
     chance = random.Random(f"plan {seed}")
-    number = max(len(KINDS), round(duration_s / SPACING_S))
+    number = max(len(kinds), round(duration_s / spacing_s))
     step = (duration_s - CALM_START_S) / number
-    kinds = _decks(chance, number)
+    drawn = _decks(chance, kinds, number)
     return sorted(
-        _fault(chance, kind, CALM_START_S + step * (n + chance.random())) for n, kind in enumerate(kinds)
+        _fault(chance, kind, CALM_START_S + step * (n + chance.random())) for n, kind in enumerate(drawn)
     )
 
 
-def _decks(chance: random.Random, number: int) -> Sequence[Kind]:
+def _decks(chance: random.Random, kinds: Sequence[Kind], number: int) -> Sequence[Kind]:
     drawn: list[Kind] = []
     while len(drawn) < number:
-        drawn += chance.sample(KINDS, len(KINDS))
+        drawn += chance.sample(kinds, len(kinds))
     return drawn[:number]
 
 

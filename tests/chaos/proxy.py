@@ -24,12 +24,14 @@ class Proxy:
     """Passes bytes between clients and one server.
 
     `cuts` counts what `cut_at` has severed; `answers` is all that the server has said. With `tls`, the proxy
-    decrypts clients that start with TLS, and passes others on unchanged.
+    decrypts clients that start with TLS, and passes others on unchanged. While it `is_silent`, what comes goes
+    nowhere, as in a cut cable.
     """
 
     listener: socket.socket
     target: tuple[str, int]
     tls: ssl.SSLContext | None = None
+    is_silent: bool = False
     cuts: int = 0
     answers: bytearray = field(default_factory=bytearray)
     _open: set[socket.socket] = field(default_factory=set)
@@ -93,20 +95,28 @@ class Proxy:
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
         while True:
             readable, _, _ = select.select([client, server], [], [])
-            if server in readable:
-                if not (data := server.recv(CHUNK)):
-                    return
-                self.answers += data
-                client.sendall(data)
-            if client in readable:
-                if not (data := client.recv(CHUNK)):
-                    return
-                if side := self._cut_here(data):
-                    if side == "after":
-                        server.sendall(data)
-                        server.recv(CHUNK)
-                    return
-                server.sendall(data)
+            if server in readable and not self._answer(server, client):
+                return
+            if client in readable and not self._ask(client, server):
+                return
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> bool:
+        """Pass an answer on. Returns whether the connection goes on, as the other way does."""
+        data = server.recv(CHUNK)
+        self.answers += data
+        if not self.is_silent:
+            client.sendall(data)
+        return bool(data)
+
+    def _ask(self, client: socket.socket, server: socket.socket) -> bool:
+        data = client.recv(CHUNK)
+        side = self._cut_here(data)
+        if side is None and not self.is_silent:
+            server.sendall(data)
+        if side == "after":
+            server.sendall(data)
+            server.recv(CHUNK)
+        return bool(data) and side is None
 
     def _cut_here(self, data: bytes) -> Side | None:
         with self._lock:
@@ -120,12 +130,14 @@ class Proxy:
 
 
 @contextmanager
-def proxying(server_url: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+def proxying(
+    server_url: str, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1"
+) -> Iterator[Proxy]:
     """Run a proxy in front of the server that a URL names; its connections are severed at the end."""
     parts = urlsplit(server_url)
     assert parts.hostname is not None
     assert parts.port is not None
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((host, 0)) as listener:
         proxy = Proxy(listener, (parts.hostname, parts.port), tls)
         thread = threading.Thread(target=proxy.accept)
         thread.start()

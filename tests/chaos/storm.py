@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +16,15 @@ from tests import engines
 from tests.acceptance.harness import Stack
 from tests.acceptance.lms import TOKEN
 from tests.chaos.audit import Audit, figures
+from tests.chaos.clusters import Windows, running_pair, running_rabbitmq, running_sentinels
 from tests.chaos.delivered import DeliveryAudit
-from tests.chaos.engines import Broker, Engine, running_broker, running_database
+from tests.chaos.engines import Broker, Target, running_broker, running_database
 from tests.chaos.faults import Storm
 from tests.chaos.listener import BEHIND, Listener, write_subscriptions
+from tests.chaos.machines import Network, running_network
 from tests.chaos.otherside import MoodyEndpoint, MoodyLms, MoodyMailSink
-from tests.chaos.plan import plan
+from tests.chaos.plan import ALONE_S, SPACING_S, Cluster, Fault, kinds_of, plan
+from tests.chaos.standstill import standstills
 from tests.chaos.told import EventAudit
 from tests.chaos.traffic import Traffic, stream
 from worker.commands.sources import BrokerAwayError
@@ -37,6 +40,8 @@ STALLED_S = 120
 """Nothing has changed for so long: it will not settle any more."""
 PATIENCE_S = 900
 """Nor will it when it takes so long, whatever changes."""
+LONGER = 5
+"""How much more there is to publish while a cluster is struck, whose faults take long. It ends with them."""
 WATCH_S = 0.2
 LOOK_S = 0.5
 SAY_S = 15
@@ -63,6 +68,10 @@ class Orders:
     minutes: float
     broker: Broker
     rate: float = RATE
+    cluster: Cluster | None = None
+    """What is a cluster. It says which broker it is, too, if it is one."""
+    only: bool = False
+    """Whether no other faults are struck than those of the cluster."""
 
     @property
     def seconds(self) -> float:
@@ -72,7 +81,16 @@ class Orders:
     def line(self) -> str:
         """What reproduces it."""
         rate = "" if self.rate == RATE else f" RATE={self.rate:g}"
-        return f"make chaos SEED={self.seed} MINUTES={self.minutes:g} BROKER={self.broker}{rate}"
+        cluster = f" CLUSTER={self.cluster}" if self.cluster else ""
+        only = " ONLY=1" if self.only else ""
+        return (
+            f"make chaos SEED={self.seed} MINUTES={self.minutes:g} BROKER={self.broker}{rate}{cluster}{only}"
+        )
+
+    def plan(self) -> list[Fault]:
+        """The faults, in order."""
+        kinds = kinds_of(self.cluster, only=self.only)
+        return plan(self.seed, self.seconds, kinds, ALONE_S if self.only else SPACING_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,46 +129,75 @@ def run(orders: Orders, say: Callable[[str], None] = lambda _text: None) -> Repo
 def _system(orders: Orders) -> Iterator["_Run"]:
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="invigilator-chaos-")))
-        database = resources.enter_context(running_database(folder / "postgres"))
-        broker = resources.enter_context(running_broker(orders.broker, folder / "broker"))
+        windows = Windows()
+        database = resources.enter_context(_database(orders, folder / "postgres"))
+        broker = resources.enter_context(_broker(orders, folder / "broker", windows))
         upgrade(database.url)
         endpoint = resources.enter_context(MoodyEndpoint(orders.seed))
+        network = _network(orders, folder, resources)
+        reached = network.reached if network else str
         subscriptions = write_subscriptions(folder, f"{endpoint.url}/hooks")
         stack = Stack(
-            database.url,
-            broker.url,
+            reached(database.url),
+            reached(broker.url),
             COMMAND_SHARDS=SHARDS,
             BATCH_SIZE=BATCH,
             SUBSCRIPTIONS_FILE=subscriptions,
+            EFFECT_QUEUES="quorum" if orders.cluster == "rabbitmq" else "classic",
         )
         listener = Listener(broker.url, subscriptions)
         listener.bind()
         lms, mail = MoodyLms(TOKEN, orders.seed), MoodyMailSink(orders.seed)
         stack.lms.reference, stack.mail = lms, mail
         resources.enter_context(stack)
+        stack.settings |= {"LMS_URL": reached(stack.lms.url), "SMTP_URL": reached(stack.mail.url)}
         traffic = Traffic(broker.url, SHARDS)
         resources.callback(traffic.close)
-        storm = Storm(stack, database, broker, lms, mail, endpoint, listener)
+        storm = Storm(stack, database, broker, network, lms, mail, endpoint, listener)
         resources.callback(storm.stop)
         resources.callback(listener.stop)
-        yield _Run(orders, stack, database, storm, traffic, listener, lms, mail, endpoint)
+        yield _Run(orders, stack, database, storm, traffic, listener, lms, mail, endpoint, windows)
+
+
+def _network(orders: Orders, folder: Path, resources: ExitStack) -> Network | None:
+    if orders.cluster != "machines":
+        return None
+    return resources.enter_context(running_network(folder, orders.seed))
+
+
+def _database(orders: Orders, folder: Path) -> AbstractContextManager[Target]:
+    return running_pair(folder) if orders.cluster == "postgresql" else running_database(folder)
+
+
+def _broker(orders: Orders, folder: Path, windows: Windows) -> AbstractContextManager[Target]:
+    match orders.cluster:
+        case "rabbitmq":
+            return running_rabbitmq(orders.seed)
+        case "sentinel":
+            return running_sentinels(windows)
+        case _:
+            return running_broker(orders.broker, folder)
 
 
 @dataclass(slots=True)
 class _Run:
     orders: Orders
     stack: Stack
-    database: Engine
+    database: Target
     storm: Storm
     traffic: Traffic
     listener: Listener
     lms: MoodyLms
     mail: MoodyMailSink
     endpoint: MoodyEndpoint
+    windows: Windows
+    """When the broker may have taken a command that it lost."""
 
     def run(self, say: Callable[[str], None]) -> Report:
-        commands = round(self.orders.rate * self.orders.seconds)
-        first, rest = stream(self.orders.seed, commands, SHARDS, datetime.now(UTC))
+        longer = LONGER if self.orders.cluster else 1
+        commands = round(self.orders.rate * self.orders.seconds * longer)
+        pure = self.orders.cluster == "sentinel"
+        first, rest = stream(self.orders.seed, commands, SHARDS, datetime.now(UTC), pure=pure)
         self.traffic.start(first, FAST)
         # Courses and exams go to every shard; what is said about them must not be faster.
         self.stack.wait_until(lambda: self.stack.handled() == len(first), "the introductions")
@@ -159,7 +206,7 @@ class _Run:
             lambda: self.stack.number("SELECT count(*) FROM subscribers") == 2, "the subscribers to be stored"
         )
         self.listener.start()
-        faults = plan(self.orders.seed, self.orders.seconds)
+        faults = self.orders.plan()
         say(f"{len(rest)} messages and {len(faults)} faults in {self.orders.seconds:g} s")
         began = time.monotonic()
         self.traffic.start(rest, self.orders.rate)
@@ -169,6 +216,8 @@ class _Run:
             time.sleep(WATCH_S)
         if self.storm.failure is not None:
             raise self.storm.failure
+        if self.orders.cluster:
+            self.traffic.finish()
         calm = time.monotonic()
         say(f"calm after {calm - began:.0f} s; settling")
         settled = self._settle(say)
@@ -200,7 +249,8 @@ class _Run:
         except BrokerAwayError:  # it answers too slowly, having just started
             return True, {}
         [progress] = self.stack.rows(_PROGRESS)
-        handled = progress.handled >= len(self.traffic.commands)
+        may_be_lost = sum(moment in self.windows for moment in self.traffic.taken_at.values())
+        handled = progress.handled >= len(self.traffic.commands) - may_be_lost
         settled = handled and waiting == progress.owed == progress.untold == 0
         busy = not (self.traffic.is_finished and settled)
         if not busy and self.listener.misses:
@@ -217,13 +267,17 @@ class _Run:
         self.endpoint.stop()
         self.listener.stop()
         self.listener.take()
-        engines.make_template(self.database.url)
-        with engines.fresh_database(self.database.url) as calm_database_url:
-            audit = Audit(self.stack, self.lms, self.traffic, calm_database_url, self.storm.cancelled)
+        server_url = self.database.one()
+        engines.make_template(server_url)
+        with engines.fresh_database(server_url) as calm_database_url:
+            audit = Audit(
+                self.stack, self.lms, self.traffic, calm_database_url, self.storm.cancelled, self.windows
+            )
             told = EventAudit(self.stack, self.listener, self.storm.counts(), self.storm.replays)
             delivered = DeliveryAudit(self.stack, self.endpoint.events, self.storm.cancelled)
             findings = dict(audit.run(told.checks() | delivered.checks()))
         findings |= self._others(settled, drain_s)
+        taken_at = list(self.traffic.taken_at.values())
         numbers = {
             **figures(self.stack, self.lms, self.mail, self.traffic),
             "events": self.stack.number("SELECT count(*) FROM events"),
@@ -234,7 +288,12 @@ class _Run:
             **_sums(self.storm.counts()),
             "storm_s": round(storm_s),
             "drain_s": round(drain_s, 1),
+            "lost_by_the_broker": len(audit.lost),
+            "taken_while_it_may_lose": sum(moment in self.windows for moment in taken_at),
         }
+        if self.orders.cluster:
+            began_at, struck = self.storm.began_at, self.storm.struck
+            numbers["standstill_s"] = standstills(self.stack, taken_at, struck, began_at)
         kept = self._keep(findings) if findings else None
         faults = dict(sorted(self.storm.counts().items()))
         return Report(self.orders, numbers, faults, findings, kept)

@@ -25,8 +25,14 @@ _FAILURES = "SELECT id FROM effects WHERE failure_told"
 
 DISTURBING = ("relay ", "database ", "broker ")
 """Faults of these may lose an answer, and so have events told again."""
-RESTARTS = ("database kill", "database shut_down_immediately")
-"""Faults after which the server of the database starts again."""
+RESTARTS = (
+    "database kill",
+    "database shut_down_immediately",
+    "database fail_over",
+    "database switch_over",
+    "database wake_demoted",
+)
+"""Faults after which the server of the database starts again, or another one is the primary."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,16 +36,22 @@ class Item:
     """A command that was published before."""
 
 
-def stream(seed: int, commands: int, shards: int, now: datetime) -> tuple[list[Item], list[Item]]:
+def stream(
+    seed: int, commands: int, shards: int, now: datetime, *, pure: bool = False
+) -> tuple[list[Item], list[Item]]:
     """What introduces courses, exams and learners, and the items that follow: so many commands, and more.
 
     Parameters:
         now: the time around which everything happened.
+        pure: whether each message is a command that was not published before. Where a broker may lose some, nobody
+            could say which copy came first.
     """
     chance = random.Random(f"stream {seed}")
     bodies = load(commands, learners=LEARNERS, seed=seed, now=now)
     first, rest = bodies[:-commands], bodies[-commands:]
-    return [_known(body, shards) for body in first], list(_mixed(chance, rest, shards, now))
+    mixed = _mixed(chance, rest, shards, now)
+    kept = [item for item in mixed if not pure or (item.command is not None and not item.repeats)]
+    return [_known(body, shards) for body in first], kept
 
 
 def _mixed(chance: random.Random, bodies: Sequence[bytes], shards: int, now: datetime) -> Iterator[Item]:
@@ -106,12 +112,15 @@ class Traffic:
     def __init__(self, broker_url: str, shards: int) -> None:
         self.commands: dict[tuple[str, str], bytes] = {}
         """By (source, id), in the order in which they were first taken."""
+        self.taken_at: dict[tuple[str, str], float] = {}
+        """When the broker had taken each, by the clock on the wall, in seconds."""
         self.nonsense: list[bytes] = []
         self.counts: Counter[str] = Counter()
         self.error: BaseException | None = None
         """What the publisher may not raise."""
         self._publisher = Publisher(broker_url, source=SOURCE, shards=shards, timeout_s=TIMEOUT_S)
         self._stop = threading.Event()
+        self._finish = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, items: Sequence[Item], rate: float) -> None:
@@ -124,8 +133,13 @@ class Traffic:
         """Whether the broker has taken everything."""
         return self._thread is not None and not self._thread.is_alive()
 
+    def finish(self) -> None:
+        """Publish no more than what is under way."""
+        self._finish.set()
+
     def close(self) -> None:
         """Stop."""
+        self._finish.set()
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -141,7 +155,8 @@ class Traffic:
         began = time.monotonic()
         for number, item in enumerate(items):
             due_in_s = began + number / rate - time.monotonic()
-            if self._stop.wait(max(0, due_in_s)) or not self._deliver(item):
+            self._finish.wait(max(0, due_in_s))
+            if self._finish.is_set() or not self._deliver(item):
                 return
 
     def _deliver(self, item: Item) -> bool:
@@ -169,4 +184,6 @@ class Traffic:
             return
         self.counts["messages"] += len(shards_of(item.command.data, self._publisher.shards))
         self.counts["duplicates" if item.repeats else "commands"] += 1
-        self.commands.setdefault((item.command.source, item.command.id), item.body)
+        key = (item.command.source, item.command.id)
+        self.commands.setdefault(key, item.body)
+        self.taken_at.setdefault(key, time.time())

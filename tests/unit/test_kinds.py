@@ -18,6 +18,7 @@ import celeryconfig
 from db.compatibility import NEEDED
 from events.vocabulary import Outcome, Status
 from tests.kinds import KINDS_OF_0_1_0
+from worker.celery.queues import effect_queues
 from worker.effects.answers import ids as shown_ids
 from worker.effects.answers import label, subject
 from worker.kind_entry import Payload, UnreadablePayloadError
@@ -233,7 +234,7 @@ def test_the_tasks_and_queues_of_0_1_0_are_where_they_were() -> None:
 
 
 def test_each_task_goes_to_a_queue_that_workers_declare() -> None:
-    declared = {queue.name for queue in celeryconfig.task_queues}
+    declared = {queue.name for queue in effect_queues("classic")}
     assert {celeryconfig.task_routes[task_name(kind)]["queue"] for kind in EffectKind} == declared
 
 

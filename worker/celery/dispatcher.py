@@ -12,7 +12,7 @@ from kombu.utils.uuid import uuid
 
 from db.offers import Offer
 from events.connecting import broker_errors, reason_of
-from worker.celery import strict_consumer
+from worker.celery import queues, strict_consumer
 from worker.effects.answers import label
 from worker.errors import Transient
 from worker.kinds import QUEUES, task_name
@@ -62,10 +62,11 @@ class CeleryDispatcher:
 
         Raises:
             Transient: the broker is away.
+            ConfigurationError: on RabbitMQ, the queue exists as another type.
         """
         with self._channel() as channel:
             # The queue is declared each time. Celery does it once, and would lose what it sends after a deletion.
-            return int(self.celery.amqp.queues[queue].bind(channel).queue_declare().message_count)
+            return queues.declare(self.celery.amqp.queues[queue], channel)
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:

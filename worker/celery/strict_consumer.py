@@ -34,8 +34,16 @@ TURN_S = 1.0
 """Seconds between two turns of the event loop that are noted."""
 
 
+class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+    """What a consumer starts. See Celery, which makes 28 queues more for tasks with a delay. We have none."""
+
+    default_steps = tuple(step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step)
+
+
 class StrictConsumer(Consumer):  # type: ignore[misc]
     """Celery's consumer. `worker_consumer` in celeryconfig.py names it."""
+
+    Blueprint = Blueprint
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -77,7 +77,14 @@ def test_rabbitmq(
     cli: CommandLine, record: Record, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INVIGILATOR_BROKER_URL", rabbitmq_url)
-    assert detail(cli("doctor", "--json"), "broker").startswith("RabbitMQ ")
+    ran = cli("doctor", "--json")
+    assert detail(ran, "broker").startswith("RabbitMQ ")
+    assert verdicts(ran)["broker"] == "ok"
+    # Of a cluster, the type of the effects' queues is looked at
+    monkeypatch.setenv("INVIGILATOR_BROKER_URL", f"{rabbitmq_url};{rabbitmq_url}")
+    assert verdicts(cli("doctor", "--json"))["broker"] == "note"
+    monkeypatch.setenv("INVIGILATOR_EFFECT_QUEUES", "quorum")
+    assert verdicts(cli("doctor", "--json"))["broker"] == "ok"
 
 
 def test_a_user_of_redis_who_may_not_ask_for_its_configuration(valkey_url: str) -> None:

@@ -28,6 +28,7 @@ from tests.zones import no_time_zones
 from worker import app as module
 from worker import engines
 from worker.celery.dispatcher import CeleryDispatcher
+from worker.celery.queues import effect_queues
 from worker.celery.results import NothingToDo
 from worker.commands.sources.brokers import BROKERS
 from worker.effects.action import TryFailedError
@@ -44,6 +45,7 @@ def celery(valkey_url: str) -> Iterator[object]:
     """An application of its own on the test's broker."""
     app = Celery("test", set_as_current=False)
     app.config_from_object("celeryconfig")
+    app.conf.task_queues = effect_queues("classic")
     app.conf.broker_url = valkey_url
     app.conf.broker_transport_options = dict(BROKERS[Kind.REDIS].celery_options)
     yield app
