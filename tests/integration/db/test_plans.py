@@ -38,6 +38,7 @@ from db import (
     processes,
     prune,
     quarantine_filters,
+    resharding,
     search,
     shards,
     story,
@@ -393,7 +394,7 @@ class Paths:
         """What `invigilator status` asks."""
         with self.engine.begin() as connection, self.explained.on("status: the rest"):
             shards.in_hand(connection)
-            lookups.count_shards(connection)
+            resharding.read(connection)
             lookups.count_quarantined(connection)
             lookups.count_discarded(connection)
             waiting.due(connection, list(EffectKind))
