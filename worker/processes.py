@@ -11,11 +11,11 @@ from functools import partial
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import shards
+from db import resharding, shards
 from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
 from events.cloudevent import source_of
-from events.sharding import queue_name
+from events.sharding import MAX_SHARDS, queue_name
 from worker import patches
 from worker.app import app, check_broker
 from worker.celery.dispatcher import CeleryDispatcher
@@ -70,11 +70,6 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
         UnfitDatabaseError: the database cannot hold every text.
         BadReleaseError: commands failed that should not, so the fault is this release's.
     """
-    unknown = sorted(set(only) - set(range(settings.command_shards)))
-    if unknown:
-        raise ConfigurationError(
-            f"there is no shard {unknown[0]}; shards are 0 to {settings.command_shards - 1}"
-        )
     patches.apply(Process.CONSUME, settings)
     patches.warn_of_switched_off(Process.CONSUME, settings)
     start_traces(settings, "consume")
@@ -82,12 +77,9 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
     trust = load_trust(settings.command_keys_file)
     if trust is not None:
         logger.info("commands must be signed", sources=len(trust.grants))
-    consumers = [
-        _consumer(settings, write, trust, number) for number in only or range(settings.command_shards)
-    ]
-    serving = {f"shard-{one.shard}": _shard_loop(settings, one) for one in consumers}
-    loops = Loops(serving | _comparing(settings, load_subscriptions(settings.subscriptions_file)))
-    run(settings, COMMANDS, loops, partial(_look_at_consumers, loops, consumers))
+    loops = Loops(_comparing(settings, load_subscriptions(settings.subscriptions_file)))
+    serving = Serving(settings, write, trust, loops, only)
+    run(settings, COMMANDS, loops, serving.look)
 
 
 def relay(settings: Settings) -> None:
@@ -122,16 +114,6 @@ def run(settings: Settings, role: str, loops: Loops, look: Callable[[], Look]) -
 
 def _look_at_loops(loops: Loops) -> Look:
     return Look(stuck=loops.late(STUCK_AFTER_S), is_stopping=loops.is_stopping)
-
-
-def _look_at_consumers(loops: Loops, consumers: Sequence[Consumer]) -> Look:
-    progress = [
-        ShardProgress(one.shard, one.owner, ago_s)
-        for one in consumers
-        if (ago_s := one.progressed.ago_s) is not None
-    ]
-    doing = {"queues": [queue_name(one.shard) for one in consumers]}
-    return replace(_look_at_loops(loops), doing=doing, progress=progress)
 
 
 def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
@@ -186,29 +168,103 @@ def _owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def _consumer(settings: Settings, write: Handler, trust: Trust | None, shard: int) -> Consumer:
-    engine = database_engine(
-        settings, f"shard {shard}", session_settings=session_settings(settings), pre_ping=False
-    )
+class Serving:
+    """The consumers of a `consume`: one for each shard, also for those that come while it runs.
 
-    def open_shard() -> Source:
-        return open_source(broker_url(settings), queue_name(shard), settings.batch_size)
+    Parameters:
+        settings: with the addresses of the database and the broker.
+        write: handles the batches.
+        trust: whose commands are accepted; None accepts everybody's.
+        loops: gets a loop for each consumer.
+        only: the numbers of the shards to take; none means all.
+    """
 
-    return Consumer(
-        shard=shard,
-        shards=settings.command_shards,
-        owner=_owner(),
-        engine=engine,
-        batches=Batches(engine, write, settings.shard_lease_s),
-        open_source=open_shard,
-        batch_size=settings.batch_size,
-        lease_s=settings.shard_lease_s,
-        trust=trust,
-    )
+    def __init__(
+        self, settings: Settings, write: Handler, trust: Trust | None, loops: Loops, only: Sequence[int]
+    ) -> None:
+        self._settings = settings
+        self._write = write
+        self._trust = trust
+        self._loops = loops
+        self._only = only
+        self._lock = threading.Lock()
+        self._consumers: list[Consumer] = []
+        self._rows = 0
+        self._has_warned = False
+        for shard in only or range(settings.command_shards):
+            self._add(shard)
 
+    def look(self) -> Look:
+        """Return what the process sees of itself."""
+        consumers = self._consumers.copy()
+        progress = [
+            ShardProgress(one.shard, one.owner, ago_s)
+            for one in consumers
+            if (ago_s := one.progressed.ago_s) is not None
+        ]
+        read = [queue_name(one.shard) for one in consumers if one.shard < (self._rows or MAX_SHARDS)]
+        return replace(_look_at_loops(self._loops), doing={"queues": read}, progress=progress)
 
-def _shard_loop(settings: Settings, consumer: Consumer) -> Loop:
-    return _after_checks(partial(check_database, settings, consumer.engine), consumer.engine, consumer.run)
+    def _found(self, rows: int) -> None:
+        """Serve every shard that the database has. The consumers of others stand by: they may come back."""
+        with self._lock:
+            self._rows = rows
+            if not self._only:
+                for shard in range(len(self._consumers), rows):
+                    self._add(shard)
+
+    def _add(self, shard: int) -> None:
+        consumer = self._consumer(shard)
+        self._consumers.append(consumer)
+        check = partial(self._check, consumer)
+        self._loops.add(f"shard-{shard}", _after_checks(check, consumer.engine, consumer.run))
+
+    def _consumer(self, shard: int) -> Consumer:
+        settings = self._settings
+        engine = database_engine(
+            settings, f"shard {shard}", session_settings=session_settings(settings), pre_ping=False
+        )
+
+        def open_shard() -> Source:
+            return open_source(broker_url(settings), queue_name(shard), settings.batch_size)
+
+        return Consumer(
+            shard=shard,
+            owner=_owner(),
+            engine=engine,
+            batches=Batches(engine, self._write, settings.shard_lease_s),
+            open_source=open_shard,
+            batch_size=settings.batch_size,
+            lease_s=settings.shard_lease_s,
+            trust=self._trust,
+            on_rows=self._found,
+        )
+
+    def _check(self, consumer: Consumer) -> None:
+        """Make sure that the shard can be served.
+
+        Raises:
+            ConfigurationError: the database's schema cannot be used, or it has no such shard; says what to do.
+            UnfitDatabaseError: the database cannot hold every text.
+        """
+        check_schema(consumer.engine)
+        with consumer.engine.begin() as connection:
+            rows = shards.ensure_shards(connection, self._settings.command_shards)
+            number = resharding.read(connection).number
+        if consumer.shard in self._only and consumer.shard >= rows:
+            raise ConfigurationError(f"there is no shard {consumer.shard}; shards are 0 to {rows - 1}")
+        self._warn(number)
+
+    def _warn(self, number: int) -> None:
+        with self._lock:
+            has_warned, self._has_warned = self._has_warned, True
+        if number != self._settings.command_shards and not has_warned:
+            logger.warning(
+                "the database has another number of shards than the setting",
+                shards=number,
+                setting=self._settings.command_shards,
+                hint="the database's counts; set INVIGILATOR_COMMAND_SHARDS to it, or use `invigilator shards set`",
+            )
 
 
 def session_settings(settings: Settings) -> str:
@@ -260,20 +316,3 @@ def check_schema(engine: Engine) -> None:
         schema = compare(connection)
     if schema is not Schema.USABLE:
         raise ConfigurationError(schema)
-
-
-def check_database(settings: Settings, engine: Engine) -> None:
-    """Make sure that this release can use the database's schema, and that the settings have its number of shards.
-
-    Raises:
-        ConfigurationError: one of the two does not fit; says what to do.
-        UnfitDatabaseError: the database cannot hold every text.
-    """
-    check_schema(engine)
-    with engine.begin() as connection:
-        stored = shards.ensure_shards(connection, settings.command_shards)
-    if stored != settings.command_shards:
-        raise ConfigurationError(
-            f"INVIGILATOR_COMMAND_SHARDS is {settings.command_shards}, but the database was set up with "
-            f"{stored}: set it to {stored}, or see docs/operate.md on changing the number of shards"
-        )

@@ -53,6 +53,31 @@ def test_a_loop_that_makes_no_turn_is_late() -> None:
     assert loops.is_stopping
 
 
+def test_a_loop_may_come_while_the_others_run_and_not_when_they_stop() -> None:
+    ran: list[str] = []
+
+    def comes_late(_stopping: threading.Event) -> None:
+        ran.append("too late")
+
+    def comes(stopping: threading.Event) -> None:
+        ran.append("in time")
+        stopping.wait()
+
+    def begins(stopping: threading.Event) -> None:
+        loops.add("comes", comes)
+        while not ran:
+            stopping.wait(0.01)
+
+    def waits(stopping: threading.Event) -> None:
+        stopping.wait()
+        loops.add("comes late", comes_late)
+
+    loops = Loops({"begins": begins})
+    loops.add("waits", waits)
+    loops.run_until_stopped()
+    assert ran == ["in time"]
+
+
 def test_a_loop_that_waits_for_ever_is_never_late() -> None:
     event = StopEvent()
     thread = threading.Thread(target=event.wait)
