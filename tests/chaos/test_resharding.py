@@ -22,25 +22,23 @@ KILLS = 2
 """In each change."""
 
 
-@pytest.mark.parametrize("broker", ["valkey", "rabbitmq"])
 def test_each_learners_commands_keep_their_order_whoever_is_killed(
-    broker: str,
-    request: pytest.FixtureRequest,
     engine: Engine,
     database_url: str,
+    valkey_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shard_count, "ASK_EVERY_S", ASK_EVERY_S)
-    url = request.getfixturevalue(f"{broker}_url")
     chance = random.Random(3)
     with ExitStack() as resources:
         # Given processes that serve four shards, and learners whose attempts begin, go on and end
-        stack = resources.enter_context(Stack(database_url, url, COMMAND_SHARDS=4, BATCH_SIZE=20))
+        stack = resources.enter_context(Stack(database_url, valkey_url, COMMAND_SHARDS=4, BATCH_SIZE=20))
         for _ in range(PROCESSES):
             stack.start("commands")
         stack.wait_until(lambda: owned(stack) == 4, "four shards to be served")
         publishers = [
-            resources.enter_context(Publisher(url, source=f"/lms/{one}", timeout_s=60)) for one in range(3)
+            resources.enter_context(Publisher(valkey_url, source=f"/lms/{one}", timeout_s=60))
+            for one in range(3)
         ]
         publishers[0].upsert_course(course_id="C")
         publishers[0].upsert_exam(exam_id="A", course_id="C", content_id="a", exam_name="A")
