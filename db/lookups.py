@@ -447,11 +447,6 @@ def count_discarded(connection: Connection) -> int:
     return int(connection.scalar(select(func.sum(Shard.quarantine_discarded))) or 0)
 
 
-def count_shards(connection: Connection) -> int:
-    """The number of shards that the database was set up with. 0 when nothing was consumed yet."""
-    return connection.scalar(select(func.count()).select_from(Shard)) or 0
-
-
 def _only(statement: Query, wanted: Mapping[Any, Any]) -> Query:
     """The rows with the values that are wanted, by column. None stands for any."""
     return statement.where(*(column == value for column, value in wanted.items() if value is not None))

@@ -14,7 +14,8 @@ from .connecting import Connection, OneClientConnection
 from .envelope import AWAITED_HEADER, CONTENT_TYPE, parse, render
 from .executor import SerialExecutor
 from .methods import Answer, CommandMethods, NewCommand
-from .sender import Parcel, Sender, ShardCount, not_taken
+from .sender import Parcel, Sender, not_taken
+from .shard_count import Ask, ShardCount, ask_rabbitmq, ask_redis
 from .sharding import shards_of
 from .signing import MIN_KEY_CHARS, SIGNATURE_HEADER, sign
 
@@ -36,12 +37,12 @@ class _Manner:
 
     Parameters:
         mandatory: whether the broker says when a queue does not exist.
-        tells_shards: whether the broker can be asked how many shards there are.
+        ask_shards: asks the broker how many shards there are; None where it does not know.
         transport_options: returns kombu's, from the number of seconds that a call may take.
     """
 
     mandatory: bool
-    tells_shards: bool
+    ask_shards: Ask | None
     transport_options: Callable[[float], dict[str, Any]]
 
 
@@ -57,10 +58,10 @@ def _amqp_options(timeout_s: float) -> dict[str, Any]:
     return {**RETRIES, "confirm_publish": True, "read_timeout": timeout_s, "write_timeout": timeout_s}
 
 
-_REDIS = _Manner(mandatory=False, tells_shards=True, transport_options=_redis_options)
-_RABBITMQ = _Manner(mandatory=True, tells_shards=False, transport_options=_amqp_options)
+_REDIS = _Manner(mandatory=False, ask_shards=ask_redis, transport_options=_redis_options)
+_RABBITMQ = _Manner(mandatory=True, ask_shards=ask_rabbitmq, transport_options=_amqp_options)
 _MANNERS = for_each_kind({Kind.REDIS: _REDIS, Kind.SENTINEL: _REDIS, Kind.AMQP: _RABBITMQ})
-_MEMORY = _Manner(mandatory=False, tells_shards=False, transport_options=lambda _: {**RETRIES})
+_MEMORY = _Manner(mandatory=False, ask_shards=None, transport_options=lambda _: {**RETRIES})
 
 
 class _Base(CommandMethods[Answer]):
@@ -75,9 +76,11 @@ class _Base(CommandMethods[Answer]):
         timeout_s: float = 10,
         signing_key: str | None = None,
         reuse_redis_client: bool = True,
+        assumed_shards: int = 1,
     ) -> None:
-        if shards is not None and not (type(shards) is int and shards >= 1):
-            raise ValueError("shards must be at least 1, a whole number")
+        for name, number in (("shards", shards), ("assumed_shards", assumed_shards)):
+            if number is not None and not (type(number) is int and number >= 1):
+                raise ValueError(f"{name} must be at least 1, a whole number")
         if signing_key is not None and len(signing_key) < MIN_KEY_CHARS:
             raise ValueError(f"signing_key must have at least {MIN_KEY_CHARS} characters")
         if not (isinstance(timeout_s, int | float) and timeout_s > 0):
@@ -87,7 +90,7 @@ class _Base(CommandMethods[Answer]):
         self._timeout_s = timeout_s
         broker = _read(broker_url)
         manner = _MEMORY if broker is None else _MANNERS[broker.kind]
-        shard_count = self._shard_count = ShardCount(shards)
+        shard_count = self._shard_count = ShardCount(shards, assumed_shards)
         given_up = count()
 
         def make_sender() -> Sender:
@@ -98,7 +101,7 @@ class _Base(CommandMethods[Answer]):
                 connection,
                 shards=shard_count,
                 mandatory=manner.mandatory,
-                asks_shards=manner.tells_shards,
+                ask_shards=manner.ask_shards,
                 retries=RETRIES,
                 timeout_s=timeout_s,
             )
@@ -138,11 +141,10 @@ class Publisher(_Base[str]):
             connection is encrypted and the broker's certificate checked. Sentinels, and nodes of RabbitMQ, may be
             several; see `events.broker_url.read_broker_url`.
         source: who publishes, 1 to 255 characters, for example `/lms/acme`. A source and an id name one command.
-        shards: how many shards Invigilator has. On RabbitMQ, give the number in `INVIGILATOR_COMMAND_SHARDS`; None
-            is 1 there. On Redis, None is the number that `consume` wrote into the broker, or 1 where there is none,
-            and another number than the broker's is refused at the publish (`ShardsMismatchError`). The broker is
-            asked at the first publish and every 10 seconds. Where it does not say, the given number counts, with
-            one warning in the log.
+        shards: how many shards Invigilator has. Leave it out: the broker says how many there are, because `consume`
+            has written it there. The broker is asked at the first publish and every 10 seconds, so the number may
+            change. Another number than the broker's is refused at the publish (`ShardsMismatchError`). Where the
+            broker does not say, the given number counts, with one warning in the log.
         timeout_s: seconds within which each call returns or raises, whatever the broker does. They begin with the
             call, and include its turn among other threads, connecting, trying again and the broker's confirmation.
         signing_key: a key of `source`, as in the file of `INVIGILATOR_COMMAND_KEYS_FILE`, at least 32
@@ -150,6 +152,7 @@ class Publisher(_Base[str]):
         reuse_redis_client: on Redis, whether to use one client for all messages. kombu makes one for each, which
             takes half of the time of a publish. This overrides a private method of kombu
             (`events.redis_transport`): False leaves kombu as it is, for a release that changes that method.
+        assumed_shards: the number that counts until the broker has said one. Unlike `shards` it is never compared.
 
     Raises:
         ValueError: the URL, the number of shards, the time-out or the key cannot be right.

@@ -1,6 +1,5 @@
 """Sends messages to the broker over one connection of kombu's, which one thread uses."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +8,9 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from .connecting import broker_errors, reason_of
-from .errors import PublishError, ShardsMismatchError
-from .sharding import MAX_SHARDS, SHARDS_KEY, queue_name
-
-logger = logging.getLogger(__name__)
-
-ASK_EVERY_S = 10.0
-"""Seconds between two questions how many shards there are. After a new connection the broker is asked at once."""
-ASK_AGAIN_S = 1.0
-"""Seconds until the next question when the broker did not say."""
+from .errors import PublishError
+from .shard_count import Ask, ShardCount
+from .sharding import queue_name
 
 CONNECTING_SHARE = 0.05
 """The share of its time that a message must have left for a connection to be made. Otherwise each caller that waits
@@ -43,70 +36,6 @@ class Parcel:
     route: Callable[[int], Sequence[int]]
 
 
-class ShardCount:
-    """How many shards there are. Compares what the publisher was told with what the broker says.
-
-    Parameters:
-        told: None when the publisher was not told.
-    """
-
-    def __init__(self, told: int | None) -> None:
-        self._told = told
-        self._ask_at = 0.0
-        self._has_warned = False
-        self.number = told or 1
-        """The number that counts. The broker's last answer stays when the broker was emptied."""
-
-    def is_stale(self) -> bool:
-        """Return whether it is time to ask the broker."""
-        return time.monotonic() >= self._ask_at
-
-    def forget(self) -> None:
-        """Make it time to ask the broker."""
-        self._ask_at = 0.0
-
-    def hear(self, answer: object, command_id: str | None) -> None:
-        """Take the broker's answer.
-
-        Parameters:
-            answer: what stands under `SHARDS_KEY`; None when nothing can be read there.
-            command_id: the id of the command that is about to be sent, for the error.
-
-        Raises:
-            ShardsMismatchError: it is not the number that the publisher was told.
-        """
-        said = _number(answer)
-        if said is None:
-            self._ask_at = time.monotonic() + ASK_AGAIN_S
-            self._warn()
-        elif self._told not in (None, said):
-            raise ShardsMismatchError(
-                f"this publisher was told that there are {self._told} shards, but the broker says {said}: "
-                "nothing was sent; leave the number out, or mend it, and publish again with the same id",
-                command_id,
-            )
-        else:
-            self._ask_at = time.monotonic() + ASK_EVERY_S
-            self.number = said
-
-    def _warn(self) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            logger.warning(
-                "the broker does not say how many shards there are (%s is missing or may not be read): publishing "
-                "to %d; commands on a wrong shard are not handled. `invigilator consume` writes it there",
-                SHARDS_KEY,
-                self.number,
-            )
-
-
-def _number(answer: object) -> int | None:
-    if not (isinstance(answer, bytes) and answer.isdigit() and len(answer) <= len(str(MAX_SHARDS))):
-        return None
-    number = int(answer)
-    return number if 1 <= number <= MAX_SHARDS else None
-
-
 class Sender:
     """Sends messages over one connection, which it opens for the first message.
 
@@ -114,7 +43,7 @@ class Sender:
         connection: kombu's. Nobody else uses it.
         shards: shared with the senders before and after this one.
         mandatory: whether the broker says when a queue does not exist.
-        asks_shards: whether the broker is asked how many shards there are. It must be a Redis.
+        ask_shards: asks the broker how many shards there are; None where it does not know.
         retries: how often and after which pauses a broken connection is tried again, as kombu's options.
         timeout_s: seconds that a message has.
     """
@@ -125,14 +54,14 @@ class Sender:
         *,
         shards: ShardCount,
         mandatory: bool,
-        asks_shards: bool,
+        ask_shards: Ask | None,
         retries: Mapping[str, float],
         timeout_s: float,
     ) -> None:
         self._connection = connection
         self._shards = shards
         self._mandatory = mandatory
-        self._asks_shards = asks_shards
+        self._ask_shards = ask_shards
         self._retries = retries
         self._timeout_s = timeout_s
         self._connecting_s = timeout_s * CONNECTING_SHARE
@@ -195,14 +124,8 @@ class Sender:
                 )
 
     def _count(self, command_id: str | None) -> int:
-        channel = self._producer.channel
-        if self._asks_shards and self._shards.is_stale():
-            try:
-                with channel.conn_or_acquire() as client:
-                    answer = client.get(SHARDS_KEY)
-            except channel.ResponseError:  # we may not read it, or it is no string
-                answer = None
-            self._shards.hear(answer, command_id)
+        if self._ask_shards is not None and self._shards.is_stale():
+            self._shards.hear(self._ask_shards(self._producer.channel), command_id)
         return self._shards.number
 
     def _publish(self, parcel: Parcel, queue: str, deadline: float) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 from structlog.typing import EventDict
 
-from events.sharding import queue_name
+from events.sharding import SHARDS_KEY, queue_name
 from tests import engines
 from tests.authorities import FEW_AUTHORITIES
 from tests.tls import Authority, running_tls_rabbitmq
@@ -179,9 +179,9 @@ def tls_rabbitmq(authority: Authority) -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def rabbitmq_url(tls_rabbitmq: tuple[str, int]) -> str:
-    """The URL of that RabbitMQ, without TLS. Nothing waits in our queues."""
+    """The URL of that RabbitMQ, without TLS. Nothing waits in our queues, and no number of shards is told."""
     url, _ = tls_rabbitmq
     with kombu.Connection(url) as connection:
-        for queue in (queue_name(0), *set(QUEUES.values())):
+        for queue in (queue_name(0), SHARDS_KEY, *set(QUEUES.values())):
             connection.default_channel.queue_delete(queue)
     return url

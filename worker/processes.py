@@ -5,18 +5,18 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import prepared, shards
+from db import prepared, resharding, shards
 from db.compatibility import Schema, compare
 from db.errors import Failure, brief, classify
 from events.cloudevent import source_of
-from events.sharding import queue_name
+from events.sharding import MAX_SHARDS, queue_name
 from worker import patches
 from worker.app import app, check_broker
 from worker.celery.dispatcher import CeleryDispatcher
@@ -69,13 +69,13 @@ class Duty:
 
     Parameters:
         role: the name of that line.
-        loops: do the work, by name.
+        names: returns the names of the loops that do the work. There may be more of them later.
         look: returns what the process sees of it. It is given the names of those loops that are stuck, and whether
             the process was told to stop.
     """
 
     role: str
-    loops: Mapping[str, Loop]
+    names: Callable[[], Collection[str]]
     look: Callable[[Sequence[str], bool], Look]
 
 
@@ -91,7 +91,7 @@ def consume(settings: Settings, only: Sequence[int] = ()) -> None:
         UnfitDatabaseError: the database cannot hold every text.
         BadReleaseError: commands failed that should not, so the fault is this release's.
     """
-    _run(settings, [_consuming(settings, only)])
+    _run(settings, [partial(_consuming, only=only)])
 
 
 def relay(settings: Settings) -> None:
@@ -104,7 +104,7 @@ def relay(settings: Settings) -> None:
         ConfigurationError: the settings are wrong, or the database's schema cannot be used.
         UnfitDatabaseError: the database cannot hold every text.
     """
-    _run(settings, [_relaying(settings)])
+    _run(settings, [_relaying])
 
 
 def work(settings: Settings) -> None:
@@ -113,13 +113,13 @@ def work(settings: Settings) -> None:
     Parameters:
         settings: with the addresses of the database and the broker.
     """
-    _run(settings, [_consuming(settings, ()), _relaying(settings)])
+    _run(settings, [_consuming, _relaying])
 
 
-def _run(settings: Settings, duties: Sequence[Duty]) -> None:
+def _run(settings: Settings, duties: Sequence[Callable[[Settings, Loops], Duty]]) -> None:
     """Run the loops of all duties until SIGTERM, with signs of life. Raises the first error of a loop."""
-    loops = Loops({name: loop for duty in duties for name, loop in duty.loops.items()})
-    looks = {duty.role: partial(_look, duty, loops) for duty in duties}
+    loops = Loops()
+    looks = {duty.role: partial(_look, duty, loops) for duty in [begin(settings, loops) for begin in duties]}
     _look_for_cycles_rarely()
     with Heartbeat(database_engine(settings, "heartbeat"), looks, settings.heartbeat_s):
         loops.run_until_stopped()
@@ -136,16 +136,11 @@ def _look_for_cycles_rarely() -> None:
 
 
 def _look(duty: Duty, loops: Loops) -> Look:
-    stuck = [name for name in loops.late(STUCK_AFTER_S) if name in duty.loops]
+    stuck = [name for name in loops.late(STUCK_AFTER_S) if name in duty.names()]
     return duty.look(stuck, loops.is_stopping)
 
 
-def _consuming(settings: Settings, only: Sequence[int]) -> Duty:
-    unknown = sorted(set(only) - set(range(settings.command_shards)))
-    if unknown:
-        raise ConfigurationError(
-            f"there is no shard {unknown[0]}; shards are 0 to {settings.command_shards - 1}"
-        )
+def _consuming(settings: Settings, loops: Loops, only: Sequence[int] = ()) -> Duty:
     patches.apply(Process.CONSUME, settings)
     patches.warn_of_switched_off(Process.CONSUME, settings)
     start_traces(settings, "consume")
@@ -153,36 +148,26 @@ def _consuming(settings: Settings, only: Sequence[int]) -> Duty:
     trust = load_trust(settings.command_keys_file)
     if trust is not None:
         logger.info("commands must be signed", sources=len(trust.grants))
-    consumers = [
-        _consumer(settings, write, trust, number) for number in only or range(settings.command_shards)
-    ]
-    serving = {f"shard-{one.shard}": _shard_loop(settings, one) for one in consumers}
     comparing = _comparing(settings, load_subscriptions(settings.subscriptions_file))
-    return Duty(COMMANDS, serving | comparing, partial(_look_at_consumers, consumers))
+    loops.add_all(comparing)
+    serving = Serving(settings, write, trust, loops, only)
+    return Duty(COMMANDS, lambda: [*comparing, *serving.names()], serving.look)
 
 
-def _look_at_consumers(consumers: Sequence[Consumer], stuck: Sequence[str], is_stopping: bool) -> Look:
-    progress = [
-        ShardProgress(one.shard, one.owner, ago_s)
-        for one in consumers
-        if (ago_s := one.progressed.ago_s) is not None
-    ]
-    doing = {"queues": [queue_name(one.shard) for one in consumers]}
-    return Look(doing, stuck, is_stopping, progress)
-
-
-def _relaying(settings: Settings) -> Duty:
+def _relaying(settings: Settings, loops: Loops) -> Duty:
     check_broker(settings)
     subscribed = subscriptions(settings)
     engine = database_engine(settings, "relay", session_settings=RELAY_SESSION, pre_ping=False)
     loop = Relay(engine, CeleryDispatcher(app), settings.poll_s, offer_ttl_s(settings))
-    loops = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
+    found = {"relay": _after_checks(partial(check_schema, engine), engine, loop.run)}
     pruning = database_engine(settings, "prune")
     pruner = Pruner(pruning, settings.prune_older_than, settings.events_keep)
-    loops["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
+    found["prune"] = _after_checks(partial(check_schema, pruning), pruning, pruner.run)
     counted = database_engine(settings, "count")
-    loops["count"] = _after_checks(partial(check_schema, counted), counted, Counting(counted).run)
-    return Duty(RELAY, loops | _feed_loops(settings, subscribed), _look_at_relay)
+    found["count"] = _after_checks(partial(check_schema, counted), counted, Counting(counted).run)
+    found |= _feed_loops(settings, subscribed)
+    loops.add_all(found)
+    return Duty(RELAY, found.keys, _look_at_relay)
 
 
 def _look_at_relay(stuck: Sequence[str], is_stopping: bool) -> Look:
@@ -242,29 +227,116 @@ def _owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def _consumer(settings: Settings, write: Handler, trust: Trust | None, shard: int) -> Consumer:
-    engine = database_engine(
-        settings, f"shard {shard}", session_settings=session_settings(settings), pre_ping=False
-    )
+class Serving:
+    """The consumers of a `consume`: one for each shard, also for those that come while it runs.
 
-    def open_shard() -> Source:
-        return open_source(broker_url(settings), queue_name(shard), settings.batch_size)
+    Parameters:
+        settings: with the addresses of the database and the broker.
+        write: handles the batches.
+        trust: whose commands are accepted; None accepts everybody's.
+        loops: gets a loop for each consumer.
+        only: the numbers of the shards to take; none means all.
+    """
 
-    return Consumer(
-        shard=shard,
-        shards=settings.command_shards,
-        owner=_owner(),
-        engine=engine,
-        batches=Batches(engine, write, settings.shard_lease_s),
-        open_source=open_shard,
-        batch_size=settings.batch_size,
-        lease_s=settings.shard_lease_s,
-        trust=trust,
-    )
+    def __init__(
+        self, settings: Settings, write: Handler, trust: Trust | None, loops: Loops, only: Sequence[int]
+    ) -> None:
+        self._settings = settings
+        self._write = write
+        self._trust = trust
+        self._loops = loops
+        self._only = only
+        self._lock = threading.Lock()
+        self._consumers: list[Consumer] = []
+        self._rows = 0
+        self._has_warned = False
+        for shard in only or range(settings.command_shards):
+            self._add(shard)
+
+    def names(self) -> list[str]:
+        """Return the names of the consumers' loops."""
+        return [_loop_name(one.shard) for one in self._consumers.copy()]
+
+    def look(self, stuck: Sequence[str], is_stopping: bool) -> Look:
+        """Return what the process sees of itself.
+
+        Parameters:
+            stuck: the names of the loops that are stuck.
+            is_stopping: whether the process was told to stop.
+        """
+        consumers = self._consumers.copy()
+        progress = [
+            ShardProgress(one.shard, one.owner, ago_s)
+            for one in consumers
+            if (ago_s := one.progressed.ago_s) is not None
+        ]
+        read = [queue_name(one.shard) for one in consumers if one.shard < (self._rows or MAX_SHARDS)]
+        return Look({"queues": read}, stuck, is_stopping, progress)
+
+    def _found(self, rows: int) -> None:
+        """Serve every shard that the database has. The consumers of others stand by: they may come back."""
+        with self._lock:
+            self._rows = rows
+            if not self._only:
+                for shard in range(len(self._consumers), rows):
+                    self._add(shard)
+
+    def _add(self, shard: int) -> None:
+        consumer = self._consumer(shard)
+        self._consumers.append(consumer)
+        check = partial(self._check, consumer)
+        self._loops.add(_loop_name(shard), _after_checks(check, consumer.engine, consumer.run))
+
+    def _consumer(self, shard: int) -> Consumer:
+        settings = self._settings
+        engine = database_engine(
+            settings, f"shard {shard}", session_settings=session_settings(settings), pre_ping=False
+        )
+
+        def open_shard() -> Source:
+            return open_source(broker_url(settings), queue_name(shard), settings.batch_size)
+
+        return Consumer(
+            shard=shard,
+            owner=_owner(),
+            engine=engine,
+            batches=Batches(engine, self._write, settings.shard_lease_s),
+            open_source=open_shard,
+            batch_size=settings.batch_size,
+            lease_s=settings.shard_lease_s,
+            trust=self._trust,
+            on_rows=self._found,
+        )
+
+    def _check(self, consumer: Consumer) -> None:
+        """Make sure that the shard can be served.
+
+        Raises:
+            ConfigurationError: the database's schema cannot be used, or it has no such shard; says what to do.
+            UnfitDatabaseError: the database cannot hold every text.
+        """
+        check_schema(consumer.engine)
+        with consumer.engine.begin() as connection:
+            rows = shards.ensure_shards(connection, self._settings.command_shards)
+            number = resharding.read(connection).number
+        if consumer.shard in self._only and consumer.shard >= rows:
+            raise ConfigurationError(f"there is no shard {consumer.shard}; shards are 0 to {rows - 1}")
+        self._warn(number)
+
+    def _warn(self, number: int) -> None:
+        with self._lock:
+            has_warned, self._has_warned = self._has_warned, True
+        if number != self._settings.command_shards and not has_warned:
+            logger.warning(
+                "the database has another number of shards than the setting",
+                shards=number,
+                setting=self._settings.command_shards,
+                hint="the database's counts; set INVIGILATOR_COMMAND_SHARDS to it, or use `invigilator shards set`",
+            )
 
 
-def _shard_loop(settings: Settings, consumer: Consumer) -> Loop:
-    return _after_checks(partial(check_database, settings, consumer.engine), consumer.engine, consumer.run)
+def _loop_name(shard: int) -> str:
+    return f"shard-{shard}"
 
 
 def session_settings(settings: Settings) -> str:
@@ -314,20 +386,3 @@ def check_schema(engine: Engine) -> None:
         schema = compare(connection)
     if schema is not Schema.USABLE:
         raise ConfigurationError(schema)
-
-
-def check_database(settings: Settings, engine: Engine) -> None:
-    """Make sure that this release can use the database's schema, and that the settings have its number of shards.
-
-    Raises:
-        ConfigurationError: one of the two does not fit; says what to do.
-        UnfitDatabaseError: the database cannot hold every text.
-    """
-    check_schema(engine)
-    with engine.begin() as connection:
-        stored = shards.ensure_shards(connection, settings.command_shards)
-    if stored != settings.command_shards:
-        raise ConfigurationError(
-            f"INVIGILATOR_COMMAND_SHARDS is {settings.command_shards}, but the database was set up with "
-            f"{stored}: set it to {stored}, or see docs/operate.md on changing the number of shards"
-        )

@@ -80,20 +80,34 @@ class StopEvent(threading.Event):
 
 
 class Loops:
-    """The loops of a process, each in a thread of its own, which is called like it.
+    """The loops of a process, each in a thread of its own, which is called like it."""
 
-    Parameters:
-        loops: by name.
-    """
-
-    def __init__(self, loops: Mapping[str, Loop]) -> None:
-        self._loops = loops
+    def __init__(self) -> None:
+        self._waiting: dict[str, Loop] = {}
         self._events: dict[str, StopEvent] = {}
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        # Safe to use in a signal handler, unlike an Event.
+        self._ends: SimpleQueue[Exception | None] = SimpleQueue()
+        self._is_running = False
         self.is_stopping = False
 
     def late(self, seconds: float) -> list[str]:
         """Return the names of the loops that run and whose next turn has been due for longer than that."""
         return [name for name, event in self._events.copy().items() if event.turning.late_s > seconds]
+
+    def add(self, name: str, loop: Loop) -> None:
+        """Add a loop. While the others run it starts at once; once they are stopping it never does."""
+        with self._lock:
+            if not self._is_running:
+                self._waiting[name] = loop
+            elif not self.is_stopping:
+                self._start(name, loop)
+
+    def add_all(self, loops: Mapping[str, Loop]) -> None:
+        """Add loops, by name."""
+        for name, loop in loops.items():
+            self.add(name, loop)
 
     def run_until_stopped(self) -> None:
         """Run them until SIGINT, SIGTERM or SIGHUP. Only the main thread may call this.
@@ -103,34 +117,34 @@ class Loops:
         Raises:
             Exception: the first error that a loop raised. All loops have ended by then.
         """
-        ends: SimpleQueue[Exception | None] = (
-            SimpleQueue()
-        )  # safe to use in a signal handler, unlike an Event
-        self._events = {name: StopEvent() for name in self._loops}
-        events = list(self._events.values())
-        threads = [
-            threading.Thread(target=self._run, args=(name, loop, self._events[name], ends), name=name)
-            for name, loop in self._loops.items()
-        ]
-        with on_stop_signals(lambda: ends.put(None)):
-            with stop_signals_blocked():
-                for thread in threads:
-                    thread.start()
-            first = ends.get()
-            self.is_stopping = True
-            for event in events:
-                event.set()
-            for thread in threads:
+        with on_stop_signals(lambda: self._ends.put(None)):
+            with self._lock:
+                self._is_running = True
+                for name, loop in self._waiting.items():
+                    self._start(name, loop)
+            first = self._ends.get()
+            with self._lock:
+                self.is_stopping = True
+                for event in self._events.copy().values():
+                    event.set()
+            for thread in self._threads:
                 thread.join()
         if first is not None:
             raise first
 
-    def _run(self, name: str, loop: Loop, stopping: StopEvent, ends: "SimpleQueue[Exception | None]") -> None:
+    def _start(self, name: str, loop: Loop) -> None:
+        event = self._events[name] = StopEvent()
+        thread = threading.Thread(target=self._run, args=(name, loop, event), name=name)
+        self._threads.append(thread)
+        with stop_signals_blocked():
+            thread.start()
+
+    def _run(self, name: str, loop: Loop, stopping: StopEvent) -> None:
         try:
             loop(stopping)
         except Exception as error:  # noqa: BLE001 - raised again in the main thread
-            ends.put(error)
+            self._ends.put(error)
         else:
-            ends.put(None)
+            self._ends.put(None)
         finally:
             del self._events[name]  # what has ended is not late

@@ -4,7 +4,7 @@ from db.models.acts import Act, ActTarget, BulkAct
 from db.models.base import Base
 from db.models.effects import Circuit, Effect, EffectState, Try, TryResult
 from db.models.events import Event, EventLog, Subscriber
-from db.models.messages import HandledCommand, InboxEntry, QuarantinedMessage, Shard
+from db.models.messages import HandledCommand, InboxEntry, QuarantinedMessage, Resharding, Shard
 from db.models.operations import Cause, Pause, Process, Pruned, Sample, Total
 from db.models.record import Attempt, Course, Exam, Learner, Transition
 
@@ -29,6 +29,7 @@ __all__ = [
     "Process",
     "Pruned",
     "QuarantinedMessage",
+    "Resharding",
     "Sample",
     "Shard",
     "Subscriber",

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import (
     CheckConstraint,
     Computed,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -114,3 +115,34 @@ class Shard(Base):
     """How many messages its batches pushed out of a full quarantine."""
     progressed_at: Mapped[datetime | None]
     """When its owner last finished a batch, or found nothing to do. Written with the owner's sign of life."""
+    barrier_passed: Mapped[int | None]
+    """The id of the last resharding whose barrier it has passed. Null before revision 0043."""
+
+
+class Resharding(Base):
+    """A change of the number of shards. `db.resharding` says how it goes on."""
+
+    __tablename__ = "reshardings"
+    __table_args__ = (
+        CheckConstraint("from_shards >= 1 AND to_shards >= 1", name="shards"),
+        Index(
+            "ix_reshardings_unfinished",
+            text("(finished_at IS NULL)"),
+            unique=True,
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    from_shards: Mapped[int] = mapped_column(Integer)
+    to_shards: Mapped[int] = mapped_column(Integer)
+    barrier: Mapped[str]
+    """What nobody can guess who may only write to the queues."""
+    notice_s: Mapped[float] = mapped_column(Double)
+    settle_s: Mapped[float] = mapped_column(Double)
+    begun_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+    told_at: Mapped[datetime | None]
+    """When the broker had been told that the number will change."""
+    switched_at: Mapped[datetime | None]
+    """When the broker had been told the new number."""
+    finished_at: Mapped[datetime | None]

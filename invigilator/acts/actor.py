@@ -36,6 +36,7 @@ class Action(StrEnum):
     WEBHOOK_ON = "webhook on"
     WEBHOOK_OFF = "webhook off"
     REPLAY_EVENTS = "replay events"
+    SET_SHARDS = "set shards"
     STOP = "stop"
     """An act in bulk, which has the row among its own."""
 
@@ -51,6 +52,7 @@ ACTIONS: Mapping[Action, Role] = {
     Action.WEBHOOK_ON: Role.ADMIN,
     Action.WEBHOOK_OFF: Role.ADMIN,
     Action.REPLAY_EVENTS: Role.ADMIN,
+    Action.SET_SHARDS: Role.ADMIN,
     Action.STOP: Role.OPERATOR,
 }
 """The least role that may do it."""

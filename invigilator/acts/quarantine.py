@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
 
-from db import quarantine
+from db import quarantine, resharding
 from db.acts import NewAct
 from db.quarantine import RawMessage
 from events.envelope import CONTENT_TYPE, parse
@@ -105,8 +105,10 @@ def republish(connection: Connection, publisher: RawPublisher, message_id: int) 
         return "its learner was erased, and its body with them: discard it"
     if len(message.body) > MAX_REPLAYED_BYTES:
         return f"{len(message.body)} bytes are no command: discard it"
-    shard = _right_shard(message, publisher.shards)
-    if shard >= publisher.shards:
+    # The publisher knows the number of shards only once it has published.
+    shards = resharding.read(connection).number or publisher.shards
+    shard = _right_shard(message, shards)
+    if shard >= shards:
         return f"its shard {message.shard} does not exist any more: publish its body anew"
     content_type = (message.content_type or CONTENT_TYPE).encode()[:MAX_CONTENT_TYPE]
     headers = {SIGNATURE_HEADER: message.signature} if message.signature else {}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from events.commands import COMMAND_TYPES
 from events.event_types import EVENT_TYPES, WebhookTest
-from events.sharding import SHARDS_KEY
+from events.sharding import NEXT_SHARDS_KEY, SHARDS_KEY
 from invigilator.asyncapi.messages import OPEN_EDX_TYPES, SIGNED, Node, of_webhooks
 from worker.feeds.redis import EVENT_FIELD, epoch_key
 
@@ -57,7 +57,8 @@ def _commands() -> Node:
             "which command it is: published twice it is one.\n"
             "RabbitMQ: publish to the default exchange, persistent and mandatory, with confirms.\n"
             f"Redis: `LPUSH` the event, a signed one in its envelope, or either in kombu's. The string "
-            f"`{SHARDS_KEY}` holds the number of shards."
+            f"`{SHARDS_KEY}` holds the number of shards, and `{NEXT_SHARDS_KEY}` the one to come. On RabbitMQ the "
+            f"last message of the stream `{SHARDS_KEY}` holds both."
         ),
         "servers": _servers_named("rabbitmq", "redis"),
         "parameters": {"shard": {"description": "A number, counted from 0."}},

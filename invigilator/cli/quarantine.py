@@ -88,11 +88,11 @@ def replay(message_ids: tuple[int, ...], reason: str | None, as_json: bool) -> N
 
 def _as_stored(settings: "Settings") -> "Settings":
     """Return the settings with the number of shards that the database holds, which decides."""
-    from db import lookups
+    from db import resharding
     from invigilator.cli.database import reading
 
     with reading(settings) as connection:
-        stored = lookups.count_shards(connection)
+        stored = resharding.read(connection).number
     return settings.model_copy(update={"command_shards": stored or settings.command_shards})
 
 

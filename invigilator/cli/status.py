@@ -32,6 +32,7 @@ NOTHING = {
     "circuit_details": "no circuit is open",
     "pauses": "no kind is paused",
     "shards": "not known yet; the first `invigilator consume` writes them",
+    "resharding": "the number of shards does not change",
     "processes": "no process gives a sign of life; start `consume`, `relay` and the workers",
     "orphan_queues": "every queue of commands belongs to a shard",
     "webhooks": "nobody subscribes by a webhook",
@@ -167,13 +168,14 @@ def document(engine: "Engine", settings: "Settings", asking: "Asking") -> dict[s
     from db.connect import reading
     from db.deliveries import PREFIX
     from worker.commands.sources.brokers import orphans
-    from worker.health.facts import read, shown
+    from worker.health.facts import read, shown, shown_resharding
     from worker.health.judgement import judge
 
     facts = read(engine, settings, asking)
     assert settings.broker_url is not None
     with asking.the_broker():
-        unread = orphans(settings.broker_url.get_secret_value(), len(facts.shards))
+        shards = max(one.shard for one in facts.shards) + 1
+        unread = orphans(settings.broker_url.get_secret_value(), shards)
     with reading(engine) as connection:
         counts = _counts(connection, facts.backlog)
     return {
@@ -197,6 +199,7 @@ def document(engine: "Engine", settings: "Settings", asking: "Asking") -> dict[s
             {"shard": one.shard, "owner": one.owner, "queued": one.queued, "stalled_s": one.stalled_s}
             for one in facts.shards
         ],
+        "resharding": shown_resharding(facts.resharding),
         "processes": [shown(one, facts) for one in facts.processes],
         "orphan_queues": [asdict(one) for one in unread],
         "webhooks": {

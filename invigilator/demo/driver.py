@@ -112,7 +112,9 @@ class SessionDriver:
         # The publisher needs the number of shards, and would warn because the consumer may not have announced it in
         # the broker yet. The consumer takes the number from the same settings, so the warning is switched off.
         logging.getLogger("events.sender").setLevel(logging.ERROR)
-        return Publisher(broker_url(settings), source=self.session.source, shards=settings.command_shards)
+        return Publisher(
+            broker_url(settings), source=self.session.source, assumed_shards=settings.command_shards
+        )
 
     def _publish(self, publisher: Publisher, message: Message) -> None:
         """Publish one message, and repeat it with the same id while the broker refuses it.

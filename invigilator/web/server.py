@@ -120,14 +120,12 @@ def serve(settings: Settings) -> None:
     reading = database_engine(settings, "web reads", pre_ping=False, autocommit=True)
     reader = Reader(reading)
     url = broker_url(settings)
-    # None where nobody said how many shards there are: the broker may know.
-    shards = settings.command_shards if "command_shards" in settings.model_fields_set else None
     runner = Runner()
     outcomes, followers = Outcomes(reader), Followers(reader)
     app = make_app(
         engine=engine,
         reader=reader,
-        publisher=AsyncPublisher(url, source=LOCAL_SOURCE, shards=shards),
+        publisher=AsyncPublisher(url, source=LOCAL_SOURCE, assumed_shards=settings.command_shards),
         outcomes=outcomes,
         followers=followers,
         access=Access(tokens, settings.api_rate),

@@ -17,11 +17,11 @@ import pytest
 import redis
 from kombu.transport import redis as kombu_redis
 
-from events import redis_transport, sender
+from events import redis_transport, shard_count
 from events.envelope import CONTENT_TYPE, parse
 from events.errors import PublishError, ShardsMismatchError
 from events.publisher import AsyncPublisher, Publisher
-from events.sharding import SHARDS_KEY, queue_name, shard_of
+from events.sharding import NEXT_SHARDS_KEY, SHARDS_KEY, queue_name, shard_of
 
 LONG_S = 600.0
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
@@ -235,7 +235,7 @@ class TestNumberOfShards:
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(sender, "ASK_AGAIN_S", 0)
+        monkeypatch.setattr(shard_count, "ASK_AGAIN_S", 0)
         for _ in range(3):
             learning.create_attempt(exam_id=7, user_id=42)
 
@@ -307,7 +307,7 @@ class TestNumberOfShards:
         self, client: redis.Redis, learning: Publisher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Given a publisher that has learned a number, which has changed since
-        monkeypatch.setattr(sender, "ASK_EVERY_S", LONG_S)
+        monkeypatch.setattr(shard_count, "ASK_EVERY_S", LONG_S)
         client.set(SHARDS_KEY, 2)
         learning.upsert_course(course_id="c1")
         client.set(SHARDS_KEY, 4)
@@ -315,7 +315,7 @@ class TestNumberOfShards:
         learning.upsert_course(course_id="c1")
         assert self.arrived(client) == [2, 2] + [0] * 6
         # When it connects anew, then it does
-        monkeypatch.setattr(sender, "ASK_EVERY_S", 0)
+        monkeypatch.setattr(shard_count, "ASK_EVERY_S", 0)
         learning.close()
         learning.upsert_course(course_id="c1")
         assert self.arrived(client) == [3, 3, 1, 1] + [0] * 4
@@ -324,10 +324,21 @@ class TestNumberOfShards:
         learning.upsert_course(course_id="c1")
         assert self.arrived(client) == [4, 4, 2, 2, 1, 1, 1, 1]
 
+    def test_it_asks_before_each_message_while_the_number_is_about_to_change(
+        self, client: redis.Redis, learning: Publisher
+    ) -> None:
+        client.set(SHARDS_KEY, 2)
+        client.set(NEXT_SHARDS_KEY, 4)
+        learning.upsert_course(course_id="c1")
+        client.set(SHARDS_KEY, 4)
+        client.delete(NEXT_SHARDS_KEY)
+        learning.upsert_course(course_id="c1")
+        assert self.arrived(client) == [2, 2, 1, 1] + [0] * 4
+
     def test_an_emptied_broker_does_not_make_it_forget(
         self, client: redis.Redis, learning: Publisher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sender, "ASK_EVERY_S", 0)
+        monkeypatch.setattr(shard_count, "ASK_EVERY_S", 0)
         client.set(SHARDS_KEY, 4)
         learning.upsert_course(course_id="c1")
         client.flushall()

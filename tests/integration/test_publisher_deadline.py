@@ -13,7 +13,7 @@ from kombu import Connection
 
 from events.errors import PublishError
 from events.publisher import AsyncPublisher, Publisher
-from events.sharding import queue_name
+from events.sharding import Announcement, queue_name
 from tests.integration.commands.test_consumer import until
 from tests.peers import black_hole, drip, pass_on, peer, say_nothing
 from worker.commands.sources import open_source
@@ -115,7 +115,7 @@ def publish_again(publisher: Publisher) -> None:
 def declare(broker_url: str) -> None:
     """Make the queue of the only shard, as `consume` does."""
     with open_source(broker_url, queue_name(0), 1) as source:
-        source.announce(1)
+        source.announce(Announcement(1))
 
 
 @pytest.mark.parametrize("behave", [say_nothing, drip])

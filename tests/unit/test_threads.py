@@ -21,7 +21,9 @@ def test_a_stop_signal_reaches_the_main_thread_and_no_other() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         stopping.wait()
 
-    Loops({"loop": loop}).run_until_stopped()
+    loops = Loops()
+    loops.add("loop", loop)
+    loops.run_until_stopped()
     assert blocked.issuperset(STOP_SIGNALS)
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()).intersection(STOP_SIGNALS)
 
@@ -44,13 +46,39 @@ def test_a_loop_that_makes_no_turn_is_late() -> None:
             seen.append(loops.late(0.05))
         let_go.set()
 
-    loops = Loops({"hangs": hangs, "waits": waits, "looks": looks})
+    loops = Loops()
+    loops.add_all({"hangs": hangs, "waits": waits, "looks": looks})
     assert not loops.is_stopping
     loops.run_until_stopped()
     # Then only the first is late, and nothing that has ended is
     assert seen[-1] == ["hangs"]
     assert loops.late(-1) == []
     assert loops.is_stopping
+
+
+def test_a_loop_may_come_while_the_others_run_and_not_when_they_stop() -> None:
+    ran: list[str] = []
+
+    def comes_late(_stopping: threading.Event) -> None:
+        ran.append("too late")
+
+    def comes(stopping: threading.Event) -> None:
+        ran.append("in time")
+        stopping.wait()
+
+    def begins(stopping: threading.Event) -> None:
+        loops.add("comes", comes)
+        while not ran:
+            stopping.wait(0.01)
+
+    def waits(stopping: threading.Event) -> None:
+        stopping.wait()
+        loops.add("comes late", comes_late)
+
+    loops = Loops()
+    loops.add_all({"begins": begins, "waits": waits})
+    loops.run_until_stopped()
+    assert ran == ["in time"]
 
 
 def test_a_loop_that_waits_for_ever_is_never_late() -> None:

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
@@ -12,19 +13,19 @@ from db import shards
 from db.errors import brief
 from db.shards import Fence
 from worker.commands.batches import Batches
-from worker.commands.decoding import Slice, decode
+from worker.commands.decoding import decode
 from worker.commands.handler import ShardLostError
-from worker.commands.sources import BrokerAwayError, Source
+from worker.commands.resharding import STEP_EVERY_S, Part
+from worker.commands.slices import NotDrainedError, Slice, is_barrier
+from worker.commands.sources import BrokerAwayError, Message, Source
+from worker.commands.spans import Item
 from worker.commands.trust import Trust
-from worker.errors import ConfigurationError
 from worker.logs import get_logger
 from worker.pacing import Pacer
 
 logger = get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
-ANNOUNCE_EVERY_S = 10.0
-"""Seconds between announcements of the number of shards to publishers. A broker that was wiped has forgotten it."""
 GATHER_S = 0.01
 """Seconds for each batch that empties the queue, in the long run, so that commands share transactions."""
 PAUSE_S = 1.0
@@ -56,15 +57,14 @@ class Consumer:
 
     Parameters:
         shard: the shard's number, from 0.
-        shards: how many shards there are.
         owner: who this is, for the database.
         batch_size: the most messages of one batch.
         lease_s: seconds for which the shard is taken, or its lease renewed.
         trust: whose commands are accepted; None accepts everybody's.
+        on_rows: is told how many shards the database has, of which somebody must take each.
     """
 
     shard: int
-    shards: int
     owner: str
     engine: Engine
     batches: Batches
@@ -72,6 +72,7 @@ class Consumer:
     batch_size: int
     lease_s: float
     trust: Trust | None = None
+    on_rows: Callable[[int], None] = lambda _rows: None
     progressed: Progress = field(default_factory=Progress)
 
     def run(self, stopping: threading.Event) -> None:
@@ -79,7 +80,7 @@ class Consumer:
 
         Raises:
             BadReleaseError: commands fail that should not.
-            ConfigurationError: the queue, or the number of shards, is not what it must be.
+            ConfigurationError: the queue is not what it must be.
         """
         while not stopping.is_set():
             try:
@@ -94,27 +95,16 @@ class Consumer:
                 stopping.wait(PAUSE_S)
 
     def take_shard(self) -> Fence | None:
-        """Take the shard. None when another process has it.
-
-        Raises:
-            ConfigurationError: the number of shards was changed.
-        """
+        """Take the shard. None when another process has it, or when there is no such shard."""
         with self.engine.begin() as connection:
-            fence = shards.take(connection, self.shard, self.owner, self.lease_s)
-            if fence is not None and (stored := shards.count(connection)) != self.shards:
-                # Every command would seem to be on the wrong shard.
-                raise ConfigurationError(
-                    f"the number of shards was changed from {self.shards} to {stored}: start this process with "
-                    f"INVIGILATOR_COMMAND_SHARDS={stored}"
-                )
-            return fence
+            return shards.take(connection, self.shard, self.owner, self.lease_s)
 
     def _serve(self, fence: Fence, stopping: threading.Event) -> None:
         logger.info("shard taken", shard=self.shard, epoch=fence.epoch)
         try:
             # The shard is taken before the queue, because on RabbitMQ a subscriber holds back all others.
             with self.open_source() as source:
-                self._read(source, fence, stopping)
+                self._read(source, Part(self.engine, fence, source, self.on_rows), stopping)
         except BrokerAwayError:
             self._release(fence)
             raise
@@ -125,29 +115,61 @@ class Consumer:
             shards.release(connection, fence)
         logger.info("shard released", shard=self.shard)
 
-    def _read(self, source: Source, fence: Fence, stopping: threading.Event) -> None:
+    def _read(self, source: Source, part: Part, stopping: threading.Event) -> None:
         renew_every_s = self.lease_s / RENEWALS_PER_LEASE
         renewed_at = time.monotonic()
-        accepted = Slice(self.shard, self.shards)
-        announce_at = renewed_at
         pacer = Pacer(GATHER_S)
-        while not stopping.is_set():
-            if time.monotonic() >= announce_at:
-                source.announce(self.shards)
-                announce_at = time.monotonic() + ANNOUNCE_EVERY_S
+        while not stopping.is_set() and not part.is_retired:
+            part.look_when_due()
             messages = source.take(self.batch_size, min(renew_every_s, PAUSE_S))
-            if messages:
-                items = [decode(message, self.trust, accepted) for message in messages]
-                self.batches.commit(fence, items, source.held())
-                source.ack(messages)
+            if messages and self.handle(source, part, messages):
                 self.progressed.made()
                 renewed_at = time.monotonic()
                 pacer.begin()
                 if len(messages) < self.batch_size:
                     stopping.wait(pacer.pause_s())
                 continue
-            if source.is_empty():
+            if messages:
+                self.progressed.made()  # it waits for another shard, and `status` says so of the whole change
+                stopping.wait(STEP_EVERY_S)
+            elif source.is_empty():
                 self.progressed.made()
+                part.found_empty()
             if time.monotonic() - renewed_at >= renew_every_s:
-                self.batches.renew(fence)
+                self.batches.renew(part.fence)
                 renewed_at = time.monotonic()
+
+    def handle(self, source: Source, part: Part, messages: Sequence[Message]) -> int:
+        """Commit and acknowledge messages up to one that must wait, or to a barrier. Give the others back.
+
+        Raises:
+            BrokerAwayError: the broker is away. What was committed comes again, and the inbox knows it.
+            BadReleaseError, ShardLostError, sqlalchemy.exc.DBAPIError: see `Batches.commit`.
+
+        Returns:
+            how many are done with.
+        """
+        items = self._decoded(messages, part.accepted)
+        done = len(items)
+        if items:
+            self.batches.commit(part.fence, items, source.held() + len(messages) - done)
+        if done:
+            source.ack(messages[:done])
+        if done < len(messages) and is_barrier(messages[done].body):
+            # The broker answers a question only after it has heard of the acknowledgement. If it delivered those
+            # messages again behind the barrier, they would be on the wrong shard.
+            source.is_empty()
+            part.pass_barrier(messages[done].body)
+            source.ack(messages[done : done + 1])
+            done += 1
+        source.put_back(messages[done:])
+        return done
+
+    def _decoded(self, messages: Sequence[Message], accepted: Slice) -> list[Item]:
+        items: list[Item] = []
+        with suppress(NotDrainedError):
+            for message in messages:
+                if is_barrier(message.body):
+                    break
+                items.append(decode(message, self.trust, accepted))
+        return items

@@ -11,9 +11,9 @@ from db.texts import storable
 from events.commands import Command, Fingerprint
 from events.envelope import identify, parse
 from events.errors import InvalidMessageError
-from events.sharding import shard_of
 from events.signing import SIGNATURE_HEADER
 from events.vocabulary import QuarantineCode
+from worker.commands.slices import Slice
 from worker.commands.sources import Message
 from worker.commands.trust import Trust
 
@@ -65,41 +65,17 @@ class Received:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """The learners whose commands belong to one shard.
-
-    Parameters:
-        shard: counted from 0.
-        shards: how many there are.
-    """
-
-    shard: int
-    shards: int
-
-    def check(self, command: Command) -> None:
-        """Refuse a command of a learner of another shard, because the order of the learner's commands is lost.
-
-        Raises:
-            InvalidMessageError: `wrong_shard`.
-        """
-        user_id = command.data.learner_id
-        if user_id is not None and (right := shard_of(user_id, self.shards)) != self.shard:
-            raise InvalidMessageError(
-                QuarantineCode.WRONG_SHARD,
-                f"belongs to shard {right} of {self.shards} and came on {self.shard}, so its order is not kept; "
-                "mend its sender's number of shards, then replay it",
-            )
-
-
 def decode(
     message: Message, trust: Trust | None = None, accepted: Slice | None = None
 ) -> Received | Unreadable:
-    """Parse a message. Any bytes give one of the two, and no error.
+    """Parse a message. Any bytes give one of the two, and no error but this one.
 
     Parameters:
         trust: whose commands are accepted; None accepts everybody's.
         accepted: the learners whose commands are accepted; None accepts all.
+
+    Raises:
+        NotDrainedError: the message cannot be handled yet, because the number of shards changes.
     """
     receipt = new_receipt()
     try:

@@ -8,12 +8,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from db import backlog, deliveries, lookups, processes, shards, waiting
+from db import backlog, deliveries, lookups, processes, resharding, shards, waiting
 from db.backlog import Backlog
 from db.connect import reading
 from db.deliveries import Endpoint
 from db.pauses import Pause, current
 from db.processes import ProcessState, Seen
+from db.resharding import Resharding
 from db.waiting import OpenCircuit, ShardRow
 from events.sharding import queue_name
 from worker.commands.sources.base import Depth
@@ -64,6 +65,7 @@ class Facts:
         circuits: the open ones.
         pauses: those that are on.
         endpoints: the webhooks.
+        resharding: the change of the number of shards that is under way.
     """
 
     processes: Sequence[Seen] = ()
@@ -76,6 +78,7 @@ class Facts:
     circuits: Sequence[OpenCircuit] = ()
     pauses: Sequence[Pause] = ()
     endpoints: Sequence[Endpoint] = ()
+    resharding: Resharding | None = None
 
     @property
     def failed(self) -> int:
@@ -147,6 +150,7 @@ def of_database(engine: Engine, settings: Settings) -> Facts:
             circuits=waiting.open_circuits(connection),
             pauses=current(connection),
             endpoints=deliveries.endpoints(connection),
+            resharding=resharding.read(connection).resharding,
         )
 
 
@@ -193,6 +197,20 @@ def in_hand(engine: Engine, consumed: Collection[int]) -> dict[int, int]:
             if most.keys() >= set(consumed):
                 break
     return most
+
+
+def shown_resharding(change: Resharding | None) -> dict[str, Any] | None:
+    """Return what is shown of a change of the number of shards; None where none is under way."""
+    if change is None:
+        return None
+    return {
+        "from": change.before,
+        "to": change.after,
+        "for_s": change.begun_ago_s,
+        "doing": change.step,
+        "waits_for": change.waits_for,
+        "left_over": sorted(change.left_over),
+    }
 
 
 def shown(process: Seen, facts: Facts) -> dict[str, Any]:

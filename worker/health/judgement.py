@@ -1,14 +1,17 @@
 """What the facts mean: whether the system works, and what needs a person."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from enum import IntEnum
 
+from db.resharding import Resharding, Step
 from worker.health.facts import Facts, Shard
 from worker.heartbeat import RELAY
 
+STANDS_STILL_AFTER_S = 60.0
+"""Seconds after which a change of the number of shards needs a person, besides those for which it must wait."""
 OPEN_FOR_S = 300.0
 """Seconds after which an open circuit needs a person: most services are back by then."""
 
@@ -96,7 +99,36 @@ def judge(facts: Facts) -> Judgement:
         >>> judge(Facts(quarantined=2)).line
         'needs somebody: 2 messages in quarantine'
     """
-    return Judgement(tuple(_broken(facts)), tuple(_needs(facts)), tuple(_open(facts, 0, OPEN_FOR_S)))
+    changing = list(_resharding(facts.resharding))
+    stands_still = facts.resharding is not None and _is_late(facts.resharding)
+    return Judgement(
+        tuple(_broken(facts)),
+        (*_needs(facts), *(changing if stands_still else ())),
+        (*_open(facts, 0, OPEN_FOR_S), *(() if stands_still else changing)),
+    )
+
+
+def _is_late(change: Resharding) -> bool:
+    return change.begun_ago_s > change.notice_s + change.settle_s + STANDS_STILL_AFTER_S
+
+
+def _resharding(change: Resharding | None) -> Iterator[str]:
+    if change is not None:
+        yield f"the number of shards goes from {change.before} to {change.after}: {_WAITS[change.step](change)}"
+
+
+def _drains(change: Resharding) -> str:
+    shards = change.waits_for or sorted(change.left_over)
+    return f"waiting for {', '.join(f'shard {shard}' for shard in shards)} to be drained"
+
+
+_WAITS: Mapping[Step, Callable[[Resharding], str]] = {
+    Step.ANNOUNCING: lambda _: "waiting for the owner of shard 0 to tell the broker",
+    Step.NOTICE: lambda _: "publishers are told that it will change",
+    Step.SWITCHING: lambda _: "waiting for the owner of shard 0 to tell the broker the new number",
+    Step.SETTLING: lambda _: "what was published by the old number arrives",
+    Step.DRAINING: _drains,
+}
 
 
 def _broken(facts: Facts) -> Iterator[str]:

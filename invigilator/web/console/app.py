@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from db import lookups
+from db import resharding
 from db.errors import brief
 from events.errors import InvigilatorError
 from events.publisher import Publisher
@@ -129,9 +129,9 @@ def make_console(engine: Engine, sign_in: SignIn, settings: Settings, runner: Ru
 
 def _publisher(engine: Engine, settings: Settings) -> Publisher:
     with reading(engine) as connection:
-        # The number that the database holds decides.
-        shards = lookups.count_shards(connection) or settings.command_shards
-    return Publisher(broker_url(settings), source=SOURCE, shards=shards)
+        # The number that the database holds decides where the broker does not say.
+        shards = resharding.read(connection).number or settings.command_shards
+    return Publisher(broker_url(settings), source=SOURCE, assumed_shards=shards)
 
 
 def _of_provider(sign_in: OpenIdConnect) -> list[BaseRoute]:

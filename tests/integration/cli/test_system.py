@@ -58,6 +58,7 @@ def test_the_status_of_nothing(cli: CommandLine, record: Record, with_valkey: st
         "circuit_details": {},
         "pauses": [],
         "shards": [{"shard": 0, "owner": None, "queued": 0, "stalled_s": 0}],
+        "resharding": None,
         "processes": [],
         "orphan_queues": [],
         "feeds": {},
@@ -208,7 +209,6 @@ def test_what_a_consumer_has_in_hand_is_queued(
     before = queued_status(cli)
     consumer = Consumer(
         7,
-        8,
         "me",
         record.engine,
         Batches(record.engine, Handler(Policies(), True), 60),

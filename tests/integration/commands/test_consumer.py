@@ -4,22 +4,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from sqlalchemy import Engine, select, text
 from structlog.typing import EventDict
 
-from db import shards
+from db import resharding, shards
 from db.models import HandledCommand, QuarantinedMessage, Shard
-from events.sharding import shard_of
+from events.sharding import Announcement, shard_of
 from tests import sample_commands as c
 from worker.commands import consumer as module
+from worker.commands import resharding as stepping
 from worker.commands.batches import Batches
 from worker.commands.consumer import Consumer
 from worker.commands.handler import Handler
 from worker.commands.sources import BrokerAwayError, Message
-from worker.errors import ConfigurationError
 from worker.policies import Policies
 
 SHARDS = 2
@@ -37,7 +37,7 @@ class FakeSource:
     closed: int = 0
     held_elsewhere: bool = False
     looks: int = 0
-    announced: list[int] = field(default_factory=list)
+    announced: list[Announcement] = field(default_factory=list)
 
     def take(self, limit: int, wait_s: float) -> Sequence[Message]:
         if self.failures:
@@ -47,8 +47,15 @@ class FakeSource:
             time.sleep(0.01)
         return self.waiting[:limit]
 
-    def announce(self, shards: int) -> None:
-        self.announced.append(shards)
+    def announce(self, announcement: Announcement) -> bool:
+        self.announced.append(announcement)
+        return True
+
+    def put_barrier(self, body: bytes) -> None:
+        self.waiting.append(Message(body, None))
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        pass
 
     def held(self) -> int:
         return 0
@@ -86,7 +93,6 @@ def source(engine: Engine) -> FakeSource:
 def consumer(engine: Engine, source: FakeSource, owner: str = "me") -> Consumer:
     return Consumer(
         0,
-        SHARDS,
         owner,
         engine,
         Batches(engine, Handler(Policies(), True), LEASE_S),
@@ -176,25 +182,29 @@ def test_commands_of_other_shards_go_to_quarantine(
 def test_publishers_are_told_how_many_shards_there_are(
     engine: Engine, source: FakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ANNOUNCE_EVERY_S", 0.05)
+    monkeypatch.setattr(stepping, "ANNOUNCE_EVERY_S", 0.05)
     # When a shard is served, then it is told at once, and again and again
     with running(consumer(engine, source)):
         until(lambda: len(source.announced) > 2)
-    assert set(source.announced) == {SHARDS}
+    assert set(source.announced) == {Announcement(SHARDS)}
 
 
-def test_a_process_that_counts_on_another_number_of_shards_ends(engine: Engine, source: FakeSource) -> None:
-    # Given a process that has survived a change of the number
-    one = consumer(engine, source)
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM shards"))
-        shards.ensure_shards(connection, 3)
-    source.waiting = messages(1)
-    # When it takes a shard, then it ends, saying what to do, and has told and taken nothing
-    with pytest.raises(ConfigurationError, match=r"changed from 2 to 3: .* INVIGILATOR_COMMAND_SHARDS=3"):
-        one.run(threading.Event())
-    assert (handled(engine), source.announced, len(source.waiting)) == (0, [], 1)
-    assert owner(engine) is None
+def test_a_consumer_tells_how_many_shards_want_an_owner(engine: Engine, source: FakeSource) -> None:
+    # Given a consumer that has begun
+    rows: list[int] = []
+    with running(replace(consumer(engine, source), on_rows=rows.append)):
+        until(lambda: rows == [SHARDS])
+        # When the number of shards is to double, then its tenure ends, and it hears of the new ones
+        with engine.begin() as connection:
+            resharding.lock(connection)
+            resharding.begin(connection, SHARDS, 2 * SHARDS, notice_s=60, settle_s=60)
+        until(lambda: rows[-1] == 2 * SHARDS)
+        until(lambda: source.announced[-1] == Announcement(SHARDS, next=2 * SHARDS, version=1))
+
+
+def test_a_shard_that_is_not_there_is_not_served(engine: Engine, source: FakeSource) -> None:
+    one = replace(consumer(engine, source), shard=SHARDS)
+    assert one.take_shard() is None
 
 
 def test_an_idle_owner_keeps_its_shard(engine: Engine, source: FakeSource) -> None:

@@ -111,7 +111,6 @@ def consume(engine: Engine, sent: Sent, keys_file: Path | None) -> None:
     batches = Batches(engine, Handler(Policies(), instructor=True), LEASE_S)
     one = Consumer(
         shard=0,
-        shards=1,
         owner="me",
         engine=engine,
         batches=batches,

@@ -15,16 +15,20 @@ from kombu import Connection
 from redis import Redis
 from structlog.typing import EventDict
 
+from events import shard_count
 from events.publisher import Publisher
-from events.sharding import SHARDS_KEY, queue_name
+from events.shard_count import ask_rabbitmq
+from events.sharding import NEXT_SHARDS_KEY, SHARDS_KEY, Announcement, queue_name
 from invigilator.local.server import free_port
 from tests.engines import running_valkey
 from tests.integration.commands.test_consumer import until
 from tests.rabbit import running_rabbitmq
 from worker import patches
-from worker.commands.sources import BrokerAwayError, Source, open_source
+from worker.commands.sources import BrokerAwayError, Message, Source, open_source
 from worker.commands.sources.base import Depth
 from worker.commands.sources.brokers import depths, queued
+from worker.commands.sources.rabbitmq import STREAM_ARGUMENTS
+from worker.commands.sources.redis import PRIORITY_SUFFIXES
 from worker.errors import ConfigurationError
 from worker.patches import Process
 from worker.settings import Settings
@@ -47,7 +51,7 @@ class Broker:
         return open_source(self.url, self.queue, LIMIT)
 
     def publish(self, *bodies: bytes) -> None:
-        with Publisher(self.url, source="/tests", shards=self.shard + 1) as publisher:
+        with Publisher(self.url, source="/tests", assumed_shards=self.shard + 1) as publisher:
             for body in bodies:
                 publisher.publish_raw(body, self.shard)
 
@@ -347,13 +351,50 @@ class TestAnnouncing:
     def test_it_stands_on_redis(self, valkey_url: str) -> None:
         with open_source(valkey_url, queue_name(0), LIMIT) as source, Redis.from_url(valkey_url) as client:
             for shards in (4, 12):
-                source.announce(shards)
-                assert client.get(SHARDS_KEY) == b"%d" % shards
+                source.announce(Announcement(shards))
+                assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"%d" % shards, None)
+            # and the one to come, for as long as it is to come
+            source.announce(Announcement(12, next=24, version=1))
+            assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"12", b"24")
+            source.announce(Announcement(24, version=2))
+            assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"24", None)
+            # and an owner that stood still meanwhile changes nothing
+            source.announce(Announcement(12, next=24, version=1))
+            assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"24", None)
 
-    def test_rabbitmq_has_no_place_for_it(self, rabbitmq_url: str) -> None:
+    def test_it_is_the_last_of_a_stream_on_rabbitmq(self, rabbitmq_url: str) -> None:
         broker = Broker(rabbitmq_url, next(_shards))
-        with broker.open() as source:
-            source.announce(4)
+        with broker.open() as source, Connection(rabbitmq_url) as connection:
+            channel = connection.default_channel
+            assert ask_rabbitmq(channel) is None  # there is no such queue
+            for told in (Announcement(4), Announcement(4, next=8, version=1), Announcement(8, version=2)):
+                assert source.announce(told)
+                assert source.announce(told)
+                assert ask_rabbitmq(channel) == told
+            # and who subscribes to commands is not disturbed
+            broker.publish(b"1")
+            assert take_all(source, 1) == [b"1"]
+
+    def test_what_is_no_announcement_is_passed_over(
+        self, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shard_count, "STREAM_TIMEOUT_S", 0.5)
+        with Connection(rabbitmq_url) as connection:
+            channel = connection.default_channel
+            channel.queue_declare(SHARDS_KEY, durable=True, auto_delete=False, arguments=STREAM_ARGUMENTS)
+            assert ask_rabbitmq(channel) is None
+            connection.Producer().publish("nonsense", routing_key=SHARDS_KEY, exchange="")
+            assert ask_rabbitmq(channel) is None
+
+    def test_a_queue_of_that_name_that_is_no_stream_is_left_alone(
+        self, rabbitmq_url: str, logged: list[EventDict]
+    ) -> None:
+        broker = Broker(rabbitmq_url, next(_shards))
+        with broker.open() as source, Connection(rabbitmq_url) as connection:
+            connection.default_channel.queue_declare(SHARDS_KEY, durable=True, auto_delete=False)
+            assert not source.announce(Announcement(4))
+            [line] = [one for one in logged if one["event"] == "the number of shards was not announced"]
+            assert (line["key"], line["reason"]) == (SHARDS_KEY, "PreconditionFailed")
             broker.publish(b"1")
             assert take_all(source, 1) == [b"1"]
 
@@ -372,7 +413,7 @@ class TestAnnouncing:
                 else:
                     client.acl_setuser(user, commands=["-set"])
                 # When publishers are to be told, then that is warned of, and the command is read
-                source.announce(4)
+                source.announce(Announcement(4))
                 [line] = logged
                 assert (line["key"], line["reason"]) == (SHARDS_KEY, reason)
                 assert [message.body for message in source.take(LIMIT, 0.1)] == [b"1"]
@@ -381,4 +422,40 @@ class TestAnnouncing:
         with running_valkey() as server:
             source = open_source(server.url, queue_name(0), LIMIT)
         with pytest.raises(BrokerAwayError):
-            source.announce(4)
+            source.announce(Announcement(4))
+
+
+class TestBarriers:
+    """What comes after everything that waits, and what is given back."""
+
+    def test_it_comes_last(self, broker: Broker) -> None:
+        with broker.open() as source:
+            broker.publish(b"1", b"2")
+            source.put_barrier(b"barrier")
+            broker.publish(b"3")
+            assert take_all(source, 4) == [b"1", b"2", b"barrier", b"3"]
+
+    def test_it_comes_after_what_has_a_lower_priority(self, valkey_url: str) -> None:
+        queue = queue_name(0)
+        with open_source(valkey_url, queue, LIMIT) as source, Redis.from_url(valkey_url) as client:
+            client.lpush(queue + PRIORITY_SUFFIXES[2], b"low")
+            client.lpush(queue, b"high")
+            source.put_barrier(b"barrier")
+            assert [one.body for one in source.take(LIMIT, 0.1)] == [b"high", b"low", b"barrier"]
+
+    def test_what_is_given_back_is_taken_again(self, broker: Broker) -> None:
+        with broker.open() as source:
+            broker.publish(b"1", b"2", b"3")
+            first = taken_whole(source, 3)
+            source.ack(first[:1])
+            source.put_back(first[1:])
+            assert [one.body for one in taken_whole(source, 2)] == [b"2", b"3"]
+
+
+def taken_whole(source: Source, number: int) -> list[Message]:
+    """Take until there are so many, none of which is acknowledged in between."""
+    taken: list[Message] = []
+    while len(taken) < number:
+        source.put_back(taken)
+        taken = list(source.take(LIMIT, 1.0))
+    return taken

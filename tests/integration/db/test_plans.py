@@ -2,7 +2,7 @@
 
 `make plans` does the same with a million attempts and ten million finished effects, and prints what paths cost.
 psycopg2 puts the parameters into the statement, so PostgreSQL plans for these very values. There are plans for any
-values only where the commands process, the relay and the workers prepare their statements, and of the foreign keys' own
+values only where `consume`, the relay and the workers prepare their statements, and of the foreign keys' own
 look-ups, which are by primary key.
 """
 
@@ -38,6 +38,7 @@ from db import (
     processes,
     prune,
     quarantine_filters,
+    resharding,
     search,
     shards,
     story,
@@ -403,7 +404,7 @@ class Paths:
         """What `invigilator status` asks."""
         with self.engine.begin() as connection, self.explained.on("status: the rest"):
             shards.in_hand(connection)
-            lookups.count_shards(connection)
+            resharding.read(connection)
             lookups.count_quarantined(connection)
             lookups.count_discarded(connection)
             waiting.due(connection, list(EffectKind))

@@ -14,7 +14,8 @@ from events.sharding import shard_of
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from tests.unit.events.messages import EXAMPLES, encode, event
-from worker.commands.decoding import MAX_HEADERS, Received, Slice, decode
+from worker.commands.decoding import MAX_HEADERS, Received, decode
+from worker.commands.slices import Slice
 from worker.commands.sources import Message
 
 BODY = encode(event(next(iter(EXAMPLES))))

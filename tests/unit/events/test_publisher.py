@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,8 @@ import pytest
 from kombu.connection import Connection
 from kombu.transport.memory import Channel, Transport
 
+from events import publisher as publishing
+from events.broker_url import Kind
 from events.commands import AttemptCreate, AttemptUpdateStatus, Command
 from events.connecting import OneClientConnection
 from events.envelope import AWAITED_HEADER, CONTENT_TYPE, MAX_BODY_BYTES, parse
@@ -110,6 +113,9 @@ def rabbitmq_publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     monkeypatch.setattr(Channel, "basic_publish", publish)
     transports = {**OneClientConnection.transports, "amqp": "memory"}
     monkeypatch.setattr(OneClientConnection, "transports", transports)
+    # There are no streams in memory.
+    silent = replace(publishing._MANNERS[Kind.AMQP], ask_shards=None)  # noqa: SLF001
+    monkeypatch.setattr(publishing, "_MANNERS", {Kind.AMQP: silent})
     return Publisher("amqp://", source="/lms/acme", shards=2)
 
 

@@ -1,4 +1,4 @@
-"""What is sent in time, and what the broker says of the number of shards."""
+"""What is sent in time, and where it goes."""
 
 import time
 from collections.abc import Iterator
@@ -7,8 +7,9 @@ import pytest
 from kombu.connection import Connection
 from kombu.transport.memory import Channel
 
-from events.errors import PublishError, ShardsMismatchError
-from events.sender import Parcel, Sender, ShardCount
+from events.errors import PublishError
+from events.sender import Parcel, Sender
+from events.shard_count import ShardCount
 from events.sharding import queue_name
 
 PARCEL = Parcel(b"{}", "application/json", {}, "5f0c", lambda shards: range(shards))
@@ -26,7 +27,7 @@ def sender(shards: ShardCount) -> Sender:
         Connection("memory://"),
         shards=shards,
         mandatory=False,
-        asks_shards=False,
+        ask_shards=None,
         retries={"max_retries": 3},
         timeout_s=1,
     )
@@ -48,7 +49,7 @@ def test_a_connection_is_not_made_when_there_is_hardly_any_time() -> None:
         Connection("memory://"),
         shards=ShardCount(2),
         mandatory=False,
-        asks_shards=False,
+        ask_shards=None,
         retries={},
         timeout_s=1_000_000,
     )
@@ -66,36 +67,3 @@ def test_a_message_goes_to_each_of_its_shards() -> None:
     one.send(PARCEL, time.monotonic() + 60)
     one.close()
     assert [Channel.queues[queue_name(shard)].qsize() for shard in range(2)] == [1, 1]
-
-
-class TestShardCount:
-    """What a publisher was told, held against what the broker says."""
-
-    def test_nobody_has_said_anything(self) -> None:
-        assert ShardCount(None).number == 1
-        assert ShardCount(3).number == 3
-
-    def test_the_broker_says_what_it_was_told(self) -> None:
-        count = ShardCount(3)
-        assert count.is_stale()
-        count.hear(b"3", None)
-        assert count.number == 3
-        assert not count.is_stale()
-        count.forget()
-        assert count.is_stale()
-
-    def test_the_broker_says_another(self) -> None:
-        count = ShardCount(3)
-        with pytest.raises(ShardsMismatchError) as caught:
-            count.hear(b"4", "5f0c")
-        assert caught.value.command_id == "5f0c"
-        assert (count.number, count.is_stale()) == (3, True)
-
-    @pytest.mark.parametrize("answer", [None, b"", b"x", b"0", b"1025", b"\xff", b"1e1", b"1_0", b"+3"])
-    def test_the_broker_says_nothing(self, answer: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
-        learned = ShardCount(None)
-        learned.hear(b"4", None)
-        learned.hear(answer, None)
-        learned.hear(answer, None)
-        assert learned.number == 4
-        assert len(caplog.records) == 1

@@ -11,6 +11,7 @@ from db.backlog import Backlog
 from db.deliveries import Endpoint
 from db.pauses import Pause
 from db.processes import ProcessState, Seen
+from db.resharding import Resharding
 from db.waiting import OpenCircuit
 from worker.health.facts import Facts, Shard
 from worker.health.judgement import Status, judge
@@ -182,3 +183,48 @@ def test_both_are_said_in_one_line() -> None:
         2,
         f"{broken}; {needs}",
     )
+
+
+# --- the number of shards ------------------------------------------------------------------------------------
+
+
+GROWS = Resharding(
+    id=1,
+    before=2,
+    after=4,
+    barrier="",
+    notice_s=12,
+    settle_s=12,
+    begun_ago_s=30,
+    told_ago_s=29,
+    switched_ago_s=17,
+    drained={0},
+    left_over=frozenset(),
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "waits"),
+    [
+        (
+            replace(GROWS, told_ago_s=None, switched_ago_s=None),
+            "waiting for the owner of shard 0 to tell the broker",
+        ),
+        (replace(GROWS, told_ago_s=3, switched_ago_s=None), "publishers are told that it will change"),
+        (
+            replace(GROWS, switched_ago_s=None),
+            "waiting for the owner of shard 0 to tell the broker the new number",
+        ),
+        (replace(GROWS, switched_ago_s=3), "what was published by the old number arrives"),
+        (GROWS, "waiting for shard 1 to be drained"),
+        (
+            replace(GROWS, before=4, after=2, drained={2, 3}, left_over={3}),
+            "waiting for shard 3 to be drained",
+        ),
+    ],
+)
+def test_a_change_of_the_number_of_shards_says_what_it_waits_for(change: Resharding, waits: str) -> None:
+    told = f"the number of shards goes from {change.before} to {change.after}: {waits}"
+    assert judged(resharding=change) == (0, f"working; for now: {told}")
+    # and one that stands still needs somebody
+    assert judged(resharding=replace(change, begun_ago_s=85)) == (1, f"needs somebody: {told}")

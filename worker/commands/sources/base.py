@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self
 
 from events.connecting import reason_of
 from events.errors import InvigilatorError
+from events.sharding import Announcement
 
 INSPECTION_TIMEOUT_S = 10.0
 """Seconds that a broker has to connect or answer when its queues are counted."""
@@ -97,12 +98,16 @@ class Source(Protocol):
         """
         ...
 
-    def announce(self, shards: int) -> None:
-        """Tell publishers how many shards there are, where the broker has a place for it.
+    def announce(self, announcement: Announcement) -> bool:
+        """Tell publishers how many shards there are. Returns whether the broker took it.
 
         Parameters:
-            shards: as the database says.
+            announcement: as the database says.
         """
+        ...
+
+    def put_barrier(self, body: bytes) -> None:
+        """Put a message into the queue, behind everything that is in it."""
         ...
 
     def held(self) -> int:
@@ -114,6 +119,10 @@ class Source(Protocol):
 
         A broker may hold messages back from us, because a predecessor's connection has not ended.
         """
+        ...
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """Give back the last messages that were taken, which cannot be handled yet. `take` returns them again."""
         ...
 
     def ack(self, batch: Sequence[Message]) -> None:

@@ -10,13 +10,25 @@ from kombu import Queue
 
 from events.broker_url import BrokerUrl
 from events.connecting import Connection, broker_errors
+from events.sharding import SHARDS_KEY, Announcement
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
+from worker.logs import get_logger
+
+logger = get_logger(__name__)
 
 HEARTBEAT_S = 10
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 10
 QUEUE_ARGUMENTS = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+STREAM_ARGUMENTS = {
+    "x-queue-type": "stream",
+    "x-max-length-bytes": 1_000_000,
+    "x-stream-max-segment-size-bytes": 500_000,
+}
+"""Of the stream of announcements. Each is a few bytes, and there are a few for each tenure of shard 0."""
+ANNOUNCE_TIMEOUT_S = 5
+PERSISTENT = 2
 PRECONDITION_FAILED = 406
 
 
@@ -32,6 +44,7 @@ class RabbitSource:
     channel: Any
     queue: str
     buffer: deque[Message] = field(default_factory=deque)
+    _announced: Announcement | None = None
 
     @classmethod
     def open(cls, broker: BrokerUrl, queue: str, limit: int) -> Self:
@@ -67,8 +80,39 @@ class RabbitSource:
                 pass
         return self._from_buffer(limit)
 
-    def announce(self, shards: int) -> None:
-        """See `Source`. RabbitMQ has no place for it: it refuses messages for a queue that does not exist."""
+    def announce(self, announcement: Announcement) -> bool:
+        """See `Source`. Appends it to a stream, of which publishers read the last message."""
+        if announcement == self._announced:
+            return True
+        with _broker(self.connection):
+            # A channel of its own: RabbitMQ closes it when it refuses the stream.
+            channel = self.connection.channel()
+            try:
+                channel.queue_declare(SHARDS_KEY, durable=True, auto_delete=False, arguments=STREAM_ARGUMENTS)
+                message = channel.prepare_message(
+                    announcement.render(),
+                    content_type="application/json",
+                    properties={"delivery_mode": PERSISTENT},
+                )
+                channel.basic_publish_confirm(
+                    message, exchange="", routing_key=SHARDS_KEY, confirm_timeout=ANNOUNCE_TIMEOUT_S
+                )
+            except (TimeoutError, *self.connection.channel_errors) as error:
+                # Commands are consumed all the same. Publishers use the number that they were given.
+                logger.warning(
+                    "the number of shards was not announced", key=SHARDS_KEY, reason=type(error).__name__
+                )
+                return False
+            finally:
+                channel.close()
+        self._announced = announcement
+        return True
+
+    def put_barrier(self, body: bytes) -> None:
+        """See `Source`."""
+        with _broker(self.connection):
+            message = self.channel.prepare_message(body, properties={"delivery_mode": PERSISTENT})
+            self.channel.basic_publish_confirm(message, exchange="", routing_key=self.queue)
 
     def held(self) -> int:
         """See `Source`."""
@@ -82,6 +126,10 @@ class RabbitSource:
         with _broker(self.connection):
             waiting: int = self.channel.queue_declare(self.queue, passive=True).message_count
         return waiting == 0 and not self.buffer
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """See `Source`."""
+        self.buffer.extendleft(reversed(messages))
 
     def ack(self, batch: Sequence[Message]) -> None:
         """See `Source`."""
@@ -149,6 +197,7 @@ class RabbitSource:
 def _broker(connection: Any) -> Iterator[None]:
     try:
         yield
-    except broker_errors(connection) as error:
+    # A message that RabbitMQ does not take is among those that kombu calls recoverable.
+    except (*broker_errors(connection), *connection.recoverable_connection_errors) as error:
         connection.release()
         raise BrokerAwayError(f"the broker is away: {type(error).__name__}: {error}") from error

@@ -9,20 +9,20 @@ import io
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Self
 
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, WatchError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from events.broker_url import BrokerUrl
 from events.redis_server import UnsuitableServerError, explained, refuse_unsuitable
-from events.sharding import SHARDS_KEY
+from events.sharding import NEXT_SHARDS_KEY, SHARDS_KEY, Announcement
 from events.signing import SIGNATURE_HEADER
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
@@ -73,6 +73,20 @@ end
 redis.call('LTRIM', KEYS[1], 0, -1 - committed)
 """
 
+VERSION_KEY = f"{SHARDS_KEY}.version"
+"""The key of the version of what is announced. An owner that stood still may not announce an older one."""
+VERSION_FOR_S = 60
+"""Seconds for which a version keeps lower ones out. A database that was restored from a backup has a lower one."""
+
+# Into the list of the lowest priority in which a message waits, so that it comes after all that wait.
+PUT_LAST = """
+local last = 1
+for number, list in ipairs(KEYS) do
+    if redis.call('EXISTS', list) == 1 then last = number end
+end
+redis.call('LPUSH', KEYS[last], ARGV[1])
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -115,16 +129,23 @@ class RedisSource:
         # It is taken alone, so that nobody who is alone waits for another answer of the server.
         return [] if first is None else [open_envelope(Place(self.queue, first))]
 
-    def announce(self, shards: int) -> None:
+    def announce(self, announcement: Announcement) -> bool:
         """See `Source`."""
         with _broker():
             try:
-                self.client.set(SHARDS_KEY, shards)
+                return self._announce(announcement)
             except (OutOfMemoryError, NoPermissionError) as error:
                 # Commands are consumed all the same. Publishers use the number that they were given.
                 logger.warning(
                     "the number of shards was not announced", key=SHARDS_KEY, reason=type(error).__name__
                 )
+                return False
+
+    def put_barrier(self, body: bytes) -> None:
+        """See `Source`."""
+        names = [self.queue + suffix for suffix in PRIORITY_SUFFIXES]
+        with _broker():
+            self.client.eval(PUT_LAST, len(names), *names, body)
 
     def held(self) -> int:
         """See `Source`."""
@@ -133,6 +154,9 @@ class RedisSource:
     def is_empty(self) -> bool:
         """See `Source`. Redis holds nothing back."""
         return True
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """See `Source`. Nothing was removed yet."""
 
     def ack(self, batch: Sequence[Message]) -> None:
         """See `Source`."""
@@ -149,6 +173,24 @@ class RedisSource:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _announce(self, announcement: Announcement) -> bool:
+        client: Any = self.client  # whose pipelines have types in part
+        with client.pipeline() as pipeline, suppress(WatchError):
+            pipeline.watch(VERSION_KEY)
+            told = pipeline.get(VERSION_KEY)
+            if told is not None and int(told) > announcement.version:
+                return False
+            pipeline.multi()
+            if announcement.next is None:
+                pipeline.delete(NEXT_SHARDS_KEY)
+            else:
+                pipeline.set(NEXT_SHARDS_KEY, announcement.next)
+            pipeline.set(SHARDS_KEY, announcement.shards)
+            pipeline.set(VERSION_KEY, announcement.version, ex=VERSION_FOR_S)
+            pipeline.execute()
+            return True
+        return False  # somebody else has announced at the same moment
 
     def _wait(self, seconds: Any) -> bytes | None:  # Redis takes fractions, redis-py's annotation does not
         try:

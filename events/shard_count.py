@@ -1,0 +1,131 @@
+"""How many shards there are, as far as a publisher knows: what it was told, and what the broker says."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .errors import ShardsMismatchError
+from .sharding import NEXT_SHARDS_KEY, SHARDS_KEY, Announcement, read_number
+
+logger = logging.getLogger(__name__)
+
+ASK_EVERY_S = 10.0
+"""Seconds between two questions how many shards there are. After a new connection the broker is asked at once, and
+before each message while the number is about to change."""
+ASK_AGAIN_S = 1.0
+"""Seconds until the next question when the broker did not say. They double with each such answer, up to
+`ASK_EVERY_S`, because each is a line in RabbitMQ's log."""
+MAX_DOUBLINGS = 10
+
+STREAM_TIMEOUT_S = 2.0
+"""Seconds in which RabbitMQ must deliver the last message of a stream. A stream without one delivers nothing."""
+STREAM_PREFETCH = 100
+
+Ask = Callable[[Any], Announcement | None]
+"""Asks the broker, over one of kombu's channels. Returns None when it does not say."""
+
+
+class ShardCount:
+    """How many shards there are. Compares what the publisher was told with what the broker says.
+
+    Parameters:
+        told: None when the publisher was not told.
+        assumed: the number that counts until the broker has said one.
+    """
+
+    def __init__(self, told: int | None, assumed: int = 1) -> None:
+        self._told = told
+        self._ask_at = 0.0
+        self._version = 0
+        self._unanswered = 0
+        self.number = told or assumed
+        """The number that counts. The broker's last answer stays when the broker was emptied."""
+
+    def is_stale(self) -> bool:
+        """Return whether it is time to ask the broker."""
+        return time.monotonic() >= self._ask_at
+
+    def forget(self) -> None:
+        """Make it time to ask the broker, which may be another one, or may have been restored from a backup."""
+        self._ask_at = 0.0
+        self._version = 0
+
+    def hear(self, answer: Announcement | None, command_id: str | None) -> None:
+        """Take the broker's answer.
+
+        Parameters:
+            answer: None when the broker does not say.
+            command_id: the id of the command that is about to be sent, for the error.
+
+        Raises:
+            ShardsMismatchError: it is not the number that the publisher was told.
+        """
+        if answer is None:
+            self._ask_at = time.monotonic() + min(ASK_AGAIN_S * 2**self._unanswered, ASK_EVERY_S)
+            self._warn()
+            self._unanswered = min(self._unanswered + 1, MAX_DOUBLINGS)
+        elif self._told not in (None, answer.shards):
+            raise ShardsMismatchError(
+                f"this publisher was told that there are {self._told} shards, but the broker says {answer.shards}: "
+                "nothing was sent; leave the number out, or mend it, and publish again with the same id",
+                command_id,
+            )
+        elif answer.version >= self._version:
+            self._version = answer.version
+            self.number = answer.shards
+            self._ask_at = time.monotonic() + (ASK_EVERY_S if answer.next is None else 0)
+
+    def _warn(self) -> None:
+        if not self._unanswered:
+            logger.warning(
+                "the broker does not say how many shards there are (%s is missing or may not be read): publishing "
+                "to %d; commands on a wrong shard are not handled. `invigilator consume` writes it there",
+                SHARDS_KEY,
+                self.number,
+            )
+
+
+def ask_redis(channel: Any) -> Announcement | None:
+    """Ask Redis or Valkey."""
+    # In this order: when the number changes in between, the answer is to ask again.
+    with channel.conn_or_acquire() as client:
+        following = read_number(_get(channel, client, NEXT_SHARDS_KEY))
+        shards = read_number(_get(channel, client, SHARDS_KEY))
+    return None if shards is None else Announcement(shards, following)
+
+
+def _get(channel: Any, client: Any, key: str) -> object:
+    try:
+        return client.get(key)
+    except channel.ResponseError:  # we may not read it, or it is no string
+        return None
+
+
+def ask_rabbitmq(channel: Any) -> Announcement | None:
+    """Ask RabbitMQ. A stream can be read by many at once, and reading takes nothing out of it."""
+    connection = channel.connection
+    heard: list[Announcement] = []
+
+    def on_message(message: Any) -> None:
+        announcement = Announcement.read(_bytes(message.body))
+        if announcement is not None:
+            heard.append(announcement)
+
+    # A channel of its own: RabbitMQ closes it when there is no such queue, or when we may not read it.
+    asking = connection.channel()
+    try:
+        asking.basic_qos(0, STREAM_PREFETCH, False)
+        asking.basic_consume(SHARDS_KEY, callback=on_message, arguments={"x-stream-offset": "last"})
+        deadline = time.monotonic() + STREAM_TIMEOUT_S
+        while not heard and (left_s := deadline - time.monotonic()) > 0:
+            connection.drain_events(timeout=left_s)
+    except (TimeoutError, *connection.channel_errors):
+        pass
+    finally:
+        asking.close()
+    return max(heard, key=lambda one: one.version, default=None)
+
+
+def _bytes(body: bytes | str) -> bytes:
+    return body if isinstance(body, bytes) else body.encode()

@@ -1,0 +1,104 @@
+"""What a publisher was told of the number of shards, held against what the broker says."""
+
+import pytest
+
+from events.errors import ShardsMismatchError
+from events.shard_count import ShardCount
+from events.sharding import Announcement, read_number
+
+
+def test_nobody_has_said_anything() -> None:
+    assert ShardCount(None).number == 1
+    assert ShardCount(3).number == 3
+    assert ShardCount(None, assumed=4).number == 4
+
+
+def test_the_broker_says_what_it_was_told() -> None:
+    count = ShardCount(3)
+    assert count.is_stale()
+    count.hear(Announcement(3), None)
+    assert count.number == 3
+    assert not count.is_stale()
+    count.forget()
+    assert count.is_stale()
+
+
+def test_the_broker_says_another() -> None:
+    count = ShardCount(3)
+    with pytest.raises(ShardsMismatchError) as caught:
+        count.hear(Announcement(4), "5f0c")
+    assert caught.value.command_id == "5f0c"
+    assert (count.number, count.is_stale()) == (3, True)
+
+
+def test_the_broker_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    learned = ShardCount(None)
+    learned.hear(Announcement(4), None)
+    learned.hear(None, None)
+    learned.hear(None, None)
+    assert learned.number == 4
+    assert len(caplog.records) == 1
+
+
+def test_who_hears_nothing_asks_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("events.shard_count.time.monotonic", lambda: now)
+    count, pauses = ShardCount(None), []
+    for _ in range(6):
+        count.hear(None, None)
+        began = now
+        while not count.is_stale():
+            now += 0.5
+        pauses.append(now - began)
+    assert pauses == [1, 2, 4, 8, 10, 10]
+
+
+def test_it_is_asked_before_each_message_while_the_number_is_about_to_change() -> None:
+    count = ShardCount(None)
+    count.hear(Announcement(4, next=8, version=1), None)
+    assert (count.number, count.is_stale()) == (4, True)
+    count.hear(Announcement(8, version=2), None)
+    assert (count.number, count.is_stale()) == (8, False)
+
+
+def test_what_is_out_of_date_is_not_believed() -> None:
+    count = ShardCount(None)
+    count.hear(Announcement(8, version=2), None)
+    count.hear(Announcement(4, next=8, version=1), None)
+    assert count.number == 8
+    # but a broker that was connected to anew may have been restored from a backup
+    count.forget()
+    count.hear(Announcement(4, version=0), None)
+    assert count.number == 4
+
+
+@pytest.mark.parametrize("told", [Announcement(4), Announcement(4, next=8, version=1), Announcement(1024)])
+def test_an_announcement_is_read_as_it_was_written(told: Announcement) -> None:
+    assert Announcement.read(told.render()) == told
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"4",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"shards": "4"}',
+        b'{"shards": true}',
+        b'{"shards": 1025}',
+        b'{"shards": 4, "next": 0}',
+        b'{"shards": 4, "version": "1"}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_announcement_says_nothing(body: bytes) -> None:
+    assert Announcement.read(body) is None
+
+
+@pytest.mark.parametrize(
+    "text", [None, b"", b"x", b"0", b"1025", b"\xff", b"1e1", b"1_0", b"+3", "4", b"9" * 5000]
+)
+def test_what_is_no_number_says_nothing(text: object) -> None:
+    assert read_number(text) is None
