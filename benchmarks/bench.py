@@ -109,6 +109,7 @@ class Bench:
         learners: int,
         settings: Mapping[str, object] | None = None,
         database_url: str | None = None,
+        numbers: Mapping[str, int] | None = None,
     ) -> Iterator[Ours]:
         """Yield our system with `learners` new learners. No process of it runs yet.
 
@@ -117,11 +118,12 @@ class Bench:
             learners: the number of learners to add.
             settings: the settings, without the prefix.
             database_url: the database to use. The default is a fresh one.
+            numbers: the number of processes by name, for `start_all`. The default of each is one.
         """
         database = self.engines.database
         with ExitStack() as stack:
             url = database_url or stack.enter_context(database.fresh(ours.TEMPLATE, ours.prepare))
-            system = stack.enter_context(Ours(database, url, broker, self.folder, settings or {}))
+            system = stack.enter_context(Ours(database, url, broker, self.folder, settings or {}, numbers))
             system.add_learners(learners)
             system.checkpoint()
             yield system

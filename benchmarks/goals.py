@@ -70,7 +70,7 @@ def beside(samples: Samples) -> list[Check]:
 
 def _others(samples: Samples) -> Iterator[Check]:
     for broker, name in BROKERS.items():
-        other = whole.alternative_name(broker)
+        other = whole.celery_name(broker)
         cpu = samples.ratios(whole.NAME, "cpu_ms_per_transition", other, whole.PEER)
         yield Check(
             1, f"CPU of a transition, plain Celery on {name} / peer", cpu, "at most", CPU_OF_PEER[broker]
