@@ -52,6 +52,10 @@ class Samples:
             and figure in sample.figures
         }
 
+    def listed(self, group: str, contestant: str, figure: str) -> list[float]:
+        """Return a figure of a contestant in each round, without the warm-up."""
+        return list(self.values(group, contestant, figure).values())
+
     def ratios(
         self, group: str, figure: str, one: str, other: str, other_figure: str | None = None
     ) -> list[float]:

@@ -141,7 +141,7 @@ class Ours(System):
         prefixed = {f"INVIGILATOR_{key}": str(value) for key, value in self._settings.items()}
         environment = {
             **plain_environment(),
-            "INVIGILATOR_DATABASE_URL": self._url,
+            "INVIGILATOR_DATABASE_URL": self.url,
             "INVIGILATOR_BROKER_URL": self._queues.url,
             **prefixed,
         }

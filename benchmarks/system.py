@@ -34,7 +34,7 @@ class System(ABC):
 
     def __init__(self, database: Database, url: str, broker: Broker | None, folder: Path) -> None:
         self._database = database
-        self._url = url
+        self.url = url
         self._broker = broker
         self._folder = folder
         self.learners = range(0)
@@ -44,7 +44,7 @@ class System(ABC):
     def __enter__(self) -> Self:
         with self._resources as resources:
             self._guard = resources.enter_context(Guard())
-            connection = connect(self._url)
+            connection = connect(self.url)
             resources.callback(connection.close)
             self._cursor = connection.cursor()
             # Our own backend is not measured. Parallel workers of its queries would be, so there are none.
@@ -138,6 +138,11 @@ class System(ABC):
         """Return the rows that a query gives."""
         self._cursor.execute(query, values or None)
         return list(self._cursor.fetchall())
+
+    def execute(self, *statements: str) -> None:
+        """Run statements, each in a transaction of its own."""
+        for statement in statements:
+            self._cursor.execute(statement)
 
     def checkpoint(self) -> None:
         """Run a checkpoint, so that none falls into the measurement."""
