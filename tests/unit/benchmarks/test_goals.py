@@ -1,5 +1,7 @@
 """The goals' table: every goal has its check, and a figure on the wrong side of its limit is missed."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from benchmarks import goals
@@ -12,9 +14,9 @@ from benchmarks.table import print_checks
 MEMORY = {"pss_mb": 350, "pss_mb.publisher": 50}
 
 
-def measured(*figures: tuple[str, str, dict[str, float]]) -> Samples:
+def measured(*figures: tuple[str, str, Mapping[str, float]]) -> Samples:
     """Return the samples of one round, from the group, the contestant and its figures."""
-    return Samples([Sample(group, contestant, 1, values) for group, contestant, values in figures])
+    return Samples([Sample(group, contestant, 1, dict(values)) for group, contestant, values in figures])
 
 
 def everything(broker: str) -> Samples:
