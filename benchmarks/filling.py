@@ -77,7 +77,7 @@ _PASS = (
         jsonb_build_object('exam_id', 'e' || e, 'user_id', 'u' || u, 'course_id', 'c' || c,
             'content_id', 'k' || e, 'status', 'verified', 'requested_by', NULL),
         '/lms', 'a' || a || '-4'
-    FROM (SELECT a, a / 4 AS u, a / 80 AS c, a / 80 * 4 + a % 4 AS e
+    FROM (SELECT a, a / 4 AS u, a / 80 AS c, a / 80 * 4 + a %% 4 AS e
         FROM generate_series(%(first)s, %(last)s) AS a) AS n""",
     "UPDATE effects SET offered_until = now() + interval '1 min' WHERE id = ANY({ids})",
     """WITH claimed AS (
