@@ -33,4 +33,4 @@ ALL: tuple[ModuleType, ...] = (
     api,
     operators,
 )
-QUICK: tuple[ModuleType, ...] = (commands, whole, services, latency)
+QUICK: tuple[ModuleType, ...] = (commands, whole, latency)

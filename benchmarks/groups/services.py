@@ -28,11 +28,9 @@ def ours_name(broker: str, workers: int = 1) -> str:
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
     """Return the peer, and our system on each broker."""
-    peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(6, 3), SERVICE_MS))
+    peer = Contestant(PEER, partial(rivals.peer, bench, 6, SERVICE_MS))
     ours = [
-        Contestant(
-            ours_name(broker.name), partial(measure, bench, broker, SERVICE_MS, 1, bench.size(120, 40))
-        )
+        Contestant(ours_name(broker.name), partial(measure, bench, broker, SERVICE_MS, 1, 120))
         for broker in bench.brokers
     ]
     return [*rivals.available([peer]), *ours]
