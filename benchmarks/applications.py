@@ -112,15 +112,15 @@ DBOS = Alternative(
     f"-m {PACKAGE}.dbos.worker",
     owed="SELECT count(*) FROM dbos.workflow_status WHERE status NOT IN ('SUCCESS', 'ERROR')",
     ends="""
-SELECT workflow_uuid,
-    (array_agg(at ORDER BY function_id))[1],
-    max(at) FILTER (WHERE function_name IN ('set_credit', 'send_mail'))
-FROM (
-    SELECT workflow_uuid, function_id, function_name,
-        extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS at
-    FROM dbos.operation_outputs
-) AS steps
-GROUP BY workflow_uuid
+WITH changed AS (
+    SELECT concat_ws(' ', user_id, exam_id, CASE WHEN from_status IS NULL THEN 'None' ELSE to_status END) AS id,
+        extract(epoch FROM pg_xact_commit_timestamp(history.xmin))::float8 AS at
+    FROM application.attempts JOIN application.history ON attempt_id = attempts.id
+), last AS (
+    SELECT workflow_uuid AS id, max(extract(epoch FROM pg_xact_commit_timestamp(xmin)))::float8 AS at
+    FROM dbos.operation_outputs WHERE function_name IN ('set_credit', 'send_mail') GROUP BY workflow_uuid
+)
+SELECT id, changed.at, last.at FROM changed LEFT JOIN last USING (id)
 """,
 )
 ALL = (CELERY, PROCRASTINATE, DBOS)

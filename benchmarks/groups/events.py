@@ -3,8 +3,8 @@
 The clock also runs until the feed has every event. Nobody reads them: Valkey keeps the stream, and RabbitMQ drops
 what no queue wants. Each transition is an event.
 
-*Through the relay*: 40,000 events wait for their numbers when the relay starts, and the feed gets them. The rate is
-that of the feed's cursor, without the first 5,000 events. Nothing else runs.
+*Through the relay*: 100,000 events wait for their numbers when the relay starts, and the feed gets them. The rate is
+that of the feed's cursor, without the first 10,000 events. Nothing else runs.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from benchmarks.groups.effects import ATTEMPTS, EVENTS, insert
 from benchmarks.ours import Ours
 
 NAME = "events"
-WAITING, WARM = 40_000, 5_000
+WAITING, WARM = 100_000, 10_000
 LOOK_S = 0.01
 _CURSOR = "SELECT max(position) FROM subscribers"
 FEED = '[feed.listener]\nname = "benchmark.events"\n'
