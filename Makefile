@@ -75,6 +75,17 @@ $(PEER_INSTALLED): benchmarks/peer/constraints.txt
 	$(PEER)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peer/constraints.txt
 	touch $@
 
+ALTERNATIVES := benchmarks/alternatives/procrastinate benchmarks/alternatives/dbos
+ALTERNATIVES_INSTALLED := $(ALTERNATIVES:%=%/.venv/.installed)
+
+.PHONY: alternatives
+alternatives: $(ALTERNATIVES_INSTALLED) ## Create the environments of procrastinate and DBOS, which it compares with, too
+
+$(ALTERNATIVES_INSTALLED): %/.venv/.installed: %/constraints.txt
+	$(PYTHON) -m venv --clear $*/.venv
+	$*/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $*/constraints.txt
+	touch $@
+
 $(CHARTS_INSTALLED): $(INSTALLED)
 	$(INSTALL) --editable '.[bench]'
 	touch $@
@@ -82,11 +93,11 @@ $(CHARTS_INSTALLED): $(INSTALLED)
 BENCH ?=
 
 .PHONY: bench
-bench: install peer $(CHARTS_INSTALLED) ## Measure everything beside edx-proctoring, and write docs/performance.md; BENCH= options
+bench: install peer alternatives $(CHARTS_INSTALLED) ## Measure everything beside the others, and write docs/performance.md; BENCH= options
 	$(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: bench-quick
-bench-quick: install peer ## Measure the goals' ratios in two minutes, beside those of benchmarks/baseline.json
+bench-quick: install peer alternatives ## Measure the goals' ratios in two minutes, beside those of benchmarks/baseline.json
 	$(BIN)/python -m benchmarks --quick $(BENCH)
 
 .PHONY: wheel

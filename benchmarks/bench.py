@@ -52,6 +52,10 @@ class Samples:
             and figure in sample.figures
         }
 
+    def listed(self, group: str, contestant: str, figure: str) -> list[float]:
+        """Return a figure of a contestant in each round, without the warm-up."""
+        return list(self.values(group, contestant, figure).values())
+
     def ratios(
         self, group: str, figure: str, one: str, other: str, other_figure: str | None = None
     ) -> list[float]:
@@ -109,6 +113,7 @@ class Bench:
         learners: int,
         settings: Mapping[str, object] | None = None,
         database_url: str | None = None,
+        numbers: Mapping[str, int] | None = None,
     ) -> Iterator[Ours]:
         """Yield our system with `learners` new learners. No process of it runs yet.
 
@@ -117,11 +122,12 @@ class Bench:
             learners: the number of learners to add.
             settings: the settings, without the prefix.
             database_url: the database to use. The default is a fresh one.
+            numbers: which processes `start_all` starts, and how many. The default is one of each of `EVERYBODY`.
         """
         database = self.engines.database
         with ExitStack() as stack:
             url = database_url or stack.enter_context(database.fresh(ours.TEMPLATE, ours.prepare))
-            system = stack.enter_context(Ours(database, url, broker, self.folder, settings or {}))
+            system = stack.enter_context(Ours(database, url, broker, self.folder, settings or {}, numbers))
             system.add_learners(learners)
             system.checkpoint()
             yield system

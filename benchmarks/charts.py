@@ -17,7 +17,9 @@ from benchmarks.groups import commands, latency, whole
 SETTINGS = {"svg.hashsalt": "invigilator", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
 COLOURS = {
     "peer": "#b5651d",
-    "alternative": "#8c6bb1",
+    "celery": "#8c6bb1",
+    "procrastinate": "#6a51a3",
+    "dbos": "#3f007d",
     "postgres": "#336791",
     "valkey": "#c6302b",
     "rabbitmq": "#ff8c1a",

@@ -1,24 +1,18 @@
 """Our system as a contestant: runs the Procfile's processes and measures them from outside."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from benchmarks.engines import Broker, Database, connect
-from benchmarks.meter import Meter
-from benchmarks.running import BenchmarkError, Process, driver, plain_environment
-from benchmarks.workload import DECLINED, EXAMS, TRANSITIONS_PER_LEARNER, VERIFIED
+from benchmarks.running import BenchmarkError, Process, plain_environment
+from benchmarks.system import POLL_S, Result, System
+from benchmarks.workload import DECLINED, EXAMS, VERIFIED
 from db.migrate import upgrade
-from invigilator.local.guard import Guard
 from invigilator.local.procfile import read_procfile
 
-POLL_S = 0.02
-PATIENCE_S = 600
-WARM_LEARNERS = 20
 TEMPLATE = "ours"
 
 _SEED = """
@@ -36,8 +30,25 @@ _TIDY = """
 UPDATE shards SET owner = NULL, lease_until = NULL;
 DELETE FROM effects WHERE state IN ('pending', 'running', 'superseded')
 """
-_TRANSITIONS = """
-SELECT count(*) FROM transitions JOIN attempts ON attempts.id = attempt_id WHERE user_id = ANY(%s)
+_RESULTS = """
+WITH attempts AS (SELECT id, exam_id FROM attempts WHERE user_id = ANY(%(learners)s)), found AS (
+    SELECT 'history' AS what, exam_id, string_agg(to_status, ' ' ORDER BY version) AS list
+    FROM attempts JOIN transitions ON attempt_id = attempts.id GROUP BY attempts.id, exam_id
+    UNION ALL
+    SELECT CASE kind WHEN 'set_credit_status' THEN 'credit' ELSE 'mail' END, exam_id,
+        string_agg(payload->>'status', ' ' ORDER BY done_at)
+    FROM attempts JOIN effects ON attempt_id = attempts.id
+    WHERE state = 'done' AND kind IN ('set_credit_status', 'send_status_email') GROUP BY attempts.id, exam_id, kind
+)
+SELECT what, exam_id, list, count(*) FROM found GROUP BY what, exam_id, list
+"""
+_ENDS = """
+WITH last AS (
+    SELECT source, command_id, max(pg_xact_commit_timestamp(xmin)) AS at FROM effects GROUP BY 1, 2
+)
+SELECT command_id, extract(epoch FROM pg_xact_commit_timestamp(outcomes.xmin))::float8,
+    extract(epoch FROM last.at)::float8
+FROM outcomes JOIN inbox ON inbox.id = inbox_id LEFT JOIN last USING (source, command_id) WHERE inbox_id > %s
 """
 _LISTENING = """
 SELECT count(*) FROM pg_stat_activity
@@ -72,7 +83,7 @@ def prepare(url: str) -> None:
     connection.close()
 
 
-class Ours:
+class Ours(System):
     """Our system. Leaving the `with` block ends its processes.
 
     Parameters:
@@ -81,6 +92,7 @@ class Ours:
         broker: the broker.
         folder: receives the logs of the processes.
         settings: the settings, without the prefix.
+        numbers: which processes `start_all` starts, and how many. The default is one of each of `EVERYBODY`.
         tidies: whether unfinished effects of an earlier measurement are deleted.
     """
 
@@ -91,46 +103,29 @@ class Ours:
         broker: Broker,
         folder: Path,
         settings: Mapping[str, object],
+        numbers: Mapping[str, int] | None = None,
         *,
         tidies: bool = True,
     ) -> None:
-        self._database = database
-        self._url = url
-        self._broker = broker
-        self._folder = folder
+        super().__init__(database, url, broker, folder)
+        self._queues = broker
         self._settings = settings
+        self._numbers = numbers or dict.fromkeys(EVERYBODY, 1)
         self._tidies = tidies
         self.shards = int(str(settings.get("COMMAND_SHARDS", 1)))
-        self.learners = range(0)
-        self._resources = ExitStack()
-        self.processes: list[Process] = []
 
-    def __enter__(self) -> Self:
-        with self._resources as resources:
-            self._guard = resources.enter_context(Guard())
-            self._connection = connect(self._url)
-            resources.callback(self._connection.close)
-            self._cursor = self._connection.cursor()
-            if self._tidies:
-                self._cursor.execute(_TIDY)
-            # Our own backend is not measured. Parallel workers of its queries would be, so there are none.
-            self._cursor.execute("SET max_parallel_workers_per_gather = 0")
-            resources.callback(self._end)
-            self._broker.reset(self.shards)
-            self._resources = resources.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._resources.close()
-
-    def _end(self) -> None:
-        # Everything is measured by now and nothing is kept, so SIGKILL is good enough.
-        for process in self.processes:
-            process.kill()
+    def prepare(self) -> None:
+        """Empty the broker, and clean what an earlier measurement has left in the database."""
+        if self._tidies:
+            self._cursor.execute(_TIDY)
+        self._queues.reset(self.shards)
 
     # --- processes -----------------------------------------------------------------------------------------
+
+    def start_all(self) -> None:
+        """Start the processes whose numbers were given."""
+        for name, number in self._numbers.items():
+            self.start(name, number)
 
     def start(self, name: str, number: int = 1) -> None:
         """Start `number` processes of a line of the Procfile or of a small site.
@@ -149,24 +144,18 @@ class Ours:
         prefixed = {f"INVIGILATOR_{key}": str(value) for key, value in self._settings.items()}
         environment = {
             **plain_environment(),
-            "INVIGILATOR_DATABASE_URL": self._url,
-            "INVIGILATOR_BROKER_URL": self._broker.url,
+            "INVIGILATOR_DATABASE_URL": self.url,
+            "INVIGILATOR_BROKER_URL": self._queues.url,
             **prefixed,
         }
-        log = self._folder / f"{name}-{len(self.processes)}-{time.time_ns()}.log"
-        self.processes.append(Process(name, command, environment, log, self._guard))
+        self.launch(name, command, environment)
 
     @contextmanager
     def publisher(self) -> Iterator[Process]:
         """Run the LMS's publisher (`benchmarks.publish`) as a driver."""
-        command = ["python", "-m", "benchmarks.publish", "--broker-url", self._broker.url]
-        with driver("publisher", [*command, "--shards", str(self.shards)], self._folder, self._guard) as (
-            process,
-            _,
-        ):
-            self.processes.append(process)
+        command = ["python", "-m", "benchmarks.publish", "--broker-url", self._queues.url]
+        with self.driven([*command, "--shards", str(self.shards)]) as (process, _):
             yield process
-            self.processes.remove(process)
 
     def wait_until_ready(self) -> None:
         """Wait until the relay listens, every shard has an owner, and the Celery workers are ready."""
@@ -184,49 +173,11 @@ class Ours:
 
     # --- measuring -----------------------------------------------------------------------------------------
 
-    def meter(self) -> Meter:
-        """Return a meter of our processes, PostgreSQL and the broker, without our own connection's backend."""
-        roots: dict[str, list[int]] = {
-            "postgres": [self._database.pid],
-            self._broker.name: list(self._broker.pids),
-        }
-        for process in self.processes:
-            roots.setdefault(process.name, []).append(process.pid)
-        return Meter(roots, ignored=[self.number("SELECT pg_backend_pid()")])
-
-    def number(self, query: str, *values: object) -> int:
-        """Return the single number that a query gives."""
-        [[number]] = self.rows(query, *values)
-        return int(number or 0)
-
-    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return the rows that a query gives."""
-        self._cursor.execute(query, values or None)
-        return list(self._cursor.fetchall())
-
     def add_learners(self, number: int) -> None:
         """Insert learners. Their numbers are in `learners`."""
         first = self.number("SELECT count(*) FROM learners WHERE user_id ~ '^[0-9]+$'")
         self.learners = range(first, first + number)
         self._cursor.execute(_LEARNERS, (first, first + number))
-
-    def checkpoint(self) -> None:
-        """Run a checkpoint, so that none falls into the measurement."""
-        self._cursor.execute("CHECKPOINT")
-
-    def wait_until(self, condition: Callable[[], bool], what: str, poll_s: float = POLL_S) -> None:
-        """Wait until `condition()` is true.
-
-        Raises:
-            BenchmarkError: a process has ended, or `PATIENCE_S` seconds have passed.
-        """
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            for process in self.processes:
-                process.check()
-            if time.monotonic() > deadline:
-                raise BenchmarkError(f"waited in vain for {what}\n{self._logs()}")
-            time.sleep(poll_s)
 
     def last_inbox_id(self) -> int:
         """Return the inbox id of the newest handled command."""
@@ -246,40 +197,31 @@ class Ours:
 
         self.wait_until(are_handled, f"{commands} commands", poll_s)
 
-    def wait_for(self, commands: int, since: int) -> None:
-        """Wait until `commands` more commands are handled, no effect is owed, and the feed has every event."""
-        self.wait_for_commands(commands, since)
+    def mark(self) -> int:
+        """Return the inbox id of the newest handled command."""
+        return self.last_inbox_id()
+
+    def wait_for(self, answer: Mapping[str, Any], mark: int) -> None:
+        """Wait until the published commands are handled, no effect is owed, and the feed has every event."""
+        self.wait_for_commands(answer["commands"], mark)
         self.wait_until(lambda: self.number(_OWED) == 0, "every effect to end")
         self.wait_until(lambda: self.number(_UNTOLD) == 0, "every event to be told")
 
-    def whole(self, publisher: Process, learners: range) -> dict[str, float]:
-        """Publish the commands of these learners, and wait until every effect has ended.
+    def ends(self, mark: int) -> Mapping[str, tuple[float, float | None]]:
+        """Return by command id the commit times of its outcome and of its last effect (None if it owes none)."""
+        return {command_id: (outcome, effects) for command_id, outcome, effects in self.rows(_ENDS, mark)}
 
-        Returns:
-            `seconds` for everything, `publish_s` in calls of the publisher, and the numbers of `commands` and
-            `transitions`.
+    def results(self, learners: range) -> Iterable[Result]:
+        """Return what these learners have.
+
+        Raises:
+            BenchmarkError: an effect has failed, or is not done.
         """
-        began = time.perf_counter()
-        waited, commands = 0.0, 0
-        for wave in ("first", "second"):
-            since = self.last_inbox_id()
-            request = {"first": learners.start, "learners": len(learners), "wave": wave}
-            answer = publisher.ask(request, PATIENCE_S)
-            self.wait_for(answer["commands"], since)
-            waited, commands = waited + answer["waited"], commands + answer["commands"]
-        seconds = time.perf_counter() - began
-        done = self.number(_TRANSITIONS, [str(learner) for learner in learners])
-        self._verify(done, len(learners))
-        return {"seconds": seconds, "publish_s": waited, "commands": commands, "transitions": done}
-
-    def _verify(self, transitions: int, learners: int) -> None:
-        """Make sure that all work was done."""
         unfinished = self.rows(_UNFINISHED)
-        if transitions != learners * TRANSITIONS_PER_LEARNER or unfinished:
-            raise BenchmarkError(f"{transitions} transitions of {learners} learners; effects: {unfinished}")
-
-    def _logs(self) -> str:
-        return "\n".join(process.last_lines() for process in self.processes)
+        if unfinished:
+            raise BenchmarkError(f"not all effects are done: {unfinished}")
+        self._cursor.execute(_RESULTS, {"learners": [str(learner) for learner in learners]})
+        return list(self._cursor.fetchall())
 
 
 def _is_ready(worker: Process) -> bool:

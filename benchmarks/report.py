@@ -43,7 +43,7 @@ def _lines(about: Mapping[str, Any], samples: Samples, pictures: Sequence[str]) 
     yield from _about(about)
     yield "### Goals\n"
     yield from _checks(checks(samples))
-    yield "The same for four shards in two processes, for plain Celery, and for what is written by hand.\n"
+    yield "What the same would say of plain Celery, procrastinate and DBOS.\n"
     yield from _checks(beside(samples))
     for name, reason in about["left_out"].items():
         yield f"Not measured in this run: `{name}`: {reason}.\n"
@@ -73,13 +73,13 @@ def _about(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _checks(found: Sequence[Check]) -> Iterator[str]:
-    yield "| goal | ratio | wanted | measured | least–most | |"
+    yield "| goal | figure or ratio | wanted | measured | least–most | |"
     yield "|---|---|---|---|---|---|"
     for check in found:
         spread_of = f"{min(check.values):.3g}–{max(check.values):.3g}"
         verdict = "met" if check.is_met else "**missed**"
         wanted = f"{check.side} {check.limit:.3g}"
-        yield f"| {check.goal} | {check.title} | {wanted} | {check.ratio:.3g} | {spread_of} | {verdict} |"
+        yield f"| {check.goal} | {check.title} | {wanted} | {check.value:.3g} | {spread_of} | {verdict} |"
     yield ""
 
 

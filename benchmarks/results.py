@@ -105,5 +105,5 @@ def read_baseline() -> dict[str, float]:
 
 def write_baseline(about: Mapping[str, Any], checks: list[Check]) -> None:
     """Write the ratios with which quick runs are compared."""
-    document = {**about, "ratios": {check.title: round(check.ratio, 4) for check in checks}}
+    document = {**about, "ratios": {check.title: round(check.value, 4) for check in checks}}
     BASELINE.write_text(json.dumps(document, indent=1) + "\n")

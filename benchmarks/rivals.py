@@ -1,4 +1,4 @@
-"""The contestants other than our system. Each is a driver process with a database of its own."""
+"""The peer and the floor: contestants that are one driver process each, with a database of its own."""
 
 import json
 import random
@@ -26,7 +26,7 @@ from invigilator.local.guard import Guard
 
 PEER_PYTHON = ROOT / "benchmarks" / "peer" / ".venv" / "bin" / "python"
 PEER_SCRIPT = ROOT / "benchmarks" / "peer" / "run.py"
-PEER, ALTERNATIVE, FLOOR = "peer", "alternative", "floor"
+PEER, FLOOR = "peer", "floor"
 UPDATES = ("started", "submitted", "verified")
 """The statuses whose update changes one attempt only."""
 _EVERYTHING = {
@@ -34,7 +34,7 @@ _EVERYTHING = {
     "credits": CREDITS_PER_LEARNER,
     "mails": MAILS_PER_LEARNER,
 }
-DONE = {PEER: _EVERYTHING, ALTERNATIVE: _EVERYTHING, FLOOR: {"transitions": COMMANDS_PER_LEARNER}}
+DONE = {PEER: _EVERYTHING, FLOOR: {"transitions": COMMANDS_PER_LEARNER}}
 """By contestant: the results that each learner must have in the end."""
 WARM_LEARNERS = 3
 PATIENCE_S = 900
@@ -57,19 +57,12 @@ def peer(
     """
     command = [str(PEER_PYTHON), str(PEER_SCRIPT), "--service-ms", str(service_ms)]
     warm_learners = 1 if service_ms else WARM_LEARNERS
-    return _run(bench, PEER, command, learners, None, warm_learners, pause_s)
-
-
-def alternative(bench: Bench, broker: Broker, learners: int) -> Figures:
-    """Measure plain Celery: one task for each command, without guarantees."""
-    command = ["python", "-m", "benchmarks.alternative.run", "--broker-url", broker.url]
-    broker.reset()
-    return _run(bench, ALTERNATIVE, command, learners, broker, warm_learners=20)
+    return _run(bench, PEER, command, learners, warm_learners, pause_s)
 
 
 def floor(bench: Bench, how: str, commit_every: int, learners: int) -> Figures:
     """Measure code written by hand with psycopg2. `how` names a way of `benchmarks.floor.ways`."""
-    return _run(bench, FLOOR, _floor(how, commit_every), learners, None, warm_learners=20)
+    return _run(bench, FLOOR, _floor(how, commit_every), learners, warm_learners=20)
 
 
 def floor_latency(
@@ -105,7 +98,6 @@ def _run(
     name: str,
     command: Sequence[str],
     learners: int,
-    broker: Broker | None,
     warm_learners: int = WARM_LEARNERS,
     pause_s: tuple[float, float] | None = None,
 ) -> Figures:
@@ -115,8 +107,6 @@ def _run(
         database = bench.engines.database
         database.execute("CHECKPOINT")
         roots = {"postgres": [database.pid], name: [process.pid]}
-        if broker is not None:
-            roots[broker.name] = list(broker.pids)
         meter = Meter(roots)
         before = meter.read()
         request = {"first": warm_learners, "learners": learners, "pause_s": pause_s}
@@ -184,6 +174,6 @@ def _steps(steps_ms: Mapping[str, Sequence[float]]) -> Figures:
 
 
 def _waits(answer: Mapping[str, Any], learners: int) -> Figures:
-    """Return the milliseconds that a learner waits: for the peer's whole call, or for the alternative's publish."""
-    waits_ms = [*answer.get("publish_ms", []), *chain(*answer.get("steps_ms", {}).values())]
+    """Return the milliseconds that a learner waits for the peer's calls."""
+    waits_ms = list(chain(*answer.get("steps_ms", {}).values()))
     return {"waits_ms_per_learner": sum(waits_ms) / learners} if waits_ms else {}

@@ -136,10 +136,29 @@ READY_TIMEOUT_S = 180
 
 @contextmanager
 def driver(
-    name: str, command: Sequence[str], folder: Path, guard: Guard
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    guard: Guard,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Process, dict[str, Any]]]:
-    """Start a driver. Yield it and its first line, which says that it is ready."""
-    process = Process(name, command, plain_environment(), folder / f"{name}.log", guard, talks=True)
+    """Start a driver. Yield it and its first line, which says that it is ready.
+
+    Parameters:
+        name: the name under which its CPU is counted.
+        command: the program and its arguments.
+        folder: receives its log.
+        guard: ends it if the benchmark is killed.
+        environment: added to the environment of `plain_environment`.
+    """
+    process = Process(
+        name,
+        command,
+        plain_environment() | dict(environment or {}),
+        folder / f"{name}.log",
+        guard,
+        talks=True,
+    )
     try:
         yield process, process.answer(READY_TIMEOUT_S)
         process.stop()

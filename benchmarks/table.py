@@ -11,8 +11,12 @@ from benchmarks.goals import Check
 COLUMNS = {
     "transitions_per_s": "transitions/s",
     "commands_per_s": "commands/s",
+    "effects_per_s": "effects/s",
+    "events_per_s": "events/s",
     "cpu_ms_per_transition": "CPU ms/transition",
     "cpu_ms_per_command": "CPU ms/command",
+    "cpu_ms_per_effect": "CPU ms/effect",
+    "cpu_ms_per_event": "CPU ms/event",
     "waits_ms_per_learner": "a learner waits ms",
     "update_ms": "one update ms",
     "commit_p50_ms": "→ committed p50 ms",
@@ -60,7 +64,7 @@ def print_table(samples: Samples) -> None:
 
 def print_checks(checks: Sequence[Check], baseline: Mapping[str, float] | None = None) -> None:
     """Print the goals, and beside them the committed ratios if `baseline` has any."""
-    table = Table("goal", "ratio", title="goals", width=WIDTH)
+    table = Table("goal", "figure or ratio", title="goals", width=WIDTH)
     for title in (
         "measured",
         "least–most",
@@ -71,11 +75,11 @@ def print_checks(checks: Sequence[Check], baseline: Mapping[str, float] | None =
         table.add_column(title, justify="right")
     for check in checks:
         least, most = min(check.values), max(check.values)
-        cells = [f"{check.ratio:.3g}", f"{least:.3g}–{most:.3g}", f"{check.side} {check.limit:.3g}"]
+        cells = [f"{check.value:.3g}", f"{least:.3g}–{most:.3g}", f"{check.side} {check.limit:.3g}"]
         cells.append("met" if check.is_met else "missed")
         if baseline is not None:
-            cells.append(_compared(check.ratio, baseline.get(check.title)))
-        table.add_row(str(check.goal), check.title, *cells)
+            cells.append(_compared(check.value, baseline.get(check.title)))
+        table.add_row(check.goal, check.title, *cells)
     Console(width=WIDTH).print(table)
 
 

@@ -42,6 +42,23 @@ one.
 All contestants then deliver the same number of credits.
 """
 COMMANDS_PER_LEARNER = len(FIRST_WAVE) + len(SECOND_WAVE)
+LAG = 20
+"""In a stream, a learner's second wave follows after so many other learners have begun."""
+
+RESULTS = {
+    ("history", "v1"): "created started submitted verified",
+    ("history", "d1"): "created declined",
+    ("history", "d2"): "created declined",
+    ("history", "d3"): "created declined",
+    ("credit", "v1"): "submitted satisfied",
+    ("credit", "d1"): "failed",
+    ("credit", "d2"): "failed",
+    ("credit", "d3"): "failed",
+    ("mail", "v1"): "submitted verified",
+}
+"""What each learner has in the end, by exam: the statuses of the attempt, the credits and the mails, in order."""
+CALLS = {"submitted": 2, "verified": 2, "declined": 3}
+"""The credits and mails that follow from a command, its cascade included, by the status that it asks for."""
 
 
 def steps(learners: Iterable[int], wave: tuple[tuple[str, str | None], ...]) -> Iterator[Step]:
@@ -50,3 +67,27 @@ def steps(learners: Iterable[int], wave: tuple[tuple[str, str | None], ...]) -> 
     for exam, to_status in wave:
         for learner in learners:
             yield Step(learner, exam, to_status)
+
+
+def ordered(learners: range, wave: str) -> Iterator[Step]:
+    """Yield the commands of these learners: `first` or `second` is a wave, and `stream` is both of them.
+
+    Raises:
+        ValueError: there is no such wave.
+    """
+    match wave:
+        case "first":
+            yield from steps(learners, FIRST_WAVE)
+        case "second":
+            yield from steps(learners, SECOND_WAVE)
+        case "stream":
+            yield from _stream(learners)
+        case _:
+            raise ValueError(f"no such wave: {wave}")
+
+
+def _stream(learners: range) -> Iterator[Step]:
+    for number in range(len(learners) + LAG):
+        yield from steps(learners[number : number + 1], FIRST_WAVE)
+        if number >= LAG:
+            yield from steps(learners[number - LAG : number - LAG + 1], SECOND_WAVE)

@@ -5,6 +5,7 @@ from types import ModuleType
 from benchmarks.groups import (
     api,
     commands,
+    effects,
     events,
     flat,
     latency,
@@ -20,6 +21,7 @@ from benchmarks.groups import (
 ALL: tuple[ModuleType, ...] = (
     commands,
     whole,
+    effects,
     events,
     services,
     scaling,
@@ -31,4 +33,4 @@ ALL: tuple[ModuleType, ...] = (
     api,
     operators,
 )
-QUICK: tuple[ModuleType, ...] = (commands, whole, services, latency)
+QUICK: tuple[ModuleType, ...] = (commands, whole, latency)

@@ -48,7 +48,7 @@ def ours_name(broker: str, batch: int) -> str:
 def contestants(bench: Bench) -> Sequence[Contestant]:
     """Return the floors, and our system with each batch size on each broker."""
     batches = (100,) if bench.quick else BATCHES
-    floors = [("prepared", 100)] if bench.quick else FLOOR_LEARNERS
+    floors = [("values", 100)] if bench.quick else FLOOR_LEARNERS
     return [
         *(Contestant(floor_name(every, how), partial(_floor, bench, how, every)) for how, every in floors),
         *(

@@ -16,6 +16,9 @@ COMMIT. With these engines on this machine, little can be faster.
 
 *The peer*: the time of one call, with services that cost nothing. The pauses before a call are as long as those
 of our idle system, because after a tenth of a second caches are cold.
+
+*procrastinate and DBOS*: idle, the same stream of commands, and the times of their own commits: of the transition,
+and of what says that the last job or step is done.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,12 +27,13 @@ from functools import partial
 from statistics import quantiles
 from typing import Any
 
-from benchmarks import rivals
+from benchmarks import applications, rivals
+from benchmarks.applications import DBOS, PROCRASTINATE, Alternative, application
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
 from benchmarks.groups.services import SERVICE_MS, services
-from benchmarks.ours import EVERYBODY, PATIENCE_S, WARM_LEARNERS, Ours
 from benchmarks.running import Process
+from benchmarks.system import PATIENCE_S, WARM_LEARNERS, System
 from benchmarks.workload import COMMANDS_PER_LEARNER
 
 NAME = "latency"
@@ -38,14 +42,6 @@ PAUSE_S = (0.06, 0.16)
 MOST_LEARNERS = 5_000
 
 _FLUSHES = "SELECT sum(fsyncs), sum(fsync_time) FROM pg_stat_io WHERE object = 'wal'"
-_ENDS = """
-WITH last AS (
-    SELECT source, command_id, max(pg_xact_commit_timestamp(xmin)) AS at FROM effects GROUP BY 1, 2
-)
-SELECT command_id, extract(epoch FROM pg_xact_commit_timestamp(outcomes.xmin))::float8,
-    extract(epoch FROM last.at)::float8
-FROM outcomes JOIN inbox ON inbox.id = inbox_id LEFT JOIN last USING (source, command_id) WHERE inbox_id > %s
-"""
 
 
 def floor_name(broker: str) -> str:
@@ -63,6 +59,11 @@ def idle_name(broker: str) -> str:
     return f"ours on {broker}, idle"
 
 
+def alternative_name(alternative: Alternative) -> str:
+    """Return the contestant's name."""
+    return f"{alternative.title}, idle"
+
+
 def half_name(broker: str) -> str:
     """Return the contestant's name."""
     return f"ours on {broker}, at half of its rate"
@@ -76,13 +77,17 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
         Contestant(idle_name(broker.name), partial(_idle, bench, broker, {}, bench.size(50, 10)))
         for broker in bench.brokers
     ]
+    others = [
+        Contestant(alternative_name(one), partial(_alternative, bench, one, 50))
+        for one in applications.installed((PROCRASTINATE, DBOS))
+    ]
     slow = [Contestant(slow_name(broker.name), partial(_slow, bench, broker)) for broker in bench.brokers]
     half = [Contestant(half_name(broker.name), partial(_half, bench, broker)) for broker in bench.brokers]
-    return [*rivals.available([peer]), *idle, *([] if bench.quick else [*floor, *slow, *half])]
+    return [*rivals.available([peer]), *floor, *idle, *([] if bench.quick else [*others, *slow, *half])]
 
 
 def _floor(bench: Bench, broker: Broker) -> Figures:
-    learners = 30
+    learners = bench.size(30, 10)
     sent = rivals.floor_latency(bench, broker, learners, PAUSE_S)
     return {
         **summary("commit", [1000 * (end - before) for before, _, end in sent]),
@@ -95,82 +100,69 @@ def _slow(bench: Bench, broker: Broker) -> Figures:
         return _idle(bench, broker, urls, 20)
 
 
-@contextmanager
-def _running(
-    bench: Bench, broker: Broker, learners: int, settings: Mapping[str, object]
-) -> Iterator[tuple[Ours, Process]]:
-    with bench.ours(broker, WARM_LEARNERS + learners, settings) as system:
-        for name in EVERYBODY:
-            system.start(name)
-        with system.publisher() as publisher:
-            system.wait_until_ready()
-            system.whole(publisher, system.learners[:WARM_LEARNERS])
-            yield system, publisher
+def _alternative(bench: Bench, one: Alternative, learners: int) -> Figures:
+    with application(bench, one, None, WARM_LEARNERS + learners) as system:
+        return _one_by_one(system)
 
 
 def _idle(bench: Bench, broker: Broker, settings: Mapping[str, object], learners: int) -> Figures:
-    with _running(bench, broker, learners, settings) as (system, publisher):
-        base, flushes = system.last_inbox_id(), _flushes(system)
-        answer = publisher.ask(
-            {
-                "first": WARM_LEARNERS,
-                "learners": learners,
-                "wave": "stream",
-                "pause_s": PAUSE_S,
-                "stamps": True,
-            },
-            PATIENCE_S,
-        )
-        system.wait_for(answer["commands"], base)
-        ends = _ends(system, base)
-        flush_s = _flush_s(system, flushes)
+    with bench.ours(broker, WARM_LEARNERS + learners, settings) as system:
+        return _one_by_one(system)
+
+
+def _one_by_one(system: System) -> Figures:
+    learners = system.learners[WARM_LEARNERS:]
+    with _warm(system) as publisher:
+        return _streamed(system, publisher, learners, {"pause_s": PAUSE_S})
+
+
+@contextmanager
+def _warm(system: System) -> Iterator[Process]:
+    """Start the system and have it handle a few learners. Yield the publisher."""
+    system.start_all()
+    with system.publisher() as publisher:
+        system.wait_until_ready()
+        system.whole(publisher, system.learners[:WARM_LEARNERS])
+        yield publisher
+
+
+def _streamed(system: System, publisher: Process, learners: range, pace: Mapping[str, object]) -> Figures:
+    """Publish a stream at a pace, and return how long each command took."""
+    mark, flushes = system.mark(), _flushes(system)
+    request = {"first": learners.start, "learners": len(learners), "wave": "stream", "stamps": True, **pace}
+    answer = publisher.ask(request, PATIENCE_S)
+    system.wait_for(answer, mark)
+    ends, flush_s = system.ends(mark), _flush_s(system, flushes)
     stamps = answer["stamps"]
     return {
         **summary("commit", _committed(stamps, ends, flush_s)),
         **summary("effects", _ended(stamps, ends, flush_s)),
         **summary("publish", [1000 * (after - before) for _, before, after in stamps]),
-        "waits_ms_per_learner": 1000 * answer["waited"] / learners,
+        "waits_ms_per_learner": 1000 * answer["waited"] / len(learners),
         "flush_ms": 1000 * flush_s,
     }
 
 
 def _half(bench: Bench, broker: Broker) -> Figures:
     burst, paced_s = 40, 10
-    with _running(bench, broker, burst + MOST_LEARNERS, {}) as (system, publisher):
+    with (
+        bench.ours(broker, WARM_LEARNERS + burst + MOST_LEARNERS) as system,
+        _warm(system) as publisher,
+    ):
         done = system.whole(publisher, system.learners[WARM_LEARNERS:][:burst])
         per_s = done["commands"] / done["seconds"] / 2
-        learners = min(MOST_LEARNERS, int(per_s * paced_s / COMMANDS_PER_LEARNER))
+        number = min(MOST_LEARNERS, int(per_s * paced_s / COMMANDS_PER_LEARNER))
+        learners = system.learners[WARM_LEARNERS + burst :][:number]
         system.checkpoint()
-        base, flushes, meter = system.last_inbox_id(), _flushes(system), system.meter()
+        meter = system.meter()
         before = meter.read()
-        answer = publisher.ask(
-            {
-                "first": WARM_LEARNERS + burst,
-                "learners": learners,
-                "wave": "stream",
-                "per_s": per_s,
-                "stamps": True,
-            },
-            PATIENCE_S,
-        )
-        system.wait_for(answer["commands"], base)
+        figures = _streamed(system, publisher, learners, {"per_s": per_s})
         usage = meter.read().since(before)
-        ends = _ends(system, base)
-        flush_s = _flush_s(system, flushes)
-    stamps = answer["stamps"]
     return {
-        **summary("commit", _committed(stamps, ends, flush_s)),
-        **summary("effects", _ended(stamps, ends, flush_s)),
-        **summary("publish", [1000 * (after - before) for _, before, after in stamps]),
-        **usage.figures("command", len(stamps)),
+        **figures,
+        **usage.figures("command", number * COMMANDS_PER_LEARNER),
         "commands_per_s": per_s,
-        "flush_ms": 1000 * flush_s,
     }
-
-
-def _ends(system: Ours, base: int) -> Mapping[str, tuple[float, float | None]]:
-    """Return by command id the commit times of its outcome and of its last effect (None if it owes none)."""
-    return {command_id: (outcome, effects) for command_id, outcome, effects in system.rows(_ENDS, base)}
 
 
 def _committed(
@@ -186,12 +178,12 @@ def _ended(
     return [1000 * (end + flush_s - before) for before, end in pairs if end is not None]
 
 
-def _flushes(system: Ours) -> tuple[float, float]:
+def _flushes(system: System) -> tuple[float, float]:
     [[number, milliseconds]] = system.rows(_FLUSHES)
     return float(number), float(milliseconds)
 
 
-def _flush_s(system: Ours, before: tuple[float, float]) -> float:
+def _flush_s(system: System, before: tuple[float, float]) -> float:
     number, milliseconds = _flushes(system)
     return (milliseconds - before[1]) / 1000 / max(1.0, number - before[0])
 

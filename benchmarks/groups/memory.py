@@ -37,7 +37,8 @@ def _grown(bench: Bench, broker: Broker) -> Figures:
         meter, done, early = system.meter(), 0, Figures()
         while done * COMMANDS_PER_LEARNER < LATE:
             base, learners = system.last_inbox_id(), range(done, done + EARLY // COMMANDS_PER_LEARNER + 1)
-            system.wait_for(preload(broker, steps(learners, FIRST_WAVE + SECOND_WAVE)), base)
+            published = preload(broker, steps(learners, FIRST_WAVE + SECOND_WAVE))
+            system.wait_for({"commands": published}, base)
             done = learners.stop
             bench.say(f"memory, {broker.name}: {done * COMMANDS_PER_LEARNER:,} commands")
             early = early or meter.memory()

@@ -13,6 +13,7 @@ from benchmarks import rivals
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
 from benchmarks.groups import whole
+from benchmarks.ours import EVERYBODY
 from benchmarks.running import driver
 from invigilator.local.guard import Guard
 
@@ -28,11 +29,9 @@ def ours_name(broker: str, workers: int = 1) -> str:
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
     """Return the peer, and our system on each broker."""
-    peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(6, 3), SERVICE_MS))
+    peer = Contestant(PEER, partial(rivals.peer, bench, 6, SERVICE_MS))
     ours = [
-        Contestant(
-            ours_name(broker.name), partial(measure, bench, broker, SERVICE_MS, 1, bench.size(120, 40))
-        )
+        Contestant(ours_name(broker.name), partial(measure, bench, broker, SERVICE_MS, 1, 120))
         for broker in bench.brokers
     ]
     return [*rivals.available([peer]), *ours]
@@ -41,7 +40,7 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
 def measure(bench: Bench, broker: Broker, service_ms: int, workers: int, learners: int) -> Figures:
     """Measure our whole system with slow services and `workers` processes each of `effects` and `mail`."""
     with services(bench, service_ms) as urls:
-        numbers = {"effects": workers, "mail": workers}
+        numbers = dict.fromkeys(EVERYBODY, 1) | {"effects": workers, "mail": workers}
         return whole.measure(bench, broker, numbers, urls, learners)
 
 

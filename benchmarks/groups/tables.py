@@ -1,4 +1,8 @@
-"""Whether full tables matter: 5 million attempts, 20 million transitions, 10 million finished effects."""
+"""Whether full tables matter: 5 million attempts, 20 million transitions, 10 million finished effects.
+
+After these were vacuumed, two million more effects have passed through all of their states, and autovacuum was left
+to its defaults.
+"""
 
 import shutil
 from collections.abc import Sequence

@@ -31,7 +31,8 @@ from events.sharding import Announcement, shard_of
 from tests import sample_commands as c
 from worker.commands import resharding as parts
 from worker.commands.consumer import Consumer
-from worker.commands.handler import Received, ShardLostError
+from worker.commands.decoding import Received
+from worker.commands.handler import ShardLostError
 from worker.commands.resharding import Part
 from worker.commands.slices import barrier, is_barrier
 from worker.commands.sources import Message

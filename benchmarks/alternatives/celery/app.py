@@ -12,11 +12,15 @@ from celery import Celery
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from benchmarks.alternative.models import Attempt, Exam, History, now
+from benchmarks.alternatives.celery.models import Attempt, Exam, History, now
+from benchmarks.alternatives.rules import BEFORE, CREDIT_OF, MAILED
+from benchmarks.alternatives.services import Services
 
-app = Celery("alternative", broker=os.environ["BROKER_URL"])
+QUEUE = "application"
+
+app = Celery("application", broker=os.environ["BROKER_URL"])
 app.conf.update(
-    task_default_queue="alternative",
+    task_default_queue=QUEUE,
     task_ignore_result=True,
     broker_connection_retry_on_startup=True,
 )
@@ -25,13 +29,7 @@ app.conf.update(
 engine = create_engine(os.environ["DATABASE_URL"], pool_size=20)
 open_session = sessionmaker(engine)
 
-TALLY = os.open(os.environ["TALLY_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-"""A file with one byte for each effect that has run. The driver counts them. A row would cost a commit instead."""
-
-BEFORE = {"started": "created", "submitted": "started", "verified": "submitted", "declined": "created"}
-"""The status that must come before. Celery keeps no order, so a task that is too early is retried."""
-CREDIT_OF = {"submitted": "submitted", "verified": "satisfied", "declined": "failed"}
-MAILED = ("submitted", "verified")
+services = Services()
 
 
 @app.task  # type: ignore[untyped-decorator]
@@ -80,15 +78,15 @@ def decline_siblings(user_id: int, exam_id: str) -> None:
 
 
 @app.task  # type: ignore[untyped-decorator]
-def set_credit(user_id: int, exam_id: str, status: str) -> None:  # noqa: ARG001 - the service is a stub
-    """Pretend to call the credit service."""
-    _call_service(b"c")
+def set_credit(user_id: int, exam_id: str, status: str) -> None:
+    """Call the credit service."""
+    services.set_credit(user_id, exam_id, status)
 
 
 @app.task  # type: ignore[untyped-decorator]
-def send_mail(user_id: int, exam_id: str, status: str) -> None:  # noqa: ARG001 - the service is a stub
-    """Pretend to send a mail to the learner."""
-    _call_service(b"m")
+def send_mail(user_id: int, exam_id: str, status: str) -> None:
+    """Send a mail to the learner."""
+    services.send_mail(user_id, exam_id, status)
 
 
 def _find(session: Session, user_id: int, exam_id: str) -> Attempt | None:
@@ -111,7 +109,3 @@ def _change(session: Session, attempt: Attempt, to_status: str) -> None:
         attempt.completed_at = now()
     elif to_status == "declined":
         attempt.taking_as_proctored = False
-
-
-def _call_service(tally: bytes) -> None:
-    os.write(TALLY, tally)

@@ -1,11 +1,11 @@
-"""Models of attempts and their history with SQLAlchemy's ORM, in a schema of their own."""
+"""Models of the small application's tables (`benchmarks.alternatives.rules.TABLES`) with SQLAlchemy's ORM."""
 
 from datetime import UTC, datetime
 
 from sqlalchemy import DateTime, ForeignKey, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-SCHEMA = "alternative"
+from benchmarks.alternatives.rules import SCHEMA
 
 
 def now() -> datetime:
