@@ -97,8 +97,8 @@ class ProbeTakenError(Exception):
 # Lock first, then check the target in a second statement: a statement that waits for the lock would use a snapshot
 # from before it.
 #
-# With stale statistics PostgreSQL may scan the partial index of all pending effects. The CASE hides the condition
-# from the planner, so the row is found by id.
+# With stale statistics, or with none yet, PostgreSQL may scan the index of all pending effects, or of all of a kind.
+# The CASE hides the conditions from the planner, so the row is found by id.
 _LOCK = """
 SELECT id, order_key, set_config('idle_in_transaction_session_timeout', '5s', true)
 FROM effects
@@ -140,8 +140,8 @@ WITH seen AS MATERIALIZED (
         LEFT JOIN tries AS last_try ON last_try.effect_id = other.id AND last_try.number = other.tries
         WHERE other.target = effect.target OR other.id = effect.id
     ) AS target
-    WHERE effect.kind = wanted.kind
-        AND CASE
+    WHERE CASE
+            WHEN effect.kind <> wanted.kind THEN false
             WHEN effect.state = 'pending' THEN effect.due_at <= statement_timestamp()
             WHEN effect.state = 'running' THEN effect.lease_until < statement_timestamp()
             ELSE false

@@ -91,10 +91,13 @@ WHERE NOT asked.kind = ANY ({PAUSED})
 """  # noqa: S608 - all parts are ours
 
 _OUTSTANDING = """
-SELECT kind, count(*) AS number
-FROM effects
-WHERE state = 'pending' AND offered_until > statement_timestamp()
-GROUP BY kind
+SELECT asked.kind, offered.number
+FROM unnest(%(kinds)s::text[]) AS asked (kind)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS number
+    FROM effects
+    WHERE state = 'pending' AND kind = asked.kind AND offered_until > statement_timestamp()
+) AS offered
 """
 
 _OFFER_DUE = f"""
@@ -209,9 +212,11 @@ def find_due(connection: Connection, kinds: Sequence[str]) -> Due:
     return Due(due=[row.kind for row in found if row.is_due], lost=[row.kind for row in found if row.is_lost])
 
 
-def outstanding(connection: Connection) -> dict[str, int]:
-    """How many offers of each kind no worker has answered yet."""
-    return {row.kind: row.number for row in prepared.execute(connection, _OUTSTANDING, {})}
+def outstanding(connection: Connection, kinds: Sequence[str]) -> dict[str, int]:
+    """How many offers of each of these kinds no worker has answered yet."""
+    return {
+        row.kind: row.number for row in prepared.execute(connection, _OUTSTANDING, {"kinds": list(kinds)})
+    }
 
 
 def offer(connection: Connection, found: Due, rooms: Mapping[str, int], ttl_s: float) -> Offers:

@@ -111,7 +111,7 @@ class SessionDriver:
         settings = self.system.settings
         # The publisher needs the number of shards, and would warn because the consumer may not have announced it in
         # the broker yet. The consumer takes the number from the same settings, so the warning is switched off.
-        logging.getLogger("events.sender").setLevel(logging.ERROR)
+        logging.getLogger("events.shard_count").setLevel(logging.ERROR)
         return Publisher(
             broker_url(settings), source=self.session.source, assumed_shards=settings.command_shards
         )

@@ -50,7 +50,7 @@ class Rooms:
         if time.monotonic() >= self._ask_at:
             self.forget()
         if any(self._may_be_short(kind) for kind in kinds):
-            self._unanswered = Counter(offers.outstanding(connection))
+            self._unanswered = Counter(offers.outstanding(connection, kinds))
             # The length of the queue counts, too: it keeps its messages while its workers are away, and the same
             # rows offered again and again would flood it.
             self._waiting |= {queue: self._queue_length(queue) for queue in {QUEUES[kind] for kind in kinds}}

@@ -82,6 +82,7 @@ FEW_ROWS = 200
 """So many rows may a look for a few effects find, and for others on their targets."""
 EXEMPT = {
     "shards": "has a row for each shard",
+    "reshardings": "has a row for each change of the number of shards",
     "processes": "has a row for each process",
     "totals": "has some rows for each process",
     "pauses": "has a row for each time that a person pauses a kind",

@@ -28,7 +28,7 @@ class Engines:
         self.waiting: dict[str, int] = {}
         self.asked: list[str] = []
 
-    def outstanding(self, _connection: Any) -> dict[str, int]:
+    def outstanding(self, _connection: Any, _kinds: object) -> dict[str, int]:
         self.asked.append("database")
         return self.unanswered
 
