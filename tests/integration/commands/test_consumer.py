@@ -51,8 +51,9 @@ class FakeSource:
         self.announced.append(announcement)
         return True
 
-    def put_barrier(self, body: bytes) -> None:
+    def put_barrier(self, body: bytes) -> bool:
         self.waiting.append(Message(body, None))
+        return True
 
     def put_back(self, messages: Sequence[Message]) -> None:
         pass
