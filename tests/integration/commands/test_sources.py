@@ -363,7 +363,7 @@ class TestAnnouncing:
             assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"24", None)
 
     def test_it_is_the_last_of_a_stream_on_rabbitmq(self, rabbitmq_url: str) -> None:
-        broker = Broker(rabbitmq_url, next(_shards))
+        broker = Broker(rabbitmq_url, 0)
         with broker.open() as source, Connection(rabbitmq_url) as connection:
             channel = connection.default_channel
             assert ask_rabbitmq(channel) is None  # there is no such queue
