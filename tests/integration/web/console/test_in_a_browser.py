@@ -76,6 +76,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def findings(page: Page, axe: str, scheme: str) -> list[str]:
     """What axe finds on a page. Between dark and light only the colours differ."""
+    page.wait_for_load_state()  # a click waits only until the next page begins
     page.evaluate(axe)
     rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}
     found: dict[str, Any] = page.evaluate("rules => axe.run(rules)", rules)
