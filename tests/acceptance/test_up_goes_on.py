@@ -151,10 +151,10 @@ def test_whatever_is_killed_credit_goes_on_and_what_keeps_ending_is_named(up: Up
     assert up.left() == []
     assert not any(map(is_alive, parts))
     # And a part that a wrong setting keeps from running stops everything, by its name
-    up.start(API_TOKENS_FILE="missing.toml")
+    up.start(COMMAND_KEYS_FILE="missing.toml")
     assert up.process.wait(PATIENCE_S) == 1
     *_, last = up.log.read_text().splitlines()
     times = f"(status 1) {KEEPS_ENDING} times in a row"
-    assert last == f"invigilator: web ended by itself {times}: the system was stopped"
+    assert last == f"invigilator: commands ended by itself {times}: the system was stopped"
     assert up.says("missing.toml")
     assert up.left() == []

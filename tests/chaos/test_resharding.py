@@ -37,7 +37,9 @@ def test_each_learners_commands_keep_their_order_whoever_is_killed(
             stack.start("commands")
         stack.wait_until(lambda: owned(stack) == 4, "four shards to be served")
         publishers = [
-            resources.enter_context(Publisher(valkey_url, source=f"/lms/{one}", timeout_s=60))
+            resources.enter_context(
+                Publisher(valkey_url, source=f"/lms/{one}", timeout_s=60, assumed_shards=4)
+            )
             for one in range(3)
         ]
         publishers[0].upsert_course(course_id="C")

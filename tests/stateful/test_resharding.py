@@ -95,6 +95,10 @@ class Database:
         assert self.change is not None
         self.change.setdefault("told_at", self.now)
 
+    def forget_told(self, _connection: object, _id: int) -> None:
+        assert self.change is not None
+        del self.change["told_at"]
+
     def note_switched(self, _connection: object, _id: int) -> None:
         assert self.change is not None
         self.change.setdefault("switched_at", self.now)
@@ -127,6 +131,9 @@ class Queue:
     def announce(self, announcement: Announcement) -> bool:
         self.broker.told = announcement
         return True
+
+    def has_announcement(self) -> bool:
+        return self.broker.told is not None
 
     def put_barrier(self, body: bytes) -> None:
         self.waiting.append(Message(body, None))

@@ -51,6 +51,9 @@ class FakeSource:
         self.announced.append(announcement)
         return True
 
+    def has_announcement(self) -> bool:
+        return bool(self.announced)
+
     def put_barrier(self, body: bytes) -> None:
         self.waiting.append(Message(body, None))
 

@@ -174,7 +174,10 @@ def test_each_learners_commands_keep_their_order(
         stack.enter_context(Shards(url, database_url).running())
         until(lambda: served(engine, 4))
         publishers = [
-            stack.enter_context(Publisher(url, source=f"/lms/{number}", timeout_s=30)) for number in range(3)
+            stack.enter_context(
+                Publisher(url, source=f"/lms/{number}", timeout_s=30, assumed_shards=4)
+            )
+            for number in range(3)
         ]
         publishers[0].upsert_course(course_id="C")
         publishers[0].upsert_exam(exam_id="A", course_id="C", content_id="a", exam_name="A")

@@ -26,7 +26,7 @@ STREAM_ARGUMENTS = {
     "x-max-length-bytes": 1_000_000,
     "x-stream-max-segment-size-bytes": 500_000,
 }
-"""Of the stream of announcements. Each is a few bytes, and there are a few for each tenure of shard 0."""
+"""Of the stream of announcements. Each is a few bytes, and the oldest go."""
 ANNOUNCE_TIMEOUT_S = 5
 PERSISTENT = 2
 PRECONDITION_FAILED = 406
@@ -44,7 +44,6 @@ class RabbitSource:
     channel: Any
     queue: str
     buffer: deque[Message] = field(default_factory=deque)
-    _announced: Announcement | None = None
 
     @classmethod
     def open(cls, broker: BrokerUrl, queue: str, limit: int) -> Self:
@@ -82,8 +81,6 @@ class RabbitSource:
 
     def announce(self, announcement: Announcement) -> bool:
         """See `Source`. Appends it to a stream, of which publishers read the last message."""
-        if announcement == self._announced:
-            return True
         with _broker(self.connection):
             # A channel of its own: RabbitMQ closes it when it refuses the stream.
             channel = self.connection.channel()
@@ -105,7 +102,18 @@ class RabbitSource:
                 return False
             finally:
                 channel.close()
-        self._announced = announcement
+        return True
+
+    def has_announcement(self) -> bool:
+        """See `Source`."""
+        with _broker(self.connection):
+            channel = self.connection.channel()
+            try:
+                channel.queue_declare(SHARDS_KEY, passive=True)
+            except self.connection.channel_errors:
+                return False
+            finally:
+                channel.close()
         return True
 
     def put_barrier(self, body: bytes) -> None:
