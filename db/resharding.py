@@ -263,7 +263,7 @@ def note_told(connection: Connection, resharding_id: int) -> None:
 
 
 def forget_told(connection: Connection, resharding_id: int) -> None:
-    """Note that the broker does not tell publishers any more that the number will change: the notice begins again."""
+    """Note that the broker no longer tells publishers of the change, so that the notice begins again."""
     connection.exec_driver_sql(_FORGET_TOLD, {"id": resharding_id})
 
 

@@ -133,6 +133,10 @@ def ask_rabbitmq(channel: Any) -> Announcement | None:
         asking.basic_cancel(tag)  # everything that was delivered comes before the answer
     except (TimeoutError, *connection.channel_errors):
         pass
+    except connection.connection_errors as error:
+        # RabbitMQ ends the connection with an internal error when the stream is being made at this moment. kombu
+        # asks again over another connection after errors of the network only.
+        raise ConnectionError("RabbitMQ has ended the connection") from error
     finally:
         asking.close()
     return max(heard, key=lambda one: one.version, default=None)

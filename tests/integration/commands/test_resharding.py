@@ -174,9 +174,7 @@ def test_each_learners_commands_keep_their_order(
         stack.enter_context(Shards(url, database_url).running())
         until(lambda: served(engine, 4))
         publishers = [
-            stack.enter_context(
-                Publisher(url, source=f"/lms/{number}", timeout_s=30, assumed_shards=4)
-            )
+            stack.enter_context(Publisher(url, source=f"/lms/{number}", timeout_s=30, assumed_shards=4))
             for number in range(3)
         ]
         publishers[0].upsert_course(course_id="C")

@@ -1,11 +1,14 @@
 """What a publisher was told of the number of shards, held against what the broker says."""
 
 import time
+from unittest.mock import Mock
 
 import pytest
+from amqp import Connection
+from amqp.exceptions import InternalError
 
 from events.errors import ShardsMismatchError
-from events.shard_count import ShardCount
+from events.shard_count import ShardCount, ask_rabbitmq
 from events.sharding import Announcement, read_number
 
 
@@ -103,6 +106,15 @@ def test_what_is_out_of_date_is_not_believed() -> None:
     count.forget()
     count.hear(Announcement(4, version=0), time.monotonic(), None)
     assert count.number == 4
+
+
+def test_a_connection_that_ends_because_the_stream_is_being_made_may_be_tried_again() -> None:
+    channel = Mock()
+    channel.connection.channel_errors = Connection.channel_errors
+    channel.connection.connection_errors = Connection.connection_errors
+    channel.connection.channel.return_value.basic_consume.side_effect = InternalError
+    with pytest.raises(Connection.recoverable_connection_errors):
+        ask_rabbitmq(channel)
 
 
 @pytest.mark.parametrize("told", [Announcement(4), Announcement(4, next=8, version=1), Announcement(1024)])
