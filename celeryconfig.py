@@ -29,8 +29,8 @@ worker_prefetch_multiplier = 1
 # from the socket that the main thread reads. That breaks the new connection, again and again (seen).
 worker_enable_prefetch_count_reduction = False
 
-# Events of tasks cost a tenth of a worker's CPU. Flower asks for them while it runs (`enable_events`); `-E` in the
-# Procfile sends them always.
+# Events of tasks cost a tenth of a worker's CPU. A worker sends them for a while after it has connected, and after
+# each time that Flower asks for them (`worker.celery.task_events`). `-E` in the Procfile sends them always.
 worker_send_task_events = False
 
 # Workers wait for a broker that is away, however long.

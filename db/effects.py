@@ -97,7 +97,7 @@ class ProbeTakenError(Exception):
 # Lock first, then check the target in a second statement: a statement that waits for the lock would use a snapshot
 # from before it.
 #
-# With stale statistics, or with none yet, PostgreSQL may scan the index of all pending effects, or of all of a kind.
+# With stale statistics, or with none yet, PostgreSQL may scan the index of all pending effects, or of a whole kind.
 # The CASE hides the conditions from the planner, so the row is found by id.
 _LOCK = """
 SELECT id, order_key, set_config('idle_in_transaction_session_timeout', '5s', true)

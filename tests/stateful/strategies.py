@@ -104,9 +104,10 @@ def _which(draw: st.DrawFn) -> dict[str, Any]:
     return {"exam_id": exam_id, "user_id": user_id, **named}
 
 
+_some_statuses = st.lists(st.sampled_from([Status.CREATED, *CREDITED]), max_size=5, unique=True)
+_one_status = st.sampled_from(CREDITED).map(lambda status: [status])
 _conditions = _optional(
-    if_missing=st.sampled_from(IfMissing),
-    from_statuses=st.none() | st.lists(st.sampled_from([Status.CREATED, *CREDITED]), max_size=5, unique=True),
+    if_missing=st.sampled_from(IfMissing), from_statuses=st.none() | _some_statuses | _one_status
 )
 _updates = st.builds(
     lambda which, conditions, asked: AttemptUpdateStatus(**which, **conditions, **asked),

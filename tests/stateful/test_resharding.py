@@ -138,8 +138,9 @@ class Queue:
     def has_announcement(self) -> bool:
         return self.broker.told is not None
 
-    def put_barrier(self, body: bytes) -> None:
+    def put_barrier(self, body: bytes) -> bool:
         self.waiting.append(Message(body, None))
+        return True
 
     def put_back(self, messages: Sequence[Message]) -> None:
         pass

@@ -174,6 +174,16 @@ def test_without_a_connection_nobody_is_told_anything() -> None:
     consumer.send_buffered_events()
 
 
+def test_the_loop_begins_without_events_too() -> None:
+    repeated: list[Any] = []
+    consumer = StrictConsumer.__new__(StrictConsumer)
+    consumer.turning = Turning()
+    consumer.blueprint = SimpleNamespace(send_all=lambda *_, **__: None)
+    consumer.event_dispatcher = None
+    consumer.register_with_event_loop(SimpleNamespace(call_repeatedly=lambda *call: repeated.append(call)))
+    assert consumer.turning.expect in [call for _, call in repeated]
+
+
 def test_a_lost_connection_ends_no_worker_whose_threads_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a consumer whose tasks in hand change while Celery goes through them, twice
     changes = iter([RuntimeError("Set changed size during iteration")] * 2)

@@ -89,11 +89,9 @@ class Receiver(EventReceiver):  # type: ignore[misc]
 class PatientEvents(Events):  # type: ignore[misc]
     """Receives the workers' events. When that ends, it begins again after a short pause.
 
-    Workers send events of tasks only where they are asked to. Those that are there are asked before they are seen.
-    Flower asks again and again, so those that start later hear of it, too. It would ask every five seconds.
+    Workers stop sending events of tasks when nobody asks for them (`worker.celery.task_events`). Those that are
+    there are asked before they are seen. Flower then asks every five seconds.
     """
-
-    events_enable_interval = 1000  # milliseconds
 
     def run(self) -> None:
         """Receive events for ever. See `threading.Thread`."""

@@ -37,7 +37,10 @@ TURN_S = 1.0
 class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
     """What a consumer starts. See Celery, which makes 28 queues more for tasks with a delay. We have none."""
 
-    default_steps = tuple(step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step)
+    default_steps = (
+        *(step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step),
+        "worker.celery.task_events:TaskEvents",
+    )
 
 
 class StrictConsumer(Consumer):  # type: ignore[misc]
@@ -67,9 +70,10 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
     def register_with_event_loop(self, hub: Any) -> None:
         """Prepare the event loop of a new connection. See Celery."""
         super().register_with_event_loop(hub)
-        # Celery would send from the task's thread once the buffer is full. That thread would then read from the
-        # loop's socket.
-        self.event_dispatcher.buffer_limit = math.inf
+        if self.event_dispatcher:
+            # Celery would send from the task's thread once the buffer is full. That thread would then read from the
+            # loop's socket.
+            self.event_dispatcher.buffer_limit = math.inf
         hub.call_repeatedly(EVENTS_PERIOD_S, self.send_buffered_events)
         hub.call_repeatedly(TURN_S, self.turning.expect)
 

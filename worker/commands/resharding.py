@@ -76,8 +76,7 @@ class Part:
         if self.fence.shard == LEADER:
             self._lead(change)
         if change is not None and self._is_to_drain(change) and change.is_settled and not self._has_put:
-            self.source.put_barrier(barrier(change))
-            self._has_put = True
+            self._has_put = self.source.put_barrier(barrier(change))
         self._look_at = time.monotonic() + self._pause_s(change)
 
     def pass_barrier(self, body: bytes) -> None:

@@ -54,8 +54,9 @@ class FakeSource:
     def has_announcement(self) -> bool:
         return bool(self.announced)
 
-    def put_barrier(self, body: bytes) -> None:
+    def put_barrier(self, body: bytes) -> bool:
         self.waiting.append(Message(body, None))
+        return True
 
     def put_back(self, messages: Sequence[Message]) -> None:
         pass

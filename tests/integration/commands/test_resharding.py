@@ -64,9 +64,10 @@ class Dying:
         self._die()
         self.source.ack(batch)
 
-    def put_barrier(self, body: bytes) -> None:
-        self.source.put_barrier(body)
+    def put_barrier(self, body: bytes) -> bool:
+        is_put = self.source.put_barrier(body)
         self._die()
+        return is_put
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.source, name)
@@ -212,7 +213,7 @@ def flow(learners: Sequence[Learner], enough: threading.Event) -> None:
         for learner in learners:
             learner.live(cycle)
         cycle += 1
-        time.sleep(0.01)
+        time.sleep(0.1)
 
 
 def served(engine: Engine, number: int) -> bool:

@@ -38,7 +38,6 @@ keys = ["{REVIEWS_KEY}"]
 types = ["exam.attempt.update-status.v1"]
 to_status = ["verified"]
 """
-_shards = iter(range(2000, 3000))
 
 
 @dataclass
@@ -46,7 +45,6 @@ class Sent:
     """Publishes to a queue of its own, and remembers what must become of each message."""
 
     url: str
-    shard: int
     queued: int = 0
     outcomes: dict[str, str] = field(default_factory=dict)
     quarantine: list[tuple[str, bytes]] = field(default_factory=list)
@@ -65,8 +63,8 @@ class Sent:
         command = Command(source, command_id or f"c{self.queued}", data)
         body = render(command)
         headers = {} if signature is None else {SIGNATURE_HEADER: signature}
-        with Publisher(self.url, source=source, shards=self.shard + 1, signing_key=key) as publisher:
-            publisher.publish_raw(body, self.shard, headers=headers)
+        with Publisher(self.url, source=source, signing_key=key) as publisher:
+            publisher.publish_raw(body, 0, headers=headers)
         self.expect(body, expected)
         return body
 
@@ -81,12 +79,8 @@ class Sent:
 
 @pytest.fixture(params=["valkey", "rabbitmq"])
 def sent(request: pytest.FixtureRequest) -> Sent:
-    # Valkey is empty, and its publishers go by what the consumer tells them; RabbitMQ is shared with other tests.
-    shard = 0 if request.param == "valkey" else next(_shards)
-    sent = Sent(request.getfixturevalue(f"{request.param}_url"), shard)
-    with open_source(
-        sent.url, queue_name(sent.shard), 10
-    ):  # RabbitMQ's queue is declared by whoever consumes
+    sent = Sent(request.getfixturevalue(f"{request.param}_url"))
+    with open_source(sent.url, queue_name(0), 10):  # RabbitMQ's queue is declared by whoever consumes
         pass
     return sent
 
@@ -114,7 +108,7 @@ def consume(engine: Engine, sent: Sent, keys_file: Path | None) -> None:
         owner="me",
         engine=engine,
         batches=batches,
-        open_source=lambda: open_source(sent.url, queue_name(sent.shard), 10),
+        open_source=lambda: open_source(sent.url, queue_name(0), 10),
         batch_size=10,
         lease_s=LEASE_S,
         trust=load_trust(keys_file),
@@ -223,8 +217,8 @@ def test_a_bare_push_is_signed_by_its_envelope(
         # Given one whose signature is of another body, one without a signature, and a good one
         for body in (forged, good):
             envelope = {"payload": b64encode(body).decode(), "signature": sign(good, KEY)}
-            client.lpush(queue_name(sent.shard), json.dumps(envelope))
-        client.lpush(queue_name(sent.shard), bare)
+            client.lpush(queue_name(0), json.dumps(envelope))
+        client.lpush(queue_name(0), bare)
     sent.expect(forged, "bad_signature" if insist else "applied")
     sent.expect(good, "applied")
     sent.expect(bare, "bad_signature" if insist else "rejected")  # what was submitted does not start

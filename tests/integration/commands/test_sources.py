@@ -365,21 +365,22 @@ class TestAnnouncing:
             assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"24", None)
 
     def test_it_is_the_last_of_a_stream_on_rabbitmq(self, rabbitmq_url: str) -> None:
-        broker = Broker(rabbitmq_url, next(_shards))
+        broker = Broker(rabbitmq_url, 0)
         with broker.open() as source, Connection(rabbitmq_url) as connection:
             channel = connection.default_channel
             assert ask_rabbitmq(channel) is None  # there is no such queue
             assert not source.has_announcement()
-            for told in (
-                Announcement(256),
-                Announcement(256, next=512, version=1),
-                Announcement(512, version=2),
-            ):
+            for told in (Announcement(4), Announcement(4, next=8, version=1), Announcement(8, version=2)):
                 assert source.announce(told)
                 assert source.announce(told)
                 assert ask_rabbitmq(channel) == told
             assert source.has_announcement()
-            # and when it is deleted, it is there again after the next announcement
+            # and also after an owner that stood still has told an older one
+            with broker.open() as late:
+                assert late.announce(Announcement(4))
+            assert source.announce(told)
+            assert ask_rabbitmq(channel) == told
+            # and after the stream was deleted
             channel.queue_delete(SHARDS_KEY)
             assert source.announce(told)
             assert ask_rabbitmq(channel) == told

@@ -25,6 +25,7 @@ from worker.kinds import EffectKind
 from worker.policies import Policies
 from worker.pruning import Pruner
 from worker.settings import Settings
+from worker.threads import Loops
 
 HANDLER = Handler(Policies(), instructor=True)
 ENDED = ("done", "superseded", "cancelled")
@@ -366,7 +367,7 @@ def test_the_relay_prunes_what_is_configured(
         return made[0]
 
     monkeypatch.setattr(processes, "Pruner", pruner)
-    monkeypatch.setattr(processes, "run", lambda *_: None)
+    monkeypatch.setattr(Loops, "run_until_stopped", lambda _: None)
     nowhere = "redis://127.0.0.1:1/0"
     processes.relay(Settings(database_url=database_url, broker_url=nowhere, prune_older_than=setting))
     assert [(one.older_than, one.events_keep) for one in made] == [(age, 30 * DAY)]

@@ -670,6 +670,8 @@ def test_the_processes_run_with_the_very_same_settings(
         events_keep="90d",
         believe_time_for_s=1000,
         command_shards=3,
+        effect_queues="quorum",
+        database_pooler="transaction",
         batch_size=7,
         retry_base_s=0.5,
         retry_cap_s=100,

@@ -110,8 +110,8 @@ class Source(Protocol):
         """Return whether publishers are told how many shards there are. A broker that was wiped tells nothing."""
         ...
 
-    def put_barrier(self, body: bytes) -> None:
-        """Put a message into the queue, behind everything that is in it."""
+    def put_barrier(self, body: bytes) -> bool:
+        """Put a message into the queue, behind everything that is in it. Returns whether the broker took it."""
         ...
 
     def held(self) -> int:

@@ -10,8 +10,10 @@ from kombu import Queue
 
 from events.broker_url import BrokerUrl
 from events.connecting import Connection, broker_errors
+from events.shard_count import ask_rabbitmq
 from events.sharding import SHARDS_KEY, Announcement
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
+from worker.commands.sources.rabbitmq_publishing import Publishing
 from worker.errors import ConfigurationError
 from worker.logs import get_logger
 
@@ -26,9 +28,7 @@ STREAM_ARGUMENTS = {
     "x-max-length-bytes": 1_000_000,
     "x-stream-max-segment-size-bytes": 500_000,
 }
-"""Of the stream of announcements. Each is a few bytes, and the oldest go."""
-ANNOUNCE_TIMEOUT_S = 5
-PERSISTENT = 2
+"""Of the stream of announcements. Each is a few bytes, and there are a few for each change of the number."""
 PRECONDITION_FAILED = 406
 
 
@@ -43,6 +43,7 @@ class RabbitSource:
     connection: Any
     channel: Any
     queue: str
+    publishing: Publishing
     buffer: deque[Message] = field(default_factory=deque)
 
     @classmethod
@@ -62,7 +63,7 @@ class RabbitSource:
         )
         with _broker(connection):
             connection.connect()
-            source = cls(connection, connection.channel(), queue)
+            source = cls(connection, connection.channel(), queue, Publishing(broker))
             try:
                 source._subscribe(limit)
             except ConfigurationError:
@@ -81,46 +82,40 @@ class RabbitSource:
 
     def announce(self, announcement: Announcement) -> bool:
         """See `Source`. Appends it to a stream, of which publishers read the last message."""
-        with _broker(self.connection):
-            # A channel of its own: RabbitMQ closes it when it refuses the stream.
-            channel = self.connection.channel()
-            try:
-                channel.queue_declare(SHARDS_KEY, durable=True, auto_delete=False, arguments=STREAM_ARGUMENTS)
-                message = channel.prepare_message(
-                    announcement.render(),
-                    content_type="application/json",
-                    properties={"delivery_mode": PERSISTENT},
-                )
-                channel.basic_publish_confirm(
-                    message, exchange="", routing_key=SHARDS_KEY, confirm_timeout=ANNOUNCE_TIMEOUT_S
-                )
-            except (TimeoutError, *self.connection.channel_errors) as error:
-                # Commands are consumed all the same. Publishers use the number that they were given.
-                logger.warning(
-                    "the number of shards was not announced", key=SHARDS_KEY, reason=type(error).__name__
-                )
-                return False
-            finally:
-                channel.close()
+        # What is told is read, not remembered: the stream may have been deleted, and an owner that stood still may
+        # have told an older number.
+        if self._told() == announcement:
+            return True
+        try:
+            self.publishing.publish(SHARDS_KEY, announcement.render(), STREAM_ARGUMENTS)
+        except self._refusals() as error:
+            # Commands are consumed all the same. Publishers use the number that they were given.
+            logger.warning(
+                "the number of shards was not announced", key=SHARDS_KEY, reason=type(error).__name__
+            )
+            return False
         return True
 
     def has_announcement(self) -> bool:
         """See `Source`."""
+        return self._told() is not None
+
+    def _told(self) -> Announcement | None:
         with _broker(self.connection):
-            channel = self.connection.channel()
-            try:
-                channel.queue_declare(SHARDS_KEY, passive=True)
-            except self.connection.channel_errors:
-                return False
-            finally:
-                channel.close()
+            return ask_rabbitmq(self.channel)
+
+    def put_barrier(self, body: bytes) -> bool:
+        """See `Source`."""
+        try:
+            self.publishing.publish(self.queue, body)
+        except self._refusals() as error:
+            logger.warning("a barrier was not put", queue=self.queue, reason=type(error).__name__)
+            return False
         return True
 
-    def put_barrier(self, body: bytes) -> None:
-        """See `Source`."""
-        with _broker(self.connection):
-            message = self.channel.prepare_message(body, properties={"delivery_mode": PERSISTENT})
-            self.channel.basic_publish_confirm(message, exchange="", routing_key=self.queue)
+    def _refusals(self) -> tuple[type[Exception], ...]:
+        # A message that RabbitMQ does not take is among those that kombu calls recoverable.
+        return TimeoutError, *broker_errors(self.connection), *self.connection.recoverable_connection_errors
 
     def held(self) -> int:
         """See `Source`."""
@@ -205,7 +200,6 @@ class RabbitSource:
 def _broker(connection: Any) -> Iterator[None]:
     try:
         yield
-    # A message that RabbitMQ does not take is among those that kombu calls recoverable.
-    except (*broker_errors(connection), *connection.recoverable_connection_errors) as error:
+    except broker_errors(connection) as error:
         connection.release()
         raise BrokerAwayError(f"the broker is away: {type(error).__name__}: {error}") from error

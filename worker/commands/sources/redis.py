@@ -146,11 +146,16 @@ class RedisSource:
         with _broker():
             return bool(self.client.exists(SHARDS_KEY))
 
-    def put_barrier(self, body: bytes) -> None:
-        """See `Source`."""
+    def put_barrier(self, body: bytes) -> bool:
+        """See `Source`. A server whose memory is full takes it when commands have been consumed."""
         names = [self.queue + suffix for suffix in PRIORITY_SUFFIXES]
         with _broker():
-            self.client.eval(PUT_LAST, len(names), *names, body)
+            try:
+                self.client.eval(PUT_LAST, len(names), *names, body)
+            except OutOfMemoryError as error:
+                logger.warning("a barrier was not put", queue=self.queue, reason=type(error).__name__)
+                return False
+            return True
 
     def held(self) -> int:
         """See `Source`."""

@@ -1,0 +1,73 @@
+"""Publishes to RabbitMQ for somebody who consumes, over connections of its own.
+
+While its memory or its disk is full, RabbitMQ reads nothing more from a connection that publishes, also none of its
+acknowledgements. So a connection that consumes publishes nothing.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from events.broker_url import BrokerUrl
+from events.connecting import Connection
+from worker.threads import begin
+
+CONNECT_TIMEOUT_S = 10
+ANSWER_TIMEOUT_S = 10
+CONFIRM_TIMEOUT_S = 5
+WAIT_S = 1.0
+"""Seconds that a caller waits for a message that is under way. It consumes nothing meanwhile."""
+PERSISTENT = 2
+
+
+@dataclass(slots=True)
+class Publishing:
+    """Publishes one message at a time, in a thread of its own. One thread may use it."""
+
+    broker: BrokerUrl
+    _message: tuple[str, bytes] | None = field(default=None, init=False)
+    _under_way: Future[None] = field(default_factory=Future, init=False)
+
+    def publish(self, queue: str, body: bytes, arguments: Mapping[str, Any] | None = None) -> None:
+        """Publish a message, or hear what has become of it if it is under way already.
+
+        Parameters:
+            queue: its name.
+            body: of the message.
+            arguments: declare the queue with these. None does not declare it.
+
+        Raises:
+            TimeoutError: the broker has not taken the message yet. Ask again.
+            Exception: the broker did not take it: one of kombu's errors.
+        """
+        if self._message != (queue, body):
+            self._message = queue, body
+            self._under_way = begin(partial(_publish, self.broker, queue, body, arguments))
+        try:
+            self._under_way.result(WAIT_S)
+        finally:
+            if self._under_way.done():
+                self._message = None
+
+
+def _publish(broker: BrokerUrl, queue: str, body: bytes, arguments: Mapping[str, Any] | None) -> None:
+    connection = Connection.to(
+        broker,
+        timeout_s=CONNECT_TIMEOUT_S,
+        transport_options={"read_timeout": ANSWER_TIMEOUT_S, "write_timeout": ANSWER_TIMEOUT_S},
+    )
+    try:
+        connection.connect()
+        channel = connection.channel()
+        if arguments is not None:
+            channel.queue_declare(queue, durable=True, auto_delete=False, arguments=dict(arguments))
+        message = channel.prepare_message(
+            body, content_type="application/json", properties={"delivery_mode": PERSISTENT}
+        )
+        channel.basic_publish_confirm(
+            message, exchange="", routing_key=queue, confirm_timeout=CONFIRM_TIMEOUT_S
+        )
+    finally:
+        connection.collect()
