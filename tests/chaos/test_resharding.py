@@ -13,12 +13,12 @@ from events.publisher import Publisher
 from tests.acceptance.harness import Stack
 from tests.integration.commands.test_resharding import Learner, flow, outcomes, quarantined
 
-ASK_EVERY_S = 1.0
-NOTICE_S = 2.0
+ASK_EVERY_S = 0.5
+NOTICE_S = 1.5
 SETTLE_S = 2.0
 PROCESSES = 2
 LEARNERS = 8
-KILLS = 2
+KILLS = 1
 """In each change."""
 
 
@@ -67,7 +67,7 @@ def test_each_learners_commands_keep_their_order_whoever_is_killed(
                 )
                 setting = stack.program("invigilator", *arguments)
                 for _ in range(KILLS):
-                    time.sleep(chance.uniform(0.5, 2.0))
+                    time.sleep(chance.uniform(0.5, 1.5))
                     stack.some_owner().kill()
                     stack.start("commands")
                 setting.kill()
