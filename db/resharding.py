@@ -59,6 +59,11 @@ UPDATE reshardings SET told_at = clock_timestamp()
 WHERE id = %(id)s AND told_at IS NULL
 """
 
+_FORGET_TOLD = """
+UPDATE reshardings SET told_at = NULL
+WHERE id = %(id)s AND switched_at IS NULL
+"""
+
 _NOTE_SWITCHED = """
 UPDATE reshardings SET switched_at = clock_timestamp()
 WHERE id = %(id)s AND switched_at IS NULL
@@ -255,6 +260,11 @@ def begin(connection: Connection, before: int, after: int, *, notice_s: float, s
 def note_told(connection: Connection, resharding_id: int) -> None:
     """Note that the broker now tells publishers that the number will change."""
     connection.exec_driver_sql(_NOTE_TOLD, {"id": resharding_id})
+
+
+def forget_told(connection: Connection, resharding_id: int) -> None:
+    """Note that the broker no longer tells publishers of the change, so that the notice begins again."""
+    connection.exec_driver_sql(_FORGET_TOLD, {"id": resharding_id})
 
 
 def note_switched(connection: Connection, resharding_id: int) -> None:

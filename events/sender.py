@@ -16,6 +16,9 @@ CONNECTING_SHARE = 0.05
 """The share of its time that a message must have left for a connection to be made. Otherwise each caller that waits
 would connect once more, just before it gives up, to a broker that does not answer."""
 
+UNSAID_PAUSE_S = 0.1
+"""Seconds between two questions while the number of shards is about to change and the broker does not say it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
@@ -114,7 +117,7 @@ class Sender:
             self._connection.ensure_connection(**retries)
             self._producer = self._connection.Producer(on_return=self._on_return if self._mandatory else None)
             self._shards.forget()
-        for shard in parcel.route(self._count(parcel.command_id)):
+        for shard in parcel.route(self._count(parcel.command_id, deadline)):
             self._publish(parcel, queue_name(shard), deadline)
             if self._returned:
                 raise PublishError(
@@ -123,9 +126,13 @@ class Sender:
                     parcel.command_id,
                 )
 
-    def _count(self, command_id: str | None) -> int:
-        if self._ask_shards is not None and self._shards.is_stale():
-            self._shards.hear(self._ask_shards(self._producer.channel), command_id)
+    def _count(self, command_id: str | None, deadline: float) -> int:
+        while self._ask_shards is not None and self._shards.is_stale():
+            asked_at = time.monotonic()
+            if self._shards.hear(self._ask_shards(self._producer.channel), asked_at, command_id):
+                break
+            _leave_time(deadline, UNSAID_PAUSE_S)
+            time.sleep(UNSAID_PAUSE_S)
         return self._shards.number
 
     def _publish(self, parcel: Parcel, queue: str, deadline: float) -> None:

@@ -14,7 +14,7 @@ ASK_EVERY_S = 10.0
 """Seconds between two questions how many shards there are. After a new connection the broker is asked at once, and
 before each message while the number is about to change."""
 ASK_AGAIN_S = 1.0
-"""Seconds until the next question when the broker did not say. They double with each such answer, up to
+"""Seconds until the next question when the broker did not say. They double with each such answer in a row, up to
 `ASK_EVERY_S`, because each is a line in RabbitMQ's log."""
 MAX_DOUBLINGS = 10
 
@@ -39,42 +39,52 @@ class ShardCount:
         self._ask_at = 0.0
         self._version = 0
         self._unanswered = 0
+        self._is_changing = False
         self.number = told or assumed
         """The number that counts. The broker's last answer stays when the broker was emptied."""
 
     def is_stale(self) -> bool:
         """Return whether it is time to ask the broker."""
-        return time.monotonic() >= self._ask_at
+        return self._is_changing or time.monotonic() >= self._ask_at
 
     def forget(self) -> None:
         """Make it time to ask the broker, which may be another one, or may have been restored from a backup."""
         self._ask_at = 0.0
         self._version = 0
 
-    def hear(self, answer: Announcement | None, command_id: str | None) -> None:
-        """Take the broker's answer.
+    def hear(self, answer: Announcement | None, asked_at: float, command_id: str | None) -> bool:
+        """Take the broker's answer. Returns whether the number counts now.
+
+        It does not when it was about to change and the broker, which may have been emptied, does not say whether it
+        has changed. Then nothing may be sent until the broker says it.
 
         Parameters:
             answer: None when the broker does not say.
+            asked_at: when the question was asked, by `time.monotonic`. The answer may be as old.
             command_id: the id of the command that is about to be sent, for the error.
 
         Raises:
             ShardsMismatchError: it is not the number that the publisher was told.
         """
         if answer is None:
-            self._ask_at = time.monotonic() + min(ASK_AGAIN_S * 2**self._unanswered, ASK_EVERY_S)
+            self._ask_at = asked_at + min(ASK_AGAIN_S * 2**self._unanswered, ASK_EVERY_S)
             self._warn()
             self._unanswered = min(self._unanswered + 1, MAX_DOUBLINGS)
-        elif self._told not in (None, answer.shards):
+            return not self._is_changing
+        if self._told not in (None, answer.shards):
             raise ShardsMismatchError(
                 f"this publisher was told that there are {self._told} shards, but the broker says {answer.shards}: "
                 "nothing was sent; leave the number out, or mend it, and publish again with the same id",
                 command_id,
             )
-        elif answer.version >= self._version:
-            self._version = answer.version
-            self.number = answer.shards
-            self._ask_at = time.monotonic() + (ASK_EVERY_S if answer.next is None else 0)
+        self._unanswered = 0
+        if answer.version < self._version:
+            return not self._is_changing
+        self._version = answer.version
+        self.number = answer.shards
+        self._is_changing = answer.next is not None
+        self._ask_at = asked_at + ASK_EVERY_S
+        return True
 
     def _warn(self) -> None:
         if not self._unanswered:
@@ -116,12 +126,17 @@ def ask_rabbitmq(channel: Any) -> Announcement | None:
     asking = connection.channel()
     try:
         asking.basic_qos(0, STREAM_PREFETCH, False)
-        asking.basic_consume(SHARDS_KEY, callback=on_message, arguments={"x-stream-offset": "last"})
+        tag = asking.basic_consume(SHARDS_KEY, callback=on_message, arguments={"x-stream-offset": "last"})
         deadline = time.monotonic() + STREAM_TIMEOUT_S
         while not heard and (left_s := deadline - time.monotonic()) > 0:
             connection.drain_events(timeout=left_s)
+        asking.basic_cancel(tag)  # everything that was delivered comes before the answer
     except (TimeoutError, *connection.channel_errors):
         pass
+    except connection.connection_errors as error:
+        # RabbitMQ ends the connection with an internal error when the stream is being made at this moment. kombu
+        # asks again over another connection after errors of the network only.
+        raise ConnectionError("RabbitMQ has ended the connection") from error
     finally:
         asking.close()
     return max(heard, key=lambda one: one.version, default=None)

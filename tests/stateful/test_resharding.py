@@ -7,8 +7,9 @@ message for a while before it arrives, or stand still for longer than the change
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -26,7 +27,9 @@ from hypothesis.stateful import (
 from db.quarantine import Unreadable
 from db.resharding import Resharding, Sharding, losing
 from db.shards import Fence
+from events import shard_count
 from events.envelope import render
+from events.shard_count import ShardCount
 from events.sharding import Announcement, shard_of
 from tests import sample_commands as c
 from worker.commands import resharding as parts
@@ -95,6 +98,10 @@ class Database:
         assert self.change is not None
         self.change.setdefault("told_at", self.now)
 
+    def forget_told(self, _connection: object, _id: int) -> None:
+        assert self.change is not None
+        del self.change["told_at"]
+
     def note_switched(self, _connection: object, _id: int) -> None:
         assert self.change is not None
         self.change.setdefault("switched_at", self.now)
@@ -128,6 +135,9 @@ class Queue:
         self.broker.told = announcement
         return True
 
+    def has_announcement(self) -> bool:
+        return self.broker.told is not None
+
     def put_barrier(self, body: bytes) -> bool:
         self.waiting.append(Message(body, None))
         return True
@@ -155,7 +165,8 @@ class DiedError(Exception):
 
 @dataclass
 class Broker:
-    told: Announcement
+    told: Announcement | None
+    """None once it was wiped."""
     acks_until_death: int = 0
     """At which acknowledgement from now on a consumer dies, before the broker hears of it. Not above 0: at none."""
     queues: Mapping[int, list[Message]] = field(default_factory=lambda: defaultdict(list))
@@ -163,16 +174,16 @@ class Broker:
 
 @dataclass
 class Publisher:
-    """Knows a number of shards for so long as it need not ask."""
+    """Publishes by the number that its real `ShardCount` knows."""
 
     broker: Broker
-    asked_at: int = -ASK_EVERY
-    known: Announcement = field(default_factory=lambda: Announcement(1))
+    count: ShardCount = field(default_factory=lambda: ShardCount(None, assumed=4))
 
-    def number(self, now: int) -> int:
-        if now - self.asked_at >= ASK_EVERY or self.known.next is not None:
-            self.known, self.asked_at = self.broker.told, now
-        return self.known.shards
+    def number(self, now: int) -> int | None:
+        """Return the number of shards. None when nothing may be sent now."""
+        if self.count.is_stale() and not self.count.hear(self.broker.told, now, None):
+            return None
+        return self.count.number
 
 
 @dataclass
@@ -218,14 +229,17 @@ class World(RuleBasedStateMachine):
         self.quarantined: list[str] = []
         self.late: set[str] = set()
         self.parts: dict[int, Part] = {}
-        self.patched = patch.object(parts, "resharding", self.database)
-        self.patched.start()
+        self.patched = ExitStack()
+        self.patched.enter_context(patch.object(parts, "resharding", self.database))
+        self.patched.enter_context(patch.object(shard_count, "ASK_EVERY_S", ASK_EVERY))
+        clock = SimpleNamespace(monotonic=lambda: self.database.now)
+        self.patched.enter_context(patch.object(shard_count, "time", clock))
 
     def teardown(self) -> None:
         try:
             self.come_to_rest()
         finally:
-            self.patched.stop()
+            self.patched.close()
 
     # --- publishers ------------------------------------------------------------------------------------------
 
@@ -235,6 +249,8 @@ class World(RuleBasedStateMachine):
         if user_id in self.under_way:
             self.arrive(user_id)
         number = self.publishers[publisher].number(self.database.now)
+        if number is None:
+            return
         command_id = f"{user_id}-{len(self.published[user_id])}"
         body = render(c.command(c.learner(user_id), command_id))
         self.published[user_id].append(command_id)
@@ -314,6 +330,12 @@ class World(RuleBasedStateMachine):
         """The broker loses the barriers of a queue, as one that is wiped does."""
         self.broker.queues[shard][:] = [one for one in self.broker.queues[shard] if not is_barrier(one.body)]
 
+    @precondition(lambda self: self.database.change is not None and "switched_at" not in self.database.change)
+    @rule()
+    def wipe_announcement(self) -> None:
+        """The broker loses what it tells publishers, as one that is wiped does, before they go over."""
+        self.broker.told = None
+
     # --- what holds ------------------------------------------------------------------------------------------
 
     @invariant()
@@ -336,6 +358,7 @@ class World(RuleBasedStateMachine):
             self.each_learners_commands_are_handled_in_their_order()
             self.only_what_came_late_is_refused()
         assert self.database.change is None
+        assert self.broker.told is not None
         assert self.database.rows == set(range(self.broker.told.shards))
         handled = {one for each in self.handled.values() for one in each}
         # What came late to a queue that nobody reads any more waits there, and `status` names the queue.
@@ -361,7 +384,7 @@ def world() -> Iterator[World]:
     world = World()
     world.database.begin(8)
     yield world
-    world.patched.stop()
+    world.patched.close()
 
 
 def part(world: World, shard: int) -> Part:
@@ -378,6 +401,20 @@ def test_publishers_that_cannot_be_told_hold_up_the_change(
     change = world.database.read().resharding
     assert change is not None
     assert change.told_ago_s is None
+
+
+def test_the_notice_begins_anew_when_the_broker_was_wiped(world: World) -> None:
+    # Given a notice that has lasted for long enough
+    part(world, 0)
+    world.database.now += NOTICE
+    # When the broker is wiped, and the number would change now
+    world.broker.told = None
+    part(world, 0)
+    # Then publishers are told first that it will change, because some may have heard nothing of it
+    assert world.broker.told == Announcement(4, next=8, version=1)
+    world.database.now += NOTICE
+    part(world, 0)
+    assert world.broker.told == Announcement(8, version=2)
 
 
 def test_a_tenure_that_is_over_passes_no_barrier(world: World) -> None:

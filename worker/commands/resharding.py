@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Engine
 
 from db import resharding
-from db.resharding import Resharding, Sharding
+from db.resharding import Resharding, Sharding, Step
 from db.shards import Fence
 from worker.commands.handler import ShardLostError
 from worker.commands.slices import Slice, barrier
@@ -65,8 +65,11 @@ class Part:
 
     def look(self) -> None:
         """Look at how the learners are divided, and do what is to be done. Raises as `look_when_due`."""
-        with self.engine.begin() as connection:
-            self._sharding = resharding.read(connection)
+        self._sharding = self._read()
+        if self._notice_is_lost(self._sharding.resharding):
+            with self.engine.begin() as connection:
+                resharding.forget_told(connection, self._sharding.last)
+            self._sharding = self._read()
         self.accepted = Slice.of(self.fence.shard, self._sharding)
         self.on_rows(self._sharding.rows)
         change = self._sharding.resharding
@@ -116,6 +119,19 @@ class Part:
 
     def _is_to_drain(self, change: Resharding) -> bool:
         return self.fence.shard in change.losing and self.fence.shard not in change.drained
+
+    def _read(self) -> Sharding:
+        with self.engine.begin() as connection:
+            return resharding.read(connection)
+
+    def _notice_is_lost(self, change: Resharding | None) -> bool:
+        """Return whether the broker was wiped during the notice. Then some publishers may not have heard of it."""
+        return (
+            self.fence.shard == LEADER
+            and change is not None
+            and change.step in (Step.NOTICE, Step.SWITCHING)
+            and not self.source.has_announcement()
+        )
 
     def _lead(self, change: Resharding | None) -> None:
         is_told = self.source.announce(self._sharding.announcement)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -50,6 +51,9 @@ class FakeSource:
     def announce(self, announcement: Announcement) -> bool:
         self.announced.append(announcement)
         return True
+
+    def has_announcement(self) -> bool:
+        return bool(self.announced)
 
     def put_barrier(self, body: bytes) -> bool:
         self.waiting.append(Message(body, None))
@@ -201,6 +205,17 @@ def test_a_consumer_tells_how_many_shards_want_an_owner(engine: Engine, source: 
             resharding.begin(connection, SHARDS, 2 * SHARDS, notice_s=60, settle_s=60)
         until(lambda: rows[-1] == 2 * SHARDS)
         until(lambda: source.announced[-1] == Announcement(SHARDS, next=2 * SHARDS, version=1))
+        until(lambda: told_at(engine) is not None)
+        # When the broker is wiped, then the notice begins anew
+        before = told_at(engine)
+        source.announced.clear()
+        until(lambda: told_at(engine) not in (None, before))
+
+
+def told_at(engine: Engine) -> datetime | None:
+    with engine.begin() as connection:
+        told: datetime | None = connection.scalar(text("SELECT told_at FROM reshardings"))
+        return told
 
 
 def test_a_shard_that_is_not_there_is_not_served(engine: Engine, source: FakeSource) -> None:

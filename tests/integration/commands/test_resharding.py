@@ -175,7 +175,8 @@ def test_each_learners_commands_keep_their_order(
         stack.enter_context(Shards(url, database_url).running())
         until(lambda: served(engine, 4))
         publishers = [
-            stack.enter_context(Publisher(url, source=f"/lms/{number}", timeout_s=30)) for number in range(3)
+            stack.enter_context(Publisher(url, source=f"/lms/{number}", timeout_s=30, assumed_shards=4))
+            for number in range(3)
         ]
         publishers[0].upsert_course(course_id="C")
         publishers[0].upsert_exam(exam_id="A", course_id="C", content_id="a", exam_name="A")
@@ -212,7 +213,7 @@ def flow(learners: Sequence[Learner], enough: threading.Event) -> None:
         for learner in learners:
             learner.live(cycle)
         cycle += 1
-        time.sleep(0.01)
+        time.sleep(0.1)
 
 
 def served(engine: Engine, number: int) -> bool:

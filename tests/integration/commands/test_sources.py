@@ -350,8 +350,10 @@ class TestAnnouncing:
 
     def test_it_stands_on_redis(self, valkey_url: str) -> None:
         with open_source(valkey_url, queue_name(0), LIMIT) as source, Redis.from_url(valkey_url) as client:
+            assert not source.has_announcement()
             for shards in (4, 12):
                 source.announce(Announcement(shards))
+                assert source.has_announcement()
                 assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"%d" % shards, None)
             # and the one to come, for as long as it is to come
             source.announce(Announcement(12, next=24, version=1))
@@ -367,10 +369,21 @@ class TestAnnouncing:
         with broker.open() as source, Connection(rabbitmq_url) as connection:
             channel = connection.default_channel
             assert ask_rabbitmq(channel) is None  # there is no such queue
+            assert not source.has_announcement()
             for told in (Announcement(4), Announcement(4, next=8, version=1), Announcement(8, version=2)):
                 assert source.announce(told)
                 assert source.announce(told)
                 assert ask_rabbitmq(channel) == told
+            assert source.has_announcement()
+            # and also after an owner that stood still has told an older one
+            with broker.open() as late:
+                assert late.announce(Announcement(4))
+            assert source.announce(told)
+            assert ask_rabbitmq(channel) == told
+            # and after the stream was deleted
+            channel.queue_delete(SHARDS_KEY)
+            assert source.announce(told)
+            assert ask_rabbitmq(channel) == told
             # and who subscribes to commands is not disturbed
             broker.publish(b"1")
             assert take_all(source, 1) == [b"1"]

@@ -74,7 +74,15 @@ def test_it_waits_for_publishers(connection: Connection) -> None:
     assert step(connection)[0] == Step.NOTICE
     connection.execute(text("UPDATE reshardings SET told_at = told_at - interval '700 s'"))
     assert step(connection)[0] == Step.SWITCHING
+    # and again when the broker has forgotten what it told them
+    resharding.forget_told(connection, now.resharding.id)
+    assert step(connection)[0] == Step.ANNOUNCING
+    resharding.note_told(connection, now.resharding.id)
+    connection.execute(text("UPDATE reshardings SET told_at = told_at - interval '700 s'"))
     resharding.note_switched(connection, now.resharding.id)
+    assert step(connection)[0] == Step.SETTLING
+    # but not once they were told the new number
+    resharding.forget_told(connection, now.resharding.id)
     assert step(connection)[0] == Step.SETTLING
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import chain, repeat
 
 import pytest
 from kombu.connection import Connection
@@ -9,8 +10,8 @@ from kombu.transport.memory import Channel
 
 from events.errors import PublishError
 from events.sender import Parcel, Sender
-from events.shard_count import ShardCount
-from events.sharding import queue_name
+from events.shard_count import Ask, ShardCount
+from events.sharding import Announcement, queue_name
 
 PARCEL = Parcel(b"{}", "application/json", {}, "5f0c", lambda shards: range(shards))
 
@@ -22,12 +23,12 @@ def _empty_queues() -> Iterator[None]:
     Channel.queues.clear()
 
 
-def sender(shards: ShardCount) -> Sender:
+def sender(shards: ShardCount, ask_shards: Ask | None = None) -> Sender:
     return Sender(
         Connection("memory://"),
         shards=shards,
         mandatory=False,
-        ask_shards=None,
+        ask_shards=ask_shards,
         retries={"max_retries": 3},
         timeout_s=1,
     )
@@ -67,3 +68,24 @@ def test_a_message_goes_to_each_of_its_shards() -> None:
     one.send(PARCEL, time.monotonic() + 60)
     one.close()
     assert [Channel.queues[queue_name(shard)].qsize() for shard in range(2)] == [1, 1]
+
+
+def test_it_waits_while_the_broker_does_not_say_whether_the_number_has_changed() -> None:
+    # Given a number that is about to change, and a broker that is emptied and then told the new one
+    answers = iter([Announcement(1, next=2), None, None, Announcement(2)])
+    one = sender(ShardCount(None), lambda _channel: next(answers))
+    one.send(PARCEL, time.monotonic() + 60)
+    # When a message is sent, then it goes by the new number
+    one.send(PARCEL, time.monotonic() + 60)
+    one.close()
+    assert [Channel.queues[queue_name(shard)].qsize() for shard in range(2)] == [2, 1]
+
+
+def test_it_does_not_wait_for_longer_than_there_is_time() -> None:
+    answers = chain([Announcement(1, next=2)], repeat(None))
+    one = sender(ShardCount(None), lambda _channel: next(answers))
+    one.send(PARCEL, time.monotonic() + 60)
+    with pytest.raises(PublishError, match=r"\(TimeoutError\)"):
+        one.send(PARCEL, time.monotonic() + 0.2)
+    one.close()
+    assert Channel.queues[queue_name(0)].qsize() == 1

@@ -1,9 +1,14 @@
 """What a publisher was told of the number of shards, held against what the broker says."""
 
+import time
+from unittest.mock import Mock
+
 import pytest
+from amqp import Connection
+from amqp.exceptions import InternalError
 
 from events.errors import ShardsMismatchError
-from events.shard_count import ShardCount
+from events.shard_count import ShardCount, ask_rabbitmq
 from events.sharding import Announcement, read_number
 
 
@@ -16,7 +21,7 @@ def test_nobody_has_said_anything() -> None:
 def test_the_broker_says_what_it_was_told() -> None:
     count = ShardCount(3)
     assert count.is_stale()
-    count.hear(Announcement(3), None)
+    count.hear(Announcement(3), time.monotonic(), None)
     assert count.number == 3
     assert not count.is_stale()
     count.forget()
@@ -26,16 +31,16 @@ def test_the_broker_says_what_it_was_told() -> None:
 def test_the_broker_says_another() -> None:
     count = ShardCount(3)
     with pytest.raises(ShardsMismatchError) as caught:
-        count.hear(Announcement(4), "5f0c")
+        count.hear(Announcement(4), time.monotonic(), "5f0c")
     assert caught.value.command_id == "5f0c"
     assert (count.number, count.is_stale()) == (3, True)
 
 
 def test_the_broker_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     learned = ShardCount(None)
-    learned.hear(Announcement(4), None)
-    learned.hear(None, None)
-    learned.hear(None, None)
+    learned.hear(Announcement(4), time.monotonic(), None)
+    learned.hear(None, time.monotonic(), None)
+    learned.hear(None, time.monotonic(), None)
     assert learned.number == 4
     assert len(caplog.records) == 1
 
@@ -45,31 +50,71 @@ def test_who_hears_nothing_asks_less_and_less_often(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("events.shard_count.time.monotonic", lambda: now)
     count, pauses = ShardCount(None), []
     for _ in range(6):
-        count.hear(None, None)
+        count.hear(None, now, None)
         began = now
         while not count.is_stale():
             now += 0.5
         pauses.append(now - began)
     assert pauses == [1, 2, 4, 8, 10, 10]
+    # After an answer it begins anew
+    count.hear(Announcement(4), now, None)
+    count.hear(None, now, None)
+    now += 1
+    assert count.is_stale()
 
 
 def test_it_is_asked_before_each_message_while_the_number_is_about_to_change() -> None:
     count = ShardCount(None)
-    count.hear(Announcement(4, next=8, version=1), None)
+    count.hear(Announcement(4, next=8, version=1), time.monotonic(), None)
     assert (count.number, count.is_stale()) == (4, True)
-    count.hear(Announcement(8, version=2), None)
+    count.hear(Announcement(8, version=2), time.monotonic(), None)
+    assert (count.number, count.is_stale()) == (8, False)
+
+
+def test_the_answer_is_as_old_as_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a publisher that stood still between the broker's answer and its hearing of it
+    monkeypatch.setattr("events.shard_count.time.monotonic", lambda: 9.0)
+    count = ShardCount(None)
+    count.hear(Announcement(4), 0.0, None)
+    # Then it asks again so long after the question that no notice is shorter
+    assert not count.is_stale()
+    monkeypatch.setattr("events.shard_count.time.monotonic", lambda: 10.0)
+    assert count.is_stale()
+
+
+@pytest.mark.parametrize("answer", [None, Announcement(4, version=0)], ids=["nothing", "what is out of date"])
+def test_nothing_is_sent_when_the_broker_no_longer_says_whether_the_number_has_changed(
+    answer: Announcement | None,
+) -> None:
+    # Given a number that is about to change
+    count = ShardCount(None)
+    assert count.hear(Announcement(4, next=8, version=1), time.monotonic(), None)
+    # When the broker says nothing of it, as one that was emptied, then no number counts
+    assert not count.hear(answer, time.monotonic(), None)
+    assert count.is_stale()
+    # until the broker says it again
+    assert count.hear(Announcement(8, version=2), time.monotonic(), None)
     assert (count.number, count.is_stale()) == (8, False)
 
 
 def test_what_is_out_of_date_is_not_believed() -> None:
     count = ShardCount(None)
-    count.hear(Announcement(8, version=2), None)
-    count.hear(Announcement(4, next=8, version=1), None)
+    count.hear(Announcement(8, version=2), time.monotonic(), None)
+    count.hear(Announcement(4, next=8, version=1), time.monotonic(), None)
     assert count.number == 8
     # but a broker that was connected to anew may have been restored from a backup
     count.forget()
-    count.hear(Announcement(4, version=0), None)
+    count.hear(Announcement(4, version=0), time.monotonic(), None)
     assert count.number == 4
+
+
+def test_a_connection_that_ends_because_the_stream_is_being_made_may_be_tried_again() -> None:
+    channel = Mock()
+    channel.connection.channel_errors = Connection.channel_errors
+    channel.connection.connection_errors = Connection.connection_errors
+    channel.connection.channel.return_value.basic_consume.side_effect = InternalError
+    with pytest.raises(Connection.recoverable_connection_errors):
+        ask_rabbitmq(channel)
 
 
 @pytest.mark.parametrize("told", [Announcement(4), Announcement(4, next=8, version=1), Announcement(1024)])

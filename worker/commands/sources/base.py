@@ -106,6 +106,10 @@ class Source(Protocol):
         """
         ...
 
+    def has_announcement(self) -> bool:
+        """Return whether publishers are told how many shards there are. A broker that was wiped tells nothing."""
+        ...
+
     def put_barrier(self, body: bytes) -> bool:
         """Put a message into the queue, behind everything that is in it. Returns whether the broker took it."""
         ...

@@ -10,6 +10,7 @@ from kombu import Queue
 
 from events.broker_url import BrokerUrl
 from events.connecting import Connection, broker_errors
+from events.shard_count import ask_rabbitmq
 from events.sharding import SHARDS_KEY, Announcement
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.commands.sources.rabbitmq_publishing import Publishing
@@ -27,7 +28,7 @@ STREAM_ARGUMENTS = {
     "x-max-length-bytes": 1_000_000,
     "x-stream-max-segment-size-bytes": 500_000,
 }
-"""Of the stream of announcements. Each is a few bytes, and there are a few for each tenure of shard 0."""
+"""Of the stream of announcements. Each is a few bytes, and there are a few for each change of the number."""
 PRECONDITION_FAILED = 406
 
 
@@ -44,7 +45,6 @@ class RabbitSource:
     queue: str
     publishing: Publishing
     buffer: deque[Message] = field(default_factory=deque)
-    _announced: Announcement | None = None
 
     @classmethod
     def open(cls, broker: BrokerUrl, queue: str, limit: int) -> Self:
@@ -82,7 +82,9 @@ class RabbitSource:
 
     def announce(self, announcement: Announcement) -> bool:
         """See `Source`. Appends it to a stream, of which publishers read the last message."""
-        if announcement == self._announced:
+        # What is told is read, not remembered: the stream may have been deleted, and an owner that stood still may
+        # have told an older number.
+        if self._told() == announcement:
             return True
         try:
             self.publishing.publish(SHARDS_KEY, announcement.render(), STREAM_ARGUMENTS)
@@ -92,8 +94,15 @@ class RabbitSource:
                 "the number of shards was not announced", key=SHARDS_KEY, reason=type(error).__name__
             )
             return False
-        self._announced = announcement
         return True
+
+    def has_announcement(self) -> bool:
+        """See `Source`."""
+        return self._told() is not None
+
+    def _told(self) -> Announcement | None:
+        with _broker(self.connection):
+            return ask_rabbitmq(self.channel)
 
     def put_barrier(self, body: bytes) -> bool:
         """See `Source`."""

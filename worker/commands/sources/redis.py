@@ -141,6 +141,11 @@ class RedisSource:
                 )
                 return False
 
+    def has_announcement(self) -> bool:
+        """See `Source`."""
+        with _broker():
+            return bool(self.client.exists(SHARDS_KEY))
+
     def put_barrier(self, body: bytes) -> bool:
         """See `Source`. A server whose memory is full takes it when commands have been consumed."""
         names = [self.queue + suffix for suffix in PRIORITY_SUFFIXES]
