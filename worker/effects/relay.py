@@ -42,7 +42,7 @@ class Dispatcher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Relay:
     """Offers due effects until told to stop. Several may run: rows are taken with SKIP LOCKED.
 
@@ -56,7 +56,7 @@ class Relay:
     rooms: Rooms = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rooms", Rooms(self.dispatcher.queue_length))
+        self.rooms = Rooms(self.dispatcher.queue_length)
 
     def run(self, stopping: threading.Event) -> None:
         """Offer what is due, again and again: when effects are committed, and every `poll_s` seconds."""
