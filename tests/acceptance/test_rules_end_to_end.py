@@ -544,7 +544,7 @@ def test_without_an_instructor_service_nothing_is_owed_to_it(
     make_module_stack: MakeStack, stack: Stack
 ) -> None:
     stack.settle()
-    other = make_module_stack(broker_url=stack.broker_url.rstrip("/0") + "/7", INSTRUCTOR="off")
+    other = make_module_stack(broker_url=stack.broker_url.removesuffix("/0") + "/7", INSTRUCTOR="off")
     other.start("commands")
     scene = Scene(other)
     scene.create()
