@@ -109,10 +109,8 @@ class Relay:
         is_service = name in QUEUES.values()
         queue = name if is_service else QUEUES[EffectKind.DELIVER_EVENT]
         kinds = [kind for kind in seen if QUEUES[kind] == queue]
-        if not kinds:
-            return
         with self.engine.begin() as connection:
-            if min(self.rooms.sizes(connection, kinds).values()) <= 0:
+            if min(self.rooms.sizes(connection, kinds).values(), default=0) <= 0:
                 return
             made = offers.offer_oldest(connection, kinds, self.offer_ttl_s, None if is_service else name)
         self._dispatch(made)

@@ -5,7 +5,7 @@ acknowledgements. So a connection that consumes publishes nothing.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -45,11 +45,11 @@ class Publishing:
         if self._message != (queue, body):
             self._message = queue, body
             self._under_way = begin(partial(_publish, self.broker, queue, body, arguments))
-        try:
-            self._under_way.result(WAIT_S)
-        finally:
-            if self._under_way.done():
-                self._message = None
+        wait([self._under_way], WAIT_S)
+        if not self._under_way.done():
+            raise TimeoutError
+        self._message = None
+        self._under_way.result()
 
 
 def _publish(broker: BrokerUrl, queue: str, body: bytes, arguments: Mapping[str, Any] | None) -> None:
