@@ -36,6 +36,8 @@ COVERING = (
     "tests/integration/test_",
 )
 """Where coverage is measured. These tests alone reach all of it, and to measure a test doubles its CPU time."""
+MOST_SHARDS = 8
+"""No test has more shards at once."""
 OF_RULES = "tests/unit/rules/"
 """Where random examples are measured, too: every pair of statuses under every policy is what these are about."""
 
@@ -182,6 +184,6 @@ def rabbitmq_url(tls_rabbitmq: tuple[str, int]) -> str:
     """The URL of that RabbitMQ, without TLS. Nothing waits in our queues, and no number of shards is told."""
     url, _ = tls_rabbitmq
     with kombu.Connection(url) as connection:
-        for queue in (queue_name(0), SHARDS_KEY, *set(QUEUES.values())):
+        for queue in (*map(queue_name, range(MOST_SHARDS)), SHARDS_KEY, *set(QUEUES.values())):
             connection.default_channel.queue_delete(queue)
     return url
