@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from sqlalchemy import Engine, text
 from db import resharding, shards
 from db.connect import make_engine
 from events import shard_count
-from events.publisher import Publisher
 from events.sharding import queue_name
+from tests.flowing import outcomes, quarantined, traffic
 from tests.integration.commands.test_consumer import until
 from worker.commands import consumer as consuming
 from worker.commands import resharding as stepping
@@ -29,8 +28,6 @@ from worker.settings import Settings
 LEASE_S = 1.0
 BATCH = 20
 MOST = 8
-LEARNERS = 8
-CYCLE = ("started", "submitted")
 ASK_EVERY_S = 0.3
 NOTICE_S = 0.5
 SETTLE_S = 0.4
@@ -126,27 +123,6 @@ class Shards:
             engine.dispose()
 
 
-@dataclass
-class Learner:
-    """A learner whose attempts begin, go on and end, each command by another of several publishers."""
-
-    user_id: str
-    publishers: Sequence[Publisher]
-    published: int = 0
-
-    def live(self, cycle: int) -> None:
-        """Publish the commands of one attempt."""
-        code = f"{self.user_id}-{cycle}"
-        self._next().create_attempt(exam_id="A", user_id=self.user_id, attempt_code=code)
-        for status in CYCLE:
-            self._next().update_status(exam_id="A", user_id=self.user_id, attempt_code=code, to_status=status)
-        self._next().remove_attempt(exam_id="A", user_id=self.user_id, attempt_code=code)
-
-    def _next(self) -> Publisher:
-        self.published += 1
-        return self.publishers[self.published % len(self.publishers)]
-
-
 def change(engine: Engine, before: int, after: int) -> None:
     with engine.begin() as connection:
         resharding.lock(connection)
@@ -174,62 +150,20 @@ def test_each_learners_commands_keep_their_order(
         # Given a system with four shards, whose consumers die now and then, and publishers that go on publishing
         stack.enter_context(Shards(url, database_url).running())
         until(lambda: served(engine, 4))
-        publishers = [
-            stack.enter_context(Publisher(url, source=f"/lms/{number}", timeout_s=30, assumed_shards=4))
-            for number in range(3)
-        ]
-        publishers[0].upsert_course(course_id="C")
-        publishers[0].upsert_exam(exam_id="A", course_id="C", content_id="a", exam_name="A")
-        learners = [Learner(str(number), publishers) for number in range(LEARNERS)]
-        for learner in learners:
-            publishers[0].upsert_learner(user_id=learner.user_id, username="u", email="u@example.org")
-        enough = threading.Event()
-        flowing = [
-            threading.Thread(target=flow, args=(learners[number::2], enough), daemon=True)
-            for number in range(2)
-        ]
-        for thread in flowing:
-            thread.start()
-        try:
+        flow = stack.enter_context(traffic(url, 4, timeout_s=30))
+        with flow.flowing():
             # When the number of shards changes, and changes back
             for before, after in ((4, 8), (8, 4)):
                 change(engine, before, after)
                 until(is_finished(engine, after))
-        finally:
-            enough.set()
-            for thread in flowing:
-                thread.join()
         # Then every command is handled, once and in its order: any other order would have rejected some
-        published = sum(learner.published for learner in learners) + len(learners) + 2
-        until(lambda: sum(outcomes(engine).values()) >= published)
-    assert outcomes(engine) == {"applied": published}
+        until(lambda: sum(outcomes(engine).values()) >= flow.published)
+    assert outcomes(engine) == {"applied": flow.published}
     assert quarantined(engine) == []
-    assert {publisher.shards for publisher in publishers} == {4}
-
-
-def flow(learners: Sequence[Learner], enough: threading.Event) -> None:
-    cycle = 0
-    while not enough.is_set():
-        for learner in learners:
-            learner.live(cycle)
-        cycle += 1
-        time.sleep(0.1)
+    assert {publisher.shards for publisher in flow.publishers} == {4}
 
 
 def served(engine: Engine, number: int) -> bool:
     with engine.begin() as connection:
         owned = connection.execute(text("SELECT count(*) FROM shards WHERE owner IS NOT NULL"))
         return bool(owned.scalar_one() == number)
-
-
-def outcomes(engine: Engine) -> dict[str, int]:
-    with engine.begin() as connection:
-        rows = connection.execute(text("SELECT outcome, count(*) FROM outcomes GROUP BY outcome"))
-        return {row[0]: row[1] for row in rows}
-
-
-def quarantined(engine: Engine) -> list[tuple[str, str]]:
-    with engine.begin() as connection:
-        return [
-            (row.code, row.detail) for row in connection.execute(text("SELECT code, detail FROM quarantine"))
-        ]
