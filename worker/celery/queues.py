@@ -7,11 +7,10 @@ from typing import Any
 from kombu import Exchange, Queue
 
 from events.connecting import broker_errors
+from worker.commands.sources.rabbitmq_connection import is_declared_otherwise
 from worker.errors import ConfigurationError
 from worker.kinds import QUEUES
 from worker.settings import PREFIX, QueueType
-
-PRECONDITION_FAILED = 406
 
 
 def effect_queues(queue_type: QueueType) -> Sequence[Queue]:
@@ -59,7 +58,7 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if getattr(error, "reply_code", None) != PRECONDITION_FAILED:
+        if not is_declared_otherwise(error):
             raise
         raise ConfigurationError(
             f"queue {name} exists as another type than {PREFIX}EFFECT_QUEUES says: mend the setting, or delete the "

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from events.broker_url import BrokerUrl
-from events.connecting import Connection, broker_errors, reason_of
+from events.connecting import broker_errors, reason_of
 from events.envelope import CONTENT_TYPE
 from worker.commands.sources.base import BrokerAwayError
-from worker.commands.sources.rabbitmq import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, PRECONDITION_FAILED
+from worker.commands.sources.rabbitmq_connection import (
+    ANSWER_TIMEOUT_S,
+    PERSISTENT,
+    connection_to,
+    is_declared_otherwise,
+)
 from worker.feeds.base import Publication
-
-PERSISTENT = 2
 
 
 @dataclass(slots=True)
@@ -36,11 +39,7 @@ class RabbitTarget:
         Raises:
             BrokerAwayError: no connection, or the exchange exists as another one.
         """
-        connection = Connection.to(
-            broker,
-            timeout_s=CONNECT_TIMEOUT_S,
-            transport_options={"read_timeout": ANSWER_TIMEOUT_S, "write_timeout": ANSWER_TIMEOUT_S},
-        )
+        connection = connection_to(broker)
         with _broker(connection):
             connection.connect()
             target = cls(connection, connection.channel(), exchange)
@@ -82,7 +81,7 @@ class RabbitTarget:
         try:
             self.channel.exchange_declare(self.exchange, "topic", durable=True, auto_delete=False)
         except self.connection.channel_errors as error:
-            if getattr(error, "reply_code", None) == PRECONDITION_FAILED:
+            if is_declared_otherwise(error):
                 raise BrokerAwayError(
                     f"exchange {self.exchange} exists and is no durable topic exchange: delete it, or choose "
                     "another name"

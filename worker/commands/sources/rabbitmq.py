@@ -9,10 +9,11 @@ from typing import Any, Self
 from kombu import Queue
 
 from events.broker_url import BrokerUrl
-from events.connecting import Connection, broker_errors
+from events.connecting import broker_errors
 from events.shard_count import ask_rabbitmq
 from events.sharding import SHARDS_KEY, Announcement
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
+from worker.commands.sources.rabbitmq_connection import connection_to, is_declared_otherwise
 from worker.commands.sources.rabbitmq_publishing import Publishing
 from worker.errors import ConfigurationError
 from worker.logs import get_logger
@@ -20,8 +21,6 @@ from worker.logs import get_logger
 logger = get_logger(__name__)
 
 HEARTBEAT_S = 10
-CONNECT_TIMEOUT_S = 10
-ANSWER_TIMEOUT_S = 10
 QUEUE_ARGUMENTS = {"x-queue-type": "quorum", "x-single-active-consumer": True}
 STREAM_ARGUMENTS = {
     "x-queue-type": "stream",
@@ -29,7 +28,6 @@ STREAM_ARGUMENTS = {
     "x-stream-max-segment-size-bytes": 500_000,
 }
 """Of the stream of announcements. Each is a few bytes, and there are a few for each change of the number."""
-PRECONDITION_FAILED = 406
 
 
 @dataclass(slots=True)
@@ -54,13 +52,7 @@ class RabbitSource:
             BrokerAwayError: no connection.
             ConfigurationError: the queue exists with other arguments.
         """
-        connection = Connection.to(
-            broker,
-            timeout_s=CONNECT_TIMEOUT_S,
-            heartbeat=HEARTBEAT_S,
-            # Without these, closing a connection waits for ever for a broker that is frozen.
-            transport_options={"read_timeout": ANSWER_TIMEOUT_S, "write_timeout": ANSWER_TIMEOUT_S},
-        )
+        connection = connection_to(broker, heartbeat=HEARTBEAT_S)
         with _broker(connection):
             connection.connect()
             source = cls(connection, connection.channel(), queue, Publishing(broker))
@@ -154,7 +146,7 @@ class RabbitSource:
         try:
             declared.queue_declare()
         except self.connection.channel_errors as error:
-            if getattr(error, "reply_code", None) == PRECONDITION_FAILED:
+            if is_declared_otherwise(error):
                 raise ConfigurationError(
                     f"queue {self.queue} exists with other arguments: it must be durable with {QUEUE_ARGUMENTS}; "
                     "move its messages away and delete it"

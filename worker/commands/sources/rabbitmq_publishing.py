@@ -11,15 +11,12 @@ from functools import partial
 from typing import Any
 
 from events.broker_url import BrokerUrl
-from events.connecting import Connection
+from worker.commands.sources.rabbitmq_connection import PERSISTENT, connection_to
 from worker.threads import begin
 
-CONNECT_TIMEOUT_S = 10
-ANSWER_TIMEOUT_S = 10
 CONFIRM_TIMEOUT_S = 5
 WAIT_S = 1.0
 """Seconds that a caller waits for a message that is under way. It consumes nothing meanwhile."""
-PERSISTENT = 2
 
 
 @dataclass(slots=True)
@@ -53,11 +50,7 @@ class Publishing:
 
 
 def _publish(broker: BrokerUrl, queue: str, body: bytes, arguments: Mapping[str, Any] | None) -> None:
-    connection = Connection.to(
-        broker,
-        timeout_s=CONNECT_TIMEOUT_S,
-        transport_options={"read_timeout": ANSWER_TIMEOUT_S, "write_timeout": ANSWER_TIMEOUT_S},
-    )
+    connection = connection_to(broker)
     try:
         connection.connect()
         channel = connection.channel()
