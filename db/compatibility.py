@@ -23,7 +23,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA_VERSION = "invigilator_schema"
 USABLE_FROM = "alembic_version"
 
-NEEDED = "0040"
+NEEDED = "0043"
 """The oldest revision that the code of this release works on. The previous release has it."""
 
 

@@ -24,9 +24,6 @@ from events.sharding import Announcement
 
 BARRIER_BYTES = 16
 
-# A release that has this code also works on the schema of the release before it, which has no such table.
-_BEFORE = "SELECT to_regclass('reshardings') IS NULL AS has_none, (SELECT count(*) FROM shards) AS rows"
-
 # Ages, not times, so that only the database's clock counts.
 _READ = """
 SELECT (SELECT count(*) FROM shards) AS rows,
@@ -212,9 +209,6 @@ def losing(before: int, after: int) -> range:
 
 def read(connection: Connection) -> Sharding:
     """Read how the learners are divided now."""
-    before = connection.exec_driver_sql(_BEFORE).one()
-    if before.has_none:
-        return Sharding(before.rows)
     row = dict(connection.exec_driver_sql(_READ).mappings().one())
     return Sharding(
         row["rows"], row["id"] or 0, _resharding(row) if row["is_unfinished"] and row["id"] else None

@@ -41,12 +41,6 @@ class Release:
         """Its last revision of the schema."""
         return max(file.name[:4] for file in (self.tree / "db/migrations/versions").glob("[0-9]*.py"))
 
-    @property
-    def names_attempts(self) -> bool:
-        """Whether its commands say which attempt they mean."""
-        schema = self.tree / "docs/schemas/exam.attempt.update-status.v1.json"
-        return '"attempt_code"' in schema.read_text(encoding="utf-8")
-
 
 def previous_release(folder: Path) -> Release:
     """Unpack the latest release that CHANGELOG.md names.

@@ -31,22 +31,19 @@ Names = dict[str, str]
 """`attempt_code` and `external_id` of an attempt, or fewer."""
 
 
-def load(
-    commands: int, *, learners: int = 60, seed: int = 1, plain: bool = False, now: datetime | None = None
-) -> list[bytes]:
+def load(commands: int, *, learners: int = 60, seed: int = 1, now: datetime | None = None) -> list[bytes]:
     """So many commands about attempts, after those that introduce courses, exams and learners.
 
     Each learner is in one course, and mostly begins with an attempt at the exam. The commands say when they
     happened and which attempt they mean: mostly the present one, sometimes an earlier one or one that never was.
 
     Parameters:
-        plain: neither names nor times, for a release that knows neither.
         now: the time around which everything happened. None asks the clock.
     """
     chance = random.Random(seed)
     now = now or datetime.now(UTC)
-    sender = _Sender(chance, plain, now)
-    bodies = _introductions(learners, None if plain else now - INTRODUCED_AGO)
+    sender = _Sender(chance, now)
+    bodies = _introductions(learners, now - INTRODUCED_AGO)
     begun: set[Pair] = set()
     for number in range(commands):
         learner = chance.randrange(learners)
@@ -58,7 +55,7 @@ def load(
     return bodies
 
 
-def _introductions(learners: int, time: datetime | None) -> list[bytes]:
+def _introductions(learners: int, time: datetime) -> list[bytes]:
     bodies = []
     for course in range(COURSES):
         name = f"course-{course}"
@@ -80,7 +77,6 @@ class _Sender:
     """An LMS that remembers the names of its attempts. It does not know what became of its commands."""
 
     chance: random.Random
-    plain: bool
     now: datetime
     present: dict[Pair, Names] = field(default_factory=dict)
     """The names of the attempts that are there, unless something was refused."""
@@ -106,12 +102,10 @@ class _Sender:
 
     def _new_names(self, command_id: str) -> Names:
         names = {"attempt_code": f"code-{command_id}", "external_id": f"vendor-{command_id}"}
-        return {} if self.plain else self._some_of(names)
+        return self._some_of(names)
 
     def _meaning(self, pair: Pair) -> dict[str, Any]:
         """Say which attempt is meant, and in which status it is expected."""
-        if self.plain:
-            return {}
         candidates = self.present.get(pair, {}), self.earlier.get(pair, {}), UNHEARD_OF
         [names] = self.chance.choices(candidates, [18, 1, 1])
         meant: dict[str, Any] = {**self._some_of(names)}
@@ -126,8 +120,6 @@ class _Sender:
 
     def _time(self) -> datetime | None:
         """Return when it happened: in the last hours and out of order, or at a time that nobody believes."""
-        if self.plain:
-            return None
         recently = -timedelta(minutes=self.chance.randrange(120))
         [ago] = self.chance.choices([None, recently, timedelta(days=-3), timedelta(days=2)], [8, 20, 1, 1])
         return None if ago is None else self.now + ago

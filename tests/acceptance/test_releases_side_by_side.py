@@ -47,9 +47,9 @@ def test_each_release_can_use_the_schema_of_the_other(previous: Release) -> None
     assert newest.module.usable_from <= previous.head
 
 
-def assert_works(stack: Stack, calm_database_url: str, seed: int, *, plain: bool) -> None:
+def assert_works(stack: Stack, calm_database_url: str, seed: int) -> None:
     """Check that everything happens, that the relay prunes, and that the command line works."""
-    stack.client.publish(load(60, seed=seed, plain=plain))
+    stack.client.publish(load(60, seed=seed))
     stack.start("commands")
     relay = stack.start("relay", PRUNE_OLDER_THAN="90d")
     stack.start("effects")
@@ -69,7 +69,7 @@ def test_this_release_works_on_the_schema_of_the_previous_one(
         stack.cli("migrate")
         use(stack, None)
         # When this release starts without migrating, then it works
-        assert_works(stack, calm_database_url, seed=31, plain=not previous.names_attempts)
+        assert_works(stack, calm_database_url, seed=31)
         assert revision(stack) == previous.head
 
 
@@ -82,13 +82,13 @@ def test_the_previous_release_works_on_this_schema(
         stack.cli("migrate")
         assert revision(stack) == compatibility.head()
         # When the previous release starts, then it works
-        assert_works(stack, calm_database_url, seed=32, plain=not previous.names_attempts)
+        assert_works(stack, calm_database_url, seed=32)
 
 
 def test_nothing_is_lost_on_the_way_to_this_release_and_back(
     previous: Release, empty_database_url: str, valkey_url: str, calm_database_url: str
 ) -> None:
-    bodies = iter(load(COMMANDS, seed=33, plain=not previous.names_attempts))
+    bodies = iter(load(COMMANDS, seed=33))
     with Stack(empty_database_url, valkey_url, BATCH_SIZE=5) as stack:
         # Given the previous release at work, and an LMS that never stops publishing
         use(stack, previous)

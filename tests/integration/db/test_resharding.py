@@ -103,9 +103,3 @@ def test_a_shard_that_goes_leaves_its_counts(connection: Connection) -> None:
     assert now.resharding is not None
     assert now.resharding.is_done
     assert connection.execute(text("SELECT shard, quarantine_discarded FROM shards")).all() == [(0, 3)]
-
-
-def test_the_schema_of_the_release_before_has_no_change(connection: Connection) -> None:
-    shards.ensure_shards(connection, 2)
-    connection.execute(text("DROP TABLE reshardings"))
-    assert resharding.read(connection) == Sharding(2)
