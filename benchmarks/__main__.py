@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: measures all contestants, prints tables, and writes docs/performance.md."""
+"""`python -m benchmarks`: measures all contestants, prints tables, and writes docs/performance.md.
+
+With `--only` it writes nothing unless `--write` is given, too. The other groups then keep their last results.
+"""
 
 import argparse
 import importlib.util
@@ -41,15 +44,12 @@ def main() -> int:
             say("the peer is not installed (make peer): its rows are left out")
             left_out[rivals.PEER] = "it is not installed"
         about = results.describe(bench)
-        groups = _groups(options)
-        for number, group in enumerate(groups, 1):
+        for group in _groups(options):
             _measure(bench, group, samples, left_out)
             about["versions"] |= bench.versions
-            if not (options.quick or options.only):
+            if options.write:
                 # A run takes hours and may be interrupted, so the results are written after each group.
-                to_come = {one.NAME: "the run was ended before" for one in groups[number:]}
-                skipped = dict.fromkeys(options.skip, "not asked for")
-                results.write(about, samples, left_out | skipped | to_come)
+                results.write(about, samples, left_out)
     _tell(options, about, samples)
     return 1 if any(name in NAMES and name not in NEED_SPACE for name in left_out) else 0
 
@@ -80,7 +80,7 @@ def _tell(options: argparse.Namespace, about: dict[str, Any], samples: Samples) 
     print_checks(found, results.read_baseline() if options.quick else None)
     if options.update_baseline:
         results.write_baseline(about, found)
-    if options.quick or options.only:
+    if not options.write:
         return
     if importlib.util.find_spec("matplotlib") is None:
         sys.stderr.write("docs/performance.md is as it was: its charts need matplotlib (make bench)\n")
@@ -98,9 +98,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--update-baseline", action="store_true", help="write benchmarks/baseline.json")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="GROUP", help=", ".join(NAMES))
     parser.add_argument("--skip", nargs="+", choices=NAMES, metavar="GROUP", default=[])
+    parser.add_argument("--write", action="store_true", help="write what --only has measured, too")
     parser.add_argument("--rounds", type=int, help=f"that count, {ROUNDS}; {QUICK_ROUNDS} when quick")
     parser.add_argument("--scale", type=float, default=1, help="of the full tables; 1 is 5 million attempts")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.write = not options.quick and (options.write or not options.only)
+    return options
 
 
 def _progress() -> Callable[[str], None]:

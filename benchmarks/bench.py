@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks import ours
 from benchmarks.engines import Broker, Engines
@@ -69,10 +68,6 @@ class Samples:
     def groups(self) -> list[str]:
         """Return the names of the measured groups, in order."""
         return list(dict.fromkeys(sample.group for sample in self.all if sample.round != WARM_UP))
-
-    def as_json(self) -> list[dict[str, Any]]:
-        """Return the samples as plain values, for the results file."""
-        return [asdict(sample) for sample in self.all]
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,8 @@ def _rates(samples: Samples, broker: str, name: str) -> Iterator[Check]:
     yield Check("4", title, quotients(two, floor), "at least", RATE_OF_SHARDS)
     mine = _memory(samples, whole.ours_name(broker))
     yield Check("4", f"memory of one process of each and the engines, {name}, MB", mine, "at most", MEMORY_MB)
+    small = _memory(samples, whole.small_name(broker))
+    yield Check("4", f"memory of a small site and the engines, {name}, MB", small, "at most", MEMORY_MB)
 
 
 def _memory(samples: Samples, contestant: str) -> list[float]:

@@ -4,6 +4,7 @@
 """
 
 import inspect
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from benchmarks import charts, results
 from benchmarks.bench import Samples, spread
 from benchmarks.goals import Check, beside, checks
 from benchmarks.groups import ALL, memory, shards, whole
+from benchmarks.results import Results
 from benchmarks.running import ROOT
 from benchmarks.table import columns_of
 
@@ -32,44 +34,57 @@ CAPTIONS = {
 
 def write() -> None:
     """Replace the part of the document between the markers. The rest stays as it is."""
-    about, samples = results.read()
-    pictures = charts.draw(samples, CHARTS)
+    found = results.read()
+    pictures = charts.draw(found.samples, CHARTS)
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    DOCUMENT.write_text(before + "\n".join([BEGIN, "", *_lines(about, samples, pictures), END]) + after)
+    DOCUMENT.write_text(before + "\n".join([BEGIN, "", *_lines(found, pictures), END]) + after)
 
 
-def _lines(about: Mapping[str, Any], samples: Samples, pictures: Sequence[str]) -> Iterator[str]:
-    yield from _about(about)
+def _lines(found: Results, pictures: Sequence[str]) -> Iterator[str]:
+    samples = found.samples
+    yield (
+        "One warm-up round, and then those that count, alternating. Each figure is the median of the rounds, "
+        "with the least and the most of them. CPU is summed over all processes that do the work: ours, "
+        "PostgreSQL, the broker, the publisher. Memory is proportional: what several of these processes share "
+        "counts once.\n"
+    )
     yield "### Goals\n"
     yield from _checks(checks(samples))
     yield "What the same would say of plain Celery, procrastinate and DBOS.\n"
     yield from _checks(beside(samples))
-    for name, reason in about["left_out"].items():
-        yield f"Not measured in this run: `{name}`: {reason}.\n"
+    for name, reason in found.left_out.items():
+        yield f"Not measured: `{name}`: {reason}.\n"
     for picture in pictures:
         yield f"![{CAPTIONS[picture]}](performance/{picture})\n"
     for group in ALL:
         if group.NAME in samples.groups():
             yield f"### {group.NAME}\n"
             yield (inspect.getdoc(group) or "") + "\n"
+            yield _measured(found.runs[group.NAME])
             yield from _group(samples, group.NAME)
+    yield "### The machines and the versions\n"
+    for description, groups in _machines(found).items():
+        yield f"{', '.join(groups)}: {description}\n"
 
 
-def _about(about: Mapping[str, Any]) -> Iterator[str]:
-    machine = about["machine"]
-    yield (
-        f"Measured on {about['date']} by `{about['command'].strip()}` at `{about['commit']}`: one warm-up round "
-        f"and {about['rounds']} that count, alternating. Each figure is the median of the rounds, with the least "
-        "and the most of them. CPU is summed over all processes that do the work: ours, PostgreSQL, the broker, "
-        "the publisher. Memory is proportional: what several of these processes share counts once.\n"
+def _measured(run: Mapping[str, Any]) -> str:
+    return (
+        f"Measured on {run['date']} by `{run['command'].strip()}` at `{run['commit']}`, {run['rounds']} rounds. "
+        f"The machine's load in the quarter of an hour before was {run['machine']['load_before']}.\n"
     )
-    yield (
-        f"The machine's load in the quarter of an hour before was {machine['load_before']}. "
-        f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gb']} GB, {machine['system']}. "
-        + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-        + ".\n"
-    )
+
+
+def _machines(found: Results) -> dict[str, list[str]]:
+    """Return what the groups were measured on → their names."""
+    machines = defaultdict[str, list[str]](list)
+    for group, run in found.runs.items():
+        machine = run["machine"]
+        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        machines[
+            f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gb']} GB, {machine['system']}. {versions}."
+        ].append(f"*{group}*")
+    return machines
 
 
 def _checks(found: Sequence[Check]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Stores the results of a run: the machine, the versions, the command line, and all samples."""
+"""Stores the results: for each group the samples of its last run, and what is to be known about that run."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -84,15 +85,55 @@ def _engines(bench: Bench) -> dict[str, str]:
 
 
 def write(about: Mapping[str, Any], samples: Samples, left_out: Mapping[str, str]) -> None:
-    """Write a run to `RESULTS`."""
-    document = {**about, "left_out": dict(left_out), "samples": samples.as_json()}
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    """Write the groups of a run to `RESULTS`. Other groups keep what an earlier run has measured.
+
+    Parameters:
+        about: the run.
+        samples: what it has measured.
+        left_out: why groups or contestants could not be measured.
+    """
+    document = _read()
+    measured = {
+        group: {
+            "run": dict(about),
+            "samples": [asdict(sample) for sample in samples.all if sample.group == group],
+        }
+        for group in samples.groups()
+    }
+    groups = document["groups"] | measured
+    missing = {name: reason for name, reason in document["left_out"].items() if name not in measured}
+    kept = {"left_out": {**missing, **left_out}, "groups": groups}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
-def read() -> tuple[dict[str, Any], Samples]:
-    """Read the run in `RESULTS`: its description and its samples."""
-    document = json.loads(RESULTS.read_text())
-    return document, Samples([Sample(**sample) for sample in document.pop("samples")])
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What is in `RESULTS`.
+
+    Parameters:
+        runs: by group the run that has measured it.
+        left_out: why groups or contestants were not measured.
+        samples: of all groups.
+    """
+
+    runs: Mapping[str, Mapping[str, Any]]
+    left_out: Mapping[str, str]
+    samples: Samples
+
+
+def read() -> Results:
+    """Read the last results of each group."""
+    document = _read()
+    groups = document["groups"]
+    samples = Samples([Sample(**sample) for one in groups.values() for sample in one["samples"]])
+    return Results({name: one["run"] for name, one in groups.items()}, document["left_out"], samples)
+
+
+def _read() -> dict[str, Any]:
+    if not RESULTS.exists():
+        return {"left_out": {}, "groups": {}}
+    document: dict[str, Any] = json.loads(RESULTS.read_text())
+    return document
 
 
 def read_baseline() -> dict[str, float]:

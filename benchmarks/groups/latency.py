@@ -71,7 +71,7 @@ def half_name(broker: str) -> str:
 
 def contestants(bench: Bench) -> Sequence[Contestant]:
     """Return the peer and the floor when idle, and our system when idle and when busy."""
-    peer = Contestant(PEER, partial(rivals.peer, bench, bench.size(10, 4), pause_s=PAUSE_S))
+    peer = Contestant(PEER, partial(rivals.peer, bench, 10, pause_s=PAUSE_S))
     floor = [Contestant(floor_name(broker.name), partial(_floor, bench, broker)) for broker in bench.brokers]
     idle = [
         Contestant(idle_name(broker.name), partial(_idle, bench, broker, {}, bench.size(50, 10)))
@@ -83,7 +83,9 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
     ]
     slow = [Contestant(slow_name(broker.name), partial(_slow, bench, broker)) for broker in bench.brokers]
     half = [Contestant(half_name(broker.name), partial(_half, bench, broker)) for broker in bench.brokers]
-    return [*rivals.available([peer]), *floor, *idle, *([] if bench.quick else [*others, *slow, *half])]
+    if bench.quick:
+        return [*floor, *idle]
+    return [*rivals.available([peer]), *floor, *idle, *others, *slow, *half]
 
 
 def _floor(bench: Bench, broker: Broker) -> Figures:
