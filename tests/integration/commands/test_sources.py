@@ -51,7 +51,7 @@ class Broker:
         return open_source(self.url, self.queue, LIMIT)
 
     def publish(self, *bodies: bytes) -> None:
-        with Publisher(self.url, source="/tests", assumed_shards=self.shard + 1) as publisher:
+        with Publisher(self.url, source="/tests", shards=self.shard + 1) as publisher:
             for body in bodies:
                 publisher.publish_raw(body, self.shard)
 
