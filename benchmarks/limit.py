@@ -46,9 +46,12 @@ from worker.commands.batches import Batches
 from worker.commands.decoding import decode
 from worker.commands.sources import Message
 from worker.effects import circuit
+from worker.effects.action import Run
+from worker.effects.cascade import decline
 from worker.effects.coalescer import CROWD
 from worker.effects.runner import Result, Runner
 from worker.kinds import QUEUES, EffectKind
+from worker.lms.ports import Deadline
 from worker.processes import RELAY_SESSION, session_settings
 from worker.settings import Settings
 
@@ -156,8 +159,10 @@ def work_off(settings: Settings, barrier: Barrier) -> None:
 def _run(runner: Runner, wanted: Sequence[Wanted]) -> None:
     claims = [claim for claim in runner.claim_together(wanted) if claim is not None]
     cascades = [claim for claim in claims if claim.kind == EffectKind.CASCADE_DECLINE]
-    for claim in cascades:
-        runner.run_claimed(claim)
+    if cascades:
+        deadline = Deadline.after(LEASE_S)
+        read = EffectKind.CASCADE_DECLINE.entry.read
+        decline([Run(claim, read(claim.payload), runner.tools, deadline) for claim in cascades])
     called = [claim for claim in claims if claim not in cascades]
     if called:
         runner.record_together(
