@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -282,7 +282,8 @@ def running() -> Iterator[Server]:
         try:
             root = psutil.Process(server.process.pid)
             for process in (root, *root.children(recursive=True)):
-                process.cpu_affinity([first])  # backends inherit it
+                with suppress(psutil.NoSuchProcess):
+                    process.cpu_affinity([first])  # backends inherit it
             os.sched_setaffinity(0, others)
             yield Server(server.url, root.pid, others)
         finally:
