@@ -39,7 +39,7 @@ def _into_valkey(broker: Broker, todo: Iterable[Step], shards: int) -> int:
     with Redis.from_url(broker.url) as client:
         pipeline = client.pipeline(transaction=False)
         for number, step in enumerate(todo, 1):
-            pipeline.lpush(_queue(step, shards), envelope(_body(step)))
+            pipeline.lpush(_queue(step, shards), envelope(body_of(step)))
             if number % PIPELINE == 0:
                 pipeline.execute()
         pipeline.execute()
@@ -68,7 +68,7 @@ def _into_rabbitmq(broker: Broker, todo: Iterable[Step], shards: int) -> int:
     with Connection(broker.url) as connection, closing(connection.channel()) as channel:
         for step in todo:
             message = amqp.Message(
-                _body(step), content_type=CONTENT_TYPE, content_encoding="utf-8", delivery_mode=2
+                body_of(step), content_type=CONTENT_TYPE, content_encoding="utf-8", delivery_mode=2
             )
             channel.basic_publish(message, exchange="", routing_key=_queue(step, shards))
         # RabbitMQ answers this only after it has accepted all messages before.
@@ -81,7 +81,8 @@ def _queue(step: Step, shards: int) -> str:
     return queue_name(shard_of(str(step.learner), shards))
 
 
-def _body(step: Step) -> bytes:
+def body_of(step: Step) -> bytes:
+    """Return the message of a step, as a publisher would send it."""
     user_id = str(step.learner)
     data = (
         AttemptCreate(exam_id=step.exam, user_id=user_id, taking_as_proctored=True)

@@ -13,7 +13,7 @@ A change goes on in steps, each of which is a row's new column, so that whoever 
 
 import secrets
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -33,7 +33,8 @@ SELECT (SELECT count(*) FROM shards) AS rows,
     extract(epoch FROM clock_timestamp() - last.switched_at)::float8 AS switched_ago_s,
     last.finished_at IS NULL AS is_unfinished,
     ARRAY(SELECT shard FROM shards WHERE barrier_passed = last.id) AS passed,
-    ARRAY(SELECT shard FROM shards) AS present
+    ARRAY(SELECT shard FROM shards) AS present,
+    ARRAY(SELECT barrier FROM reshardings) AS barriers
 FROM (SELECT) AS always
 LEFT JOIN (SELECT * FROM reshardings ORDER BY id DESC LIMIT 1) AS last ON true
 """
@@ -175,11 +176,13 @@ class Sharding:
         rows: how many shards are in the database: while the number changes, those of both numbers.
         last: the id of the last change, finished or not; 0 when there was none.
         resharding: the change that is under way.
+        barriers: see `Resharding`; those of all changes. A barrier that was put twice may come after its change.
     """
 
     rows: int
     last: int = 0
     resharding: Resharding | None = None
+    barriers: Set[str] = field(default=frozenset(), compare=False)
 
     @property
     def number(self) -> int:
@@ -211,7 +214,10 @@ def read(connection: Connection) -> Sharding:
     """Read how the learners are divided now."""
     row = dict(connection.exec_driver_sql(_READ).mappings().one())
     return Sharding(
-        row["rows"], row["id"] or 0, _resharding(row) if row["is_unfinished"] and row["id"] else None
+        row["rows"],
+        row["id"] or 0,
+        _resharding(row) if row["is_unfinished"] and row["id"] else None,
+        frozenset(row["barriers"]),
     )
 
 

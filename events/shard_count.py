@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .errors import ShardsMismatchError
+from .errors import PublishError, ShardsMismatchError
 from .sharding import NEXT_SHARDS_KEY, SHARDS_KEY, Announcement, read_number
 
 logger = logging.getLogger(__name__)
@@ -31,21 +31,22 @@ class ShardCount:
 
     Parameters:
         told: None when the publisher was not told.
-        assumed: the number that counts until the broker has said one.
+        assumed: the number that counts until the broker has said one. None: nothing is sent until then.
     """
 
-    def __init__(self, told: int | None, assumed: int = 1) -> None:
+    def __init__(self, told: int | None, assumed: int | None = 1) -> None:
         self._told = told
+        self._is_unknown = told is None and assumed is None
         self._ask_at = 0.0
         self._version = 0
         self._unanswered = 0
         self._is_changing = False
-        self.number = told or assumed
+        self.number = told or assumed or 1
         """The number that counts. The broker's last answer stays when the broker was emptied."""
 
     def is_stale(self) -> bool:
         """Return whether it is time to ask the broker."""
-        return self._is_changing or time.monotonic() >= self._ask_at
+        return self._is_unknown or self._is_changing or time.monotonic() >= self._ask_at
 
     def forget(self) -> None:
         """Make it time to ask the broker, which may be another one, or may have been restored from a backup."""
@@ -65,7 +66,15 @@ class ShardCount:
 
         Raises:
             ShardsMismatchError: it is not the number that the publisher was told.
+            PublishError: the broker does not say a number, and none may be assumed.
         """
+        if answer is None and self._is_unknown:
+            raise PublishError(
+                f"the broker does not say how many shards there are ({SHARDS_KEY} is missing or may not be read): "
+                "nothing was sent; start Invigilator's consumer, which writes it there, or check the right to read "
+                "it, and publish again with the same id",
+                command_id,
+            )
         if answer is None:
             self._ask_at = asked_at + min(ASK_AGAIN_S * 2**self._unanswered, ASK_EVERY_S)
             self._warn()
@@ -81,6 +90,7 @@ class ShardCount:
         if answer.version < self._version:
             return not self._is_changing
         self._version = answer.version
+        self._is_unknown = False
         self.number = answer.shards
         self._is_changing = answer.next is not None
         self._ask_at = asked_at + ASK_EVERY_S

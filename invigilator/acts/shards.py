@@ -35,7 +35,8 @@ def set_shards(
         what it is now.
 
     Raises:
-        ShardsError: the number cannot be reached from the one that there is, or another change is under way.
+        ShardsError: the number is too great, or cannot be reached from the one that there is, or another change is
+            under way.
     """
     resharding.lock(connection)
     now = resharding.read(connection)
@@ -59,6 +60,8 @@ def set_shards(
 
 
 def _check(before: int, after: int) -> None:
+    if after > MAX_SHARDS:
+        raise ShardsError(f"there can be {MAX_SHARDS} shards at most")
     if before == 0:
         raise ShardsError("the database has no shards yet: start `invigilator consume`, which makes them")
     if max(before, after) % min(before, after):

@@ -33,7 +33,7 @@ def app(context: click.Context, as_json: bool) -> None:
 
 
 @app.command("set")
-@click.argument("number", type=click.IntRange(1, 1024), metavar="N")
+@click.argument("number", type=click.IntRange(min=1), metavar="N")
 @click.option(
     "--notice",
     "notice_s",

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ console = Console(stderr=True)
 def main() -> int:
     """Run the storms that are asked for. Returns the exit status."""
     wanted = _arguments()
+    signal.signal(signal.SIGTERM, _stop)  # SystemExit, so that everything is taken away, as after SIGINT
     if wanted.plan:
         for fault in _orders(wanted, BROKER_OF.get(wanted.cluster, "redis")).plan():
             sys.stdout.write(f"{fault.at_s:7.2f} s  {fault.target:12} {fault.what:22} {fault.for_s:5.2f} s\n")
@@ -105,6 +107,10 @@ def _show(report: Report) -> None:
         console.print(f"logs and tables: {report.kept}")
     console.print(f"again: {report.orders.line}")
     console.print(markdown_row([document[name] for name in ROW]), highlight=False, soft_wrap=True)
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def markdown_row(values: Sequence[object]) -> str:

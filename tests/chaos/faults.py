@@ -5,6 +5,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
@@ -27,6 +28,9 @@ HOME = ("webhooks",)
 ANSWER_S = 5
 COMMANDS = b"invigilator.commands."
 CANCELLED_AT_ONCE = 5
+RESHARD_AGAIN_S = 0.5
+RESHARD_PATIENCE_S = 300
+"""Whatever else is struck meanwhile, a change of the number of shards is finished by then."""
 
 # Not an older one that may still run on the target: cancelling what is newer would let it pass, as it should.
 # And no cascades: while one is cancelled, the learner's next command is decided without it.
@@ -36,8 +40,24 @@ SELECT id FROM effects AS one WHERE state = 'pending' AND kind <> 'cascade_decli
     AND older.state NOT IN ('done', 'superseded'))
 ORDER BY id LIMIT :number
 """
+_CHANGING = "SELECT count(*) FROM reshardings WHERE finished_at IS NULL"
 _LOG = "SELECT position, id FROM events WHERE position IS NOT NULL ORDER BY position"
 _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+
+
+@dataclass(frozen=True, slots=True)
+class Reshardings:
+    """How the number of shards is changed, more than once.
+
+    Parameters:
+        numbers: one after the other. The last one is that at the beginning.
+        notice_s: seconds for which publishers are told before.
+        settle_s: seconds in which messages may arrive by the number before.
+    """
+
+    numbers: Sequence[int]
+    notice_s: float
+    settle_s: float
 
 
 class Slot:
@@ -87,6 +107,7 @@ class Storm:
         network: of the machines on which the processes run; None for this computer.
         lms, mail, endpoint: its other side.
         listener: listens to its feed.
+        reshardings: how the number of shards is changed.
     """
 
     def __init__(
@@ -99,6 +120,7 @@ class Storm:
         mail: MoodyMailSink,
         endpoint: MoodyEndpoint,
         listener: Listener,
+        reshardings: Reshardings,
     ) -> None:
         self.struck: list[tuple[float, float, Fault]] = []
         """When each fault began and was over, in seconds after the start."""
@@ -113,6 +135,7 @@ class Storm:
         """By the clock on the wall, in seconds."""
         self._stack = stack
         self._listener = listener
+        self._reshardings = reshardings
         self._findings_lock = threading.Lock()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -132,6 +155,7 @@ class Storm:
             "endpoint": _moods(endpoint.moods, "failing", "late", "losing_answers")
             | {"kill": _away(endpoint)},
             "operator": {"retry_failed": self._retry_failed, "cancel_and_retry": self._cancel_and_retry},
+            "shards": {"reshard": self._reshard},
             **({"machine": {"cut": network.cut}} if network else {}),
         }
         for name, slot in self._slots.items():
@@ -228,6 +252,27 @@ class Storm:
             self.operate("effects", "cancel", *chosen)
             time.sleep(for_s)
             self.operate("effects", "retry", *chosen)
+
+    def _reshard(self, for_s: float) -> None:
+        for number in self._reshardings.numbers:
+            self._set_shards(number)
+            time.sleep(for_s)
+
+    def _set_shards(self, number: int) -> None:
+        times = self._reshardings
+        arguments = ("set", str(number), "--notice", str(times.notice_s), "--settle", str(times.settle_s))
+        deadline = time.monotonic() + RESHARD_PATIENCE_S
+        while not (self.operate("shards", *arguments, "--no-wait") and self._has_changed()):
+            if time.monotonic() > deadline:
+                self.find(f"the number of shards has not become {number} in {RESHARD_PATIENCE_S} s")
+                return
+            time.sleep(RESHARD_AGAIN_S)
+
+    def _has_changed(self) -> bool:
+        try:
+            return self._stack.number(_CHANGING) == 0
+        except DBAPIError:
+            return False
 
     def operate(self, *arguments: str) -> bool:
         """Run `invigilator`. Returns whether it has done its work.

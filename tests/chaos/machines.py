@@ -6,6 +6,7 @@ bridge. A cut takes the machine's link down: nothing is refused, and nothing is 
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -13,12 +14,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
+
 from tests.acceptance.harness import PROGRAMS
 from tests.chaos.proxy import proxying
 from tests.engines import unavailable
 
 MACHINES = 3
 WRAPPED = ("invigilator", "celery")
+NAMESPACES, LINKS = Path("/run/netns"), Path("/sys/class/net")
+OURS = re.compile(r"inv(\d+)(m\d)?")
 NEEDED = "network namespaces need root and iproute2"
 
 
@@ -35,10 +40,10 @@ class Network:
         self._chance = random.Random(f"machines {seed}")
         self._resources = resources
         # Beside those of other runs on this computer: names of links have 15 characters at most.
-        number = os.getpid() % 250 + 1
-        self._bridge = f"inv{number}"
-        self._prefix = f"10.213.{number}"
-        self.names = [f"inv{number}m{machine}" for machine in range(MACHINES)]
+        pid = os.getpid()
+        self._bridge = f"inv{pid}"
+        self._prefix = f"10.213.{pid % 250 + 1}"
+        self.names = [f"{self._bridge}m{machine}" for machine in range(MACHINES)]
         self._address = f"{self._prefix}.1"
         self.programs = [_programs(folder / name, name) for name in self.names]
         """For each machine, the folder of our programs, which run on it."""
@@ -48,7 +53,8 @@ class Network:
         return self._resources.enter_context(proxying(url, host=self._address)).url(url)
 
     def build(self) -> None:
-        """Make everything."""
+        """Make everything, and take away what runs have left that were killed."""
+        remove_leftovers()
         _ip(f"link add {self._bridge} type bridge")
         _ip(f"addr add {self._address}/24 dev {self._bridge}")
         _ip(f"link set {self._bridge} up")
@@ -73,6 +79,21 @@ class Network:
         _ip(f"link set {name} down")
         time.sleep(for_s)
         _ip(f"link set {name} up")
+
+
+def remove_leftovers() -> None:
+    """Take away the namespaces and bridges of runs that have ended. Their names say which process has made them."""
+    for name in (path.name for path in NAMESPACES.glob("inv*m*")):
+        if _is_of_the_dead(name):
+            _ip(f"netns del {name}", check=False)
+    for name in (path.name for path in LINKS.glob("inv*")):
+        if _is_of_the_dead(name):
+            _ip(f"link del {name}", check=False)
+
+
+def _is_of_the_dead(name: str) -> bool:
+    made = OURS.fullmatch(name)
+    return made is not None and not psutil.pid_exists(int(made[1]))
 
 
 @contextmanager

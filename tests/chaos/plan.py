@@ -65,6 +65,7 @@ KINDS = (
     Kind("endpoint", "losing_answers", 3, 8),
     Kind("operator", "retry_failed", 0, 0),
     Kind("operator", "cancel_and_retry", 0.2, 2),
+    Kind("shards", "reshard", 0.5, 4),
 )
 
 

@@ -4,14 +4,16 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from db.migrate import upgrade
+from events import shard_count
 from tests import engines
 from tests.acceptance.harness import Stack
 from tests.acceptance.lms import TOKEN
@@ -19,18 +21,23 @@ from tests.chaos.audit import Audit, figures
 from tests.chaos.clusters import Windows, running_pair, running_rabbitmq, running_sentinels
 from tests.chaos.delivered import DeliveryAudit
 from tests.chaos.engines import Broker, Target, running_broker, running_database
-from tests.chaos.faults import Storm
+from tests.chaos.faults import Reshardings, Storm
 from tests.chaos.listener import BEHIND, Listener, write_subscriptions
 from tests.chaos.machines import Network, running_network
 from tests.chaos.otherside import MoodyEndpoint, MoodyLms, MoodyMailSink
-from tests.chaos.plan import ALONE_S, SPACING_S, Cluster, Fault, kinds_of, plan
+from tests.chaos.plan import ALONE_S, SPACING_S, Cluster, Fault, Kind, kinds_of, plan
 from tests.chaos.standstill import standstills
 from tests.chaos.told import EventAudit
-from tests.chaos.traffic import Traffic, stream
+from tests.chaos.traffic import TIMEOUT_S, Traffic, stream
 from worker.commands.sources import BrokerAwayError
 from worker.commands.sources.brokers import queued
 
-SHARDS = 2
+SHARDS = 4
+MORE_SHARDS = 8
+"""So many there are for a while, and then as many as before."""
+ASK_EVERY_S = 1.0
+"""Seconds between two questions of the publisher, so that a change of the number takes less time than a storm."""
+NOTICE_S = 2.0
 BATCH = 20
 RATE = 30
 """Commands a second."""
@@ -41,7 +48,7 @@ STALLED_S = 120
 PATIENCE_S = 900
 """Nor will it when it takes so long, whatever changes."""
 LONGER = 5
-"""How much more there is to publish while a cluster is struck, whose faults take long. It ends with them."""
+"""How much more there is to publish than the storm should take, because faults take longer. It ends with them."""
 WATCH_S = 0.2
 LOOK_S = 0.5
 SAY_S = 15
@@ -87,10 +94,19 @@ class Orders:
             f"make chaos SEED={self.seed} MINUTES={self.minutes:g} BROKER={self.broker}{rate}{cluster}{only}"
         )
 
+    @property
+    def kinds(self) -> Sequence[Kind]:
+        """The kinds of faults."""
+        return kinds_of(self.cluster, only=self.only)
+
     def plan(self) -> list[Fault]:
         """The faults, in order."""
-        kinds = kinds_of(self.cluster, only=self.only)
-        return plan(self.seed, self.seconds, kinds, ALONE_S if self.only else SPACING_S)
+        return plan(self.seed, self.seconds, self.kinds, ALONE_S if self.only else SPACING_S)
+
+    def reshardings(self) -> Reshardings:
+        """How the number of shards changes. A broker that stands still may take a message when it wakes."""
+        longest_s = max((kind.longest_s for kind in self.kinds if kind.target == "broker"), default=0)
+        return Reshardings((MORE_SHARDS, SHARDS), NOTICE_S, TIMEOUT_S + longest_s + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +169,9 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         stack.settings |= {"LMS_URL": reached(stack.lms.url), "SMTP_URL": reached(stack.mail.url)}
         traffic = Traffic(broker.url, SHARDS)
         resources.callback(traffic.close)
-        storm = Storm(stack, database, broker, network, lms, mail, endpoint, listener)
+        resources.enter_context(patch.object(shard_count, "ASK_EVERY_S", ASK_EVERY_S))
+        reshardings = orders.reshardings()
+        storm = Storm(stack, database, broker, network, lms, mail, endpoint, listener, reshardings)
         resources.callback(storm.stop)
         resources.callback(listener.stop)
         yield _Run(orders, stack, database, storm, traffic, listener, lms, mail, endpoint, windows)
@@ -194,8 +212,7 @@ class _Run:
     """When the broker may have taken a command that it lost."""
 
     def run(self, say: Callable[[str], None]) -> Report:
-        longer = LONGER if self.orders.cluster else 1
-        commands = round(self.orders.rate * self.orders.seconds * longer)
+        commands = round(self.orders.rate * self.orders.seconds * LONGER)
         pure = self.orders.cluster == "sentinel"
         first, rest = stream(self.orders.seed, commands, SHARDS, datetime.now(UTC), pure=pure)
         self.traffic.start(first, FAST)
@@ -216,8 +233,7 @@ class _Run:
             time.sleep(WATCH_S)
         if self.storm.failure is not None:
             raise self.storm.failure
-        if self.orders.cluster:
-            self.traffic.finish()
+        self.traffic.finish()
         calm = time.monotonic()
         say(f"calm after {calm - began:.0f} s; settling")
         settled = self._settle(say)
@@ -245,7 +261,7 @@ class _Run:
 
     def _look(self) -> tuple[bool, dict[str, int]]:
         try:
-            waiting = queued(self.stack.broker_url, SHARDS)
+            waiting = queued(self.stack.broker_url, MORE_SHARDS)
         except BrokerAwayError:  # it answers too slowly, having just started
             return True, {}
         [progress] = self.stack.rows(_PROGRESS)
@@ -285,6 +301,7 @@ class _Run:
             "deliveries": len(self.endpoint.events),
             "deliveries_spoilt": self.endpoint.moods.touched.total(),
             "replays": self.storm.replays,
+            "reshardings": self.stack.number("SELECT count(*) FROM reshardings"),
             **_sums(self.storm.counts()),
             "storm_s": round(storm_s),
             "drain_s": round(drain_s, 1),
@@ -319,6 +336,8 @@ class _Run:
             "transitions",
             "attempts",
             "shards",
+            "reshardings",
+            "quarantine",
             "inbox",
             "outcomes",
             "events",

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,10 +31,13 @@ class Item:
     """One message to publish. Without a command, it is one that belongs in quarantine."""
 
     body: bytes
-    shard: int
     command: Command | None
     repeats: bool = False
     """A command that was published before."""
+    shard: int = 0
+    """Where it goes when it belongs in quarantine and to no learner."""
+    learner: str | None = None
+    """Whose shard it goes to when it belongs in quarantine."""
 
 
 def stream(
@@ -51,25 +55,24 @@ def stream(
     first, rest = bodies[:-commands], bodies[-commands:]
     mixed = _mixed(chance, rest, shards, now)
     kept = [item for item in mixed if not pure or (item.command is not None and not item.repeats)]
-    return [_known(body, shards) for body in first], kept
+    return [_known(body) for body in first], kept
 
 
 def _mixed(chance: random.Random, bodies: Sequence[bytes], shards: int, now: datetime) -> Iterator[Item]:
     published: list[Item] = []
     for number, body in enumerate(bodies):
         broadcast = chance.random() < BROADCASTS
-        published.append(_known(_broadcast(chance, number, now) if broadcast else body, shards))
+        published.append(_known(_broadcast(chance, number, now) if broadcast else body))
         yield published[-1]
         if chance.random() < DUPLICATES:
             again = chance.choice(published[-500:])
-            yield Item(again.body, again.shard, again.command, repeats=True)
+            yield Item(again.body, again.command, repeats=True)
         if chance.random() < NONSENSE:
             yield _nonsense(chance, number, published[-1], shards)
 
 
-def _known(body: bytes, shards: int) -> Item:
-    command = parse(body)
-    return Item(body, shards_of(command.data, shards)[0], command)
+def _known(body: bytes) -> Item:
+    return Item(body, parse(body))
 
 
 def _broadcast(chance: random.Random, number: int, now: datetime) -> bytes:
@@ -94,20 +97,21 @@ def _nonsense(chance: random.Random, number: int, before: Item, shards: int) -> 
         case 4:
             body = str(number).encode().ljust(MAX_BODY_BYTES + 1)
         case _:
-            # The id of the command before it, in the same queue, so that it is clear which one comes first.
+            # The id of the command before it, for the same learner, so that it is clear which one comes first.
             assert before.command is not None
-            data = {
-                "exam_id": "0-0",
-                "user_id": before.command.data.learner_id or "u0",
-                "to_status": f"s{number}",
-            }
+            learner = before.command.data.learner_id or "u0"
+            data = {"exam_id": "0-0", "user_id": learner, "to_status": f"s{number}"}
             body = event("exam.attempt.update-status.v1", data, before.command.id)
-            shard = before.shard if before.command.data.learner_id else shard_of("u0", shards)
-    return Item(body, shard, None)
+            return Item(body, None, learner=learner)
+    return Item(body, None, shard=shard)
 
 
 class Traffic:
-    """Publishes items one after the other, each until the broker has taken it; remembers what it took."""
+    """Publishes items one after the other, each until the broker has taken it; remembers what it took.
+
+    Parameters:
+        shards: how many there are until the broker says so.
+    """
 
     def __init__(self, broker_url: str, shards: int) -> None:
         self.commands: dict[tuple[str, str], bytes] = {}
@@ -118,7 +122,7 @@ class Traffic:
         self.counts: Counter[str] = Counter()
         self.error: BaseException | None = None
         """What the publisher may not raise."""
-        self._publisher = Publisher(broker_url, source=SOURCE, shards=shards, timeout_s=TIMEOUT_S)
+        self._publisher = Publisher(broker_url, source=SOURCE, assumed_shards=shards, timeout_s=TIMEOUT_S)
         self._stop = threading.Event()
         self._finish = threading.Event()
         self._thread: threading.Thread | None = None
@@ -172,10 +176,19 @@ class Traffic:
         return False
 
     def _send(self, item: Item) -> None:
-        if item.command is None:
+        if item.command is not None:
+            self._publisher.publish(item.command)
+        elif item.learner is None:
             self._publisher.publish_raw(item.body, item.shard)
         else:
-            self._publisher.publish(item.command)
+            self._send_nonsense_of(item.learner, item.body)
+
+    def _send_nonsense_of(self, learner: str, body: bytes) -> None:
+        while True:
+            shard = shard_of(learner, self._publisher.shards)
+            # The publisher may hear in this call that there are fewer shards now.
+            with suppress(ValueError):
+                return self._publisher.publish_raw(body, shard)
 
     def _remember(self, item: Item) -> None:
         if item.command is None:

@@ -115,7 +115,7 @@ def publish_again(publisher: Publisher) -> None:
 def declare(broker_url: str) -> None:
     """Make the queue of the only shard, as `consume` does."""
     with open_source(broker_url, queue_name(0), 1) as source:
-        source.announce(Announcement(1))
+        source.announce(Announcement(1), source.told())
 
 
 @pytest.mark.parametrize("behave", [say_nothing, drip])

@@ -37,7 +37,7 @@ from worker.commands.consumer import Consumer
 from worker.commands.decoding import Received
 from worker.commands.handler import ShardLostError
 from worker.commands.resharding import Part
-from worker.commands.slices import barrier, is_barrier
+from worker.commands.slices import barrier
 from worker.commands.sources import Message
 
 MOST = 8
@@ -62,7 +62,8 @@ class Database:
     passed: dict[int, int] = field(default_factory=dict)
 
     def read(self, _connection: object = None) -> Sharding:
-        return Sharding(len(self.rows), self.last, self._resharding())
+        barriers = frozenset(map(_barrier_of, range(1, self.last + 1)))
+        return Sharding(len(self.rows), self.last, self._resharding(), barriers)
 
     def _resharding(self) -> Resharding | None:
         if self.change is None:
@@ -73,7 +74,7 @@ class Database:
             id=self.last,
             before=before,
             after=after,
-            barrier=f"{self.last:032}",
+            barrier=_barrier_of(self.last),
             notice_s=NOTICE,
             settle_s=SETTLE,
             begun_ago_s=self._ago("begun_at") or 0,
@@ -120,6 +121,10 @@ class Database:
         self.change = None
 
 
+def _barrier_of(change: int) -> str:
+    return f"{change:032}"
+
+
 @dataclass
 class Queue:
     """One queue of the broker, and what publishers are told there."""
@@ -131,12 +136,12 @@ class Queue:
     def waiting(self) -> list[Message]:
         return self.broker.queues[self.shard]
 
-    def announce(self, announcement: Announcement) -> bool:
+    def announce(self, announcement: Announcement, _told: Announcement | None) -> bool:
         self.broker.told = announcement
         return True
 
-    def has_announcement(self) -> bool:
-        return self.broker.told is not None
+    def told(self) -> Announcement | None:
+        return self.broker.told
 
     def put_barrier(self, body: bytes) -> bool:
         self.waiting.append(Message(body, None))
@@ -328,7 +333,8 @@ class World(RuleBasedStateMachine):
     @rule(shard=st.integers(0, MOST - 1))
     def lose_barriers(self, shard: int) -> None:
         """The broker loses the barriers of a queue, as one that is wiped does."""
-        self.broker.queues[shard][:] = [one for one in self.broker.queues[shard] if not is_barrier(one.body)]
+        barriers = {barrier(secret) for secret in self.database.read().barriers}
+        self.broker.queues[shard][:] = [one for one in self.broker.queues[shard] if one.body not in barriers]
 
     @precondition(lambda self: self.database.change is not None and "switched_at" not in self.database.change)
     @rule()
@@ -458,6 +464,13 @@ def test_what_was_committed_is_not_refused_when_it_comes_again(world: World, ack
     assert (world.quarantined, world.database.passed) == ([], {0: 1})
 
 
+def test_what_only_looks_like_a_barrier_goes_to_quarantine(world: World) -> None:
+    world.broker.queues[0].append(Message(barrier("of nobody"), None))
+    world.turn(0)
+    assert world.broker.queues[0] == []
+    assert len(world.quarantined) == 1
+
+
 def test_who_looks_again_when_it_is_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     one = part(world, 1)
     monkeypatch.setattr("worker.commands.resharding.time.monotonic", lambda: math.inf)
@@ -474,4 +487,4 @@ def test_who_looks_again_when_it_is_time(world: World, monkeypatch: pytest.Monke
 def barrier_of(world: World) -> bytes:
     change = world.database.read().resharding
     assert change is not None
-    return barrier(change)
+    return barrier(change.barrier)

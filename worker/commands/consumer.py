@@ -16,7 +16,7 @@ from worker.commands.batches import Batches
 from worker.commands.decoding import decode
 from worker.commands.handler import ShardLostError
 from worker.commands.resharding import STEP_EVERY_S, Part
-from worker.commands.slices import NotDrainedError, Slice, is_barrier
+from worker.commands.slices import NotDrainedError, Slice
 from worker.commands.sources import BrokerAwayError, Message, Source
 from worker.commands.spans import Item
 from worker.commands.trust import Trust
@@ -155,7 +155,7 @@ class Consumer:
             self.batches.commit(part.fence, items, source.held() + len(messages) - done)
         if done:
             source.ack(messages[:done])
-        if done < len(messages) and is_barrier(messages[done].body):
+        if done < len(messages) and messages[done].body in part.accepted.barriers:
             # The broker answers a question only after it has heard of the acknowledgement. If it delivered those
             # messages again behind the barrier, they would be on the wrong shard.
             source.is_empty()
@@ -169,7 +169,7 @@ class Consumer:
         items: list[Item] = []
         with suppress(NotDrainedError):
             for message in messages:
-                if is_barrier(message.body):
+                if message.body in accepted.barriers:
                     break
                 items.append(decode(message, self.trust, accepted))
         return items

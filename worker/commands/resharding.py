@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from db import resharding
 from db.resharding import Resharding, Sharding, Step
 from db.shards import Fence
+from events.sharding import Announcement
 from worker.commands.handler import ShardLostError
 from worker.commands.slices import Slice, barrier
 from worker.commands.sources import Source
@@ -66,17 +67,19 @@ class Part:
     def look(self) -> None:
         """Look at how the learners are divided, and do what is to be done. Raises as `look_when_due`."""
         self._sharding = self._read()
-        if self._notice_is_lost(self._sharding.resharding):
+        leads = self.fence.shard == LEADER
+        told = self.source.told() if leads else None
+        if leads and told is None and _has_given_notice(self._sharding.resharding):
             with self.engine.begin() as connection:
                 resharding.forget_told(connection, self._sharding.last)
             self._sharding = self._read()
         self.accepted = Slice.of(self.fence.shard, self._sharding)
         self.on_rows(self._sharding.rows)
         change = self._sharding.resharding
-        if self.fence.shard == LEADER:
-            self._lead(change)
+        if leads:
+            self._lead(change, told)
         if change is not None and self._is_to_drain(change) and change.is_settled and not self._has_put:
-            self._has_put = self.source.put_barrier(barrier(change))
+            self._has_put = self.source.put_barrier(barrier(change.barrier))
         self._look_at = time.monotonic() + self._pause_s(change)
 
     def pass_barrier(self, body: bytes) -> None:
@@ -86,7 +89,7 @@ class Part:
             ShardLostError: the tenure is over.
         """
         change = self._sharding.resharding
-        if change is None or body != barrier(change) or not self._is_to_drain(change):
+        if change is None or body != barrier(change.barrier) or not self._is_to_drain(change):
             return
         with self.engine.begin() as connection:
             if not resharding.pass_barrier(connection, self.fence, change.id):
@@ -124,17 +127,8 @@ class Part:
         with self.engine.begin() as connection:
             return resharding.read(connection)
 
-    def _notice_is_lost(self, change: Resharding | None) -> bool:
-        """Return whether the broker was wiped during the notice. Then some publishers may not have heard of it."""
-        return (
-            self.fence.shard == LEADER
-            and change is not None
-            and change.step in (Step.NOTICE, Step.SWITCHING)
-            and not self.source.has_announcement()
-        )
-
-    def _lead(self, change: Resharding | None) -> None:
-        is_told = self.source.announce(self._sharding.announcement)
+    def _lead(self, change: Resharding | None, told: Announcement | None) -> None:
+        is_told = self.source.announce(self._sharding.announcement, told)
         if change is None or not is_told:
             return
         with self.engine.begin() as connection:
@@ -145,3 +139,8 @@ class Part:
                 resharding.note_switched(connection, change.id)
             else:
                 resharding.note_told(connection, change.id)
+
+
+def _has_given_notice(change: Resharding | None) -> bool:
+    """Return whether publishers were told that the number will change. A broker that is wiped forgets it."""
+    return change is not None and change.step in (Step.NOTICE, Step.SWITCHING)

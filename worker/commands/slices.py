@@ -3,14 +3,13 @@
 from collections.abc import Set
 from dataclasses import dataclass
 
-from db.resharding import Resharding, Sharding
+from db.resharding import Sharding
 from events.commands import Command
 from events.errors import InvalidMessageError, InvigilatorError
 from events.sharding import shard_of
 from events.vocabulary import QuarantineCode
 
 _BARRIER = b'{"invigilator.barrier": "%s"}'
-_BARRIER_BEGINS = _BARRIER.partition(b"%s")[0]
 
 
 class NotDrainedError(InvigilatorError):
@@ -28,20 +27,23 @@ class Slice:
         shards: how many there are; while the number changes, how many there were.
         after: how many there will be; None while the number does not change.
         drained: the shards that have handled every command of the learners that they have lost.
+        barriers: of every change, this one and earlier ones.
     """
 
     shard: int
     shards: int
     after: int | None = None
     drained: Set[int] = frozenset()
+    barriers: Set[bytes] = frozenset()
 
     @classmethod
     def of(cls, shard: int, sharding: Sharding) -> "Slice":
         """Return a shard's slice of all learners."""
         change = sharding.resharding
+        barriers = frozenset(map(barrier, sharding.barriers))
         if change is None:
-            return cls(shard, sharding.rows)
-        return cls(shard, change.before, change.after, change.drained)
+            return cls(shard, sharding.rows, barriers=barriers)
+        return cls(shard, change.before, change.after, change.drained, barriers)
 
     def check(self, command: Command) -> None:
         """Refuse a command of a learner of another shard, because the order of the learner's commands is lost.
@@ -68,11 +70,10 @@ class Slice:
             )
 
 
-def barrier(resharding: Resharding) -> bytes:
-    """Return the message that follows all commands that were published by the old number."""
-    return _BARRIER % resharding.barrier.encode()
+def barrier(secret: str) -> bytes:
+    """Return the message that follows all commands that were published by the old number.
 
-
-def is_barrier(body: bytes) -> bool:
-    """Return whether a message is the barrier of a change, this one or an earlier one."""
-    return body.startswith(_BARRIER_BEGINS)
+    Parameters:
+        secret: a text that only the change of the number has.
+    """
+    return _BARRIER % secret.encode()

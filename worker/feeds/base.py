@@ -9,7 +9,7 @@ from events.errors import InvigilatorError
 
 
 class OvertakenError(InvigilatorError):
-    """Another process serves this feed. Nothing of this batch was published."""
+    """Another process serves this feed. It goes on from the cursor, so what this one published may come again."""
 
     code = "overtaken"
 

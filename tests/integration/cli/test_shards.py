@@ -25,9 +25,10 @@ def test_without_a_database_that_was_used_there_is_nothing_to_change(
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "way"), [(4, 6, "go over 12"), (512, 513, "go over 1, which divides both")]
+    ("before", "after", "way"),
+    [(4, 6, "go over 12"), (512, 513, "go over 1, which divides both"), (4, 2048, "1024 shards at most")],
 )
-def test_a_number_that_does_not_divide_the_other_is_refused(
+def test_a_number_that_cannot_be_reached_is_refused(
     cli: CommandLine, record: Record, before: int, after: int, way: str
 ) -> None:
     with record.engine.begin() as connection:

@@ -16,7 +16,7 @@ from sqlalchemy import insert
 from db import shards, totals
 from db.models import InboxEntry
 from events.publisher import Publisher
-from events.sharding import SHARDS_KEY, queue_name
+from events.sharding import SHARDS_KEY, Announcement, queue_name
 from tests import sample_commands as c
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
@@ -176,7 +176,8 @@ def test_a_broker_url_that_cannot_be_read(url: str) -> None:
 def test_what_waits_in_rabbitmq(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch, cli: CommandLine) -> None:
     # Given a queue with two commands, another one that does not exist
     monkeypatch.setenv("INVIGILATOR_BROKER_URL", rabbitmq_url)
-    open_source(rabbitmq_url, queue_name(0), 1).close()
+    with open_source(rabbitmq_url, queue_name(0), 1) as source:
+        source.announce(Announcement(1), None)
     before = queued(rabbitmq_url, 2)
     ran = cli("publish", "-", "--json", stdin=EVENT * 2)
     assert ran.json == {"published": 2}
@@ -187,7 +188,8 @@ def test_what_waits_in_rabbitmq(rabbitmq_url: str, monkeypatch: pytest.MonkeyPat
     assert queued(rabbitmq_url, 2) == before + 2
     # And other tests find the broker as it was
     with kombu.Connection(rabbitmq_url) as connection:
-        connection.default_channel.queue_delete(queue_name(0))
+        for queue in (queue_name(0), SHARDS_KEY):
+            connection.default_channel.queue_delete(queue)
 
 
 def test_what_a_consumer_has_in_hand_is_queued(

@@ -48,12 +48,12 @@ class FakeSource:
             time.sleep(0.01)
         return self.waiting[:limit]
 
-    def announce(self, announcement: Announcement) -> bool:
+    def announce(self, announcement: Announcement, _told: Announcement | None) -> bool:
         self.announced.append(announcement)
         return True
 
-    def has_announcement(self) -> bool:
-        return bool(self.announced)
+    def told(self) -> Announcement | None:
+        return self.announced[-1] if self.announced else None
 
     def put_barrier(self, body: bytes) -> bool:
         self.waiting.append(Message(body, None))

@@ -50,8 +50,8 @@ class Broker:
     def open(self) -> Source:
         return open_source(self.url, self.queue, LIMIT)
 
-    def publish(self, *bodies: bytes) -> None:
-        with Publisher(self.url, source="/tests", assumed_shards=self.shard + 1) as publisher:
+    def publish(self, *bodies: bytes, shards: int | None = None) -> None:
+        with Publisher(self.url, source="/tests", shards=shards or self.shard + 1) as publisher:
             for body in bodies:
                 publisher.publish_raw(body, self.shard)
 
@@ -350,18 +350,18 @@ class TestAnnouncing:
 
     def test_it_stands_on_redis(self, valkey_url: str) -> None:
         with open_source(valkey_url, queue_name(0), LIMIT) as source, Redis.from_url(valkey_url) as client:
-            assert not source.has_announcement()
+            assert source.told() is None
             for shards in (4, 12):
-                source.announce(Announcement(shards))
-                assert source.has_announcement()
+                source.announce(Announcement(shards), source.told())
+                assert source.told()
                 assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"%d" % shards, None)
             # and the one to come, for as long as it is to come
-            source.announce(Announcement(12, next=24, version=1))
+            source.announce(Announcement(12, next=24, version=1), source.told())
             assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"12", b"24")
-            source.announce(Announcement(24, version=2))
+            source.announce(Announcement(24, version=2), source.told())
             assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"24", None)
             # and an owner that stood still meanwhile changes nothing
-            source.announce(Announcement(12, next=24, version=1))
+            source.announce(Announcement(12, next=24, version=1), source.told())
             assert (client.get(SHARDS_KEY), client.get(NEXT_SHARDS_KEY)) == (b"24", None)
 
     def test_it_is_the_last_of_a_stream_on_rabbitmq(self, rabbitmq_url: str) -> None:
@@ -369,23 +369,23 @@ class TestAnnouncing:
         with broker.open() as source, Connection(rabbitmq_url) as connection:
             channel = connection.default_channel
             assert ask_rabbitmq(channel) is None  # there is no such queue
-            assert not source.has_announcement()
+            assert source.told() is None
             for told in (Announcement(4), Announcement(4, next=8, version=1), Announcement(8, version=2)):
-                assert source.announce(told)
-                assert source.announce(told)
+                assert source.announce(told, source.told())
+                assert source.announce(told, source.told())
                 assert ask_rabbitmq(channel) == told
-            assert source.has_announcement()
+            assert source.told()
             # and also after an owner that stood still has told an older one
             with broker.open() as late:
-                assert late.announce(Announcement(4))
-            assert source.announce(told)
+                assert late.announce(Announcement(4), late.told())
+            assert source.announce(told, source.told())
             assert ask_rabbitmq(channel) == told
             # and after the stream was deleted
             channel.queue_delete(SHARDS_KEY)
-            assert source.announce(told)
+            assert source.announce(told, source.told())
             assert ask_rabbitmq(channel) == told
             # and who subscribes to commands is not disturbed
-            broker.publish(b"1")
+            broker.publish(b"1", shards=8)
             assert take_all(source, 1) == [b"1"]
 
     def test_what_is_no_announcement_is_passed_over(
@@ -405,7 +405,7 @@ class TestAnnouncing:
         broker = Broker(rabbitmq_url, next(_shards))
         with broker.open() as source, Connection(rabbitmq_url) as connection:
             connection.default_channel.queue_declare(SHARDS_KEY, durable=True, auto_delete=False)
-            assert not source.announce(Announcement(4))
+            assert not source.announce(Announcement(4), source.told())
             [line] = [one for one in logged if one["event"] == "the number of shards was not announced"]
             assert (line["key"], line["reason"]) == (SHARDS_KEY, "PreconditionFailed")
             broker.publish(b"1")
@@ -426,7 +426,7 @@ class TestAnnouncing:
                 else:
                     client.acl_setuser(user, commands=["-set"])
                 # When publishers are to be told, then that is warned of, and the command is read
-                source.announce(Announcement(4))
+                source.announce(Announcement(4), source.told())
                 [line] = logged
                 assert (line["key"], line["reason"]) == (SHARDS_KEY, reason)
                 assert [message.body for message in source.take(LIMIT, 0.1)] == [b"1"]
@@ -435,7 +435,7 @@ class TestAnnouncing:
         with running_valkey() as server:
             source = open_source(server.url, queue_name(0), LIMIT)
         with pytest.raises(BrokerAwayError):
-            source.announce(Announcement(4))
+            source.announce(Announcement(4), source.told())
 
 
 class TestBarriers:

@@ -63,7 +63,7 @@ def test_an_announcement_that_somebody_else_has_made_is_not_told() -> None:
     client.pipeline.return_value.__exit__.return_value = False
     pipeline.get.return_value = None
     pipeline.execute.side_effect = WatchError
-    assert not RedisSource(client, QUEUE).announce(Announcement(4))
+    assert not RedisSource(client, QUEUE).announce(Announcement(4), None)
 
 
 @pytest.mark.parametrize(("shard", "step"), [(1, "pass_barrier"), (5, "retire")])
@@ -71,10 +71,13 @@ def test_a_tenure_that_is_over_takes_no_step(monkeypatch: pytest.MonkeyPatch, sh
     change: Any = SimpleNamespace(
         id=1, before=8, after=4, barrier="x", is_settled=False, losing={1}, drained={5}, left_over={5}
     )
-    sharding = SimpleNamespace(resharding=change, rows=8)
+    sharding = SimpleNamespace(resharding=change, rows=8, barriers={"x"})
     monkeypatch.setattr(resharding, "read", lambda _connection: sharding)
     monkeypatch.setattr(resharding, step, lambda *_: False)
     part = Part(MagicMock(), Fence(shard, "me", 1), MagicMock(), lambda _rows: None)
-    take_step = {"pass_barrier": lambda: part.pass_barrier(barrier(change)), "retire": part.found_empty}[step]
+    take_step = {
+        "pass_barrier": lambda: part.pass_barrier(barrier(change.barrier)),
+        "retire": part.found_empty,
+    }[step]
     with pytest.raises(ShardLostError):
         take_step()

@@ -7,7 +7,7 @@ import pytest
 from amqp import Connection
 from amqp.exceptions import InternalError
 
-from events.errors import ShardsMismatchError
+from events.errors import PublishError, ShardsMismatchError
 from events.shard_count import ShardCount, ask_rabbitmq
 from events.sharding import Announcement, read_number
 
@@ -16,6 +16,24 @@ def test_nobody_has_said_anything() -> None:
     assert ShardCount(None).number == 1
     assert ShardCount(3).number == 3
     assert ShardCount(None, assumed=4).number == 4
+
+
+@pytest.mark.parametrize("told", [None, 4])
+def test_where_no_number_may_be_assumed_nothing_is_sent_before_the_broker_says_one(told: int | None) -> None:
+    # Given a broker whose silence may mean that it is slow
+    count = ShardCount(told, assumed=None)
+    # When it says nothing, then only a number that the publisher was told counts
+    if told:
+        assert count.hear(None, time.monotonic(), "5f0c")
+    else:
+        with pytest.raises(PublishError, match="does not say how many shards") as caught:
+            count.hear(None, time.monotonic(), "5f0c")
+        assert caught.value.command_id == "5f0c"
+        assert count.is_stale()
+    # and afterwards the one that it has said
+    assert count.hear(Announcement(4), time.monotonic(), None)
+    assert count.hear(None, time.monotonic(), None)
+    assert (count.number, count.is_stale()) == (4, False)
 
 
 def test_the_broker_says_what_it_was_told() -> None:

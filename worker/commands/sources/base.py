@@ -98,16 +98,17 @@ class Source(Protocol):
         """
         ...
 
-    def announce(self, announcement: Announcement) -> bool:
+    def told(self) -> Announcement | None:
+        """Return what publishers are told of the number of shards. None when it is nothing, as after a wipe."""
+        ...
+
+    def announce(self, announcement: Announcement, told: Announcement | None) -> bool:
         """Tell publishers how many shards there are. Returns whether the broker took it.
 
         Parameters:
             announcement: as the database says.
+            told: what publishers were told just before.
         """
-        ...
-
-    def has_announcement(self) -> bool:
-        """Return whether publishers are told how many shards there are. A broker that was wiped tells nothing."""
         ...
 
     def put_barrier(self, body: bytes) -> bool:

@@ -72,11 +72,16 @@ class RabbitSource:
                 pass
         return self._from_buffer(limit)
 
-    def announce(self, announcement: Announcement) -> bool:
+    def told(self) -> Announcement | None:
+        """See `Source`."""
+        # It is read, not remembered: the stream may have been deleted, and an owner that stood still may have told
+        # an older number.
+        with _broker(self.connection):
+            return ask_rabbitmq(self.channel)
+
+    def announce(self, announcement: Announcement, told: Announcement | None) -> bool:
         """See `Source`. Appends it to a stream, of which publishers read the last message."""
-        # What is told is read, not remembered: the stream may have been deleted, and an owner that stood still may
-        # have told an older number.
-        if self._told() == announcement:
+        if told == announcement:
             return True
         try:
             self.publishing.publish(SHARDS_KEY, announcement.render(), STREAM_ARGUMENTS)
@@ -87,14 +92,6 @@ class RabbitSource:
             )
             return False
         return True
-
-    def has_announcement(self) -> bool:
-        """See `Source`."""
-        return self._told() is not None
-
-    def _told(self) -> Announcement | None:
-        with _broker(self.connection):
-            return ask_rabbitmq(self.channel)
 
     def put_barrier(self, body: bytes) -> bool:
         """See `Source`."""

@@ -22,7 +22,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from events.broker_url import BrokerUrl
 from events.redis_server import UnsuitableServerError, explained, refuse_unsuitable
-from events.sharding import NEXT_SHARDS_KEY, SHARDS_KEY, Announcement
+from events.sharding import NEXT_SHARDS_KEY, SHARDS_KEY, Announcement, read_number
 from events.signing import SIGNATURE_HEADER
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.errors import ConfigurationError
@@ -129,8 +129,14 @@ class RedisSource:
         # It is taken alone, so that nobody who is alone waits for another answer of the server.
         return [] if first is None else [open_envelope(Place(self.queue, first))]
 
-    def announce(self, announcement: Announcement) -> bool:
+    def told(self) -> Announcement | None:
         """See `Source`."""
+        with _broker():
+            shards = read_number(self.client.get(SHARDS_KEY))
+        return None if shards is None else Announcement(shards)
+
+    def announce(self, announcement: Announcement, _told: Announcement | None) -> bool:
+        """See `Source`. It is written again, whatever is told, because its version expires."""
         with _broker():
             try:
                 return self._announce(announcement)
@@ -140,11 +146,6 @@ class RedisSource:
                     "the number of shards was not announced", key=SHARDS_KEY, reason=type(error).__name__
                 )
                 return False
-
-    def has_announcement(self) -> bool:
-        """See `Source`."""
-        with _broker():
-            return bool(self.client.exists(SHARDS_KEY))
 
     def put_barrier(self, body: bytes) -> bool:
         """See `Source`. A server whose memory is full takes it when commands have been consumed."""
