@@ -38,14 +38,11 @@ class _Manner:
     Parameters:
         mandatory: whether the broker says when a queue does not exist.
         ask_shards: asks the broker how many shards there are; None where it does not know.
-        may_assume: whether a broker that does not say how many shards there are was never told. Otherwise it may
-            just be slow, or about to choose another leader, so no number may be assumed.
         transport_options: returns kombu's, from the number of seconds that a call may take.
     """
 
     mandatory: bool
     ask_shards: Ask | None
-    may_assume: bool
     transport_options: Callable[[float], dict[str, Any]]
 
 
@@ -61,12 +58,10 @@ def _amqp_options(timeout_s: float) -> dict[str, Any]:
     return {**RETRIES, "confirm_publish": True, "read_timeout": timeout_s, "write_timeout": timeout_s}
 
 
-_REDIS = _Manner(mandatory=False, ask_shards=ask_redis, may_assume=True, transport_options=_redis_options)
-_RABBITMQ = _Manner(
-    mandatory=True, ask_shards=ask_rabbitmq, may_assume=False, transport_options=_amqp_options
-)
+_REDIS = _Manner(mandatory=False, ask_shards=ask_redis, transport_options=_redis_options)
+_RABBITMQ = _Manner(mandatory=True, ask_shards=ask_rabbitmq, transport_options=_amqp_options)
 _MANNERS = for_each_kind({Kind.REDIS: _REDIS, Kind.SENTINEL: _REDIS, Kind.AMQP: _RABBITMQ})
-_MEMORY = _Manner(mandatory=False, ask_shards=None, may_assume=True, transport_options=lambda _: {**RETRIES})
+_MEMORY = _Manner(mandatory=False, ask_shards=None, transport_options=lambda _: {**RETRIES})
 
 
 class _Base(CommandMethods[Answer]):
@@ -95,7 +90,7 @@ class _Base(CommandMethods[Answer]):
         self._timeout_s = timeout_s
         broker = _read(broker_url)
         manner = _MEMORY if broker is None else _MANNERS[broker.kind]
-        shard_count = self._shard_count = ShardCount(shards, assumed_shards if manner.may_assume else None)
+        shard_count = self._shard_count = ShardCount(shards, assumed_shards)
         given_up = count()
 
         def make_sender() -> Sender:
@@ -149,8 +144,9 @@ class Publisher(_Base[str]):
         shards: how many shards Invigilator has. Leave it out: the broker says how many there are, because `consume`
             has written it there. The broker is asked at the first publish and every 10 seconds, so the number may
             change. Another number than the broker's is refused at the publish (`ShardsMismatchError`). Where the
-            broker does not say, the given number counts, with one warning in the log. Where none is given either,
-            RabbitMQ gets nothing (`PublishError`) until it says one, and on Redis `assumed_shards` counts.
+            broker was not told, the given number counts, or `assumed_shards`, with one warning in the log. RabbitMQ
+            may have been told and be silent for a moment; then a publisher that knows no number raises
+            `PublishError`.
         timeout_s: seconds within which each call returns or raises, whatever the broker does. They begin with the
             call, and include its turn among other threads, connecting, trying again and the broker's confirmation.
         signing_key: a key of `source`, as in the file of `INVIGILATOR_COMMAND_KEYS_FILE`, at least 32
@@ -158,8 +154,7 @@ class Publisher(_Base[str]):
         reuse_redis_client: on Redis, whether to use one client for all messages. kombu makes one for each, which
             takes half of the time of a publish. This overrides a private method of kombu
             (`events.redis_transport`): False leaves kombu as it is, for a release that changes that method.
-        assumed_shards: the number that counts on Redis until the broker has said one. Unlike `shards` it is never
-            compared.
+        assumed_shards: the number that counts until the broker is told one. Unlike `shards` it is never compared.
 
     Raises:
         ValueError: the URL, the number of shards, the time-out or the key cannot be right.

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any
 
 from .errors import PublishError, ShardsMismatchError
@@ -22,8 +23,16 @@ STREAM_TIMEOUT_S = 2.0
 """Seconds in which RabbitMQ must deliver the last message of a stream. A stream without one delivers nothing."""
 STREAM_PREFETCH = 100
 
-Ask = Callable[[Any], Announcement | None]
-"""Asks the broker, over one of kombu's channels. Returns None when it does not say."""
+
+class Silence(Enum):
+    """Why the broker does not say how many shards there are."""
+
+    UNTOLD = auto()  # it was never told, or we may not read it
+    QUIET = auto()  # it was just about to be told, or it is slow, or about to choose another leader
+
+
+Ask = Callable[[Any], Announcement | Silence]
+"""Asks the broker, over one of kombu's channels."""
 
 
 class ShardCount:
@@ -31,51 +40,50 @@ class ShardCount:
 
     Parameters:
         told: None when the publisher was not told.
-        assumed: the number that counts until the broker has said one. None: nothing is sent until then.
+        assumed: the number that counts for a publisher that was not told one, and a broker that was not either.
     """
 
-    def __init__(self, told: int | None, assumed: int | None = 1) -> None:
+    def __init__(self, told: int | None, assumed: int = 1) -> None:
         self._told = told
-        self._is_unknown = told is None and assumed is None
+        self._is_unknown = told is None
         self._ask_at = 0.0
         self._version = 0
         self._unanswered = 0
         self._is_changing = False
-        self.number = told or assumed or 1
+        self.number = told or assumed
         """The number that counts. The broker's last answer stays when the broker was emptied."""
 
     def is_stale(self) -> bool:
         """Return whether it is time to ask the broker."""
-        return self._is_unknown or self._is_changing or time.monotonic() >= self._ask_at
+        return self._is_changing or time.monotonic() >= self._ask_at
 
     def forget(self) -> None:
         """Make it time to ask the broker, which may be another one, or may have been restored from a backup."""
         self._ask_at = 0.0
         self._version = 0
 
-    def hear(self, answer: Announcement | None, asked_at: float, command_id: str | None) -> bool:
+    def hear(self, answer: Announcement | Silence, asked_at: float, command_id: str | None) -> bool:
         """Take the broker's answer. Returns whether the number counts now.
 
         It does not when it was about to change and the broker, which may have been emptied, does not say whether it
         has changed. Then nothing may be sent until the broker says it.
 
         Parameters:
-            answer: None when the broker does not say.
+            answer: what the broker says, or why it does not say it.
             asked_at: when the question was asked, by `time.monotonic`. The answer may be as old.
             command_id: the id of the command that is about to be sent, for the error.
 
         Raises:
             ShardsMismatchError: it is not the number that the publisher was told.
-            PublishError: the broker does not say a number, and none may be assumed.
+            PublishError: the broker was told a number and does not say it, and none was heard before.
         """
-        if answer is None and self._is_unknown:
+        if answer is Silence.QUIET and self._is_unknown:
             raise PublishError(
-                f"the broker does not say how many shards there are ({SHARDS_KEY} is missing or may not be read): "
-                "nothing was sent; start Invigilator's consumer, which writes it there, or check the right to read "
-                "it, and publish again with the same id",
+                f"the broker does not say how many shards there are ({SHARDS_KEY} is silent): nothing was sent; "
+                "publish again with the same id, and see that Invigilator's consumer runs",
                 command_id,
             )
-        if answer is None:
+        if isinstance(answer, Silence):
             self._ask_at = asked_at + min(ASK_AGAIN_S * 2**self._unanswered, ASK_EVERY_S)
             self._warn()
             self._unanswered = min(self._unanswered + 1, MAX_DOUBLINGS)
@@ -106,13 +114,13 @@ class ShardCount:
             )
 
 
-def ask_redis(channel: Any) -> Announcement | None:
+def ask_redis(channel: Any) -> Announcement | Silence:
     """Ask Redis or Valkey."""
     # In this order: when the number changes in between, the answer is to ask again.
     with channel.conn_or_acquire() as client:
         following = read_number(_get(channel, client, NEXT_SHARDS_KEY))
         shards = read_number(_get(channel, client, SHARDS_KEY))
-    return None if shards is None else Announcement(shards, following)
+    return Silence.UNTOLD if shards is None else Announcement(shards, following)
 
 
 def _get(channel: Any, client: Any, key: str) -> object:
@@ -122,7 +130,7 @@ def _get(channel: Any, client: Any, key: str) -> object:
         return None
 
 
-def ask_rabbitmq(channel: Any) -> Announcement | None:
+def ask_rabbitmq(channel: Any) -> Announcement | Silence:
     """Ask RabbitMQ. A stream can be read by many at once, and reading takes nothing out of it."""
     connection = channel.connection
     heard: list[Announcement] = []
@@ -141,7 +149,9 @@ def ask_rabbitmq(channel: Any) -> Announcement | None:
         while not heard and (left_s := deadline - time.monotonic()) > 0:
             connection.drain_events(timeout=left_s)
         asking.basic_cancel(tag)  # everything that was delivered comes before the answer
-    except (TimeoutError, *connection.channel_errors):
+    except connection.channel_errors:
+        return Silence.UNTOLD
+    except TimeoutError:
         pass
     except connection.connection_errors as error:
         # RabbitMQ ends the connection with an internal error when the stream is being made at this moment. kombu
@@ -149,7 +159,7 @@ def ask_rabbitmq(channel: Any) -> Announcement | None:
         raise ConnectionError("RabbitMQ has ended the connection") from error
     finally:
         asking.close()
-    return max(heard, key=lambda one: one.version, default=None)
+    return max(heard, key=lambda one: one.version, default=Silence.QUIET)
 
 
 def _bytes(body: bytes | str) -> bytes:

@@ -50,7 +50,7 @@ def celery_on(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
 def every_way_in(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Publish, count, consume and dispatch over one URL."""
     with open_source(url, queue_name(0), LIMIT) as source:
-        with Publisher(url, source="/tests", shards=1) as publisher:
+        with Publisher(url, source="/tests") as publisher:
             publisher.publish_raw(b"hello", 0)
         batch = source.take(LIMIT, 10)
         assert [message.body for message in batch] == [b"hello"]
@@ -71,7 +71,7 @@ def every_way_in(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def every_refusal(url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Try every way in to a broker that cannot be used, and return what each error says."""
-    with Publisher(url, source="/tests", shards=1) as publisher, pytest.raises(PublishError) as refused:
+    with Publisher(url, source="/tests") as publisher, pytest.raises(PublishError) as refused:
         publisher.publish_raw(b"hello", 0)
     said = [str(refused.value)]
     for attempt in (lambda: open_source(url, queue_name(0), LIMIT), lambda: queued(url, 1)):

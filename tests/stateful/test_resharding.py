@@ -29,7 +29,7 @@ from db.resharding import Resharding, Sharding, losing
 from db.shards import Fence
 from events import shard_count
 from events.envelope import render
-from events.shard_count import ShardCount
+from events.shard_count import ShardCount, Silence
 from events.sharding import Announcement, shard_of
 from tests import sample_commands as c
 from worker.commands import resharding as parts
@@ -186,7 +186,7 @@ class Publisher:
 
     def number(self, now: int) -> int | None:
         """Return the number of shards. None when nothing may be sent now."""
-        if self.count.is_stale() and not self.count.hear(self.broker.told, now, None):
+        if self.count.is_stale() and not self.count.hear(self.broker.told or Silence.UNTOLD, now, None):
             return None
         return self.count.number
 

@@ -67,7 +67,7 @@ def test_the_queue_deleted_under_its_consumer(stack: Stack) -> None:
 
 
 def test_without_a_queue_nothing_vanishes(stack: Stack) -> None:
-    with Publisher(stack.broker_url, source="/tests", shards=1) as publisher:
+    with Publisher(stack.broker_url, source="/tests") as publisher:
         with Connection(stack.broker_url) as connection:
             connection.default_channel.queue_delete(QUEUE)
         with pytest.raises(PublishError, match="there is no queue"):
@@ -131,7 +131,7 @@ def test_memory_full(database_url: str) -> None:
         rabbit.start()
         # Then publishers are told
         with (
-            Publisher(rabbit.url, source="/full", shards=1, timeout_s=0.2) as publisher,
+            Publisher(rabbit.url, source="/full", timeout_s=0.2) as publisher,
             pytest.raises(PublishError, match="did not take"),
         ):
             publisher.upsert_course(course_id="one-more")

@@ -17,7 +17,7 @@ from structlog.typing import EventDict
 
 from events import shard_count
 from events.publisher import Publisher
-from events.shard_count import ask_rabbitmq
+from events.shard_count import Silence, ask_rabbitmq
 from events.sharding import NEXT_SHARDS_KEY, SHARDS_KEY, Announcement, queue_name
 from invigilator.local.server import free_port
 from tests.engines import running_valkey
@@ -51,7 +51,7 @@ class Broker:
         return open_source(self.url, self.queue, LIMIT)
 
     def publish(self, *bodies: bytes, shards: int | None = None) -> None:
-        with Publisher(self.url, source="/tests", shards=shards or self.shard + 1) as publisher:
+        with Publisher(self.url, source="/tests", shards=shards, assumed_shards=self.shard + 1) as publisher:
             for body in bodies:
                 publisher.publish_raw(body, self.shard)
 
@@ -368,7 +368,7 @@ class TestAnnouncing:
         broker = Broker(rabbitmq_url, 0)
         with broker.open() as source, Connection(rabbitmq_url) as connection:
             channel = connection.default_channel
-            assert ask_rabbitmq(channel) is None  # there is no such queue
+            assert ask_rabbitmq(channel) is Silence.UNTOLD  # there is no such queue
             assert source.told() is None
             for told in (Announcement(4), Announcement(4, next=8, version=1), Announcement(8, version=2)):
                 assert source.announce(told, source.told())
@@ -395,9 +395,9 @@ class TestAnnouncing:
         with Connection(rabbitmq_url) as connection:
             channel = connection.default_channel
             channel.queue_declare(SHARDS_KEY, durable=True, auto_delete=False, arguments=STREAM_ARGUMENTS)
-            assert ask_rabbitmq(channel) is None
+            assert ask_rabbitmq(channel) is Silence.QUIET
             connection.Producer().publish("nonsense", routing_key=SHARDS_KEY, exchange="")
-            assert ask_rabbitmq(channel) is None
+            assert ask_rabbitmq(channel) is Silence.QUIET
 
     def test_a_queue_of_that_name_that_is_no_stream_is_left_alone(
         self, rabbitmq_url: str, logged: list[EventDict]

@@ -10,7 +10,7 @@ from kombu.transport.memory import Channel
 
 from events.errors import PublishError
 from events.sender import Parcel, Sender
-from events.shard_count import Ask, ShardCount
+from events.shard_count import Ask, ShardCount, Silence
 from events.sharding import Announcement, queue_name
 
 PARCEL = Parcel(b"{}", "application/json", {}, "5f0c", lambda shards: range(shards))
@@ -72,7 +72,9 @@ def test_a_message_goes_to_each_of_its_shards() -> None:
 
 def test_it_waits_while_the_broker_does_not_say_whether_the_number_has_changed() -> None:
     # Given a number that is about to change, and a broker that is emptied and then told the new one
-    answers = iter([Announcement(1, next=2), None, None, Announcement(2)])
+    answers = iter[Announcement | Silence](
+        [Announcement(1, next=2), Silence.UNTOLD, Silence.QUIET, Announcement(2)]
+    )
     one = sender(ShardCount(None), lambda _channel: next(answers))
     one.send(PARCEL, time.monotonic() + 60)
     # When a message is sent, then it goes by the new number
@@ -82,7 +84,7 @@ def test_it_waits_while_the_broker_does_not_say_whether_the_number_has_changed()
 
 
 def test_it_does_not_wait_for_longer_than_there_is_time() -> None:
-    answers = chain([Announcement(1, next=2)], repeat(None))
+    answers = chain[Announcement | Silence]([Announcement(1, next=2)], repeat(Silence.QUIET))
     one = sender(ShardCount(None), lambda _channel: next(answers))
     one.send(PARCEL, time.monotonic() + 60)
     with pytest.raises(PublishError, match=r"\(TimeoutError\)"):

@@ -8,7 +8,7 @@ from amqp import Connection
 from amqp.exceptions import InternalError
 
 from events.errors import PublishError, ShardsMismatchError
-from events.shard_count import ShardCount, ask_rabbitmq
+from events.shard_count import ShardCount, Silence, ask_rabbitmq
 from events.sharding import Announcement, read_number
 
 
@@ -19,21 +19,29 @@ def test_nobody_has_said_anything() -> None:
 
 
 @pytest.mark.parametrize("told", [None, 4])
-def test_where_no_number_may_be_assumed_nothing_is_sent_before_the_broker_says_one(told: int | None) -> None:
-    # Given a broker whose silence may mean that it is slow
-    count = ShardCount(told, assumed=None)
+def test_a_broker_that_may_just_be_slow_is_waited_for_by_who_knows_no_number(told: int | None) -> None:
+    # Given a broker that was told a number
+    count = ShardCount(told)
     # When it says nothing, then only a number that the publisher was told counts
     if told:
-        assert count.hear(None, time.monotonic(), "5f0c")
+        assert count.hear(Silence.QUIET, time.monotonic(), "5f0c")
     else:
         with pytest.raises(PublishError, match="does not say how many shards") as caught:
-            count.hear(None, time.monotonic(), "5f0c")
+            count.hear(Silence.QUIET, time.monotonic(), "5f0c")
         assert caught.value.command_id == "5f0c"
         assert count.is_stale()
     # and afterwards the one that it has said
     assert count.hear(Announcement(4), time.monotonic(), None)
-    assert count.hear(None, time.monotonic(), None)
+    assert count.hear(Silence.QUIET, time.monotonic(), None)
     assert (count.number, count.is_stale()) == (4, False)
+
+
+def test_who_has_assumed_a_number_does_not_trust_it_when_the_broker_was_told_one() -> None:
+    count = ShardCount(None, assumed=2)
+    assert count.hear(Silence.UNTOLD, time.monotonic(), None)
+    assert count.number == 2
+    with pytest.raises(PublishError):
+        count.hear(Silence.QUIET, time.monotonic(), None)
 
 
 def test_the_broker_says_what_it_was_told() -> None:
@@ -57,8 +65,8 @@ def test_the_broker_says_another() -> None:
 def test_the_broker_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     learned = ShardCount(None)
     learned.hear(Announcement(4), time.monotonic(), None)
-    learned.hear(None, time.monotonic(), None)
-    learned.hear(None, time.monotonic(), None)
+    learned.hear(Silence.UNTOLD, time.monotonic(), None)
+    learned.hear(Silence.UNTOLD, time.monotonic(), None)
     assert learned.number == 4
     assert len(caplog.records) == 1
 
@@ -68,7 +76,7 @@ def test_who_hears_nothing_asks_less_and_less_often(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("events.shard_count.time.monotonic", lambda: now)
     count, pauses = ShardCount(None), []
     for _ in range(6):
-        count.hear(None, now, None)
+        count.hear(Silence.UNTOLD, now, None)
         began = now
         while not count.is_stale():
             now += 0.5
@@ -76,7 +84,7 @@ def test_who_hears_nothing_asks_less_and_less_often(monkeypatch: pytest.MonkeyPa
     assert pauses == [1, 2, 4, 8, 10, 10]
     # After an answer it begins anew
     count.hear(Announcement(4), now, None)
-    count.hear(None, now, None)
+    count.hear(Silence.UNTOLD, now, None)
     now += 1
     assert count.is_stale()
 
@@ -100,9 +108,9 @@ def test_the_answer_is_as_old_as_the_question(monkeypatch: pytest.MonkeyPatch) -
     assert count.is_stale()
 
 
-@pytest.mark.parametrize("answer", [None, Announcement(4, version=0)], ids=["nothing", "what is out of date"])
+@pytest.mark.parametrize("answer", [*Silence, Announcement(4, version=0)])
 def test_nothing_is_sent_when_the_broker_no_longer_says_whether_the_number_has_changed(
-    answer: Announcement | None,
+    answer: Announcement | Silence,
 ) -> None:
     # Given a number that is about to change
     count = ShardCount(None)

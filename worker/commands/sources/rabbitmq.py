@@ -10,7 +10,7 @@ from kombu import Queue
 
 from events.broker_url import BrokerUrl
 from events.connecting import broker_errors
-from events.shard_count import ask_rabbitmq
+from events.shard_count import Silence, ask_rabbitmq
 from events.sharding import SHARDS_KEY, Announcement
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
 from worker.commands.sources.rabbitmq_connection import connection_to, is_declared_otherwise
@@ -77,7 +77,8 @@ class RabbitSource:
         # It is read, not remembered: the stream may have been deleted, and an owner that stood still may have told
         # an older number.
         with _broker(self.connection):
-            return ask_rabbitmq(self.channel)
+            answer = ask_rabbitmq(self.channel)
+        return None if isinstance(answer, Silence) else answer
 
     def announce(self, announcement: Announcement, told: Announcement | None) -> bool:
         """See `Source`. Appends it to a stream, of which publishers read the last message."""
