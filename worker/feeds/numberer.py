@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 GATHER_S = 0.2
 """Seconds for each round, in the long run. Notifications gather meanwhile, and one round serves many batches.
 
-Each round is also one of each feed and webhook, and most of what these cost is the round.
+Each round is also one of each feed and webhook.
 """
 
 
