@@ -108,8 +108,6 @@ def fan_out(connection: Connection, name: str, deliveries: Sequence[Row], positi
 
 # --- one delivery ------------------------------------------------------------------------------------------
 
-_SUBSCRIBERS = "SELECT id, subscriber FROM effects WHERE id = ANY (%(ids)s::uuid[])"
-
 _OWED = """
 SELECT
     effects.id AS effect_id,
@@ -120,7 +118,7 @@ SELECT
 FROM effects
 LEFT JOIN subscribers ON subscribers.name = effects.subscriber
 LEFT JOIN events ON events.id = effects.event_id
-WHERE effects.id = ANY (%(ids)s::uuid[])
+WHERE effects.id = ANY (%(ids)s::uuid[]) AND effects.subscriber IS NOT NULL
 """
 
 
@@ -135,14 +133,8 @@ class Owed:
     """None if the log does not have it any more."""
 
 
-def subscribers(connection: Connection, effect_ids: Sequence[UUID]) -> dict[UUID, str | None]:
-    """Return the subscribers of deliveries, by effect. Those that are no effects are missing."""
-    rows = prepared.execute(connection, _SUBSCRIBERS, {"ids": list(effect_ids)})
-    return {row.id: row.subscriber for row in rows}
-
-
 def owed(connection: Connection, effect_ids: Sequence[UUID]) -> dict[UUID, Owed]:
-    """Return what deliveries bring, by effect."""
+    """Return what deliveries bring to whom, by effect. Those that are no deliveries are missing."""
     rows = prepared.execute(connection, _OWED, {"ids": list(effect_ids)}).mappings()
     return {row["effect_id"]: _owed(dict(row)) for row in rows}
 

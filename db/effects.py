@@ -321,7 +321,7 @@ def _wait_locked(connection: Connection, effect_ids: Collection[UUID]) -> None:
 
 def put_off(connection: Connection, effect_id: UUID, seconds: float) -> None:
     """Offer an effect again no sooner than after so many seconds: no slot of its service is free."""
-    connection.exec_driver_sql(_PUT_OFF, {"id": effect_id, "seconds": seconds})
+    prepared.execute(connection, _PUT_OFF, {"id": effect_id, "seconds": seconds})
 
 
 def _close_lost_tries(connection: Connection, effect_ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -176,15 +176,18 @@ def _look_at_relay(stuck: Sequence[str], is_stopping: bool) -> Look:
 
 def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop]:
     """The loops that number events, publish them to each feed, and owe the webhooks their deliveries."""
-    # A publisher that stands still in a transaction may not hold the cursor for longer than its lease.
+    # Who stands still in a transaction may not hold the log or a cursor for longer than a lease.
     idle_ms = int(settings.shard_lease_s * 1000)
     idle = f"{prepared.SESSION_SETTINGS} -c idle_in_transaction_session_timeout={idle_ms}"
-    numbering = database_engine(settings, "events", session_settings=idle)
+    # All of them begin anew at the first error, so none asks whether its connection lives.
+    numbering = database_engine(settings, "events", session_settings=idle, pre_ping=False)
     numberer = Numberer(numbering, subscribed, settings.poll_s)
     loops = {"events": _after_checks(partial(check_schema, numbering), numbering, numberer.run)}
     loops |= _comparing(settings, subscribed)  # another relay may have stored another file since
     for name, subscriber in subscribed.published().items():
-        engine = database_engine(settings, name, session_settings=idle)
+        engine = database_engine(
+            settings, name, session_settings=prepared.SESSION_SETTINGS, pre_ping=False, autocommit=True
+        )
         written_as, open_there = _way_to(subscriber, settings, engine)
         publisher = FeedPublisher(
             name=name,
@@ -196,7 +199,7 @@ def _feed_loops(settings: Settings, subscribed: Subscriptions) -> dict[str, Loop
         )
         loops[name] = _after_checks(partial(check_schema, engine), engine, publisher.run)
     if webhooks := subscribed.webhooks():
-        engine = database_engine(settings, "webhooks", session_settings=idle)
+        engine = database_engine(settings, "webhooks", session_settings=idle, pre_ping=False)
         fanout = Fanout(engine, webhooks, source_of(settings.instance), settings.poll_s)
         loops["webhooks"] = _after_checks(partial(check_schema, engine), engine, fanout.run)
     return loops

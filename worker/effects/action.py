@@ -7,6 +7,7 @@ from typing import Any, Generic
 
 from sqlalchemy import Engine
 
+from db.deliveries import Owed
 from db.effects import Claim
 from events.cloudevent import source_of
 from events.errors import InvigilatorError
@@ -54,6 +55,8 @@ class Run(Generic[P]):
     payload: P
     tools: Tools
     deadline: Deadline
+    owed: Owed | None = None
+    """What it brings to whom, if it is a delivery."""
 
     @property
     def key(self) -> CallKey:

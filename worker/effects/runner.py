@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from db import causes, deliveries, effects, standing
+from db.deliveries import Owed
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.models import EffectState, TryResult
@@ -62,7 +63,7 @@ class Runner:
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
-        self.subscribers = Coalescer(self.subscribers_together, isolate=one_is_to_blame)
+        self.owed = Coalescer(self.owed_together, isolate=one_is_to_blame)
         self.claims = Coalescer(self.claim_together, isolate=one_is_to_blame)
         self.actions: Mapping[str, Action] = {kind: make() for kind, make in ACTIONS.items()}
         self.results = Coalescer(self.record_together, isolate=one_is_to_blame)
@@ -90,25 +91,26 @@ class Runner:
             TryFailedError: the effect has failed for good, and that is recorded.
         """
         try:
-            with self.tools.slots.taken(kind, self._webhook(effect_id, kind)) as free:
+            owed = self._owed(effect_id, kind)
+            with self.tools.slots.taken(kind, None if owed is None else owed.subscriber) as free:
                 claim = self.claim(effect_id, kind) if free else None
                 if claim is not None:
-                    return self.run_claimed(claim)
+                    return self.run_claimed(claim, owed)
             return self._left_alone(effect_id, kind, free)
         except DBAPIError as error:
             reason = _reason(error, effect=effect_id)
             logger.warning("an effect was not claimed", effect=effect_id, kind=kind, reason=reason)
             raise TryAgainError(f"{reason} · effect {effect_id}") from None
 
-    def _webhook(self, effect_id: UUID, kind: str) -> str | None:
+    def _owed(self, effect_id: UUID, kind: str) -> Owed | None:
         if EffectKind(kind).entry.service is not Service.WEBHOOKS:
             return None
-        return self._claiming(self.subscribers, effect_id)
+        return self._claiming(self.owed, effect_id)
 
-    def subscribers_together(self, effect_ids: Sequence[UUID]) -> list[str | None]:
-        """Look up the subscribers of deliveries in one transaction, in their order."""
+    def owed_together(self, effect_ids: Sequence[UUID]) -> list[Owed | None]:
+        """Look up in one transaction what deliveries bring to whom, in their order."""
         with self.tools.engine.connect() as connection:
-            found = deliveries.subscribers(connection, effect_ids)
+            found = deliveries.owed(connection, effect_ids)
         return [found.get(effect_id) for effect_id in effect_ids]
 
     def _left_alone(self, effect_id: UUID, kind: str, free: bool) -> Answer:
@@ -121,24 +123,28 @@ class Runner:
         logger.info("an offer was left alone", effect=effect_id, kind=kind, reason=why)
         return answers.nothing_to_do(effect_id, seen, why)
 
-    def run_claimed(self, claim: Claim) -> Answer:
-        """Run one try of a claimed effect and record what came of it. Raises what `run` raises."""
+    def run_claimed(self, claim: Claim, owed: Owed | None = None) -> Answer:
+        """Run one try of a claimed effect and record what came of it. Raises what `run` raises.
+
+        Parameters:
+            owed: what it brings to whom, if it is a delivery.
+        """
         if claim.lost_tries:
             logger.warning("the try before was lost", lost=claim.lost_tries, **reporting.fields(claim))
         with spans.of_try(claim) as span:
-            return self._run_traced(replace(claim, traceparent=span.traceparent))
+            return self._run_traced(replace(claim, traceparent=span.traceparent), owed)
 
-    def _run_traced(self, claim: Claim) -> Answer:
+    def _run_traced(self, claim: Claim, owed: Owed | None) -> Answer:
         about = About.claimed(claim)
         try:
-            return self._run(about)
+            return self._run(about, owed)
         except DBAPIError as error:
             # The result is not recorded: the effect stays running until its lease ends, then it is offered again.
             reason = _reason(error, **reporting.fields(claim))
             logger.warning("a try was not recorded", reason=reason, **reporting.fields(claim))
             raise TryAgainError(about.says(reason)) from None
 
-    def _run(self, about: About) -> Answer:
+    def _run(self, about: About, owed: Owed | None) -> Answer:
         claim = about.claim
         if claim.lost_tries >= LOST_TRIES and claim.retrying_for_s >= self.tools.retry.retry_for_s:
             # Most likely the effect ends its workers.
@@ -147,7 +153,7 @@ class Runner:
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
             payload = EffectKind(claim.kind).entry.read(claim.payload)
-            recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline))
+            recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline, owed))
         except Permanent as error:
             return self._fail(about, str(error), error, _cause_of(claim, error))
         except Transient as error:

@@ -11,6 +11,8 @@ from worker.kinds import QUEUES, EffectKind, Service
 
 PATIENCE_S = 1.0
 """Seconds for which a thread waits for a slot before it takes an effect of another kind."""
+SOON_S = 0.25
+"""Seconds for which a thread waits for a slot of a webhook whose slots come back as soon as that."""
 GROW_S = 30.0
 """A service that took no more calls at once gets one slot back each time that so many seconds have passed."""
 
@@ -43,17 +45,18 @@ class Slots:
         A kind that calls no service always gets one.
 
         Parameters:
-            webhook: the subscriber that is called, if the kind calls webhooks. No thread waits for its slot, so
-                that others are served.
+            webhook: the subscriber that is called, if the kind calls webhooks. No thread waits for the slot of a
+                slow one, so that others are served.
         """
         limit = self._limits.get(QUEUES[kind]) if webhook is None else self._of_webhook(webhook)
         if limit is None:
             yield True
-        elif limit.take(PATIENCE_S if webhook is None else 0):
+        elif limit.take(PATIENCE_S if webhook is None else limit.soon_s()):
+            began = time.monotonic()
             try:
                 yield True
             finally:
-                limit.give_back()
+                limit.give_back(time.monotonic() - began)
         else:
             yield False
 
@@ -72,19 +75,26 @@ class _Limit:
     def __init__(self, most: int) -> None:
         self._most = self._size = most
         self._taken = 0
+        self._is_quick = True
         self._sized_at = time.monotonic()
         self._changed = threading.Condition()
 
     def take(self, patience_s: float) -> bool:
         with self._changed:
             free = self._changed.wait_for(self._is_free, patience_s)
+            self._is_quick = self._is_quick and free
             self._taken += free
             return free
 
-    def give_back(self) -> None:
+    def give_back(self, held_s: float) -> None:
         with self._changed:
             self._taken -= 1
+            self._is_quick = held_s <= SOON_S
             self._changed.notify()
+
+    def soon_s(self) -> float:
+        """How long to wait for a slot: not at all when the last one came back late, or somebody waited in vain."""
+        return SOON_S if self._is_quick else 0
 
     def shrink(self, number: int) -> None:
         with self._changed:

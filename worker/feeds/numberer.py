@@ -17,8 +17,11 @@ from worker.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
-GATHER_S = 0.05
-"""Seconds for each round, in the long run. Notifications gather meanwhile, and one round serves many batches."""
+GATHER_S = 0.2
+"""Seconds for each round, in the long run. Notifications gather meanwhile, and one round serves many batches.
+
+Each round is also one of each feed and webhook.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class FeedPublisher:
         name: of the subscriber.
         format: writes the events that it wants.
         owner: who this is, for the database.
-        engine: with a direct connection.
+        engine: with direct connections. Each statement may be a transaction of its own.
         open_target: connects to where the feed publishes to.
         lease_s: seconds for which the feed is taken, or its lease renewed.
     """

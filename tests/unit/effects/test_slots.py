@@ -1,5 +1,6 @@
 """The limit of concurrent calls to a service, which a crowded service lowers for a while."""
 
+import threading
 from contextlib import ExitStack
 
 import pytest
@@ -10,6 +11,7 @@ from worker.kinds import EffectKind
 
 MAIL = EffectKind.SEND_STATUS_EMAIL
 CREDIT = EffectKind.SET_CREDIT_STATUS
+ACME = "webhook.acme"
 CALLS = 16
 CONNECTIONS = 4
 
@@ -34,6 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0)
+    monkeypatch.setattr(module, "SOON_S", 0)
 
 
 def free(slots: Slots, kind: EffectKind = MAIL, webhook: str | None = None) -> int:
@@ -101,7 +104,41 @@ def test_each_webhook_has_slots_of_its_own() -> None:
         assert free(slots, EffectKind.DELIVER_EVENT, "webhook.other") == 2
 
 
-def test_nobody_waits_for_the_slot_of_a_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 3600)
+def test_a_thread_waits_for_a_slot_of_a_webhook_that_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a webhook whose only slot is taken
+    monkeypatch.setattr(module, "SOON_S", 60)
     slots = Slots(1, CONNECTIONS)
-    assert free(slots, EffectKind.DELIVER_EVENT, "webhook.acme") == 1
+    ended = threading.Event()
+    found: list[bool] = []
+
+    def other() -> None:
+        with slots.taken(EffectKind.DELIVER_EVENT, ACME) as free:
+            found.append(free)
+        ended.set()
+
+    # When another thread wants it, and it is given back
+    with slots.taken(EffectKind.DELIVER_EVENT, ACME):
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert not ended.wait(0.05)
+    thread.join()
+    # Then the other one has got it
+    assert found == [True]
+
+
+def test_nobody_waits_for_a_slot_of_a_webhook_that_came_back_late(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = Slots(1, CONNECTIONS)
+    monkeypatch.setattr(module, "SOON_S", 3600)
+    with slots.taken(EffectKind.DELIVER_EVENT, ACME):
+        clock.now += 3601
+    assert free(slots, EffectKind.DELIVER_EVENT, ACME) == 1
+
+
+def test_after_a_thread_has_waited_in_vain_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = Slots(1, CONNECTIONS)
+    with slots.taken(EffectKind.DELIVER_EVENT, ACME):
+        assert free(slots, EffectKind.DELIVER_EVENT, ACME) == 0
+        monkeypatch.setattr(module, "SOON_S", 3600)
+        assert free(slots, EffectKind.DELIVER_EVENT, ACME) == 0
