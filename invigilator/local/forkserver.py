@@ -296,8 +296,8 @@ def serve(modules: Iterable[str], become: Callable[[Mapping[str, Any]], NoReturn
 class _End:
     """How a forked program ends: as any other, but Python does not take it to pieces.
 
-    That would write to nearly every page that all programs share, and so copy it: most of what a short program costs.
-    Create it before the modules are imported. What is registered first with `atexit` is called last.
+    That would write to nearly every page that all programs share, and so copy it: most of what a short program
+    costs. Create it before the modules are imported. What is registered first with `atexit` is called last.
     """
 
     def __init__(self) -> None:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from db.migrate import upgrade
 from tests import engines
 from tests.acceptance.harness import Stack
 from tests.acceptance.lms import TOKEN
@@ -132,7 +131,6 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         windows = Windows()
         database = resources.enter_context(_database(orders, folder / "postgres"))
         broker = resources.enter_context(_broker(orders, folder / "broker", windows))
-        upgrade(database.url)
         endpoint = resources.enter_context(MoodyEndpoint(orders.seed))
         network = _network(orders, folder, resources)
         reached = network.reached if network else str
@@ -268,7 +266,6 @@ class _Run:
         self.listener.stop()
         self.listener.take()
         server_url = self.database.one()
-        engines.make_template(server_url)
         with engines.fresh_database(server_url) as calm_database_url:
             audit = Audit(
                 self.stack, self.lms, self.traffic, calm_database_url, self.storm.cancelled, self.windows
