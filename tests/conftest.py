@@ -84,22 +84,15 @@ def logged() -> Iterator[list[EventDict]]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """The URL of an empty database on a PostgreSQL that lives as long as the pytest session."""
+    """The URL of a PostgreSQL that lives as long as the pytest session, with the migrated template."""
     with engines.running_postgres() as server:
         yield server.url
 
 
-@pytest.fixture(scope="session")
-def migrated_postgres_url(postgres_url: str) -> str:
-    """The same server, with the migrated template made."""
-    engines.make_template(postgres_url)
-    return postgres_url
-
-
 @pytest.fixture
-def database_url(migrated_postgres_url: str) -> Iterator[str]:
+def database_url(postgres_url: str) -> Iterator[str]:
     """A migrated database of the test's own, to commit in."""
-    with engines.fresh_database(migrated_postgres_url) as url:
+    with engines.fresh_database(postgres_url) as url:
         yield url
 
 
@@ -118,9 +111,9 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def _shared_engine(migrated_postgres_url: str) -> Iterator[Engine]:
+def _shared_engine(postgres_url: str) -> Iterator[Engine]:
     with (
-        engines.fresh_database(migrated_postgres_url) as url,
+        engines.fresh_database(postgres_url) as url,
         engines.disposed(url) as engine,
     ):
         yield engine

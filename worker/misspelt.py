@@ -16,9 +16,11 @@ def is_within(one: str, other: str, edits: int) -> bool:
 
     An edit adds, removes or replaces one character, or swaps two neighbours (the Damerau-Levenshtein distance).
     """
+    if abs(len(one) - len(other)) > edits:
+        return False
     if one[:1] == other[:1] and one:
         return is_within(one[1:], other[1:], edits)
-    if not edits or abs(len(one) - len(other)) > edits:
+    if not edits:
         return one == other
     if not one or not other:
         return True

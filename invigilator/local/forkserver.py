@@ -7,6 +7,7 @@ status of its own, and signals reach only it.
 The server has no threads, no connections and no settings, so nothing of the kind is copied.
 """
 
+import atexit
 import errno
 import gc
 import json
@@ -272,6 +273,7 @@ def serve(modules: Iterable[str], become: Callable[[Mapping[str, Any]], NoReturn
         modules: their names. What is not installed is left out.
         become: runs what a `Program` says, as a mapping of its fields, and ends the process.
     """
+    end = _End()
     for name in modules:
         with suppress(ModuleNotFoundError):
             import_module(name)
@@ -283,12 +285,39 @@ def serve(modules: Iterable[str], become: Callable[[Mapping[str, Any]], NoReturn
             case {"start": order}, descriptors:
                 pid = _fork(client, descriptors)
                 if pid == 0:
-                    become(order)
+                    end.of(become, order)
                 _send(client, {"is": pid})
             case {"poll": pid}, _:
                 _send(client, {"is": _status(pid)})
             case _:
                 return
+
+
+class _End:
+    """How a forked program ends: as any other, but Python does not take it to pieces.
+
+    That would write to nearly every page that all programs share, and so copy it: most of what a short program
+    costs. Create it before the modules are imported. What is registered first with `atexit` is called last.
+    """
+
+    def __init__(self) -> None:
+        self._status: int | None = None
+        atexit.register(self._at_once)
+
+    def of(self, become: Callable[[Mapping[str, Any]], NoReturn], order: Mapping[str, Any]) -> NoReturn:
+        """Run a program. One that ends with an error or with a text is left to Python, which prints it."""
+        try:
+            become(order)
+        except SystemExit as ended:
+            if ended.code is None or isinstance(ended.code, int):
+                self._status = ended.code or 0
+            raise
+
+    def _at_once(self) -> None:
+        if self._status is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self._status)
 
 
 def _fork(client: socket.socket, descriptors: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from invigilator.local import postgres, valkey
+from invigilator.local import valkey
 from invigilator.local.server import Server
 from tests import engines
 from tests.acceptance.harness import Stack
@@ -18,12 +18,12 @@ Start = Callable[[Path], Server]
 
 
 @pytest.fixture(scope="module")
-def make_module_stack(migrated_postgres_url: str, _valkey_url: str) -> Iterator[MakeStack]:
+def make_module_stack(postgres_url: str, _valkey_url: str) -> Iterator[MakeStack]:
     """Makes a stack on Valkey that the tests of a module share; nothing in it is started."""
     with ExitStack() as resources:
 
         def make(broker_url: str | None = None, **settings: object) -> Stack:
-            database_url = resources.enter_context(engines.fresh_database(migrated_postgres_url))
+            database_url = resources.enter_context(engines.fresh_database(postgres_url))
             if broker_url is None:
                 with redis.Redis.from_url(_valkey_url) as client:
                     client.flushall()
@@ -42,7 +42,7 @@ def stack(database_url: str, valkey_url: str) -> Iterator[Stack]:
 @pytest.fixture
 def start_postgres() -> Iterator[Start]:
     """Starts PostgreSQL on a folder; durable, because it will be killed."""
-    with engines.starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
+    with engines.starter(lambda folder, watch: engines.start_postgres(folder, watch=watch)) as start:
         yield start
 
 
@@ -54,9 +54,9 @@ def start_valkey() -> Iterator[Start]:
 
 
 @pytest.fixture
-def calm_database_url(migrated_postgres_url: str) -> Iterator[str]:
+def calm_database_url(postgres_url: str) -> Iterator[str]:
     """Another migrated database, for the same commands on a calm day."""
-    with engines.fresh_database(migrated_postgres_url) as url:
+    with engines.fresh_database(postgres_url) as url:
         yield url
 
 

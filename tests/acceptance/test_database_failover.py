@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from db.migrate import upgrade
 from invigilator.local.server import HOST, Server
 from tests import engines, standby
 from tests.acceptance.conftest import Start
@@ -27,7 +26,6 @@ RUNNING = "SELECT count(*) FROM effects WHERE state = 'running' AND kind = :kind
 def pair(tmp_path: Path, start_postgres: Start) -> tuple[Server, Server]:
     """A primary with our schema, and a standby that has everything that is committed on it."""
     primary = start_postgres(tmp_path / "primary")
-    upgrade(primary.url)
     standby.copy(primary.url, tmp_path / "primary", tmp_path / "standby")
     second = start_postgres(tmp_path / "standby")
     standby.follow_closely(primary.url)

@@ -3,7 +3,6 @@
 import signal
 from pathlib import Path
 
-from db.migrate import upgrade
 from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Stack
@@ -19,7 +18,6 @@ def test_the_database_goes_and_comes_back(
     tmp_path: Path, start_postgres: Start, valkey_url: str, calm_database_url: str
 ) -> None:
     server = start_postgres(tmp_path)
-    upgrade(server.url)
     with Stack(server.url, valkey_url) as stack:
         _work(stack)
         for number, end in enumerate(ENDS, 1):

@@ -11,7 +11,6 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from events.sharding import queue_name
-from invigilator.local import postgres
 from invigilator.local.server import HOST, Server
 from tests import engines, standby
 from tests.chaos.engines import Strike, Target, ending, pausing, signal_all
@@ -126,7 +125,7 @@ class Pair:
 @contextmanager
 def running_pair(folder: Path) -> Iterator[Target]:
     """A primary and a synchronous standby."""
-    with engines.starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
+    with engines.starter(lambda folder, watch: engines.start_postgres(folder, watch=watch)) as start:
         folder.mkdir()
         pair = Pair(folder, start)
         strikes = {

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import psutil
 from redis import Redis
 
-from invigilator.local import postgres, valkey
+from invigilator.local import valkey
 from invigilator.local.server import Server, is_free
 from tests import engines
 from tests.rabbit import restartable_rabbitmq
@@ -108,7 +108,7 @@ def signal_all(server: Server, number: signal.Signals) -> None:
 @contextmanager
 def running_database(folder: Path) -> Iterator[Target]:
     """PostgreSQL, durable, because it will be killed."""
-    with engines.starter(lambda folder, watch: postgres.start(folder, watch=watch)) as start:
+    with engines.starter(lambda folder, watch: engines.start_postgres(folder, watch=watch)) as start:
         yield _target(Embedded(lambda: start(folder)), {"shut_down_immediately": signal.SIGQUIT})
 
 

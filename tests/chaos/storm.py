@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from db.migrate import upgrade
 from events import shard_count
 from tests import engines
 from tests.acceptance.harness import Stack
@@ -148,7 +147,6 @@ def _system(orders: Orders) -> Iterator["_Run"]:
         windows = Windows()
         database = resources.enter_context(_database(orders, folder / "postgres"))
         broker = resources.enter_context(_broker(orders, folder / "broker", windows))
-        upgrade(database.url)
         endpoint = resources.enter_context(MoodyEndpoint(orders.seed))
         network = _network(orders, folder, resources)
         reached = network.reached if network else str
@@ -284,7 +282,6 @@ class _Run:
         self.listener.stop()
         self.listener.take()
         server_url = self.database.one()
-        engines.make_template(server_url)
         with engines.fresh_database(server_url) as calm_database_url:
             audit = Audit(
                 self.stack, self.lms, self.traffic, calm_database_url, self.storm.cancelled, self.windows

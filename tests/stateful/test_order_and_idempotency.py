@@ -244,9 +244,9 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module")
-def world_engine(migrated_postgres_url: str) -> Iterator[Engine]:
+def world_engine(postgres_url: str) -> Iterator[Engine]:
     """An engine on a database of its own. Every example empties it."""
-    with engines.fresh_database(migrated_postgres_url) as url, engines.disposed(url) as engine:
+    with engines.fresh_database(postgres_url) as url, engines.disposed(url) as engine:
         yield engine
 
 

@@ -3,7 +3,6 @@
 import signal
 from pathlib import Path
 
-from db.migrate import upgrade
 from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import Stack
@@ -29,7 +28,6 @@ def test_the_prober_killed_after_a_restart_of_the_database(
     tmp_path: Path, start_postgres: Start, valkey_url: str, calm_database_url: str
 ) -> None:
     server = start_postgres(tmp_path)
-    upgrade(server.url)
     with Stack(server.url, valkey_url, RETRY_BASE_S=600, RETRY_CAP_S=600, **UNHURRIED) as stack:
         owe(stack, [*introduce(LEARNERS), *(update(user, "error") for user in LEARNERS)])
         stack.lms.script = lambda _request: Answer(503)

@@ -3,7 +3,6 @@
 import signal
 from pathlib import Path
 
-from db.migrate import upgrade
 from tests import engines
 from tests.acceptance.conftest import Start
 from tests.acceptance.harness import POLL_S, Process, Stack
@@ -51,7 +50,6 @@ def test_restarted_in_immediate_mode_in_a_batch(
     tmp_path: Path, start_postgres: Start, valkey_url: str, calm_database_url: str
 ) -> None:
     server = start_postgres(tmp_path)
-    upgrade(server.url)
     with Stack(server.url, valkey_url) as stack:
         stack.client.publish(load(50, seed=33))
         # Given one batch that is written and not committed, and then one that is committed and not acknowledged

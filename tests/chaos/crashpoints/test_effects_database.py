@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from db.migrate import upgrade
 from invigilator.demo.reference import Result
 from tests import engines
 from tests.acceptance.conftest import Start
@@ -60,7 +59,6 @@ def test_restarted_in_immediate_mode_in_a_call(
     tmp_path: Path, start_postgres: Start, valkey_url: str, calm_database_url: str
 ) -> None:
     server = start_postgres(tmp_path)
-    upgrade(server.url)
     with Stack(server.url, valkey_url) as stack:
         owe(stack, [*introduce("uv"), update("u", "error")])
         stack.start("relay")

@@ -660,8 +660,8 @@ def page(connection: Connection, **wanted: Any) -> lookups.AttemptPage:
 
 
 @pytest.fixture(scope="module")
-def plans(migrated_postgres_url: str) -> Iterator[list[Plan]]:
-    with empty_database(migrated_postgres_url) as (engine, preparing):
+def plans(postgres_url: str) -> Iterator[list[Plan]]:
+    with empty_database(postgres_url) as (engine, preparing):
         yield explain_all(engine, preparing, fill(engine, SCALE))
 
 
@@ -722,11 +722,9 @@ def test_no_statement_looks_at_many_rows(plans: list[Plan]) -> None:
     assert many == set()
 
 
-def test_plans_of_an_empty_database_are_as_good_when_it_is_full(
-    plans: list[Plan], migrated_postgres_url: str
-) -> None:
+def test_plans_of_an_empty_database_are_as_good_when_it_is_full(plans: list[Plan], postgres_url: str) -> None:
     # Given a session in which everything was prepared and run while the tables were empty
-    with empty_database(migrated_postgres_url) as (engine, preparing):
+    with empty_database(postgres_url) as (engine, preparing):
         prepared = Explained(preparing)
         paths = Paths(Filled(0), Explained(engine), prepared, Bench(preparing), tried=prepared)
         paths.commands()
@@ -742,8 +740,8 @@ def test_plans_of_an_empty_database_are_as_good_when_it_is_full(
     assert {path: blocks for path, blocks in looked.items() if blocks > 2 * fresh[path] + 30} == {}
 
 
-def test_effects_are_found_by_their_ids_however_many_are_pending(migrated_postgres_url: str) -> None:
-    with empty_database(migrated_postgres_url) as (engine, preparing):
+def test_effects_are_found_by_their_ids_however_many_are_pending(postgres_url: str) -> None:
+    with empty_database(postgres_url) as (engine, preparing):
         explained = Explained(engine)
         paths = Paths(fill(engine, SCALE), explained, Explained(preparing), Bench(engine), tried=explained)
         # Given tables that were analysed when nothing was pending: the next time is a million effects away

@@ -55,10 +55,10 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played(migrated_postgres_url: str) -> Iterator[Played]:
+def played(postgres_url: str) -> Iterator[Played]:
     """Two sessions, one after the other on the same database; the second one is looked at."""
     with ExitStack() as stack:
-        url = stack.enter_context(engines.fresh_database(migrated_postgres_url))
+        url = stack.enter_context(engines.fresh_database(postgres_url))
         engine = stack.enter_context(engines.disposed(url))
         lms = stack.enter_context(ReferenceLms(fail_fraction=0.1))
         sink = stack.enter_context(MailSink())

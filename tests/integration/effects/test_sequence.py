@@ -73,12 +73,12 @@ def test_it_is_the_databases_clock(bench: Bench) -> None:
 
 
 def test_a_restored_database_goes_on_above_what_was_used_since(
-    bench: Bench, migrated_postgres_url: str, database_url: str
+    bench: Bench, postgres_url: str, database_url: str
 ) -> None:
     # Given a backup
     effect_id = owed(bench)
     bench.engine.dispose()  # nobody may be connected to what is copied
-    with another(migrated_postgres_url, str(make_url(database_url).database)) as restored:
+    with another(postgres_url, str(make_url(database_url).database)) as restored:
         # and calls after it
         used = tried(bench, effect_id, times=5)
         # When the backup is restored, and the call made again
@@ -87,11 +87,9 @@ def test_a_restored_database_goes_on_above_what_was_used_since(
     assert sorted({*used, *again}) == [*used, *again]
 
 
-def test_a_new_database_begins_above_what_an_old_one_has_used(
-    bench: Bench, migrated_postgres_url: str
-) -> None:
+def test_a_new_database_begins_above_what_an_old_one_has_used(bench: Bench, postgres_url: str) -> None:
     used = tried(bench, owed(bench), times=5)
-    with another(migrated_postgres_url, "template_migrated") as new:
+    with another(postgres_url, "template_migrated") as new:
         again = tried(new, owed(new), times=2)
     assert sorted({*used, *again}) == [*used, *again]
 

@@ -62,6 +62,24 @@ def test_a_program_finds_what_it_would_find_in_a_shell(forks: ForkServer, tmp_pa
     assert (tmp_path / "errors").read_text() == "an error\n"
 
 
+@pytest.mark.parametrize(
+    ("argument", "status", "output", "error"),
+    [
+        ("thread", 0, ["a thread", "the end"], "an error"),
+        ("text", 1, ["the end"], "a last word"),
+        ("error", 1, ["the end"], "ValueError: a mistake"),
+    ],
+)
+def test_it_ends_as_any_other(
+    forks: ForkServer, tmp_path: Path, argument: str, status: int, output: list[str], error: str
+) -> None:
+    ended = begin(forks, tmp_path, argument).wait(PATIENCE_S)
+
+    assert ended == status
+    assert (tmp_path / "output").read_text().splitlines()[1:] == output
+    assert (tmp_path / "errors").read_text().splitlines()[-1] == error
+
+
 def test_its_command_line_names_it(forks: ForkServer, tmp_path: Path) -> None:
     process = begin(forks, tmp_path, "stay")
     until(lambda: (tmp_path / "errors").read_text() != "")

@@ -108,6 +108,9 @@ class Up:
         return started
 
     def start_and_wait(self) -> Started:
+        """Start it where it has run before, and wait until it is up."""
+        if not self.data_dir.exists():
+            engines.give_database(self.data_dir / "postgres")
         process = self.start()
         until(lambda: (self.folder / "started").exists() or process.returncode is not None)
         assert process.returncode is None, process.to_its_end()

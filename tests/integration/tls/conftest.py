@@ -18,7 +18,6 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def tls_postgres_url(authority: Authority) -> Iterator[str]:
     """A PostgreSQL that speaks TLS, with the migrated template: its URL without."""
     with tls.running_tls_postgres(authority) as url:
-        engines.make_template(url)
         yield url
 
 

@@ -43,9 +43,9 @@ PAGES = (
 
 
 @pytest.fixture(scope="module")
-def engine(migrated_postgres_url: str) -> Iterator[Engine]:
+def engine(postgres_url: str) -> Iterator[Engine]:
     """On a database with much to look at."""
-    with engines.fresh_database(migrated_postgres_url) as url, engines.disposed(url) as engine:
+    with engines.fresh_database(postgres_url) as url, engines.disposed(url) as engine:
         fill(engine)
         yield engine
 
