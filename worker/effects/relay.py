@@ -27,7 +27,7 @@ BUSY_PAUSE_S = 0.05
 FULL_PAUSE_S = 0.5
 """Seconds until the next round if there was no room, because workers are slow or away."""
 GATHER_S = 0.05
-"""Seconds for each round, in the long run. Notifications gather meanwhile, and one round serves many batches."""
+"""The most seconds that a round waits for company. Notifications gather meanwhile: one round serves many batches."""
 
 
 class Dispatcher(Protocol):
@@ -74,7 +74,9 @@ class Relay:
         pacer = Pacer(GATHER_S)
         while not stopping.is_set():
             pacer.begin()
-            look_again_s, gather_s = self.offer_once(), pacer.pause_s()
+            look_again_s = self.offer_once()
+            pacer.end()
+            gather_s = pacer.pause_s()
             stopping.wait(gather_s)
             wait(notifications, look_again_s - gather_s, stopping)
 
