@@ -9,8 +9,8 @@ import time
 
 BURST = 10
 """Rounds that may begin at once. A command and everything that follows from it need fewer."""
-PAUSE = 3
-"""The pause after a round, as a multiple of the time that it took. So rounds fill a quarter of the time at most."""
+PAUSE = 4
+"""The pause after a round, as a multiple of the time that it took. So rounds fill a fifth of the time at most."""
 
 
 class Pacer:
