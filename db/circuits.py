@@ -6,7 +6,6 @@ answers it has no row. A transaction that also locks an effect locks the effect 
 
 from sqlalchemy import Connection
 
-from db import prepared
 from db.wake import notify
 
 _BEGIN_PROBE = """
@@ -38,11 +37,10 @@ WHERE queue = %(queue)s AND (open_until IS NULL OR %(probe)s)
 RETURNING open_until
 """
 
-_OPENED = """
-SELECT queue, open_until <= statement_timestamp() AS awaits_probe
-FROM circuits
-WHERE open_until IS NOT NULL
-"""
+OPENED = """(
+    SELECT json_object_agg(queue, open_until <= statement_timestamp()) FROM circuits WHERE open_until IS NOT NULL
+)"""
+"""The queues whose circuit is open, and whether each may be probed now: a JSON object, or null."""
 
 
 def begin_probe(connection: Connection, queue: str, lease_s: float) -> bool:
@@ -93,8 +91,3 @@ def close(connection: Connection, queue: str, *, probe: bool) -> bool:
     if was_open:
         notify(connection)
     return was_open
-
-
-def opened(connection: Connection) -> dict[str, bool]:
-    """The queues whose circuit is open, and whether each may be probed now."""
-    return {row.queue: row.awaits_probe for row in prepared.execute(connection, _OPENED, {})}

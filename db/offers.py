@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from db import order, prepared
+from db import circuits, order, prepared
 from db.pauses import PAUSED
 from db.recordset import recordset
 
@@ -39,6 +39,8 @@ class Due:
     due: Sequence[str]
     lost: Sequence[str]
     """The kinds with an effect whose worker was lost: its lease has ended."""
+    opened: Mapping[str, bool] = field(default_factory=dict)
+    """The queues whose circuit is open, and whether each may be probed now."""
 
     @property
     def kinds(self) -> list[str]:
@@ -63,7 +65,7 @@ _ANSWERS = _CALLS_NONE_OF.format(circuit="open_until IS NOT NULL")
 # ORDER BY and LIMIT rather than EXISTS, which makes PostgreSQL expect a row soon and read the table for it. All
 # pending rows of the table may be due next week.
 _FIND_DUE = f"""
-SELECT asked.kind, due.found IS NOT NULL AS is_due, lost.found IS NOT NULL AS is_lost
+SELECT asked.kind, due.found IS NOT NULL AS is_due, lost.found IS NOT NULL AS is_lost, {circuits.OPENED} AS opened
 FROM unnest(%(kinds)s::text[]) AS asked (kind)
 LEFT JOIN LATERAL (
     SELECT true AS found
@@ -206,10 +208,14 @@ RETURNING set_config('idle_in_transaction_session_timeout', '5s', true)
 def find_due(connection: Connection, kinds: Sequence[str]) -> Due:
     """Find the kinds with an effect that is not offered, and that is due or was lost with its worker.
 
-    Kinds that are paused are left out.
+    Kinds that are paused are left out. If all of them are, the circuits are left out, too.
     """
     found = prepared.execute(connection, _FIND_DUE, {"kinds": list(kinds)}).all()
-    return Due(due=[row.kind for row in found if row.is_due], lost=[row.kind for row in found if row.is_lost])
+    return Due(
+        due=[row.kind for row in found if row.is_due],
+        lost=[row.kind for row in found if row.is_lost],
+        opened=(found[0].opened or {}) if found else {},
+    )
 
 
 def outstanding(connection: Connection, kinds: Sequence[str]) -> dict[str, int]:

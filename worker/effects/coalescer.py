@@ -14,9 +14,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GATHER_S = 0.05
-"""Seconds for each batch, in the long run. Callers that arrive in between share the next one."""
+"""The most seconds between two batches. Callers that arrive in between share the next one."""
 CROWD = 8
-"""So many waiting callers are served at once, without waiting for `GATHER_S`. Half of the threads of a worker."""
+"""So many waiting callers are served at once, without waiting for more. Half of the threads of a worker."""
 
 
 def _nothing() -> None:
@@ -58,8 +58,8 @@ class Coalescer(Generic[Item, Result]):
             work: serves a batch, all or nothing, and returns one result for each item, in their order.
             isolate: whether a batch that failed with this error is tried again item by item, because one item may
                 have caused it. Otherwise every caller of the batch gets the error.
-            gather_s: seconds for each batch, in the long run.
-            crowd: number of waiting callers that are served before `gather_s` is over.
+            gather_s: the longest time in seconds that a batch waits for more callers (`worker.pacing`).
+            crowd: number of waiting callers for whom a batch does not wait.
             burst: number of batches that do not wait, after a rest.
         """
         self.on_wait: Callable[[], None] = _nothing
@@ -94,6 +94,7 @@ class Coalescer(Generic[Item, Result]):
             self.on_lead()
             self._serve(self._gather())
         finally:
+            self._pacer.end()
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()

@@ -1,5 +1,6 @@
 """Instructor: reset the learner's work on an exam whose attempt was removed."""
 
+from db.connect import looking
 from db.people import learner_contact
 from worker import kinds
 from worker.effects.action import Recorded, Run
@@ -12,7 +13,7 @@ class DeleteStudentAttempt:
     def __call__(self, run: Run[kinds.DeleteStudentAttempt]) -> Recorded:
         """Look up the learner's name and call the instructor service."""
         payload = run.payload
-        with run.tools.engine.connect() as connection:
+        with looking(run.tools.engine) as connection:
             learner = learner_contact(connection, payload.user_id)
         if learner.is_erased:
             # Another user of the LMS may have the name that stands in its place.

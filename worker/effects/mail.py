@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from db.connect import looking
 from db.people import Addressee, MailOwed, addressees
 from events.vocabulary import Status
 from worker.effects.action import Recorded, Run
@@ -84,6 +85,6 @@ def _addressees(runs: Sequence[MailRun]) -> list[Addressee]:
         MailOwed(run.claim.id, run.payload.user_id, run.payload.exam_id, run.payload.course_id)
         for run in runs
     ]
-    with runs[0].tools.engine.connect() as connection:
+    with looking(runs[0].tools.engine) as connection:
         found = addressees(connection, mails, LMS)
     return [found[mail.effect_id] for mail in mails]

@@ -9,7 +9,7 @@ import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import circuits, offers
+from db import offers
 from db.errors import brief
 from db.listening import listening, wait
 from db.offers import Offer
@@ -27,7 +27,7 @@ BUSY_PAUSE_S = 0.05
 FULL_PAUSE_S = 0.5
 """Seconds until the next round if there was no room, because workers are slow or away."""
 GATHER_S = 0.05
-"""Seconds for each round, in the long run. Notifications gather meanwhile, and one round serves many batches."""
+"""The longest pause between two rounds. Notifications gather meanwhile, and one round serves many batches."""
 
 
 class Dispatcher(Protocol):
@@ -74,7 +74,9 @@ class Relay:
         pacer = Pacer(GATHER_S)
         while not stopping.is_set():
             pacer.begin()
-            look_again_s, gather_s = self.offer_once(), pacer.pause_s()
+            look_again_s = self.offer_once()
+            pacer.end()
+            gather_s = pacer.pause_s()
             stopping.wait(gather_s)
             wait(notifications, look_again_s - gather_s, stopping)
 
@@ -88,11 +90,11 @@ class Relay:
             seen = offers.find_due(connection, list(QUEUES))
             if not seen.kinds:
                 return self.poll_s
-            opened = circuits.opened(connection)
-            sizes = self.rooms.sizes(connection, [kind for kind in seen.kinds if QUEUES[kind] not in opened])
+            answering = [kind for kind in seen.kinds if QUEUES[kind] not in seen.opened]
+            sizes = self.rooms.sizes(connection, answering)
             offered = offers.offer(connection, seen, sizes, self.offer_ttl_s)
         self._dispatch(offered.made)
-        for name, awaits_probe in opened.items():
+        for name, awaits_probe in seen.opened.items():
             if awaits_probe:
                 self._offer_probe(seen.kinds, name)
         if offered.is_full:

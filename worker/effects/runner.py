@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from db import causes, deliveries, effects, standing
+from db.connect import looking
 from db.deliveries import Owed
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
@@ -108,8 +109,8 @@ class Runner:
         return self._claiming(self.owed, effect_id)
 
     def owed_together(self, effect_ids: Sequence[UUID]) -> list[Owed | None]:
-        """Look up in one transaction what deliveries bring to whom, in their order."""
-        with self.tools.engine.connect() as connection:
+        """Look up with one statement what deliveries bring to whom, in their order."""
+        with looking(self.tools.engine) as connection:
             found = deliveries.owed(connection, effect_ids)
         return [found.get(effect_id) for effect_id in effect_ids]
 
@@ -117,7 +118,7 @@ class Runner:
         if not free:
             with self.tools.engine.begin() as connection:
                 effects.put_off(connection, effect_id, BUSY_S)
-        with self.tools.engine.connect() as connection:
+        with looking(self.tools.engine) as connection:
             seen = standing.look(connection, effect_id, QUEUES[kind])
         why = answers.why_not_claimed(kind, seen) if free else answers.BUSY
         logger.info("an offer was left alone", effect=effect_id, kind=kind, reason=why)
@@ -179,7 +180,7 @@ class Runner:
     def _too_late(self, about: About) -> Answer:
         """Answer for a try whose end is not recorded, because another worker has taken or finished the effect."""
         claim = about.claim
-        with self.tools.engine.connect() as connection:
+        with looking(self.tools.engine) as connection:
             seen = standing.look(connection, claim.id, QUEUES[claim.kind])
         if seen is not None and seen.state == EffectState.DONE:
             return about.done("done before this try came back")
@@ -199,8 +200,10 @@ class Runner:
     def claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
         """Claim effects in one transaction. Returns one claim, or None, for each of them, in their order."""
         distinct = {one.id: one for one in wanted}  # the same offer may be in hand twice
+        # What calls nobody does its work in the database: if a crash forgets the claim, it forgets the work, too.
+        durable = any(EffectKind(one.kind).entry.service is not None for one in wanted)
         with self.tools.engine.begin() as connection:
-            claims = effects.claim(connection, list(distinct.values()), self.tools.lease_s)
+            claims = effects.claim(connection, list(distinct.values()), self.tools.lease_s, durable=durable)
         return [claims.pop(one.id, None) for one in wanted]
 
     def _delay_s(self, claim: Claim, error: Transient | None) -> float | None:

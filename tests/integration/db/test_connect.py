@@ -10,10 +10,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from db import wake
-from db.connect import make_engine
+from db.connect import looking, make_engine
 from db.errors import Failure, UnfitDatabaseError, brief, classify
 from tests import engines, standby
 from tests.fullqueue import HOLDER, full_queue, small_queue_postgres
+from tests.roundtrips import counted
 
 ODD = "Zoë Łukasiewicz 李"
 PATIENCE_S = 60
@@ -194,3 +195,20 @@ def test_what_is_too_large_is_not_waited_for(database_url: str) -> None:
         with pytest.raises(DBAPIError) as raised:
             connection.execute(text(f"INSERT INTO large {rows}"))
     assert classify(raised.value) is Failure.DATA
+
+
+def test_a_look_is_one_round_trip(database_url: str) -> None:
+    with counted(database_url, pre_ping=False) as (engine, trips):
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TEMPORARY TABLE kept (number int)")
+        trips()
+        # When somebody looks
+        with looking(engine) as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+        # Then that takes one
+        assert trips() == 1
+        # and the connection is as it was for who comes next: nothing stays that was not committed
+        with engine.connect() as connection:
+            connection.exec_driver_sql("INSERT INTO kept VALUES (1)")
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar_one() == 0

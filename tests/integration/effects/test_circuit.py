@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, event, select
 from structlog.typing import EventDict
 
-from db import circuits
+from db import offers
 from db.models import Circuit, Effect
 from db.prepared import SESSION_SETTINGS
 from tests import sample_commands as c
@@ -632,10 +632,10 @@ def test_who_has_no_target_waits_for_nobody(bench: Bench) -> None:
 
 def test_the_open_circuits_are_listed(bench: Bench) -> None:
     with bench.engine.begin() as connection:
-        assert circuits.opened(connection) == {}
+        assert offers.find_due(connection, [EffectKind.SET_CREDIT_STATUS]).opened == {}
     opened(bench)
     with bench.engine.begin() as connection:
-        assert circuits.opened(connection) == {CREDIT: False}
+        assert offers.find_due(connection, [EffectKind.SET_CREDIT_STATUS]).opened == {CREDIT: False}
     let_probe(bench)
     with bench.engine.begin() as connection:
-        assert circuits.opened(connection) == {CREDIT: True}
+        assert offers.find_due(connection, [EffectKind.SET_CREDIT_STATUS]).opened == {CREDIT: True}

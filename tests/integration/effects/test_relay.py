@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import Engine
 
 from db.offers import Offer
+from db.prepared import SESSION_SETTINGS
 from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
 from tests.loops import running
+from tests.roundtrips import counted
 from worker.effects import relay as module
 from worker.effects import rooms
 from worker.effects.relay import Relay
@@ -68,6 +70,20 @@ def test_due_effects_are_offered_once_oldest_first(
     relay.offer_once()
     relay.offer_once()
     assert [offer.id for offer in dispatcher.offers] == ids
+
+
+def test_a_round_is_four_round_trips(bench: Bench, database_url: str, dispatcher: FakeDispatcher) -> None:
+    with counted(database_url, pre_ping=False, session_settings=SESSION_SETTINGS) as (engine, trips):
+        relay = Relay(engine, dispatcher, poll_s=60, offer_ttl_s=60)
+        # Given a relay that has connected, prepared its statements and asked for the room
+        owed(bench)
+        relay.offer_once()
+        bench.execute("UPDATE effects SET offered_until = NULL")
+        trips()
+        # When it offers an effect, then it begins, looks for kinds and circuits, marks the offer, and commits
+        relay.offer_once()
+        assert trips() == 4
+    assert len(dispatcher.offers) == 2
 
 
 def test_an_effect_that_is_not_due_is_not_offered(

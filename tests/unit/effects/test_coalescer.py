@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from tests.gathering import counted_waits, gathering
+from worker import pacing
 from worker.effects.coalescer import Coalescer, one_is_to_blame
 
 Tenfold = Coalescer[int, int]
@@ -19,6 +20,7 @@ BAD = 13
 THREADS = 16
 CALLS = 100
 PATIENCE_S = 30
+FOR_EVER = 1e9
 
 
 class BadError(Exception):
@@ -108,8 +110,9 @@ def test_who_comes_meanwhile_is_served_together_with_the_others() -> None:
     assert work.by[1] is not work.by[0]
 
 
-def test_a_crowd_does_not_wait_for_more() -> None:
+def test_a_crowd_does_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given somebody who was served just now, so that the next would wait for others, as good as for ever
+    monkeypatch.setattr(pacing, "PAUSE", FOR_EVER)
     work = Work()
     grouped = Tenfold(work, always, gather_s=2 * PATIENCE_S, crowd=3, burst=1)
     grouped(1)

@@ -72,7 +72,12 @@ def test_a_message_goes_to_each_of_its_shards() -> None:
 
 def test_it_waits_while_the_broker_does_not_say_whether_the_number_has_changed() -> None:
     # Given a number that is about to change, and a broker that is emptied and then told the new one
-    said: list[Announcement | Silence] = [Announcement(1, next=2), Silence.UNTOLD, Silence.QUIET, Announcement(2)]
+    said: list[Announcement | Silence] = [
+        Announcement(1, next=2),
+        Silence.UNTOLD,
+        Silence.QUIET,
+        Announcement(2),
+    ]
     answers = iter(said)
     one = sender(ShardCount(None), lambda _channel: next(answers))
     one.send(PARCEL, time.monotonic() + 60)
