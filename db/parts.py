@@ -1,7 +1,7 @@
 """How migrations work on tables that a site may have divided into partitions (`db.partitions`).
 
-A partitioned table takes no storage parameters, and no index is built on it concurrently. These functions do the same
-to a whole table and to each partition of a divided one.
+A partitioned table takes no storage parameters, and no index is built on it concurrently. These functions do the
+same to a whole table and to each partition of a divided one.
 """
 
 from alembic import op
