@@ -139,7 +139,9 @@ def begun(connection: Connection, table: str) -> Begun | None:
     """The CHECK on a table that is to be divided. None if there is none."""
     values = {"table": table, "name": CHECK.format(table=table)}
     row = connection.exec_driver_sql(_CHECK, values).first()
-    return row and Begun(row.definition.split("<")[1].split(")")[0].split("::")[0].strip(" '"), row.is_valid)
+    if row is None:
+        return None
+    return Begun(row.definition.split("<")[1].split(")")[0].split("::")[0].strip(" '"), row.is_valid)
 
 
 def bound(connection: Connection, tables: Sequence[str], by: By, now: datetime) -> None:

@@ -367,7 +367,7 @@ def _in_rest(connection: Connection, tables: Sequence[str], lower: UUID, upper: 
 def _may_move(connection: Connection, table: str, lower: UUID, upper: UUID) -> bool:
     within = f"FROM {table}_{REST} WHERE id >= %(lower)s AND id < %(upper)s"
     values = {"lower": str(lower), "upper": str(upper), "most": MOST_MOVED}
-    limited = f"SELECT count(*) FROM (SELECT {within} LIMIT %(most)s + 1) AS some"  # noqa: S608 - names are ours
+    limited = f"SELECT count(*) FROM (SELECT {within} LIMIT %(most)s + 1) AS few"  # noqa: S608 - names are ours
     if connection.exec_driver_sql(limited, values).scalar_one() > MOST_MOVED:
         return False
     busy = f"SELECT EXISTS (SELECT {within} AND {UNSETTLED})"

@@ -56,11 +56,12 @@ def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> R
     with engine.begin() as connection:
         before = moment_before(connection, older_than)
         divided = partitions.read(connection)
-    removed, effects = Removed(), "effects"
-    if divided.is_divided(effects):
-        went = drop_old(engine, divided, EFFECTS, before)
-        removed, effects = Removed(effects=went["effects"], tries=went["tries"]), f"effects_{REST}"
-    removed += _remove(engine, partial(remove_effects, table=effects), before, stopping)
+    remove: Callable[[Connection, datetime, int | None], Page[int]] = remove_effects
+    removed = Removed()
+    if divided.is_divided("effects"):
+        removed = Removed(**drop_old(engine, divided, EFFECTS, before))
+        remove = partial(remove_effects, table=f"effects_{REST}")
+    removed += _remove(engine, remove, before, stopping)
     if divided.is_divided("inbox"):
         return removed + Removed(commands=drop_old(engine, divided, COMMANDS, before)["inbox"])
     return removed + _remove(engine, remove_commands, before, stopping)
@@ -149,7 +150,7 @@ def make_partitions(engine: Engine) -> list[str]:
     made = []
     for tables, period in partitions.missing(divided):
         _check_owner(divided)
-        if patiently(engine, lambda connection, one=(tables, period): partitions.make(connection, *one)):
+        if patiently(engine, partial(partitions.make, tables=tables, period=period)):
             made += [f"{table}_{period}" for table in tables]
     return made
 

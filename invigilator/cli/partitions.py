@@ -98,7 +98,7 @@ def make(as_json: bool) -> None:
         print_document({"made": make_partitions(engine)}, as_json)
 
 
-class Before(click.ParamType):
+class Before(click.ParamType[datetime]):
     """The first moment of a month, or of a year, in UTC."""
 
     name = "YYYY-MM"

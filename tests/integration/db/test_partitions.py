@@ -9,19 +9,25 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from alembic import op
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from db import batch, effects, partitioning, partitions, totals
+from db import batch, effects, event_log, migrate, offers, partitioning, partitions, parts, totals
 from db.connect import make_engine
 from db.inbox import Arrival
+from db.models import TryResult
 from db.partitions import GROUPS, KEYS, By, PartitionsError, Period, lowest_id, moment_of
 from db.prepared import SESSION_SETTINGS
 from db.prune import Removed
 from db.shards import Renewal, ensure_shards, take
 from events.commands import Fingerprint
 from tests import sample_commands as c
+from tests.integration.db.test_plans import Explained
 from worker import pruning
+from worker.commands.batches import Batches
 from worker.commands.handler import Handler
 from worker.kinds import EffectKind
 from worker.policies import Policies
@@ -35,9 +41,9 @@ OLD = Period(2026, 3)
 NUMBERS = count(1)
 
 
-def handle(engine: Engine, *received: Any) -> Sequence[Any]:
+def handle(engine: Engine, *received: Any) -> None:
     with engine.begin() as connection:
-        return c.handle(HANDLER, connection, received)
+        c.handle(HANDLER, connection, received)
 
 
 def execute(engine: Engine, statement: str, **values: Any) -> Any:
@@ -47,7 +53,7 @@ def execute(engine: Engine, statement: str, **values: Any) -> Any:
 
 
 def rows_of(engine: Engine, table: str) -> list[Any]:
-    return execute(engine, f"SELECT * FROM {table} ORDER BY 1, 2")
+    return list(execute(engine, f"SELECT * FROM {table} ORDER BY 1, 2"))
 
 
 def divide(engine: Engine, by: By = By.MONTH, now: datetime = BEGUN) -> None:
@@ -190,9 +196,9 @@ def test_whoever_begins_again_goes_on(record: Engine, tables: Sequence[str]) -> 
         handle(record, c.received(c.learner(f"while-{done}"), f"while-{done}"))
     for step in steps(tables, now=datetime.now(UTC)):
         pruning.patiently(record, step)
-    assert [set(old) <= set(rows_of(record, table)) for old, table in zip(before, tables, strict=True)] == [
-        True for _ in tables
-    ]
+    for old, table in zip(before, tables, strict=True):
+        now = rows_of(record, table)
+        assert [row for row in now if row in old] == old
     with record.begin() as connection:
         assert not any(partitioning.begun(connection, table) for table in tables)
         assert partitions.read(connection).is_divided(tables[0])
@@ -221,6 +227,39 @@ def test_ids_that_do_not_tell_the_time_are_refused(record: Engine) -> None:
     pruning.patiently(record, bound)
     with pytest.raises(PartitionsError, match="events has ids that are no UUIDs of version 7"):
         pruning.patiently(record, validate)
+
+
+def test_nothing_is_lost_or_doubled_while_tables_are_divided(record: Engine, database_url: str) -> None:
+    # Given a consumer that has prepared its statements, and commands that come twice each
+    with record.begin() as connection:
+        ensure_shards(connection, 1)
+        fence = take(connection, 0, "me", 600)
+    assert fence is not None
+    engine = make_engine(database_url, application_name="test", session_settings=SESSION_SETTINGS)
+    batches = Batches(engine, HANDLER, 600)
+    done, divided = [], threading.Event()
+
+    def flow() -> None:
+        for number in count():
+            items = [c.received(c.learner(f"n{one}"), f"flow-{one}") for one in (number, max(0, number - 3))]
+            batches.commit(fence, items)
+            done.append(number)
+            if divided.is_set() and number > 20:
+                return
+
+    # When the tables are divided meanwhile, and another period of commands begins
+    with ThreadPoolExecutor() as threads:
+        flowing = threads.submit(flow)
+        divide(record, now=datetime.now(UTC))
+        for part in ("2030", "2031"):
+            pruning.patiently(record, lambda one, part=part: partitions.begin_commands(one, part))
+        divided.set()
+        flowing.result()
+    engine.dispose()
+    # Then each command was handled once
+    seen = [row.command_id for row in rows_of(record, "inbox") if row.command_id.startswith("flow-")]
+    assert sorted(seen) == sorted(f"flow-{number}" for number in done)
+    assert len(rows_of(record, "outcomes")) == len(rows_of(record, "inbox"))
 
 
 # --- what indexes of a whole table did ---------------------------------------------------------------------
@@ -299,6 +338,33 @@ def test_one_effect_runs_on_a_target_and_of_an_order_key_whichever_partition_it_
         first.commit()
         second.execute(run, {"id": ids[1]})
         second.commit()
+
+
+def test_hot_statements_find_rows_by_an_index_in_each_partition(divided: Engine, database_url: str) -> None:
+    kind = EffectKind.SET_CREDIT_STATUS
+    ids = [owe(divided, "pending", at, target=f"credit:{at}") for at in (FEBRUARY, MARCH, APRIL)]
+    with divided.begin() as connection:
+        ensure_shards(connection, 1)
+        fence = take(connection, 0, "me", 60)
+    assert fence is not None
+    engine = make_engine(database_url, application_name="test", session_settings=SESSION_SETTINGS)
+    explained = Explained(engine)
+    with explained.on("hot"), engine.begin() as connection:
+        due = offers.find_due(connection, [kind])
+        offers.offer(connection, due, {kind: 10}, 60)
+        claims = effects.claim(connection, [effects.Wanted(one, kind, "credit") for one in ids], 60)
+        effects.end_tries(connection, [effects.TryEnd(one, 2, TryResult.DONE) for one in claims])
+        batch.begin(connection, Renewal(fence, 60, 0), [arrival("1")], ["1"])
+        batch.read(connection, batch.Needs(user_ids={"1"}))
+        event_log.number(connection)
+    engine.dispose()
+    assert len(claims) == 3
+    read = {
+        node["Relation Name"] for plan in explained.plans for node in plan.nodes if "Relation Name" in node
+    }
+    assert {"effects_first", "effects_2026_03", "effects_rest", "inbox_2026_01"} <= read
+    whole = {table for plan in explained.plans for table in plan.whole_tables()}
+    assert {table for table in whole if table.startswith(tuple(KEYS))} == set()
 
 
 # --- dropping ----------------------------------------------------------------------------------------------
@@ -429,6 +495,51 @@ def test_commands_go_by_when_they_were_handled(divided: Engine) -> None:
     assert pruning.prune(divided, DAY, threading.Event()) == Removed(commands=1)
     assert [row.command_id for row in rows_of(divided, "inbox")] == ["young"]
     assert len(rows_of(divided, "outcomes")) == 1
+
+
+# --- migrating ---
+
+
+def test_migrations_work_on_divided_tables_as_on_whole_ones(engine: Engine, divided: Engine) -> None:
+    context = MigrationContext.configure
+    with divided.connect() as connection, Operations.context(context(connection)):
+        for _ in range(2):  # a migration that failed is run again
+            with context_of().autocommit_block():
+                parts.build_index("ix_effects_new", "effects", "(kind) WHERE state = 'failed'")
+                parts.build_index("uq_effects_new", "effects", "(source, id)", unique=True)
+    names = "SELECT indexname FROM pg_indexes WHERE indexname LIKE '%effects_new%'"
+    of_parts = {one.removeprefix("effects") for one in set(tables_of(divided, "effects"))}
+    found = {row.indexname for row in execute(divided, names)}
+    assert found == {"ix_effects_new"} | {
+        f"{one}{part}" for one in ("ix_effects_new", "uq_effects_new") for part in of_parts
+    }
+    assert execute(
+        divided, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_effects_new'::regclass"
+    ) == [(True,)]
+    with divided.connect() as connection, Operations.context(context(connection)):
+        with context_of().autocommit_block():
+            parts.drop_index("ix_effects_new", "effects")
+            parts.drop_index("uq_effects_new", "effects")
+        parts.alter_each("effects", "SET (fillfactor = 90)")
+        connection.commit()
+    assert execute(divided, names) == []
+    options = "SELECT count(*) FROM pg_class WHERE 'fillfactor=90' = ANY (reloptions)"
+    assert execute(divided, options) == [(len(tables_of(divided, "effects")),)]
+
+
+def context_of() -> MigrationContext:
+    return op.get_context()
+
+
+def tables_of(engine: Engine, table: str) -> list[str]:
+    with engine.begin() as connection:
+        return [one.name for one in partitions.read(connection).of(table)]
+
+
+def test_going_back_works_on_divided_tables(divided: Engine, database_url: str) -> None:
+    migrate.downgrade(database_url, "0043")
+    migrate.upgrade(database_url)
+    handle(divided, c.received(c.learner("1"), "one"))
 
 
 # --- making ------------------------------------------------------------------------------------------------
