@@ -189,9 +189,12 @@ def divide(connection: Connection, tables: Sequence[str], by: By, now: datetime)
     """Make tables the first partitions of new ones with their names, in the caller's transaction.
 
     Raises:
+        PartitionsError: somebody else has divided them.
         sqlalchemy.exc.DBAPIError: a lock was not to be had in time, or the role does not own the tables.
     """
     limit_waits(connection)
+    if partitions.read(connection).is_divided(tables[0]):
+        raise PartitionsError(f"{' and '.join(tables)}: somebody else has just divided them")
     ddl(connection, f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
     for from_table, to_table in WITHIN:
         if from_table in tables:

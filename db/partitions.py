@@ -42,6 +42,8 @@ NUMBERS_OF_A_PERIOD: Final = 10**12
 MOST_MOVED: Final = 10_000
 """At most so many rows are moved out of `rest` while everybody waits."""
 LOCK_TIMEOUT: Final = "2s"
+LOCK: Final = 491_627_112
+"""The key of an advisory lock, an arbitrary number."""
 
 _NAME = re.compile(r"(?P<year>\d{4})(?:_(?P<month>\d\d))?")
 _BOUND = re.compile(r"FROM \('?(?P<lower>[^')]+)'?\) TO \('?(?P<upper>[^')]+)'?\)")
@@ -291,8 +293,19 @@ def ddl(connection: Connection, statement: str) -> None:
 
 
 def limit_waits(connection: Connection) -> None:
-    """Let this transaction give up when it waits too long for a lock: everybody else queues behind it."""
+    """Let this transaction give up when it waits too long for a lock, because everybody else queues behind it.
+
+    Until it ends, nobody else divides, makes or drops.
+    """
     ddl(connection, _LIMIT_WAITS)
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%(key)s)", {"key": LOCK})
+
+
+def _exists(connection: Connection, name: str) -> bool:
+    found = connection.exec_driver_sql(
+        "SELECT to_regclass(quote_ident(%(name)s)) IS NOT NULL", {"name": name}
+    )
+    return bool(found.scalar_one())
 
 
 def missing(divided: Divided) -> Iterator[tuple[Sequence[str], Period]]:
@@ -328,12 +341,14 @@ def make(connection: Connection, tables: Sequence[str], period: Period) -> bool:
     """Make the partition of a period for tables that share their bounds, in the caller's transaction.
 
     Returns whether it was made. It is not where too much of the period is in `rest` already, or something of it is
-    just being worked on: that stays there.
+    just being worked on: that stays there. Nor where another process has just made it.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: a lock was not to be had in time; or it is there already.
+        sqlalchemy.exc.DBAPIError: a lock was not to be had in time.
     """
     limit_waits(connection)
+    if _exists(connection, f"{tables[0]}_{period}"):
+        return False
     if tables == COMMANDS:
         begin_commands(connection, str(period))
         return True
@@ -546,14 +561,12 @@ def drop(connection: Connection, tables: Sequence[str], part: str, before: datet
         sqlalchemy.exc.DBAPIError: a lock was not to be had in time, or the role does not own the tables.
     """
     limit_waits(connection)
-    if reason := why_not(connection, tables, part, before):
-        raise PartitionsError(f"{tables[0]}_{part} stays: {reason}")
+    _check_droppable(connection, tables, part, before)
     rows = count(connection, tables, part)  # before the lock, because it takes long
     ddl(connection, f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
     if tables == EVENTS:
         connection.exec_driver_sql("SELECT FROM event_log FOR UPDATE")
-    if reason := why_not(connection, tables, part, before):
-        raise PartitionsError(f"{tables[0]}_{part} stays: {reason}")
+    _check_droppable(connection, tables, part, before)
     chosen: Sequence[UUID] = ()
     if tables == EFFECTS:
         until = next(one.until for one in read(connection).of("effects") if one.part == part)
@@ -570,6 +583,13 @@ def drop(connection: Connection, tables: Sequence[str], part: str, before: datet
     what = "outcomes" if tables == COMMANDS else tables[0]
     connection.exec_driver_sql(_NOTE, {"what": what, "before": before})
     return Dropped({table: rows[table] - kept.get(table, 0) for table in tables}, kept)
+
+
+def _check_droppable(connection: Connection, tables: Sequence[str], part: str, before: datetime) -> None:
+    if not _exists(connection, f"{tables[0]}_{part}"):
+        raise PartitionsError(f"{tables[0]}_{part} was dropped by somebody else")
+    if reason := why_not(connection, tables, part, before):
+        raise PartitionsError(f"{tables[0]}_{part} stays: {reason}")
 
 
 def _keep(connection: Connection, table: str, part: str, effect_ids: Sequence[UUID]) -> int:

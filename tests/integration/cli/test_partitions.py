@@ -11,7 +11,7 @@ from tests.integration.cli.conftest import Record
 
 
 def test_nothing_is_divided_until_somebody_asks_for_it(cli: CommandLine, record: Record) -> None:
-    nothing = {"by": None, "unfinished": [], "lacking": [], "partitions": []}
+    nothing: dict[str, object] = {"by": None, "unfinished": [], "lacking": [], "partitions": []}
     assert cli("partitions", "--json").json == nothing
     assert cli("partitions", "make", "--json").json == {"made": []}
     assert cli("partitions", "drop", "--before", "2026-01", "--json").json == {"partitions": []}

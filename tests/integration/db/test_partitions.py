@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
@@ -252,7 +253,7 @@ def test_nothing_is_lost_or_doubled_while_tables_are_divided(record: Engine, dat
         flowing = threads.submit(flow)
         divide(record, now=datetime.now(UTC))
         for part in ("2030", "2031"):
-            pruning.patiently(record, lambda one, part=part: partitions.begin_commands(one, part))
+            pruning.patiently(record, partial(partitions.begin_commands, part=part))
         divided.set()
         flowing.result()
     engine.dispose()
@@ -357,6 +358,8 @@ def test_hot_statements_find_rows_by_an_index_in_each_partition(divided: Engine,
         batch.begin(connection, Renewal(fence, 60, 0), [arrival("1")], ["1"])
         batch.read(connection, batch.Needs(user_ids={"1"}))
         event_log.number(connection)
+        seen_before = "SELECT FROM inbox WHERE source = '/lms' AND command_id = '1' AND id < 10 * %(period)s"
+        connection.exec_driver_sql(seen_before, {"period": partitions.NUMBERS_OF_A_PERIOD})
     engine.dispose()
     assert len(claims) == 3
     read = {
