@@ -448,7 +448,12 @@ def droppable(divided: Divided, tables: Sequence[str], before: datetime) -> list
     """The parts that hold nothing from a moment on, oldest first, as far as their bounds tell.
 
     Those of commands have no bounds in time, so `drop` looks at them. The newest is none of them.
+
+    Raises:
+        PartitionsError: the moment is in the future.
     """
+    if before > divided.now:
+        raise PartitionsError("only what is over can be dropped, and that moment is in the future")
     partitions = divided.of(tables[0])
     if tables == COMMANDS:
         return [one.part for one in partitions[:-1]]

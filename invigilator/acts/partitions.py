@@ -78,7 +78,7 @@ def drop(
         each of them, and what went with it, or why it stays. What is younger than one that stays, stays, too.
 
     Raises:
-        PartitionsError: the role does not own the tables.
+        PartitionsError: the role does not own the tables, or the moment is in the future.
         sqlalchemy.exc.DBAPIError: the database is away, or a table stays locked.
     """
 

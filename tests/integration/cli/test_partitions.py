@@ -2,12 +2,11 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import text
-
 from db import partitioning
-from db.partitions import KEYS, By, Period
+from db.partitions import KEYS, By
 from tests.commandline import CommandLine
 from tests.integration.cli.conftest import Record
+from tests.integration.db.test_partitions import BEGUN, divide, owe
 
 
 def test_nothing_is_divided_until_somebody_asks_for_it(cli: CommandLine, record: Record) -> None:
@@ -30,33 +29,36 @@ def test_the_tables_are_divided_once_and_the_audit_says_who_did_it(cli: CommandL
 
 
 def test_a_partition_that_is_old_is_dropped_and_the_audit_says_so(cli: CommandLine, record: Record) -> None:
-    cli("partitions", "begin")
-    # Given that the first one ends after the next month
-    end = Period.of(datetime.now(UTC), By.MONTH).next().next()
-    before = f"{end.start:%Y-%m}"
+    # Given that the first one ends with February, and the next one with March
+    divide(record.engine)
     for month in ("2026-13", "first", "9"):
         assert cli("partitions", "drop", "--before", month).status == 2
-    told = cli("partitions", "drop", "--before", before, "--dry-run", "--json").json["partitions"]
-    assert [(one["name"], one["dropped"]) for one in told][:2] == [
-        ("effects_first", False),
-        ("events_first", False),
-    ]
+    future = cli("partitions", "drop", "--before", "9999")
+    assert (future.status, "is in the future" in future.err) == (1, True)
+    told = cli("partitions", "drop", "--before", "2026-03", "--dry-run", "--json").json["partitions"]
+    going = ["effects_first", "events_first", "inbox_first"]
+    assert [(one["name"], one["dropped"]) for one in told] == [(name, False) for name in going]
     # When somebody does not say yes, then nothing goes
-    assert cli("partitions", "drop", "--before", before).status == 1
-    done = cli("partitions", "drop", "--before", before, "--yes", "--reason", "law", "--json").json[
-        "partitions"
+    assert cli("partitions", "drop", "--before", "2026-03").status == 1
+    ran = cli("partitions", "drop", "--before", "2026-03", "--yes", "--reason", "law", "--json")
+    assert [(one["name"], one["dropped"]) for one in ran.json["partitions"]] == [
+        (name, True) for name in going
     ]
-    names = [one["name"] for one in done if one["dropped"]]
-    assert "effects_first" in names
-    acts = [act for act in cli("audit", "list", "--json").lines if act["action"] == "drop partition"]
-    assert sorted(act["details"]["before"]["part"] for act in acts) == ["first"] * len(names)
-    with record.engine.begin() as connection:
-        assert connection.execute(
-            text("SELECT to_regclass('effects_first'), to_regclass('tries_first')")
-        ).one() == (
-            None,
-            None,
-        )
+    acts = cli("audit", "list", "--json").lines
+    assert [(act["action"], act["reason"]) for act in acts] == [("drop partition", "law")] * 3
+    left = {one["name"] for one in cli("partitions", "--json").json["partitions"]}
+    assert "effects_2026_03" in left
+    assert {"effects_first", "tries_first", "events_first", "inbox_first", "outcomes_first"} & left == set()
+
+
+def test_a_partition_that_cannot_go_stays_and_says_why(cli: CommandLine, record: Record) -> None:
+    divide(record.engine)
+    owe(record.engine, "running", BEGUN)
+    for option in ("--dry-run", "--yes"):
+        ran = cli("partitions", "drop", "--before", "2026-03", option, "--json")
+        first, *_ = ran.json["partitions"]
+        assert (ran.status, first["dropped"]) == (int(option == "--yes"), False)
+        assert "is running" in first["stays"]
 
 
 def test_doctor_says_what_is_wrong_with_the_partitions(
@@ -72,9 +74,11 @@ def test_doctor_says_what_is_wrong_with_the_partitions(
     found = {one["check"] for one in cli("doctor", "--json").lines}
     assert "partitions" not in found
     assert "schema" in found
-    # And when partitions are missing, there is
-    end = Period.of(datetime.now(UTC), By.MONTH).next().next().next()
-    assert cli("partitions", "drop", "--before", f"{end.start:%Y-%m}", "--yes").status == 0
+
+
+def test_doctor_says_which_partitions_are_missing(cli: CommandLine, record: Record, with_valkey: str) -> None:
+    # Given that nobody has made any since January
+    divide(record.engine)
     [finding] = [one for one in cli("doctor", "--json").lines if one["check"] == "partitions"]
     assert (finding["verdict"], "run `invigilator partitions make`" in finding["detail"]) == ("note", True)
     cli("partitions", "make")
