@@ -282,3 +282,15 @@ def prune(connection: Connection, age: timedelta) -> int:
     connection.exec_driver_sql(_LIMIT_WAITS)
     connection.exec_driver_sql(_LOCK_ENDS)
     return int(connection.exec_driver_sql(_PRUNE, {"age": age, "rows": PAGE_ROWS}).scalar_one())
+
+
+_PRUNE_REST = """
+DELETE FROM events_rest
+WHERE position <= (SELECT pruned_to FROM event_log) AND time < clock_timestamp() - %(age)s
+"""
+
+
+def prune_rest(connection: Connection, age: timedelta) -> int:
+    """Remove the events from before the log's beginning that have no period. Returns how many."""
+    connection.exec_driver_sql(_LIMIT_WAITS)
+    return connection.exec_driver_sql(_PRUNE_REST, {"age": age}).rowcount

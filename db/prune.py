@@ -3,6 +3,8 @@
 The table `pruned` says up to which moment. Whatever a later decision reads stays: the record and its history,
 effects that are owed or have failed, and of each target the effects that say which others are overtaken. Pruning
 waits for nobody, and nobody waits for more than one page.
+
+Where the tables are divided, `db.partitions` drops whole periods instead.
 """
 
 from dataclasses import dataclass
@@ -46,7 +48,7 @@ _LIMIT_WAITS = "SELECT set_config('lock_timeout', %(limit)s, true)"
 
 _PAGE_OF_EFFECTS = """
 SELECT id, sequence, created_at
-FROM effects
+FROM {table}
 WHERE sequence > %(after)s
 ORDER BY sequence
 LIMIT %(page_rows)s
@@ -105,7 +107,9 @@ def moment_before(connection: Connection, age: timedelta) -> datetime:
     return moment
 
 
-def remove_effects(connection: Connection, before: datetime, after: int | None) -> Page[int]:
+def remove_effects(
+    connection: Connection, before: datetime, after: int | None, table: str = "effects"
+) -> Page[int]:
     """Remove a page's effects that ended before a moment, with their tries.
 
     The pages cover all effects in the order in which they came to be owed, so that those that stay are read once.
@@ -113,9 +117,11 @@ def remove_effects(connection: Connection, before: datetime, after: int | None) 
     Parameters:
         before: the moment.
         after: where the previous page ended. None for the first.
+        table: `effects`, or one of its partitions.
     """
     connection.exec_driver_sql(_LIMIT_WAITS, {"limit": LOCK_TIMEOUT})
-    page = connection.exec_driver_sql(_PAGE_OF_EFFECTS, {"after": after or 0, "page_rows": PAGE_ROWS}).all()
+    statement = _PAGE_OF_EFFECTS.format(table=table)
+    page = connection.exec_driver_sql(statement, {"after": after or 0, "page_rows": PAGE_ROWS}).all()
     old = [row.id for row in page if row.created_at < before]
     if not old:
         return Page(removed=Removed(), end=None)

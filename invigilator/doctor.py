@@ -8,7 +8,7 @@ from importlib.metadata import version
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import resharding, rights
+from db import partitioning, partitions, resharding, rights
 from db.compatibility import compare, head, schema_revision
 from db.connect import limit_statements
 from db.errors import brief
@@ -100,6 +100,7 @@ def _database(settings: Settings, engine: Engine) -> Iterator[Finding]:
         _clock,
         _schema,
         _rights,
+        _partitions,
         _audit,
         lambda connection: _shards(connection, settings.command_shards),
     )
@@ -190,6 +191,17 @@ def _schema(connection: Connection) -> Iterator[Finding]:
         yield Finding("schema", Verdict.NOTE, f"revision {revision}; `invigilator migrate` brings {head()}")
     else:
         yield Finding("schema", Verdict.OK, f"revision {revision}")
+
+
+def _partitions(connection: Connection) -> Iterator[Finding]:
+    """What is wrong with the partitions, if a site has some."""
+    if unfinished := [table for table in partitions.KEYS if partitioning.begun(connection, table)]:
+        said = f"dividing {', '.join(unfinished)} was begun: run `invigilator partitions begin` again"
+        yield Finding("partitions", Verdict.PROBLEM, f"{said}, or new ids are refused in a month or more")
+    if lacking := partitions.read(connection).lacking():
+        names = ", ".join(f"{table}_{period}" for table, period in lacking)
+        said = f"there is no {names}: run `invigilator partitions make` as the role that owns the tables"
+        yield Finding("partitions", Verdict.NOTE, said)
 
 
 def _rights(connection: Connection) -> Iterator[Finding]:

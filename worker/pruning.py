@@ -1,19 +1,25 @@
 """Removes what was finished long ago: once when a person asks for it, or every day beside the relay."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import event_log
+from db import event_log, partitions, totals
 from db.errors import Failure, brief, classify
+from db.partitions import COMMANDS, EFFECTS, EVENTS, REST, Divided, Dropped, PartitionsError
 from db.prune import Page, Place, Removed, moment_before, remove_commands, remove_effects
 from worker.logs import get_logger
 
 logger = get_logger(__name__)
+
+Done = TypeVar("Done")
 
 PAGE_PAUSE_S = 0.05
 """The pause between two transactions, which lets everybody else come first."""
@@ -24,10 +30,19 @@ AGAIN_AFTER_S = 600.0
 """The wait after any other error of the database."""
 
 
+LOCK_TRIES = 30
+LOCK_PAUSE_S = 1.0
+"""A step that everybody waits for gives up after a moment, and is tried again so often, after so long a pause."""
+
+Also = Callable[[Connection, str, Dropped], None]
+"""What else is done in the transaction that drops a part: gets the part and what went with it."""
+
+
 def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> Removed:
     """Remove effects and commands that were finished longer ago than that.
 
-    Several processes may prune at the same time. Each row is removed by one of them.
+    Several processes may prune at the same time. Each row is removed by one of them. Where the tables are divided,
+    periods that are wholly older go as a whole.
 
     Parameters:
         engine: of the database.
@@ -36,11 +51,20 @@ def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> R
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away, or a table is locked. What was removed stays removed.
+        PartitionsError: the role does not own the tables, which are divided.
     """
     with engine.begin() as connection:
         before = moment_before(connection, older_than)
-    effects = _remove(engine, remove_effects, before, stopping)
-    return effects + _remove(engine, remove_commands, before, stopping)
+        divided = partitions.read(connection)
+    remove: Callable[[Connection, datetime, int | None], Page[int]] = remove_effects
+    removed = Removed()
+    if divided.is_divided("effects"):
+        removed = Removed(**drop_old(engine, divided, EFFECTS, before))
+        remove = partial(remove_effects, table=f"effects_{REST}")
+    removed += _remove(engine, remove, before, stopping)
+    if divided.is_divided("inbox"):
+        return removed + Removed(commands=drop_old(engine, divided, COMMANDS, before)["inbox"])
+    return removed + _remove(engine, remove_commands, before, stopping)
 
 
 def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Event) -> int:
@@ -48,6 +72,13 @@ def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Even
 
     Parameters and errors are those of `prune`.
     """
+    with engine.begin() as connection:
+        divided = partitions.read(connection)
+        before = moment_before(connection, older_than)
+    if divided.is_divided("events"):
+        removed = drop_old(engine, divided, EVENTS, before)["events"]
+        with engine.begin() as connection:
+            return removed + event_log.prune_rest(connection, older_than)
     removed = 0
     while not stopping.is_set():
         with engine.begin() as connection:
@@ -57,6 +88,96 @@ def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Even
             break
         stopping.wait(PAGE_PAUSE_S)
     return removed
+
+
+def drop_old(engine: Engine, divided: Divided, tables: Sequence[str], before: datetime) -> Mapping[str, int]:
+    """Drop the parts of tables that are wholly from before a moment. Returns how many rows went, by table."""
+    went = dict.fromkeys(tables, 0)
+    for _, dropped in drop_parts(engine, divided, tables, before):
+        if isinstance(dropped, str):
+            logger.info("a partition stays", reason=dropped)
+        else:
+            went = {table: number + dropped.rows[table] for table, number in went.items()}
+    return went
+
+
+def drop_parts(
+    engine: Engine, divided: Divided, tables: Sequence[str], before: datetime, also: Also | None = None
+) -> Iterator[tuple[str, Dropped | str]]:
+    """Drop the parts of tables that share their bounds, oldest first, up to one that has to stay.
+
+    Parameters:
+        divided: what was read before.
+        before: the moment that all of a part must be from before.
+        also: what else each transaction does.
+
+    Yields:
+        each part, and what went with it, or why it stays.
+
+    Raises:
+        PartitionsError: the role does not own the tables.
+        sqlalchemy.exc.DBAPIError: the database is away, or a table stays locked. What was dropped stays dropped.
+    """
+    _check_owner(divided)
+
+    def drop(part: str, connection: Connection) -> Dropped:
+        dropped = partitions.drop(connection, tables, part, before)
+        if also is not None:
+            also(connection, part, dropped)
+        return dropped
+
+    for part in partitions.droppable(divided, tables, before):
+        try:
+            dropped = patiently(engine, partial(drop, part))
+        except PartitionsError as error:
+            yield part, str(error)
+            return
+        if tables == EFFECTS:
+            with engine.connect() as connection:
+                totals.recount(connection)
+        yield part, dropped
+
+
+def make_partitions(engine: Engine) -> list[str]:
+    """Make the partitions that are missing for this period and the next ones. Returns their names.
+
+    Raises:
+        PartitionsError: the role does not own the tables.
+        sqlalchemy.exc.DBAPIError: the database is away, or a table stays locked.
+    """
+    with engine.begin() as connection:
+        divided = partitions.read(connection)
+    made = []
+    for tables, period in partitions.missing(divided):
+        _check_owner(divided)
+        if patiently(engine, partial(partitions.make, tables=tables, period=period)):
+            made += [f"{table}_{period}" for table in tables]
+    return made
+
+
+def _check_owner(divided: Divided) -> None:
+    if not divided.is_owner:
+        raise PartitionsError(
+            "partitions are made and dropped by the role that owns the tables: as that role, run "
+            "`invigilator partitions make` and `invigilator partitions drop` now and then"
+        )
+
+
+def patiently(engine: Engine, step: Callable[[Connection], Done]) -> Done:
+    """Run a step in a transaction of its own, again while others hold locks that it needs.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: anything else, or the locks are still held.
+    """
+    for left in reversed(range(LOCK_TRIES)):
+        try:
+            with engine.begin() as connection:
+                return step(connection)
+        except DBAPIError as error:
+            if not left or classify(error) is not Failure.RETRY:
+                raise
+        time.sleep(LOCK_PAUSE_S)
+    raise AssertionError
 
 
 def _remove(
@@ -99,12 +220,17 @@ class Pruner:
 
     def _prune(self, stopping: threading.Event) -> float:
         try:
+            if made := make_partitions(self.engine):
+                logger.info("partitions made", partitions=made)
             events = prune_events(self.engine, self.events_keep, stopping)
             removed = None if self.older_than is None else prune(self.engine, self.older_than, stopping)
         except DBAPIError as error:
             again_s = FIRST_AFTER_S if classify(error) is Failure.UNAVAILABLE else AGAIN_AFTER_S
             logger.warning("pruning tries again", reason=brief(error), again_in_s=again_s)
             return again_s
+        except PartitionsError as error:
+            logger.warning("nothing is pruned", reason=str(error))
+            return EVERY_S
         if removed is not None:
             logger.info("pruned", effects=removed.effects, tries=removed.tries, commands=removed.commands)
         if events:

@@ -37,6 +37,8 @@ class Action(StrEnum):
     WEBHOOK_OFF = "webhook off"
     REPLAY_EVENTS = "replay events"
     SET_SHARDS = "set shards"
+    BEGIN_PARTITIONS = "begin partitions"
+    DROP_PARTITION = "drop partition"
     STOP = "stop"
     """An act in bulk, which has the row among its own."""
 
@@ -53,6 +55,8 @@ ACTIONS: Mapping[Action, Role] = {
     Action.WEBHOOK_OFF: Role.ADMIN,
     Action.REPLAY_EVENTS: Role.ADMIN,
     Action.SET_SHARDS: Role.ADMIN,
+    Action.BEGIN_PARTITIONS: Role.ADMIN,
+    Action.DROP_PARTITION: Role.ADMIN,
     Action.STOP: Role.OPERATOR,
 }
 """The least role that may do it."""

@@ -4,7 +4,15 @@ import pytest
 
 from invigilator.acts.actor import ACTIONS, Action, Role, may
 
-ADMINS_ONLY = {Action.ERASE, Action.WEBHOOK_ON, Action.WEBHOOK_OFF, Action.REPLAY_EVENTS, Action.SET_SHARDS}
+ADMINS_ONLY = {
+    Action.ERASE,
+    Action.WEBHOOK_ON,
+    Action.WEBHOOK_OFF,
+    Action.REPLAY_EVENTS,
+    Action.SET_SHARDS,
+    Action.BEGIN_PARTITIONS,
+    Action.DROP_PARTITION,
+}
 
 
 def test_every_action_has_a_role() -> None:

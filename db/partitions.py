@@ -1,0 +1,605 @@
+"""Old rows in partitions: each table that grows is divided by month or by year, so that a period goes as a whole.
+
+A site asks for it (`db.partitioning` turns the tables into partitioned ones). Effects, tries and events are divided
+by their ids, which begin with the time. Commands and outcomes are divided by the inbox's number, which jumps ahead
+when a period begins. What has no partition of its own is in the table's `rest`, so that nothing is ever refused.
+
+docs/decisions/0049-old-rows-in-partitions.md has the reasons.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import total_ordering
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from events.errors import InvigilatorError
+
+KEYS: Final[Mapping[str, str]] = {
+    "effects": "id",
+    "tries": "effect_id",
+    "events": "id",
+    "inbox": "id",
+    "outcomes": "inbox_id",
+}
+"""The tables that may be divided, and the column that each is divided by."""
+GROUPS: Final = (("effects", "tries"), ("events",), ("inbox", "outcomes"))
+"""Tables whose partitions have the same bounds, and come and go together."""
+EFFECTS, EVENTS, COMMANDS = GROUPS
+FIRST: Final = "first"
+"""Ends the name of the partition that was the whole table."""
+REST: Final = "rest"
+"""Ends the name of the partition for what has none of its own."""
+AHEAD: Final = 2
+"""For so many periods after this one there is a partition."""
+NUMBERS_OF_A_PERIOD: Final = 10**12
+"""More than any period has commands."""
+MOST_MOVED: Final = 10_000
+"""At most so many rows are moved out of `rest` while everybody waits."""
+LOCK_TIMEOUT: Final = "2s"
+LOCK: Final = 491_627_112
+"""The key of an advisory lock, an arbitrary number."""
+
+_NAME = re.compile(r"(?P<year>\d{4})(?:_(?P<month>\d\d))?")
+_BOUND = re.compile(r"FROM \('?(?P<lower>[^')]+)'?\) TO \('?(?P<upper>[^')]+)'?\)")
+
+
+class PartitionsError(InvigilatorError):
+    """Partitions cannot be made or dropped so."""
+
+    code = "partitions"
+
+
+class By(StrEnum):
+    """How long a period is."""
+
+    MONTH = "month"
+    YEAR = "year"
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A month or a year, in UTC.
+
+    Parameters:
+        year: such as 2026.
+        month: from 1 to 12. None for a whole year.
+
+    Example:
+        >>> str(Period(2026, 12).next()), str(Period(2026).next())
+        ('2027_01', '2027')
+    """
+
+    year: int
+    month: int | None = None
+
+    @classmethod
+    def of(cls, moment: datetime, by: By) -> "Period":
+        """The period that a moment (with a time zone) is in."""
+        at = moment.astimezone(UTC)
+        return cls(at.year, at.month if by is By.MONTH else None)
+
+    @classmethod
+    def read(cls, text: str) -> "Period | None":
+        """The period whose `str` this is. None if it is none's."""
+        found = _NAME.fullmatch(text)
+        return found and cls(int(found["year"]), int(found["month"]) if found["month"] else None)
+
+    @property
+    def start(self) -> datetime:
+        """Its first moment."""
+        return datetime(self.year, self.month or 1, 1, tzinfo=UTC)
+
+    @property
+    def by(self) -> By:
+        """Whether it is a month or a year."""
+        return By.YEAR if self.month is None else By.MONTH
+
+    def next(self) -> "Period":
+        """The period after it."""
+        if self.month is None:
+            return Period(self.year + 1)
+        return Period(self.year + self.month // 12, self.month % 12 + 1)
+
+    def __str__(self) -> str:
+        return f"{self.year:04}" if self.month is None else f"{self.year:04}_{self.month:02}"
+
+    def __lt__(self, other: "Period") -> bool:
+        return self.start < other.start
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition of one table.
+
+    Parameters:
+        table: the partitioned table.
+        name: the partition's own name.
+        lower, upper: its bounds as PostgreSQL has them. None where it has none.
+        rows: an estimate; None where PostgreSQL has not counted yet.
+        size: bytes, indexes included.
+    """
+
+    table: str
+    name: str
+    lower: str | None
+    upper: str | None
+    rows: int | None = None
+    size: int = 0
+
+    @property
+    def part(self) -> str:
+        """The end of its name: a period, `first` or `rest`."""
+        return self.name.removeprefix(f"{self.table}_")
+
+    @property
+    def period(self) -> Period | None:
+        """The period that it was made for."""
+        return Period.read(self.part)
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether it is for what has no partition of its own."""
+        return self.upper is None
+
+    @property
+    def until(self) -> datetime | None:
+        """The end of the time that its ids are from. None where ids do not tell the time, and without an end."""
+        return None if self.upper is None or self.table in COMMANDS else moment_of(UUID(self.upper))
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """Which tables are divided, and into what."""
+
+    now: datetime
+    """The database's clock."""
+    partitions: Sequence[Partition]
+    is_owner: bool
+    """Whether the session's role owns the tables, so that it may make and drop partitions."""
+
+    def of(self, table: str) -> list[Partition]:
+        """The partitions of a table, oldest first, `rest` last."""
+        return [one for one in self.partitions if one.table == table]
+
+    def is_divided(self, table: str) -> bool:
+        """Whether a table has partitions."""
+        return bool(self.of(table))
+
+    @property
+    def by(self) -> By | None:
+        """How long the periods are. None where nothing is divided."""
+        return next((one.period.by for one in self.partitions if one.period is not None), None)
+
+    def lacking(self) -> list[tuple[str, Period]]:
+        """The tables that lack the partition of this period or the next one. Inserts go to `rest` then."""
+        if self.by is None:
+            return []
+        this = Period.of(self.now, self.by)
+        return [
+            (table, period)
+            for table, *_ in GROUPS
+            if table not in COMMANDS and self.is_divided(table)
+            for period in (this, this.next())
+            if not self._covers(table, period)
+        ]
+
+    def _covers(self, table: str, period: Period) -> bool:
+        return any(
+            one.until is not None
+            and one.until > period.start
+            and (one.lower == "MINVALUE" or moment_of(UUID(one.lower)) <= period.start)
+            for one in self.of(table)
+        )
+
+
+def lowest_id(moment: datetime) -> UUID:
+    """The lowest id of version 7 that can be made from a moment (with a time zone) on."""
+    return UUID(int=round(moment.timestamp() * 1000) << 80)
+
+
+def moment_of(uuid: UUID) -> datetime:
+    """The moment at which an id of version 7 was made."""
+    return datetime.fromtimestamp((uuid.int >> 80) / 1000, UTC)
+
+
+_PARTITIONS = """
+SELECT parent.relname AS table_name, part.relname AS name, pg_get_expr(part.relpartbound, part.oid) AS bound,
+    nullif(part.reltuples, -1)::bigint AS rows, pg_total_relation_size(part.oid) AS size
+FROM unnest(%(tables)s::text[]) WITH ORDINALITY AS asked (name, place)
+JOIN pg_class AS parent ON parent.oid = to_regclass(quote_ident(asked.name))
+JOIN pg_inherits ON inhparent = parent.oid
+JOIN pg_class AS part ON part.oid = inhrelid
+ORDER BY asked.place
+"""
+
+_ROLE = """
+SELECT clock_timestamp() AS now, bool_and(pg_has_role(relowner, 'USAGE')) AS is_owner
+FROM pg_class
+WHERE oid IN (SELECT to_regclass(quote_ident(name)) FROM unnest(%(tables)s::text[]) AS name)
+"""
+
+
+def read(connection: Connection) -> Divided:
+    """Read which tables are divided, and into what."""
+    asked = {"tables": list(KEYS)}
+    role = connection.exec_driver_sql(_ROLE, asked).one()
+    rows = connection.exec_driver_sql(_PARTITIONS, asked)
+    found = [_partition(row.table_name, row.name, row.bound, row.rows, row.size) for row in rows]
+    return Divided(role.now, sorted(found, key=_order), bool(role.is_owner))
+
+
+def _partition(table: str, name: str, bound: str, rows: int | None, size: int) -> Partition:
+    limits = _BOUND.search(bound)
+    one = Partition(table, name, None, None, rows, size)
+    return one if limits is None else replace(one, lower=limits["lower"], upper=limits["upper"])
+
+
+def _order(one: Partition) -> tuple[int, bool, float, str]:
+    upper = one.upper or "0"
+    number = float(upper) if one.table in COMMANDS else float(UUID(upper.zfill(32)).int)
+    return list(KEYS).index(one.table), one.is_rest, number, one.name
+
+
+# --- making ------------------------------------------------------------------------------------------------
+
+_LIMIT_WAITS = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+
+_OPTIONS = (
+    "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = to_regclass(quote_ident(%(name)s))"
+)
+
+_GRANTS = """
+SELECT format(
+    'GRANT %%s ON %%s TO %%s%%s',
+    privilege_type,
+    quote_ident(%(to)s),
+    CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END,
+    CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+)
+FROM pg_class CROSS JOIN LATERAL aclexplode(relacl)
+WHERE pg_class.oid = to_regclass(quote_ident(%(name)s)) AND grantee <> relowner
+"""
+
+_OWNER = "SELECT relowner::regrole::text FROM pg_class WHERE oid = to_regclass(quote_ident(%(name)s))"
+
+
+def like(connection: Connection, template: str, name: str) -> None:
+    """Create a table that can become a partition: with the columns, checks, indexes, storage parameters, owner and
+    grants of another one. Foreign keys and triggers come from the partitioned table."""
+    ddl(connection, f"CREATE TABLE {name} (LIKE {template} INCLUDING ALL EXCLUDING IDENTITY)")
+    if options := connection.exec_driver_sql(_OPTIONS, {"name": template}).scalar_one():
+        ddl(connection, f"ALTER TABLE {name} SET ({options})")
+    share(connection, template, name)
+
+
+def share(connection: Connection, template: str, name: str) -> None:
+    """Give a table the owner and the grants of another one."""
+    owner = connection.exec_driver_sql(_OWNER, {"name": template}).scalar_one()
+    ddl(connection, f"ALTER TABLE {name} OWNER TO {owner}")
+    for grant in connection.exec_driver_sql(_GRANTS, {"name": template, "to": name}).scalars().all():
+        ddl(connection, grant)
+
+
+def ddl(connection: Connection, statement: str) -> None:
+    """Execute a statement that has no parameters."""
+    connection.exec_driver_sql(statement.replace("%", "%%"))
+
+
+def limit_waits(connection: Connection) -> None:
+    """Let this transaction give up when it waits too long for a lock, because everybody else queues behind it.
+
+    Until it ends, nobody else divides, makes or drops.
+    """
+    ddl(connection, _LIMIT_WAITS)
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%(key)s)", {"key": LOCK})
+
+
+def _exists(connection: Connection, name: str) -> bool:
+    found = connection.exec_driver_sql(
+        "SELECT to_regclass(quote_ident(%(name)s)) IS NOT NULL", {"name": name}
+    )
+    return bool(found.scalar_one())
+
+
+def missing(divided: Divided) -> Iterator[tuple[Sequence[str], Period]]:
+    """Yield the partitions that are to be made: the tables, and the period.
+
+    A period of effects and events is made ahead. One of commands is begun when it is there.
+    """
+    return missing_of(divided, divided.by, divided.now) if divided.by is not None else iter(())
+
+
+def missing_of(divided: Divided, by: By, now: datetime) -> Iterator[tuple[Sequence[str], Period]]:
+    """As `missing`, where nothing tells yet how long a period is."""
+    this = Period.of(now, by)
+    for tables in GROUPS:
+        partitions = divided.of(tables[0])
+        if not partitions:
+            continue
+        period = this
+        for _ in range(1 if tables == COMMANDS else AHEAD + 1):
+            if not _is_there(partitions, period):
+                yield tables, period
+            period = period.next()
+
+
+def _is_there(partitions: Sequence[Partition], period: Period) -> bool:
+    return any(
+        one.period == period or (one.until is not None and one.until > period.start and one.part == FIRST)
+        for one in partitions
+    )
+
+
+def make(connection: Connection, tables: Sequence[str], period: Period) -> bool:
+    """Make the partition of a period for tables that share their bounds, in the caller's transaction.
+
+    Returns whether it was made. It is not where too much of the period is in `rest` already, or something of it is
+    just being worked on: that stays there. Nor where another process has just made it.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: a lock was not to be had in time.
+    """
+    limit_waits(connection)
+    if _exists(connection, f"{tables[0]}_{period}"):
+        return False
+    if tables == COMMANDS:
+        begin_commands(connection, str(period))
+        return True
+    lower, upper = lowest_id(period.start), lowest_id(period.next().start)
+    if _in_rest(connection, tables, lower, upper):
+        # Nobody writes meanwhile, so that nothing of the period comes into `rest` after it was moved.
+        ddl(connection, f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+        if not _may_move(connection, tables[0], lower, upper):
+            return False
+    for table in tables:
+        name = f"{table}_{period}"
+        like(connection, f"{table}_{REST}", name)
+        _move(
+            connection, f"{table}_{REST}", name, f"{KEYS[table]} >= '{lower}' AND {KEYS[table]} < '{upper}'"
+        )
+        attach(connection, table, name, f"'{lower}'", f"'{upper}'")
+    return True
+
+
+def _in_rest(connection: Connection, tables: Sequence[str], lower: UUID, upper: UUID) -> bool:
+    return any(
+        connection.exec_driver_sql(
+            f"SELECT EXISTS (SELECT FROM {table}_{REST} "  # noqa: S608 - names are ours
+            f"WHERE {KEYS[table]} >= %(lower)s AND {KEYS[table]} < %(upper)s)",
+            {"lower": str(lower), "upper": str(upper)},
+        ).scalar_one()
+        for table in tables
+    )
+
+
+def _may_move(connection: Connection, table: str, lower: UUID, upper: UUID) -> bool:
+    within = f"FROM {table}_{REST} WHERE id >= %(lower)s AND id < %(upper)s"
+    values = {"lower": str(lower), "upper": str(upper), "most": MOST_MOVED}
+    limited = f"SELECT count(*) FROM (SELECT {within} LIMIT %(most)s + 1) AS few"  # noqa: S608 - names are ours
+    if connection.exec_driver_sql(limited, values).scalar_one() > MOST_MOVED:
+        return False
+    busy = f"SELECT EXISTS (SELECT {within} AND {UNSETTLED})"
+    return table != "effects" or not connection.exec_driver_sql(busy, values).scalar_one()
+
+
+UNSETTLED: Final = "(state = 'running' OR kind = 'cascade_decline' AND state = 'pending')"
+"""Effects that are not moved. A session that has waited for the move may look with a snapshot of before it, in
+which a moved row is in neither place. For these that would matter: the end of a try would be lost, or a cascade
+passed over. For all others such a session only finds less to do, and looks again."""
+
+
+def _move(connection: Connection, source: str, target: str, condition: str) -> int:
+    moved = f"""
+    WITH moved AS (DELETE FROM {source} WHERE {condition} RETURNING *)
+    INSERT INTO {target} OVERRIDING SYSTEM VALUE SELECT * FROM moved
+    """  # noqa: S608 - names are ours
+    return connection.exec_driver_sql(moved.replace("%", "%%")).rowcount
+
+
+def attach(connection: Connection, table: str, name: str, lower: str, upper: str) -> None:
+    """Make a table a partition of another one, with these bounds."""
+    ddl(connection, f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({lower}) TO ({upper})")
+
+
+def begin_commands(connection: Connection, part: str) -> None:
+    """Begin a partition of the inbox and of the outcomes, in the caller's transaction: the numbers jump ahead.
+
+    Parameters:
+        part: the end of its name.
+    """
+    inbox, outcomes = COMMANDS
+    # It waits until no transaction that has inserted is open. So whoever inserts after this sees what is there.
+    ddl(connection, f"LOCK TABLE {inbox}, {outcomes} IN SHARE ROW EXCLUSIVE MODE")
+    [template, *_] = read(connection).of(inbox)[-1:]
+    lower = int(str(template.upper))
+    for table in COMMANDS:
+        name = f"{table}_{part}"
+        like(connection, f"{table}_{template.part}", name)
+        attach(connection, table, name, str(lower), str(lower + NUMBERS_OF_A_PERIOD))
+    # Unlike setval, this is undone with the transaction.
+    sequence = connection.exec_driver_sql(f"SELECT pg_get_serial_sequence('{inbox}', 'id')").scalar_one()
+    ddl(connection, f"ALTER SEQUENCE {sequence} RESTART WITH {lower}")
+
+
+# --- dropping ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What went with one period.
+
+    Parameters:
+        rows: how many went, by table.
+        kept: how many were moved to `rest`, by table.
+    """
+
+    rows: Mapping[str, int]
+    kept: Mapping[str, int]
+
+
+def droppable(divided: Divided, tables: Sequence[str], before: datetime) -> list[str]:
+    """The parts that hold nothing from a moment on, oldest first, as far as their bounds tell.
+
+    Those of commands have no bounds in time, so `drop` looks at them. The newest is none of them.
+
+    Raises:
+        PartitionsError: the moment is in the future.
+    """
+    if before > divided.now:
+        raise PartitionsError("only what is over can be dropped, and that moment is in the future")
+    partitions = divided.of(tables[0])
+    if tables == COMMANDS:
+        return [one.part for one in partitions[:-1]]
+    return [one.part for one in partitions if one.until is not None and one.until <= before]
+
+
+def why_not(connection: Connection, tables: Sequence[str], part: str, before: datetime) -> str | None:
+    """Why a partition cannot be dropped now. None if it can."""
+    name = f"{tables[0]}_{part}"
+    statement = {"effects": _UNSETTLED, "events": _NOT_READ, "inbox": _NEWEST}[tables[0]]
+    outcomes = f"{COMMANDS[1]}_{part}"
+    values = {"before": before}
+    found = connection.exec_driver_sql(statement.format(part=name, outcomes=outcomes), values)
+    return found.scalar_one_or_none()
+
+
+_UNSETTLED = f"""
+SELECT 'an effect of it is running, or a cascade of it is owed: try again'
+FROM {{part}}
+WHERE {UNSETTLED}
+LIMIT 1
+"""  # noqa: S608 - the name is ours
+
+_NOT_READ = """
+SELECT CASE
+    WHEN EXISTS (SELECT FROM {part} WHERE position IS NULL) THEN 'an event of it is not numbered yet'
+    WHEN (SELECT max(position) FROM {part}) > (
+        SELECT least(position, (SELECT min(position) FROM subscribers)) FROM event_log
+    ) THEN 'a subscriber has not passed it yet'
+    WHEN EXISTS (
+        SELECT
+        FROM effects
+        JOIN {part} AS event ON event.id = effects.event_id
+        WHERE effects.event_id IS NOT NULL AND effects.state IN ('pending', 'running', 'failed')
+    ) THEN 'a delivery of it is open'
+END
+"""
+
+_NEWEST = """
+SELECT 'a command of it was handled later'
+WHERE (SELECT max(handled_at) FROM {outcomes}) >= %(before)s
+"""
+
+# What a later decision may read: see `db.prune`. Effects that may yet run stay, and of each of their targets the
+# newest final one that overtakes them.
+_KEPT = """
+SELECT id
+FROM {part}
+WHERE state IN ('pending', 'failed')
+UNION
+SELECT id
+FROM {part} AS effect
+WHERE state = 'cancelled'
+    AND target IS NOT NULL
+    AND NOT EXISTS (
+        SELECT
+        FROM effects AS newer
+        WHERE newer.target = effect.target
+            AND newer.sequence > effect.sequence
+            AND newer.state IN ('done', 'superseded')
+    )
+UNION
+SELECT final.id
+FROM effects AS owed
+JOIN {part} AS final ON final.target = owed.target AND final.sequence > owed.sequence
+WHERE owed.state IN ('pending', 'running', 'failed', 'cancelled')
+    AND (owed.state <> 'cancelled' OR owed.tableoid <> '{part}'::regclass)
+    AND owed.created_at < %(until)s + interval '1 day'  -- the clocks of processes differ
+    AND owed.target IS NOT NULL
+    AND final.state IN ('done', 'superseded')
+    AND NOT EXISTS (
+        SELECT
+        FROM effects AS newer
+        WHERE newer.target = final.target
+            AND newer.sequence > final.sequence
+            AND newer.state IN ('done', 'superseded')
+    )
+"""
+
+_MOVE_ENDS = """
+UPDATE event_log
+SET pruned_to = greatest(pruned_to, (SELECT coalesce(max(position), 0) FROM {part}))
+"""
+
+_NOTE = """
+INSERT INTO pruned (what, before)
+SELECT %(what)s, %(before)s
+ON CONFLICT (what) DO UPDATE SET before = greatest(pruned.before, excluded.before)
+"""
+
+
+def count(connection: Connection, tables: Sequence[str], part: str) -> dict[str, int]:
+    """How many rows a part has, by table. It reads all of them."""
+    return {
+        table: connection.exec_driver_sql(f"SELECT count(*) FROM {table}_{part}").scalar_one()  # noqa: S608
+        for table in tables
+    }
+
+
+def drop(connection: Connection, tables: Sequence[str], part: str, before: datetime) -> Dropped:
+    """Drop a part of tables that share their bounds, in the caller's transaction.
+
+    What a later decision may read of it is moved to `rest`. Everybody else waits until the transaction ends.
+
+    Parameters:
+        before: the moment before which everything of it is.
+
+    Raises:
+        PartitionsError: it cannot be dropped now; the message says why.
+        sqlalchemy.exc.DBAPIError: a lock was not to be had in time, or the role does not own the tables.
+    """
+    limit_waits(connection)
+    _check_droppable(connection, tables, part, before)
+    rows = count(connection, tables, part)  # before the lock, because it takes long
+    ddl(connection, f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+    if tables == EVENTS:
+        connection.exec_driver_sql("SELECT FROM event_log FOR UPDATE")
+    _check_droppable(connection, tables, part, before)
+    chosen: Sequence[UUID] = ()
+    if tables == EFFECTS:
+        until = next(one.until for one in read(connection).of("effects") if one.part == part)
+        chosen = (
+            connection.exec_driver_sql(_KEPT.format(part=f"effects_{part}"), {"until": until}).scalars().all()
+        )
+    elif tables == EVENTS:
+        ddl(connection, _MOVE_ENDS.format(part=f"events_{part}"))
+    for table in tables:
+        ddl(connection, f"ALTER TABLE {table} DETACH PARTITION {table}_{part}")
+    kept = {table: _keep(connection, table, part, chosen) for table in tables} if chosen else {}
+    for table in tables:
+        ddl(connection, f"DROP TABLE {table}_{part}")
+    what = "outcomes" if tables == COMMANDS else tables[0]
+    connection.exec_driver_sql(_NOTE, {"what": what, "before": before})
+    return Dropped({table: rows[table] - kept.get(table, 0) for table in tables}, kept)
+
+
+def _check_droppable(connection: Connection, tables: Sequence[str], part: str, before: datetime) -> None:
+    if not _exists(connection, f"{tables[0]}_{part}"):
+        raise PartitionsError(f"{tables[0]}_{part} was dropped by somebody else")
+    if reason := why_not(connection, tables, part, before):
+        raise PartitionsError(f"{tables[0]}_{part} stays: {reason}")
+
+
+def _keep(connection: Connection, table: str, part: str, effect_ids: Sequence[UUID]) -> int:
+    keep = f"""
+    INSERT INTO {table}_{REST} OVERRIDING SYSTEM VALUE
+    SELECT * FROM {table}_{part} WHERE {KEYS[table]} = ANY (%(ids)s::uuid[])
+    """  # noqa: S608 - names are ours
+    return connection.exec_driver_sql(keep, {"ids": effect_ids}).rowcount
