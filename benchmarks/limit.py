@@ -7,9 +7,10 @@ Celery, no calls. It has two stages:
 - *commands*: each shard's process commits batches that were decoded before.
 - *effects*: as many processes offer, claim and record what the commands owe, and do the cascades.
 
-For each stage it says how much of its core PostgreSQL has used. Where that is near 1, the rate is the limit. Where
-it is less, the other cores were; then the rate for each CPU second of PostgreSQL counts. PostgreSQL is as durable
-as by default: `fsync` and `synchronous_commit` are on.
+For each stage it says how much of its core PostgreSQL has used. Where that is all that it had, the rate is the
+limit. Where it is less, the other cores were; then the rate for each CPU second of PostgreSQL counts. With few
+cores `--share 0.3` gives PostgreSQL a third of its core, in a control group, which needs root. PostgreSQL is as
+durable as by default: `fsync` and `synchronous_commit` are on.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -62,6 +63,9 @@ ROOM = 100
 LEASE_S = 600
 READY_S = 120
 """Seconds in which a process must be ready."""
+CGROUPS = Path("/sys/fs/cgroup")
+PERIOD_US = 20_000
+"""Of each so many microseconds PostgreSQL gets its share."""
 
 _COUNTERS = """
 SELECT pg_current_wal_insert_lsn() - '0/0' AS wal_bytes, wal_fpi,
@@ -272,22 +276,44 @@ def _rates(figures: Figures, unit: str, number: float) -> Figures:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """A durable PostgreSQL on the first core."""
+def limited(pids: Sequence[int], share: float) -> Iterator[None]:
+    """Give processes, and those that they start, a share of a core."""
+    is_old = (CGROUPS / "cpu").exists()
+    group = (CGROUPS / "cpu" if is_old else CGROUPS) / f"invigilator-limit-{os.getpid()}"
+    group.mkdir()
+    quota = int(share * PERIOD_US)
+    limits = {"cpu.cfs_period_us": f"{PERIOD_US}", "cpu.cfs_quota_us": f"{quota}"}
+    for name, value in (limits if is_old else {"cpu.max": f"{quota} {PERIOD_US}"}).items():
+        (group / name).write_text(value)
+    try:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                (group / "cgroup.procs").write_text(f"{pid}")
+        yield
+    finally:
+        group.rmdir()
+
+
+@contextmanager
+def running(share: float) -> Iterator[Server]:
+    """A durable PostgreSQL with a share of the first core."""
     first, *others = sorted(os.sched_getaffinity(0))
     if not others:
         raise SystemExit("two cores are needed: one for PostgreSQL, and others for everything else")
-    with tempfile.TemporaryDirectory(prefix="invigilator-limit-") as folder, Guard() as guard:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="invigilator-limit-"))
+        guard = stack.enter_context(Guard())
         server = postgres.start(Path(folder), watch=guard.watch_engine)
-        try:
-            root = psutil.Process(server.process.pid)
-            for process in (root, *root.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    process.cpu_affinity([first])  # backends inherit it
-            os.sched_setaffinity(0, others)
-            yield Server(server.url, root.pid, others)
-        finally:
-            server.stop()
+        root = psutil.Process(server.process.pid)
+        processes = [root, *root.children(recursive=True)]
+        if share < 1:
+            stack.enter_context(limited([process.pid for process in processes], share))
+        stack.callback(server.stop)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.cpu_affinity([first])  # backends inherit it
+        os.sched_setaffinity(0, others)
+        yield Server(server.url, root.pid, others)
 
 
 def main() -> None:
@@ -296,9 +322,12 @@ def main() -> None:
     parser.add_argument("--learners", type=int, default=LEARNERS)
     parser.add_argument("--shards", type=int, default=SHARDS)
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument(
+        "--share", type=float, default=1, help="of its core, for PostgreSQL; needs root if below 1"
+    )
     wanted = parser.parse_args()
     logs.configure(None, "error")
-    with running() as server:
+    with running(wanted.share) as server:
         figures: Any = rates(measure(server, Plan(wanted.learners, wanted.shards, wanted.batch)))
     sys.stdout.write(json.dumps(figures, indent=2, default=float) + "\n")
 
