@@ -100,11 +100,7 @@ class ProbeTakenError(Exception):
 # With stale statistics, or with none yet, PostgreSQL may scan the index of all pending effects, or of a whole kind.
 # The CASE hides the conditions from the planner, so the row is found by id.
 _LOCK = """
-SELECT
-    id,
-    order_key,
-    set_config('idle_in_transaction_session_timeout', '5s', true),
-    CASE WHEN NOT %(durable)s::bool THEN set_config('synchronous_commit', 'off', true) END
+SELECT id, order_key, set_config('idle_in_transaction_session_timeout', '5s', true)
 FROM effects
 WHERE id = ANY (%(ids)s::uuid[])
     AND CASE
@@ -239,9 +235,7 @@ GROUP BY effect_id
 """
 
 
-def claim(
-    connection: Connection, wanted: Sequence[Wanted], lease_s: float, *, durable: bool = True
-) -> dict[UUID, Claim]:
+def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> dict[UUID, Claim]:
     """Claim due effects for one try each. Effects that cannot be claimed are missing in the result.
 
     An effect with a newer one on its target becomes `superseded`. An effect whose target another one is changing
@@ -251,15 +245,13 @@ def claim(
     Parameters:
         wanted: the effects, each once.
         lease_s: seconds until another worker may claim an effect, or probe the service.
-        durable: whether the commit waits for the disk. A claim that PostgreSQL forgets in a crash may be made
-            again at once, so False is for effects that call nobody: they end in a later commit, which waits.
 
     Raises:
         ProbeTakenError: another worker probes the service; roll back.
         sqlalchemy.exc.IntegrityError: another worker has just claimed an effect on the same target, or with the
             same order key; roll back.
     """
-    locked = _lock_claimable(connection, [one.id for one in wanted], durable=durable)
+    locked = _lock_claimable(connection, [one.id for one in wanted])
     if not locked:
         return {}
     chosen = [{"id": one.id, "kind": one.kind, "queue": one.queue} for one in wanted if one.id in locked]
@@ -311,16 +303,14 @@ def wait(connection: Connection, effect_id: UUID) -> None:
         _wait_locked(connection, locked)
 
 
-def _lock_claimable(
-    connection: Connection, effect_ids: Collection[UUID], *, durable: bool = True
-) -> set[UUID]:
+def _lock_claimable(connection: Connection, effect_ids: Collection[UUID]) -> set[UUID]:
     """Lock those of the effects that may be claimed and that no other transaction has locked.
 
     Nobody waits for a lock here. An effect that is passed over is offered again when its offer expires, or when
     the worker that ends another effect on the target frees it. An effect with another one ahead of it in its order
     is held back.
     """
-    rows = prepared.execute(connection, _LOCK, {"ids": list(effect_ids), "durable": durable}).all()
+    rows = prepared.execute(connection, _LOCK, {"ids": list(effect_ids)}).all()
     held_back = order.hold_back(connection, [row.id for row in rows if row.order_key is not None])
     return {row.id for row in rows} - held_back
 

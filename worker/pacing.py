@@ -10,7 +10,7 @@ import time
 BURST = 10
 """Rounds that may begin at once. A command and everything that follows from it need fewer."""
 PAUSE = 4
-"""The pause after a round, as a multiple of the time that it took. So rounds fill a fifth of the time at most."""
+"""The pause after a round, as a multiple of the time that it took, unless the next token comes sooner."""
 
 
 class Pacer:
@@ -18,7 +18,7 @@ class Pacer:
 
     It is a token bucket, kept as the generic cell rate algorithm keeps it: a moment instead of a number of tokens.
     When the bucket is empty, a round waits for the next token, or for `PAUSE` times as long as the round before
-    took, whichever is shorter. Rounds take longer when the machine is busy, so they become rarer by themselves.
+    took, whichever is shorter.
 
     Example:
         >>> pacer = Pacer(interval_s=3600.0, burst=2)

@@ -11,6 +11,7 @@ import atexit
 import errno
 import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -297,7 +298,8 @@ class _End:
     """How a forked program ends: as any other, but Python does not take it to pieces.
 
     That would write to nearly every page that all programs share, and so copy it: most of what a short program
-    costs. Create it before the modules are imported. What is registered first with `atexit` is called last.
+    costs. Create it before the modules are imported. What is registered first with `atexit` is called last. What is
+    in a file that nobody has closed is lost.
     """
 
     def __init__(self) -> None:
@@ -315,6 +317,7 @@ class _End:
 
     def _at_once(self) -> None:
         if self._status is not None:
+            logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(self._status)

@@ -26,7 +26,7 @@ from tests.chaos.machines import Network, running_network
 from tests.chaos.otherside import MoodyEndpoint, MoodyLms, MoodyMailSink
 from tests.chaos.plan import ALONE_S, SPACING_S, Cluster, Fault, Kind, kinds_of, plan
 from tests.chaos.standstill import standstills
-from tests.chaos.told import EventAudit
+from tests.chaos.told import OVERTAKEN, EventAudit
 from tests.chaos.traffic import TIMEOUT_S, Traffic, stream
 from worker.commands.sources import BrokerAwayError
 from worker.commands.sources.brokers import queued
@@ -286,7 +286,8 @@ class _Run:
             audit = Audit(
                 self.stack, self.lms, self.traffic, calm_database_url, self.storm.cancelled, self.windows
             )
-            told = EventAudit(self.stack, self.listener, self.storm.counts(), self.storm.replays)
+            overtaken = sum(one.output().count(OVERTAKEN) for one in self.stack.processes)
+            told = EventAudit(self.stack, self.listener, self.storm.counts(), self.storm.replays, overtaken)
             delivered = DeliveryAudit(self.stack, self.endpoint.events, self.storm.cancelled)
             findings = dict(audit.run(told.checks() | delivered.checks()))
         findings |= self._others(settled, drain_s)

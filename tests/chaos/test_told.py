@@ -25,9 +25,9 @@ def listener(tmp_path: Path) -> Listener:
     return Listener("redis://127.0.0.1:1", write_subscriptions(tmp_path))
 
 
-def found(listener: Listener, invariant: str, faults: int = 0) -> list[object]:
+def found(listener: Listener, invariant: str, faults: int = 0, overtaken: int = 0) -> list[object]:
     nothing = cast("Stack", None)  # these invariants do not look at the database
-    audit = EventAudit(nothing, listener, {"relay kill": faults, "lms slow": 9}, replays=0)
+    audit = EventAudit(nothing, listener, {"relay kill": faults, "lms slow": 9}, 0, overtaken)
     return list(audit.checks()[invariant]())
 
 
@@ -51,6 +51,7 @@ def test_a_copy_that_says_something_else(listener: Listener) -> None:
 def test_events_that_come_again_for_no_reason(listener: Listener) -> None:
     listener.arrivals = [arrival(1), arrival(2), arrival(1), arrival(2)]
     assert found(listener, AGAIN, faults=1) == []
+    assert found(listener, AGAIN, overtaken=1) == []
     assert found(listener, AGAIN) == [(2, 1)]
 
 

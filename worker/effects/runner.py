@@ -200,10 +200,8 @@ class Runner:
     def claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
         """Claim effects in one transaction. Returns one claim, or None, for each of them, in their order."""
         distinct = {one.id: one for one in wanted}  # the same offer may be in hand twice
-        # What calls nobody does its work in the database: if a crash forgets the claim, it forgets the work, too.
-        durable = any(EffectKind(one.kind).entry.service is not None for one in wanted)
         with self.tools.engine.begin() as connection:
-            claims = effects.claim(connection, list(distinct.values()), self.tools.lease_s, durable=durable)
+            claims = effects.claim(connection, list(distinct.values()), self.tools.lease_s)
         return [claims.pop(one.id, None) for one in wanted]
 
     def _delay_s(self, claim: Claim, error: Transient | None) -> float | None:

@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.kinds import QUEUES, EffectKind, Service
@@ -51,12 +52,11 @@ class Slots:
         limit = self._limits.get(QUEUES[kind]) if webhook is None else self._of_webhook(webhook)
         if limit is None:
             yield True
-        elif limit.take(PATIENCE_S if webhook is None else limit.soon_s()):
-            began = time.monotonic()
+        elif slot := limit.take(PATIENCE_S if webhook is None else limit.soon_s()):
             try:
                 yield True
             finally:
-                limit.give_back(time.monotonic() - began)
+                limit.give_back(slot)
         else:
             yield False
 
@@ -69,32 +69,49 @@ class Slots:
             return self._webhooks[name]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slot:
+    """A slot that is held, since a moment of the monotonic clock."""
+
+    since: float
+
+    def is_early(self) -> bool:
+        return time.monotonic() - self.since <= SOON_S
+
+
 class _Limit:
     """A semaphore that can shrink, and grows again by itself."""
 
     def __init__(self, most: int) -> None:
         self._most = self._size = most
-        self._taken = 0
+        self._taken: list[_Slot] = []
         self._is_quick = True
         self._sized_at = time.monotonic()
         self._changed = threading.Condition()
 
-    def take(self, patience_s: float) -> bool:
+    def take(self, patience_s: float) -> "_Slot | None":
         with self._changed:
-            free = self._changed.wait_for(self._is_free, patience_s)
-            self._is_quick = self._is_quick and free
-            self._taken += free
-            return free
+            if not self._changed.wait_for(self._is_free, patience_s):
+                self._is_quick = False
+                return None
+            slot = _Slot(time.monotonic())
+            self._taken.append(slot)
+            return slot
 
-    def give_back(self, held_s: float) -> None:
+    def give_back(self, slot: "_Slot") -> None:
         with self._changed:
-            self._taken -= 1
-            self._is_quick = held_s <= SOON_S
+            self._taken.remove(slot)
+            self._is_quick = slot.is_early()
             self._changed.notify()
 
     def soon_s(self) -> float:
-        """How long to wait for a slot: not at all when the last one came back late, or somebody waited in vain."""
-        return SOON_S if self._is_quick else 0
+        """How long to wait for a slot.
+
+        Not at all after one came back late or somebody waited in vain, nor while one is held for long. Otherwise an
+        endpoint that answers some calls quickly and holds others would keep all threads.
+        """
+        with self._changed:
+            return SOON_S if self._is_quick and all(slot.is_early() for slot in self._taken) else 0
 
     def shrink(self, number: int) -> None:
         with self._changed:
@@ -106,4 +123,4 @@ class _Limit:
         if self._size < self._most and now - self._sized_at >= GROW_S:
             self._size += 1
             self._sized_at = now
-        return self._taken < self._size
+        return len(self._taken) < self._size

@@ -58,6 +58,7 @@ class Fanout:
                         is_full = [self.fan_out(name, stopping) for name in self.webhooks]
                         wait(notifications, FULL_PAUSE_S if any(is_full) else self.poll_s, stopping)
             except (DBAPIError, psycopg2.Error) as error:
+                self.engine.dispose()  # the session that listened is lost, and no look tells the pool
                 logger.warning("the fan-out tries again", reason=brief(error), again_in_s=self.poll_s)
                 stopping.wait(self.poll_s)
 

@@ -52,6 +52,7 @@ class Numberer:
                     self.engine.dispose()
                     stopping.wait()
             except (DBAPIError, psycopg2.Error) as error:
+                self.engine.dispose()  # the session that listened is lost, and no look tells the pool
                 logger.warning("the numbering tries again", reason=brief(error), again_in_s=self.poll_s)
                 stopping.wait(self.poll_s)
 

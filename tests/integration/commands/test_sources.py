@@ -408,14 +408,21 @@ class TestAnnouncing:
             assert not source.announce(Announcement(4), source.told())
             [line] = [one for one in logged if one["event"] == "the number of shards was not announced"]
             assert (line["key"], line["reason"]) == (SHARDS_KEY, "PreconditionFailed")
-            broker.publish(b"1")
+            broker.publish(b"1", shards=broker.shard + 1)
             assert take_all(source, 1) == [b"1"]
+
+    def test_a_key_that_is_no_string_is_written_anew(self) -> None:
+        with running_valkey() as server, Redis.from_url(server.url, decode_responses=True) as client:
+            client.lpush(SHARDS_KEY, "4")
+            with open_source(server.url, queue_name(0), LIMIT) as source:
+                assert source.announce(Announcement(8), source.told())
+            assert client.get(SHARDS_KEY) == "8"
 
     @pytest.mark.parametrize("reason", ["OutOfMemoryError", "NoPermissionError"])
     def test_a_server_that_does_not_take_it_is_read_all_the_same(
         self, reason: str, logged: list[EventDict]
     ) -> None:
-        # Given a command, and a server that has no room for more, or gives no right to write the key
+        # Given a command, and a server that has no room for more, or gives no right to the key
         with running_valkey() as server, Redis.from_url(server.url) as client:
             client.lpush(queue_name(0), b"1")
             user = urlsplit(server.url).username or "default"
@@ -424,7 +431,7 @@ class TestAnnouncing:
                     client.config_set("maxmemory-policy", "noeviction")
                     client.config_set("maxmemory", 1)
                 else:
-                    client.acl_setuser(user, commands=["-set"])
+                    client.acl_setuser(user, commands=["-set", "-get"])
                 # When publishers are to be told, then that is warned of, and the command is read
                 source.announce(Announcement(4), source.told())
                 [line] = logged

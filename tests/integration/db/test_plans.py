@@ -188,12 +188,13 @@ class Explained:
         if statement.split()[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXECUTE"):
             return
         dbapi: Any = connection.connection
+        begin, undo = ("BEGIN", "ROLLBACK") if dbapi.autocommit else ("SAVEPOINT s", "ROLLBACK TO s")
         with dbapi.cursor() as cursor:
-            cursor.execute("SAVEPOINT explained")
+            cursor.execute(begin)
             explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement
             cursor.execute(explain, parameters[0] if isinstance(parameters, list) else parameters)
             [plan] = cursor.fetchone()[0]
-            cursor.execute("ROLLBACK TO explained")
+            cursor.execute(undo)
         nodes = list(_nodes(plan["Plan"]))
         blocks = nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"]
         self.plans.append(Plan(self.path, statement, plan["Execution Time"], blocks, nodes))

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -14,7 +13,6 @@ from sqlalchemy.exc import DBAPIError
 from structlog.typing import EventDict
 
 from db import circuits, effects
-from db.connect import make_engine
 from db.effects import Claim, RecordedTry, TryEnd
 from db.errors import Failure, classify
 from db.models import TryResult
@@ -541,36 +539,3 @@ def counting_notices(engine: Engine) -> Iterator[list[str]]:
         yield notices
     finally:
         event.remove(engine, "before_cursor_execute", see)
-
-
-@pytest.mark.parametrize(
-    ("kinds", "commit"),
-    [
-        ([EffectKind.CASCADE_DECLINE], "off"),
-        ([SET_CREDIT], "on"),
-        ([EffectKind.CASCADE_DECLINE, SET_CREDIT], "on"),
-    ],
-)
-def test_a_claim_waits_for_the_disk_if_it_may_lead_to_a_call(
-    bench: Bench, database_url: str, kinds: Sequence[EffectKind], commit: str
-) -> None:
-    # Given a cascade and a credit, and sessions whose commits wait, unlike others of these tests
-    bench.apply(c.create("A", taking_as_proctored=True), c.update("A", "declined"))
-    asked = [wanted(bench.ids(kind)[0], kind) for kind in kinds]
-    waiting = make_engine(
-        database_url, application_name="tests", session_settings="-c synchronous_commit=on", pre_ping=False
-    )
-    commits: list[str] = []
-
-    def note(connection: Connection) -> None:
-        commits.append(connection.exec_driver_sql("SHOW synchronous_commit").scalar_one())
-
-    event.listen(waiting, "commit", note)
-    # When they are claimed
-    claims = replace(bench, engine=waiting).runner.claim_together(asked)
-    # Then the commit waits as it must, and the next one of the session as it always does
-    assert None not in claims
-    with waiting.begin():
-        pass
-    assert commits == [commit, "on"]
-    waiting.dispose()

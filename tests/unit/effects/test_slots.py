@@ -136,6 +136,20 @@ def test_nobody_waits_for_a_slot_of_a_webhook_that_came_back_late(
     assert free(slots, EffectKind.DELIVER_EVENT, ACME) == 1
 
 
+def test_nobody_waits_while_a_slot_of_a_webhook_is_held_for_long(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a webhook that holds one call for long, and answers others at once
+    slots = Slots(2, CONNECTIONS)
+    monkeypatch.setattr(module, "SOON_S", 3600)
+    with slots.taken(EffectKind.DELIVER_EVENT, ACME):
+        clock.now += 3601
+        with slots.taken(EffectKind.DELIVER_EVENT, ACME):
+            pass
+        # Then nobody waits for a slot of it
+        assert free(slots, EffectKind.DELIVER_EVENT, ACME) == 1
+
+
 def test_after_a_thread_has_waited_in_vain_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     slots = Slots(1, CONNECTIONS)
     with slots.taken(EffectKind.DELIVER_EVENT, ACME):

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, OutOfMemoryError, WatchError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError, WatchError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -132,7 +132,10 @@ class RedisSource:
     def told(self) -> Announcement | None:
         """See `Source`."""
         with _broker():
-            shards = read_number(self.client.get(SHARDS_KEY))
+            try:
+                shards = read_number(self.client.get(SHARDS_KEY))
+            except ResponseError:  # we may not read it, or it is no string
+                return None
         return None if shards is None else Announcement(shards)
 
     def announce(self, announcement: Announcement, _told: Announcement | None) -> bool:
