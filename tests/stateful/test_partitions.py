@@ -42,9 +42,9 @@ class Divided(Machine):
 
 
 @pytest.fixture
-def divided_engine(migrated_postgres_url: str) -> Iterator[Engine]:
+def divided_engine(postgres_url: str) -> Iterator[Engine]:
     """On a divided database. What comes in the next seconds goes to a partition for each, then to `rest`."""
-    with engines.fresh_database(migrated_postgres_url) as url, engines.disposed(url) as engine:
+    with engines.fresh_database(postgres_url) as url, engines.disposed(url) as engine:
         divide(engine)
         begin = datetime.now(UTC) + timedelta(seconds=5)
         bounds = [lowest_id(begin + number * timedelta(seconds=1)) for number in range(SECONDS + 1)]
