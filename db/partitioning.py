@@ -10,17 +10,19 @@ goes on where it stopped:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from db import partitions
-from db.errors import sqlstate
+from db.errors import CHECK_VIOLATION, sqlstate
 from db.partitions import (
     COMMANDS,
     FIRST,
+    GROUPS,
     KEYS,
     NUMBERS_OF_A_PERIOD,
     REST,
@@ -34,10 +36,12 @@ from db.partitions import (
     limit_waits,
     lowest_id,
     make,
+    moment_of,
 )
 
 CHECK: Final = "ck_{table}_first"
-CHECK_VIOLATION = "23514"
+LIFTED_BEFORE: Final = timedelta(days=7)
+"""A CHECK that refuses ids in less than this is taken away."""
 WITHIN: Final = (("tries", "effects"), ("outcomes", "inbox"))
 """Foreign keys from a table to one that comes and goes with it. Partitions have none: it would tie each partition
 to all of the other table's, and they are written and dropped together anyway."""
@@ -185,11 +189,24 @@ def unbound(connection: Connection, tables: Sequence[str]) -> None:
         ddl(connection, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {CHECK.format(table=table)}")
 
 
+def abandoned(connection: Connection, now: datetime) -> list[Sequence[str]]:
+    """The tables whose dividing was begun and not finished, and that would refuse new ids in less than a week."""
+    return [
+        tables
+        for tables in GROUPS
+        if tables != COMMANDS  # their numbers never get so far
+        and any(
+            check is not None and moment_of(UUID(check.upper)) - now < LIFTED_BEFORE
+            for check in (begun(connection, table) for table in tables)
+        )
+    ]
+
+
 def divide(connection: Connection, tables: Sequence[str], by: By, now: datetime) -> None:
     """Make tables the first partitions of new ones with their names, in the caller's transaction.
 
     Raises:
-        PartitionsError: somebody else has divided them.
+        PartitionsError: somebody else has divided them, or stopped this.
         sqlalchemy.exc.DBAPIError: a lock was not to be had in time, or the role does not own the tables.
     """
     limit_waits(connection)
@@ -218,7 +235,8 @@ def _drop_foreign_keys(connection: Connection, from_table: str, to_table: str) -
 def _divide(connection: Connection, table: str) -> None:
     asked = {"table": table}
     check = begun(connection, table)
-    assert check is not None
+    if check is None:
+        raise PartitionsError(f"somebody else has stopped the dividing of {table}: begin again")
     first, name = f"{table}_{FIRST}", CHECK.format(table=table)
     identities = [
         (one.name, _next(connection, one.sequence))

@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import event_log, partitions, totals
+from db import event_log, partitioning, partitions, totals
 from db.errors import Failure, brief, classify
 from db.partitions import COMMANDS, EFFECTS, EVENTS, REST, Divided, Dropped, PartitionsError
 from db.prune import Page, Place, Removed, moment_before, remove_commands, remove_effects
@@ -141,12 +141,20 @@ def drop_parts(
 def make_partitions(engine: Engine) -> list[str]:
     """Make the partitions that are missing for this period and the next ones. Returns their names.
 
+    It first takes away what an unfinished `begin` has left, if that would refuse new ids in less than a week.
+
     Raises:
         PartitionsError: the role does not own the tables.
         sqlalchemy.exc.DBAPIError: the database is away, or a table stays locked.
     """
     with engine.begin() as connection:
         divided = partitions.read(connection)
+        abandoned = partitioning.abandoned(connection, divided.now) if divided.is_owner else []
+    for tables in abandoned:
+        patiently(engine, partial(partitioning.unbound, tables=tables))
+        logger.warning(
+            "dividing is given up", tables=tables, hint="`invigilator partitions begin` begins anew"
+        )
     made = []
     for tables, period in partitions.missing(divided):
         _check_owner(divided)

@@ -14,7 +14,7 @@ from alembic import op
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from db import batch, effects, event_log, migrate, offers, partitioning, partitions, parts, totals
 from db.connect import make_engine
@@ -25,6 +25,8 @@ from db.prepared import SESSION_SETTINGS
 from db.prune import Removed
 from db.shards import Renewal, ensure_shards, take
 from events.commands import Fingerprint
+from invigilator.acts import partitions as acts
+from invigilator.acts.actor import Actor, Via
 from tests import sample_commands as c
 from tests.integration.db.test_plans import Explained
 from worker import pruning
@@ -40,6 +42,7 @@ DAY = timedelta(days=1)
 OLD = Period(2026, 3)
 """The first period with a partition of its own: what began in January has the first one up to March."""
 NUMBERS = count(1)
+PERSON = Actor("ada", is_claimed=False, via=Via.API, origin=None)
 
 
 def handle(engine: Engine, *received: Any) -> None:
@@ -228,6 +231,51 @@ def test_ids_that_do_not_tell_the_time_are_refused(record: Engine) -> None:
     pruning.patiently(record, bound)
     with pytest.raises(PartitionsError, match="events has ids that are no UUIDs of version 7"):
         pruning.patiently(record, validate)
+
+
+def test_everybody_waits_while_an_unfinished_dividing_refuses_new_ids(record: Engine) -> None:
+    # Given somebody who began in January and was killed, so that ids of today are refused
+    pruning.patiently(record, steps(GROUPS[0])[0])
+    with record.begin() as connection:
+        ensure_shards(connection, 1)
+        fence = take(connection, 0, "me", 600)
+    assert fence is not None
+    batches = Batches(record, HANDLER, 600)
+    items = [
+        c.received(one, f"late-{n}")
+        for n, one in enumerate([c.update("A", "submitted", "2"), c.learner("9")])
+    ]
+    # Then no command is given up, and none overtakes another
+    with pytest.raises(DBAPIError, match="ck_effects_first"):
+        batches.commit(fence, items)
+    assert rows_of(record, "quarantine") == []
+    # When the owner's relay makes partitions, then it takes the CHECK away
+    assert pruning.make_partitions(record) == []
+    with record.begin() as connection:
+        assert not any(partitioning.begun(connection, table) for table in KEYS)
+    batches.commit(fence, items)
+
+
+def test_a_dividing_that_was_just_begun_is_left_alone(record: Engine) -> None:
+    for tables in GROUPS:
+        pruning.patiently(record, steps(tables, now=datetime.now(UTC))[0])
+    pruning.make_partitions(record)
+    with record.begin() as connection:
+        assert all(partitioning.begun(connection, table) for table in KEYS)
+
+
+@pytest.mark.parametrize("step", ["validate", "divide"])
+def test_a_dividing_that_fails_leaves_the_tables_as_they_were(
+    record: Engine, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(connection: Connection, *_: Any, **__: Any) -> None:
+        connection.execute(text("SELECT 1 / 0"))
+
+    monkeypatch.setattr(partitioning, step, fail)
+    with pytest.raises(DBAPIError):
+        list(acts.begin(record, PERSON, By.MONTH, None))
+    with record.begin() as connection:
+        assert not any(partitioning.begun(connection, table) for table in KEYS)
 
 
 def test_nothing_is_lost_or_doubled_while_tables_are_divided(record: Engine, database_url: str) -> None:
