@@ -42,9 +42,11 @@ def begin(engine: Engine, actor: Actor, by: By, reason: str | None) -> Iterator[
         )
     if divided.by not in (None, by):
         raise PartitionsError(f"the tables are divided by {divided.by}")
-    for tables in GROUPS:
-        if not divided.is_divided(tables[0]):
-            yield from _begin(engine, actor, tables, by, divided.now, reason)
+    whole = [tables for tables in GROUPS if not divided.is_divided(tables[0])]
+    with engine.begin() as connection:
+        partitioning.check_alone(connection, [table for tables in whole for table in tables])
+    for tables in whole:
+        yield from _begin(engine, actor, tables, by, divided.now, reason)
 
 
 def _begin(

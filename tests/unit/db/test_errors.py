@@ -12,7 +12,7 @@ DETAIL = "Key (user_id)=(4711) is there"
 
 
 class RefusedError(Exception):
-    """Build an error as psycopg2 raises it. The source file and the constraint are those that PostgreSQL reports."""
+    """Build an error as psycopg2 raises it. Source file and constraint are PostgreSQL's."""
 
     def __init__(
         self, pgcode: str | None, source_file: str | None = None, constraint: str | None = None
