@@ -362,9 +362,10 @@ def limit_waits(connection: Connection) -> None:
 def lock(connection: Connection, tables: Sequence[str]) -> None:
     """Let everybody else wait until this transaction ends, as soon as all who use the tables have come to an end.
 
-    The numberer of events locks the log first and the events then, so this does, too.
+    The numberer of events locks the log first and the events then, so this does, too. A batch writes attempts first
+    and effects then, and a partition of effects that comes or goes changes the foreign key to the attempts.
     """
-    names = ", ".join(tables)
+    names = ", ".join(["attempts", *tables] if tables == EFFECTS else tables)
     ddl(connection, f"SET LOCAL lock_timeout = '{QUIET_TIMEOUT}'")
     ddl(connection, f"LOCK TABLE {names} IN SHARE UPDATE EXCLUSIVE MODE")
     ddl(connection, _LIMIT_WAITS)
@@ -425,6 +426,8 @@ def make(connection: Connection, tables: Sequence[str], period: Period) -> bool:
         begin_commands(connection, str(period))
         return True
     lower, upper = lowest_id(period.start), lowest_id(period.next().start)
+    if tables == EFFECTS:
+        lock(connection, tables)
     if _in_rest(connection, tables, lower, upper):
         # Nobody writes meanwhile, so that nothing of the period comes into `rest` after it was moved.
         lock(connection, tables)
