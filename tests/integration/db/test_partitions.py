@@ -688,17 +688,27 @@ def test_events_go_when_everybody_has_passed_them(divided: Engine) -> None:
     assert log(divided) == ([4], 3)
 
 
+def test_events_of_the_rest_stay_for_their_deliveries(
+    divided: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "PAGE_ROWS", 2)
+    june = datetime(2026, 6, 10, tzinfo=UTC)
+    events = [tell(divided, position, june) for position in range(1, 8)]
+    for event, state in zip(events, ("pending", "running", "failed", "done"), strict=False):
+        owed = owe(divided, state, june)
+        execute(divided, "UPDATE effects SET event_id = :event WHERE id = :id", event=event, id=owed)
+    execute(divided, "UPDATE event_log SET pruned_to = 7")
+    assert pruning.prune_events(divided, DAY, threading.Event()) == 4
+    assert log(divided) == ([1, 2, 3], 7)
+
+
 def test_dropping_events_locks_the_log_before_the_events_as_the_numberer_does(divided: Engine) -> None:
     tell(divided, 1, FEBRUARY)
     with divided.connect() as numberer:
         numberer.execute(text("SELECT FROM event_log FOR UPDATE"))
-        # While somebody numbers, the drop gives up, and the events are not locked: they are numbered
-        with ThreadPoolExecutor() as threads:
-            dropping = threads.submit(drop, divided, GROUPS[1], "first", APRIL)
-            wait_for_lock(divided, 1)
-            assert event_log.number(numberer) == 0
-            with pytest.raises(DBAPIError, match="lock timeout"):
-                dropping.result()
+        numberer.execute(text("SELECT count(*) FROM events"))
+        with pytest.raises(DBAPIError, match="SELECT FROM event_log FOR UPDATE"):
+            drop(divided, GROUPS[1], "first", APRIL)
         numberer.commit()
     assert drop(divided, GROUPS[1], "first", APRIL).rows == {"events": 1}
 
