@@ -134,7 +134,19 @@ class Owed:
 
 
 def owed(connection: Connection, effect_ids: Sequence[UUID]) -> dict[UUID, Owed]:
-    """Return what deliveries bring to whom, by effect. Those that are no deliveries are missing."""
+    """Return what deliveries bring to whom, by effect. Those that are no deliveries are missing.
+
+    Parameters:
+        connection: in no transaction, or one in which each statement has a snapshot of its own.
+    """
+    found = _find_owed(connection, effect_ids)
+    # Who has waited while rows moved to another partition (`db.partitions`) looks with a snapshot of before, in
+    # which they are in neither place.
+    again = [one for one in effect_ids if one not in found or found[one].event is None]
+    return found | _find_owed(connection, again) if again else found
+
+
+def _find_owed(connection: Connection, effect_ids: Sequence[UUID]) -> dict[UUID, Owed]:
     rows = prepared.execute(connection, _OWED, {"ids": list(effect_ids)}).mappings()
     return {row["effect_id"]: _owed(dict(row)) for row in rows}
 

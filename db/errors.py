@@ -1,5 +1,6 @@
 """Classifies errors of the database by what to do about them."""
 
+import re
 from enum import Enum, auto
 
 import psycopg2
@@ -17,6 +18,8 @@ class Failure(Enum):
     DATA = auto()  # this data cannot be written
     OTHER = auto()  # the release or the schema is wrong
 
+
+CHECK_VIOLATION = "23514"
 
 # By prefix of the SQLSTATE, of which the longest counts:
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -48,6 +51,9 @@ _FAILURES = {
 # PostgreSQL raises 54000 in these source files when a value is too large for a page, an index or the memory.
 _TOO_LARGE = ("arrayfuncs.c", "hio.c", "indextuple.c", "jsonb_util.c", "nbtutils.c", "stringinfo.c")
 
+# Dividing a table was begun and not finished (`db.partitioning`), so later ids are refused until somebody does.
+_UNFINISHED = re.compile(r"ck_(effects|tries|events|inbox|outcomes)_first")
+
 
 class UnfitDatabaseError(InvigilatorError):
     """The database cannot be used as it is. The message says what to do."""
@@ -62,8 +68,11 @@ def classify(error: DBAPIError) -> Failure:
     state = sqlstate(error)
     if state is None:
         return Failure.UNAVAILABLE if _is_lost(error) else Failure.DATA
-    if is_full(error) and getattr(getattr(error.orig, "diag", None), "source_file", None) in _TOO_LARGE:
+    diagnosis = getattr(error.orig, "diag", None)
+    if is_full(error) and getattr(diagnosis, "source_file", None) in _TOO_LARGE:
         return Failure.DATA
+    if state == CHECK_VIOLATION and _UNFINISHED.fullmatch(getattr(diagnosis, "constraint_name", None) or ""):
+        return Failure.UNAVAILABLE
     known = (state[:length] for length in (5, 2))
     return next((_FAILURES[prefix] for prefix in known if prefix in _FAILURES), Failure.OTHER)
 

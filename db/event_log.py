@@ -284,13 +284,26 @@ def prune(connection: Connection, age: timedelta) -> int:
     return int(connection.exec_driver_sql(_PRUNE, {"age": age, "rows": PAGE_ROWS}).scalar_one())
 
 
+# What lies before the log's beginning is nobody's any more, but for deliveries.
 _PRUNE_REST = """
 DELETE FROM events_rest
-WHERE position <= (SELECT pruned_to FROM event_log) AND time < clock_timestamp() - %(age)s
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM events_rest AS event
+    WHERE position <= (SELECT pruned_to FROM event_log)
+        AND time < clock_timestamp() - %(age)s
+        AND NOT EXISTS (
+            SELECT FROM effects
+            WHERE effects.event_id = event.id AND effects.state IN ('pending', 'running', 'failed')
+        )
+    ORDER BY position
+    LIMIT %(rows)s
+))
 """
 
 
 def prune_rest(connection: Connection, age: timedelta) -> int:
-    """Remove the events from before the log's beginning that have no period. Returns how many."""
+    """Remove a page of the events from before the log's beginning that have no period, but those with an open
+    delivery. Returns how many were removed. There may be more when that is `PAGE_ROWS`."""
     connection.exec_driver_sql(_LIMIT_WAITS)
-    return connection.exec_driver_sql(_PRUNE_REST, {"age": age}).rowcount
+    return connection.exec_driver_sql(_PRUNE_REST, {"age": age, "rows": PAGE_ROWS}).rowcount

@@ -10,17 +10,19 @@ goes on where it stopped:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from db import partitions
-from db.errors import sqlstate
+from db.errors import CHECK_VIOLATION, sqlstate
 from db.partitions import (
     COMMANDS,
     FIRST,
+    GROUPS,
     KEYS,
     NUMBERS_OF_A_PERIOD,
     REST,
@@ -30,41 +32,55 @@ from db.partitions import (
     attach,
     begin_commands,
     ddl,
+    index_name,
+    indexes_of,
     like,
     limit_waits,
+    lock,
     lowest_id,
     make,
+    moment_of,
 )
 
 CHECK: Final = "ck_{table}_first"
-CHECK_VIOLATION = "23514"
+LIFTED_BEFORE: Final = timedelta(days=7)
+"""A CHECK that refuses ids in less than this is taken away."""
 WITHIN: Final = (("tries", "effects"), ("outcomes", "inbox"))
 """Foreign keys from a table to one that comes and goes with it. Partitions have none: it would tie each partition
 to all of the other table's, and they are written and dropped together anyway."""
 
 # The numbers are keys of advisory locks, and arbitrary. A claim that does not get the lock is refused as one that
-# meets a running effect: who waited could wait for somebody who waits for it.
+# meets a running effect: who waited could wait for somebody who waits for it. The look comes after the lock, in a
+# statement of its own, so that it sees what the last one who had the lock has committed.
 _TRIGGERS: Final = {
     "effects": """
 CREATE OR REPLACE FUNCTION effects_run_alone() RETURNS trigger LANGUAGE plpgsql AS $body$
+DECLARE
+    is_alone bool;
 BEGIN
-    IF NEW.target IS NOT NULL AND (
-        NOT pg_try_advisory_xact_lock(491627110, hashtext(NEW.target))
-        OR EXISTS (
-            SELECT FROM effects WHERE target = NEW.target AND state = 'running' AND id <> NEW.id
-        )
-    ) THEN
-        RAISE unique_violation USING
-            MESSAGE = 'another effect runs on the target', CONSTRAINT = 'uq_effects_running_target';
+    IF NEW.target IS NOT NULL THEN
+        is_alone := pg_try_advisory_xact_lock(491627110, hashtext(NEW.target));
+        IF is_alone THEN
+            is_alone := NOT EXISTS (
+                SELECT FROM effects WHERE target = NEW.target AND state = 'running' AND id <> NEW.id
+            );
+        END IF;
+        IF NOT is_alone THEN
+            RAISE unique_violation USING
+                MESSAGE = 'another effect runs on the target', CONSTRAINT = 'uq_effects_running_target';
+        END IF;
     END IF;
-    IF NEW.order_key IS NOT NULL AND (
-        NOT pg_try_advisory_xact_lock(491627111, hashtext(NEW.order_key))
-        OR EXISTS (
-            SELECT FROM effects WHERE order_key = NEW.order_key AND state = 'running' AND id <> NEW.id
-        )
-    ) THEN
-        RAISE unique_violation USING
-            MESSAGE = 'another effect with the order key runs', CONSTRAINT = 'uq_effects_running_order_key';
+    IF NEW.order_key IS NOT NULL THEN
+        is_alone := pg_try_advisory_xact_lock(491627111, hashtext(NEW.order_key));
+        IF is_alone THEN
+            is_alone := NOT EXISTS (
+                SELECT FROM effects WHERE order_key = NEW.order_key AND state = 'running' AND id <> NEW.id
+            );
+        END IF;
+        IF NOT is_alone THEN
+            RAISE unique_violation USING
+                MESSAGE = 'another effect with the order key runs', CONSTRAINT = 'uq_effects_running_order_key';
+        END IF;
     END IF;
     RETURN NULL;
 END
@@ -109,22 +125,55 @@ FROM pg_attribute
 WHERE attrelid = to_regclass(quote_ident(%(table)s)) AND attidentity <> ''
 """
 
-_INDEXES = """
-SELECT index.relname AS name, indisunique AS is_unique, indisprimary AS is_primary,
-    pg_get_indexdef(index.oid) AS sql,
-    pg_constraint.conname AS key, pg_get_constraintdef(pg_constraint.oid) AS key_sql
-FROM pg_index
-JOIN pg_class AS index ON index.oid = indexrelid
-LEFT JOIN pg_constraint ON conindid = indexrelid AND contype IN ('p', 'u')
-WHERE indrelid = to_regclass(quote_ident(%(table)s))
-ORDER BY index.relname
-"""
-
 _FOREIGN_KEYS = """
 SELECT conname AS name, pg_get_constraintdef(oid) AS sql, confrelid::regclass::text AS other
 FROM pg_constraint
 WHERE conrelid = to_regclass(quote_ident(%(table)s)) AND contype = 'f'
 """
+
+
+# What others have hung on a table would stay with its first partition, or keep it from becoming one.
+_IN_THE_WAY = """
+WITH asked AS (
+    SELECT to_regclass(quote_ident(name)) AS oid FROM unnest(%(tables)s::text[]) AS name
+), named (kind, name, oid) AS (
+    SELECT 'the view', ev_class::regclass::text, asked.oid
+    FROM asked
+    JOIN pg_depend ON refclassid = 'pg_class'::regclass AND refobjid = asked.oid
+    JOIN pg_rewrite ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid AND ev_class <> asked.oid
+    UNION
+    SELECT 'the publication', pubname, asked.oid
+    FROM asked
+    JOIN pg_publication_rel ON prrelid = asked.oid
+    JOIN pg_publication ON pg_publication.oid = prpubid
+    UNION
+    SELECT 'the policy', polname, asked.oid FROM asked JOIN pg_policy ON polrelid = asked.oid
+    UNION
+    SELECT 'a grant on the column', attname, asked.oid
+    FROM asked
+    JOIN pg_attribute ON attrelid = asked.oid AND attacl IS NOT NULL AND attacl <> '{}'
+    UNION
+    SELECT 'a foreign key of the table', conrelid::regclass::text, asked.oid
+    FROM asked
+    JOIN pg_constraint ON confrelid = asked.oid AND contype = 'f'
+    WHERE NOT conrelid = ANY (SELECT oid FROM asked)
+)
+SELECT string_agg(kind || ' ' || name || ' (' || oid::regclass::text || ')', ', ' ORDER BY kind, name, oid)
+FROM named
+"""
+
+
+def check_alone(connection: Connection, tables: Sequence[str]) -> None:
+    """Check that nothing but the project's own hangs on tables that are to be divided.
+
+    Raises:
+        PartitionsError: something does; the message names it.
+    """
+    if found := connection.exec_driver_sql(_IN_THE_WAY, {"tables": list(tables)}).scalar_one():
+        raise PartitionsError(
+            f"{' and '.join(tables)} cannot be divided while this depends on them: {found}; "
+            "remove it, and make it again afterwards"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +234,30 @@ def unbound(connection: Connection, tables: Sequence[str]) -> None:
         ddl(connection, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {CHECK.format(table=table)}")
 
 
+def abandoned(connection: Connection, now: datetime) -> list[Sequence[str]]:
+    """The tables whose dividing was begun and not finished, and that would refuse new ids in less than a week."""
+    return [
+        tables
+        for tables in GROUPS
+        if tables != COMMANDS  # their numbers never get so far
+        and any(
+            check is not None and moment_of(UUID(check.upper)) - now < LIFTED_BEFORE
+            for check in (begun(connection, table) for table in tables)
+        )
+    ]
+
+
 def divide(connection: Connection, tables: Sequence[str], by: By, now: datetime) -> None:
     """Make tables the first partitions of new ones with their names, in the caller's transaction.
 
     Raises:
-        PartitionsError: somebody else has divided them.
+        PartitionsError: somebody else has divided them, or stopped this.
         sqlalchemy.exc.DBAPIError: a lock was not to be had in time, or the role does not own the tables.
     """
     limit_waits(connection)
     if partitions.read(connection).is_divided(tables[0]):
         raise PartitionsError(f"{' and '.join(tables)}: somebody else has just divided them")
-    ddl(connection, f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+    lock(connection, tables)
     for from_table, to_table in WITHIN:
         if from_table in tables:
             _drop_foreign_keys(connection, from_table, to_table)
@@ -218,13 +280,14 @@ def _drop_foreign_keys(connection: Connection, from_table: str, to_table: str) -
 def _divide(connection: Connection, table: str) -> None:
     asked = {"table": table}
     check = begun(connection, table)
-    assert check is not None
+    if check is None:
+        raise PartitionsError(f"somebody else has stopped the dividing of {table}: begin again")
     first, name = f"{table}_{FIRST}", CHECK.format(table=table)
     identities = [
         (one.name, _next(connection, one.sequence))
         for one in connection.exec_driver_sql(_IDENTITY, asked).all()
     ]
-    indexes = connection.exec_driver_sql(_INDEXES, asked).all()
+    indexes = indexes_of(connection, table)
     foreign_keys = connection.exec_driver_sql(_FOREIGN_KEYS, asked).all()
     for column, _ in identities:
         ddl(connection, f"ALTER TABLE {table} ALTER COLUMN {column} DROP IDENTITY")
@@ -240,7 +303,7 @@ def _divide(connection: Connection, table: str) -> None:
     attach(connection, table, first, "MINVALUE", f"'{check.upper}'")
     ddl(connection, f"ALTER TABLE {first} DROP CONSTRAINT {name}")
     if table not in COMMANDS:
-        like(connection, first, f"{table}_{REST}")
+        like(connection, table, FIRST, REST)
         ddl(connection, f"ALTER TABLE {table} ATTACH PARTITION {table}_{REST} DEFAULT")
     if table in _TRIGGERS:
         ddl(connection, _TRIGGERS[table])
@@ -272,7 +335,7 @@ def _next(connection: Connection, sequence: str) -> int:
 
 def _rename(connection: Connection, table: str, index: Any) -> None:
     """Leave the names of the indexes to those of the whole table."""
-    name = index.name.replace(f"_{table}", f"_{table}_{FIRST}", 1)
+    name = index_name(index.name, FIRST)
     if index.key is None:
         ddl(connection, f"ALTER INDEX {index.name} RENAME TO {name}")
     else:

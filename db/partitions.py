@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import total_ordering
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db.totals import RECOUNT_LOCK
 from events.errors import InvigilatorError
 
 KEYS: Final[Mapping[str, str]] = {
@@ -41,7 +42,11 @@ NUMBERS_OF_A_PERIOD: Final = 10**12
 """More than any period has commands."""
 MOST_MOVED: Final = 10_000
 """At most so many rows are moved out of `rest` while everybody waits."""
-LOCK_TIMEOUT: Final = "2s"
+LOCK_TIMEOUT: Final = "200ms"
+"""The longest wait for a lock behind which everybody else waits."""
+QUIET_TIMEOUT: Final = "2s"
+"""The longest wait for a lock behind which nobody waits who reads or writes. PostgreSQL ends an autovacuum for
+somebody who has waited for a second."""
 LOCK: Final = 491_627_112
 """The key of an advisory lock, an arbitrary number."""
 
@@ -53,6 +58,10 @@ class PartitionsError(InvigilatorError):
     """Partitions cannot be made or dropped so."""
 
     code = "partitions"
+
+
+class BusyError(PartitionsError):
+    """Something is under way that everybody would wait for."""
 
 
 class By(StrEnum):
@@ -251,6 +260,11 @@ def _order(one: Partition) -> tuple[int, bool, float, str]:
 
 _LIMIT_WAITS = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
 
+# The lock is given back at once, so that nobody leaves a count out because of it.
+_NOBODY_COUNTS = """
+SELECT CASE WHEN pg_try_advisory_lock(%(key)s) THEN pg_advisory_unlock(%(key)s) ELSE false END
+"""
+
 _OPTIONS = (
     "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = to_regclass(quote_ident(%(name)s))"
 )
@@ -270,10 +284,49 @@ WHERE pg_class.oid = to_regclass(quote_ident(%(name)s)) AND grantee <> relowner
 _OWNER = "SELECT relowner::regrole::text FROM pg_class WHERE oid = to_regclass(quote_ident(%(name)s))"
 
 
-def like(connection: Connection, template: str, name: str) -> None:
+_INDEXES = """
+SELECT index.relname AS name, indisunique AS is_unique, indisprimary AS is_primary,
+    pg_get_indexdef(index.oid) AS sql,
+    pg_constraint.conname AS key, pg_get_constraintdef(pg_constraint.oid) AS key_sql
+FROM pg_index
+JOIN pg_class AS index ON index.oid = indexrelid
+LEFT JOIN pg_constraint ON conindid = indexrelid AND contype IN ('p', 'u')
+WHERE indrelid = to_regclass(quote_ident(%(table)s))
+ORDER BY index.relname
+"""
+
+
+def indexes_of(connection: Connection, table: str) -> Sequence[Any]:
+    """The indexes of a table or partition, by name, each with the statement that makes it."""
+    return connection.exec_driver_sql(_INDEXES, {"table": table}).all()
+
+
+def index_name(name: str, part: str) -> str:
+    """The name that an index of a divided table has on one of its parts."""
+    return f"{name}_{part}"
+
+
+def like(connection: Connection, table: str, template: str, part: str) -> None:
     """Create a table that can become a partition: with the columns, checks, indexes, storage parameters, owner and
-    grants of another one. Foreign keys and triggers come from the partitioned table."""
-    ddl(connection, f"CREATE TABLE {name} (LIKE {template} INCLUDING ALL EXCLUDING IDENTITY)")
+    grants of another one. Foreign keys and triggers come from the partitioned table.
+
+    Parameters:
+        table: the partitioned table.
+        template: the end of the name of the partition that is there.
+        part: the end of the name of the new one.
+    """
+    suffix, template, name = f"_{template}", f"{table}_{template}", f"{table}_{part}"
+    ddl(
+        connection,
+        f"CREATE TABLE {name} (LIKE {template} INCLUDING ALL EXCLUDING IDENTITY EXCLUDING INDEXES)",
+    )
+    for index in indexes_of(connection, template):
+        new = index_name(index.name.removesuffix(suffix), part)
+        if index.key is not None:
+            ddl(connection, f"ALTER TABLE {name} ADD CONSTRAINT {new} {index.key_sql}")
+        else:
+            kind = "UNIQUE INDEX" if index.is_unique else "INDEX"
+            ddl(connection, f"CREATE {kind} {new} ON {name} USING {index.sql.split(' USING ', 1)[1]}")
     if options := connection.exec_driver_sql(_OPTIONS, {"name": template}).scalar_one():
         ddl(connection, f"ALTER TABLE {name} SET ({options})")
     share(connection, template, name)
@@ -296,9 +349,29 @@ def limit_waits(connection: Connection) -> None:
     """Let this transaction give up when it waits too long for a lock, because everybody else queues behind it.
 
     Until it ends, nobody else divides, makes or drops.
+
+    Raises:
+        BusyError: the totals are being counted, which reads all effects.
     """
     ddl(connection, _LIMIT_WAITS)
     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%(key)s)", {"key": LOCK})
+    if not connection.exec_driver_sql(_NOBODY_COUNTS, {"key": RECOUNT_LOCK}).scalar_one():
+        raise BusyError("the totals are being counted: try again")
+
+
+def lock(connection: Connection, tables: Sequence[str]) -> None:
+    """Let everybody else wait until this transaction ends, as soon as all who use the tables have come to an end.
+
+    The numberer of events locks the log first and the events then, so this does, too. A batch writes attempts first
+    and effects then, and a partition of effects that comes or goes changes the foreign key to the attempts.
+    """
+    names = ", ".join(["attempts", *tables] if tables == EFFECTS else tables)
+    ddl(connection, f"SET LOCAL lock_timeout = '{QUIET_TIMEOUT}'")
+    ddl(connection, f"LOCK TABLE {names} IN SHARE UPDATE EXCLUSIVE MODE")
+    ddl(connection, _LIMIT_WAITS)
+    if EVENTS[0] in tables:
+        ddl(connection, "SELECT FROM event_log FOR UPDATE")
+    ddl(connection, f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
 
 
 def _exists(connection: Connection, name: str) -> bool:
@@ -353,14 +426,16 @@ def make(connection: Connection, tables: Sequence[str], period: Period) -> bool:
         begin_commands(connection, str(period))
         return True
     lower, upper = lowest_id(period.start), lowest_id(period.next().start)
+    if tables == EFFECTS:
+        lock(connection, tables)
     if _in_rest(connection, tables, lower, upper):
         # Nobody writes meanwhile, so that nothing of the period comes into `rest` after it was moved.
-        ddl(connection, f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+        lock(connection, tables)
         if not _may_move(connection, tables[0], lower, upper):
             return False
     for table in tables:
         name = f"{table}_{period}"
-        like(connection, f"{table}_{REST}", name)
+        like(connection, table, REST, str(period))
         _move(
             connection, f"{table}_{REST}", name, f"{KEYS[table]} >= '{lower}' AND {KEYS[table]} < '{upper}'"
         )
@@ -420,9 +495,8 @@ def begin_commands(connection: Connection, part: str) -> None:
     [template, *_] = read(connection).of(inbox)[-1:]
     lower = int(str(template.upper))
     for table in COMMANDS:
-        name = f"{table}_{part}"
-        like(connection, f"{table}_{template.part}", name)
-        attach(connection, table, name, str(lower), str(lower + NUMBERS_OF_A_PERIOD))
+        like(connection, table, template.part, part)
+        attach(connection, table, f"{table}_{part}", str(lower), str(lower + NUMBERS_OF_A_PERIOD))
     # Unlike setval, this is undone with the transaction.
     sequence = connection.exec_driver_sql(f"SELECT pg_get_serial_sequence('{inbox}', 'id')").scalar_one()
     ddl(connection, f"ALTER SEQUENCE {sequence} RESTART WITH {lower}")
@@ -471,10 +545,15 @@ def why_not(connection: Connection, tables: Sequence[str], part: str, before: da
 
 
 _UNSETTLED = f"""
-SELECT 'an effect of it is running, or a cascade of it is owed: try again'
+SELECT format(
+    'effects of it are running, or are cascades that are owed: %%s (%%s); try again, and if they are paused, after '
+    '`invigilator resume`',
+    count(*),
+    string_agg(DISTINCT kind, ', ')
+)
 FROM {{part}}
 WHERE {UNSETTLED}
-LIMIT 1
+HAVING count(*) > 0
 """  # noqa: S608 - the name is ours
 
 _NOT_READ = """
@@ -498,7 +577,8 @@ WHERE (SELECT max(handled_at) FROM {outcomes}) >= %(before)s
 """
 
 # What a later decision may read: see `db.prune`. Effects that may yet run stay, and of each of their targets the
-# newest final one that overtakes them.
+# newest final one that overtakes them. An attempt of an older release has the names under which its credit was told
+# only in its effects: see `db.batch`.
 _KEPT = """
 SELECT id
 FROM {part}
@@ -531,6 +611,14 @@ WHERE owed.state IN ('pending', 'running', 'failed', 'cancelled')
             AND newer.sequence > final.sequence
             AND newer.state IN ('done', 'superseded')
     )
+UNION
+SELECT effect.id
+FROM {part} AS effect
+JOIN attempts ON attempts.id = effect.attempt_id
+WHERE effect.kind = 'set_credit_status'
+    AND attempts.credit_owed
+    AND attempts.credit_told IS NULL
+    AND attempts.removed_at IS NULL
 """
 
 _MOVE_ENDS = """
@@ -545,21 +633,29 @@ ON CONFLICT (what) DO UPDATE SET before = greatest(pruned.before, excluded.befor
 """
 
 
-def count(connection: Connection, tables: Sequence[str], part: str) -> dict[str, int]:
-    """How many rows a part has, by table. It reads all of them."""
+def count(connection: Connection, tables: Sequence[str], part: str, before: datetime) -> dict[str, int]:
+    """How many rows a part has that is to be dropped, by table. It reads all of them.
+
+    Raises:
+        PartitionsError: it cannot be dropped now; the message says why.
+    """
+    _check_droppable(connection, tables, part, before)
     return {
         table: connection.exec_driver_sql(f"SELECT count(*) FROM {table}_{part}").scalar_one()  # noqa: S608
         for table in tables
     }
 
 
-def drop(connection: Connection, tables: Sequence[str], part: str, before: datetime) -> Dropped:
+def drop(
+    connection: Connection, tables: Sequence[str], part: str, before: datetime, rows: Mapping[str, int]
+) -> Dropped:
     """Drop a part of tables that share their bounds, in the caller's transaction.
 
     What a later decision may read of it is moved to `rest`. Everybody else waits until the transaction ends.
 
     Parameters:
         before: the moment before which everything of it is.
+        rows: what `count` has found. That takes long, so it comes before everybody waits.
 
     Raises:
         PartitionsError: it cannot be dropped now; the message says why.
@@ -567,10 +663,7 @@ def drop(connection: Connection, tables: Sequence[str], part: str, before: datet
     """
     limit_waits(connection)
     _check_droppable(connection, tables, part, before)
-    rows = count(connection, tables, part)  # before the lock, because it takes long
-    ddl(connection, f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
-    if tables == EVENTS:
-        connection.exec_driver_sql("SELECT FROM event_log FOR UPDATE")
+    lock(connection, tables)
     _check_droppable(connection, tables, part, before)
     chosen: Sequence[UUID] = ()
     if tables == EFFECTS:

@@ -48,7 +48,7 @@ def build_index(name: str, table: str, definition: str, *, unique: bool = False)
     """Build an index while others write; on a divided table, one on each partition.
 
     Outside of a transaction, so in an `autocommit_block`. A partitioned table has no unique index that lacks the
-    partition key: there a unique one holds within each partition only.
+    partition key: there a unique one holds within each partition only. Partitions that are made later have it, too.
 
     Parameters:
         definition: what comes after the table's name, such as `(kind) WHERE state = 'pending'`.

@@ -126,6 +126,8 @@ def recount(connection: Connection) -> None:
     """
     snapshot = connection.execution_options(isolation_level="REPEATABLE READ")
     with snapshot.begin():
+        # The first query takes the snapshot. It must not be from before a wait for a partition that goes.
+        snapshot.exec_driver_sql("LOCK TABLE effects IN ACCESS SHARE MODE")
         locked = snapshot.exec_driver_sql("SELECT pg_try_advisory_xact_lock(%(key)s)", {"key": RECOUNT_LOCK})
         if locked.scalar():
             states = [state.value for state in COUNTED]

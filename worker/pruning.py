@@ -1,7 +1,6 @@
 """Removes what was finished long ago: once when a person asks for it, or every day beside the relay."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,10 +9,11 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from db import event_log, partitions, totals
+from db import event_log, partitioning, partitions, totals
 from db.errors import Failure, brief, classify
-from db.partitions import COMMANDS, EFFECTS, EVENTS, REST, Divided, Dropped, PartitionsError
+from db.partitions import COMMANDS, EFFECTS, EVENTS, REST, BusyError, Divided, Dropped, PartitionsError
 from db.prune import Page, Place, Removed, moment_before, remove_commands, remove_effects
 from worker.logs import get_logger
 
@@ -29,10 +29,16 @@ EVERY_S = 24 * 3600.0
 AGAIN_AFTER_S = 600.0
 """The wait after any other error of the database."""
 
-
 LOCK_TRIES = 30
 LOCK_PAUSE_S = 1.0
-"""A step that everybody waits for gives up after a moment, and is tried again so often, after so long a pause."""
+MOST_LOCK_PAUSE_S = 10.0
+"""A step that everybody waits for gives up after a moment, and is tried again so often. The pauses double, so that
+the others are not kept from their work for long while somebody reads for minutes."""
+
+OWNER_ONLY = (
+    "partitions are made and dropped by the role that owns the tables: as that role, run "
+    "`invigilator partitions make` and `invigilator partitions drop` now and then"
+)
 
 Also = Callable[[Connection, str, Dropped], None]
 """What else is done in the transaction that drops a part: gets the part and what went with it."""
@@ -42,7 +48,7 @@ def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> R
     """Remove effects and commands that were finished longer ago than that.
 
     Several processes may prune at the same time. Each row is removed by one of them. Where the tables are divided,
-    periods that are wholly older go as a whole.
+    periods that are wholly older go as a whole, if the role owns them.
 
     Parameters:
         engine: of the database.
@@ -51,7 +57,6 @@ def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> R
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away, or a table is locked. What was removed stays removed.
-        PartitionsError: the role does not own the tables, which are divided.
     """
     with engine.begin() as connection:
         before = moment_before(connection, older_than)
@@ -75,14 +80,12 @@ def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Even
     with engine.begin() as connection:
         divided = partitions.read(connection)
         before = moment_before(connection, older_than)
+    removed, remove = 0, event_log.prune
     if divided.is_divided("events"):
-        removed = drop_old(engine, divided, EVENTS, before)["events"]
-        with engine.begin() as connection:
-            return removed + event_log.prune_rest(connection, older_than)
-    removed = 0
+        removed, remove = drop_old(engine, divided, EVENTS, before)["events"], event_log.prune_rest
     while not stopping.is_set():
         with engine.begin() as connection:
-            page = event_log.prune(connection, older_than)
+            page = remove(connection, older_than)
         removed += page
         if page < event_log.PAGE_ROWS:
             break
@@ -91,8 +94,13 @@ def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Even
 
 
 def drop_old(engine: Engine, divided: Divided, tables: Sequence[str], before: datetime) -> Mapping[str, int]:
-    """Drop the parts of tables that are wholly from before a moment. Returns how many rows went, by table."""
+    """Drop the parts of tables that are wholly from before a moment. Returns how many rows went, by table.
+
+    A role that does not own the tables drops nothing.
+    """
     went = dict.fromkeys(tables, 0)
+    if not divided.is_owner:
+        return went
     for _, dropped in drop_parts(engine, divided, tables, before):
         if isinstance(dropped, str):
             logger.info("a partition stays", reason=dropped)
@@ -120,15 +128,17 @@ def drop_parts(
     """
     _check_owner(divided)
 
-    def drop(part: str, connection: Connection) -> Dropped:
-        dropped = partitions.drop(connection, tables, part, before)
+    def drop(part: str, rows: Mapping[str, int], connection: Connection) -> Dropped:
+        dropped = partitions.drop(connection, tables, part, before, rows)
         if also is not None:
             also(connection, part, dropped)
         return dropped
 
     for part in partitions.droppable(divided, tables, before):
         try:
-            dropped = patiently(engine, partial(drop, part))
+            with engine.begin() as connection:
+                rows = partitions.count(connection, tables, part, before)
+            dropped = patiently(engine, partial(drop, part, rows))
         except PartitionsError as error:
             yield part, str(error)
             return
@@ -141,12 +151,20 @@ def drop_parts(
 def make_partitions(engine: Engine) -> list[str]:
     """Make the partitions that are missing for this period and the next ones. Returns their names.
 
+    It first takes away what an unfinished `begin` has left, if that would refuse new ids in less than a week.
+
     Raises:
         PartitionsError: the role does not own the tables.
         sqlalchemy.exc.DBAPIError: the database is away, or a table stays locked.
     """
     with engine.begin() as connection:
         divided = partitions.read(connection)
+        abandoned = partitioning.abandoned(connection, divided.now) if divided.is_owner else []
+    for tables in abandoned:
+        patiently(engine, partial(partitioning.unbound, tables=tables))
+        logger.warning(
+            "dividing is given up", tables=tables, hint="`invigilator partitions begin` begins anew"
+        )
     made = []
     for tables, period in partitions.missing(divided):
         _check_owner(divided)
@@ -157,27 +175,34 @@ def make_partitions(engine: Engine) -> list[str]:
 
 def _check_owner(divided: Divided) -> None:
     if not divided.is_owner:
-        raise PartitionsError(
-            "partitions are made and dropped by the role that owns the tables: as that role, run "
-            "`invigilator partitions make` and `invigilator partitions drop` now and then"
-        )
+        raise PartitionsError(OWNER_ONLY)
 
 
 def patiently(engine: Engine, step: Callable[[Connection], Done]) -> Done:
     """Run a step in a transaction of its own, again while others hold locks that it needs.
 
     Raises:
+        BusyError: the totals are still being counted.
         sqlalchemy.exc.DBAPIError: anything else, or the locks are still held.
     """
-    for left in reversed(range(LOCK_TRIES)):
-        try:
-            with engine.begin() as connection:
-                return step(connection)
-        except DBAPIError as error:
-            if not left or classify(error) is not Failure.RETRY:
-                raise
-        time.sleep(LOCK_PAUSE_S)
-    raise AssertionError
+
+    def once() -> Done:
+        with engine.begin() as connection:
+            return step(connection)
+
+    trying = Retrying(
+        stop=stop_after_attempt(LOCK_TRIES),
+        wait=wait_exponential(multiplier=LOCK_PAUSE_S, max=MOST_LOCK_PAUSE_S),
+        retry=retry_if_exception(_is_busy),
+        reraise=True,
+    )
+    return trying(once)
+
+
+def _is_busy(error: BaseException) -> bool:
+    if isinstance(error, BusyError):
+        return True
+    return isinstance(error, DBAPIError) and classify(error) is Failure.RETRY
 
 
 def _remove(
@@ -220,19 +245,27 @@ class Pruner:
 
     def _prune(self, stopping: threading.Event) -> float:
         try:
-            if made := make_partitions(self.engine):
-                logger.info("partitions made", partitions=made)
+            self._make_partitions()
             events = prune_events(self.engine, self.events_keep, stopping)
             removed = None if self.older_than is None else prune(self.engine, self.older_than, stopping)
         except DBAPIError as error:
             again_s = FIRST_AFTER_S if classify(error) is Failure.UNAVAILABLE else AGAIN_AFTER_S
             logger.warning("pruning tries again", reason=brief(error), again_in_s=again_s)
             return again_s
-        except PartitionsError as error:
-            logger.warning("nothing is pruned", reason=str(error))
-            return EVERY_S
         if removed is not None:
             logger.info("pruned", effects=removed.effects, tries=removed.tries, commands=removed.commands)
         if events:
             logger.info("events pruned", events=events)
         return EVERY_S
+
+    def _make_partitions(self) -> None:
+        with self.engine.begin() as connection:
+            divided = partitions.read(connection)
+        if divided.partitions and not divided.is_owner:
+            logger.warning("partitions are left to the owner of the tables", hint=OWNER_ONLY)
+            return
+        try:
+            if made := make_partitions(self.engine):
+                logger.info("partitions made", partitions=made)
+        except BusyError as error:
+            logger.info("no partitions were made", reason=str(error))

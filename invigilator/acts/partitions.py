@@ -1,10 +1,12 @@
 """Dividing tables into partitions, and dropping old ones."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from db import partitioning, partitions
 from db.compatibility import head, schema_revision
@@ -15,7 +17,9 @@ from worker.pruning import drop_parts, patiently
 
 
 def begin(engine: Engine, actor: Actor, by: By, reason: str | None) -> Iterator[str]:
-    """Divide the tables that are not divided yet, while others write. What was done stays when this is ended.
+    """Divide the tables that are not divided yet, while others write.
+
+    What was divided stays when this is ended. Tables that were only begun are as before.
 
     Parameters:
         by: how long a period is.
@@ -38,9 +42,11 @@ def begin(engine: Engine, actor: Actor, by: By, reason: str | None) -> Iterator[
         )
     if divided.by not in (None, by):
         raise PartitionsError(f"the tables are divided by {divided.by}")
-    for tables in GROUPS:
-        if not divided.is_divided(tables[0]):
-            yield from _begin(engine, actor, tables, by, divided.now, reason)
+    whole = [tables for tables in GROUPS if not divided.is_divided(tables[0])]
+    with engine.begin() as connection:
+        partitioning.check_alone(connection, [table for tables in whole for table in tables])
+    for tables in whole:
+        yield from _begin(engine, actor, tables, by, divided.now, reason)
 
 
 def _begin(
@@ -49,12 +55,6 @@ def _begin(
     names = " and ".join(tables)
     patiently(engine, lambda connection: partitioning.bound(connection, tables, by, now))
     yield f"{names}: checking the rows that are there"
-    try:
-        for table in tables:
-            patiently(engine, partial(partitioning.validate, table=table))
-    except PartitionsError:
-        patiently(engine, partial(partitioning.unbound, tables=tables))
-        raise
 
     def divide(connection: Connection) -> None:
         partitioning.divide(connection, tables, by, now)
@@ -65,7 +65,15 @@ def _begin(
         )
         record(connection, act)
 
-    patiently(engine, divide)
+    try:
+        for table in tables:
+            patiently(engine, partial(partitioning.validate, table=table))
+        patiently(engine, divide)
+    except BaseException:
+        # A CHECK that stays would refuse new ids one day. If this fails, too, the relay or a person does it.
+        with suppress(DBAPIError):
+            patiently(engine, partial(partitioning.unbound, tables=tables))
+        raise
     yield f"{names}: divided by {by}"
 
 

@@ -51,9 +51,9 @@ def divided_engine(postgres_url: str) -> Iterator[Engine]:
         with engine.begin() as connection:
             for table in KEYS.keys() - set(partitions.COMMANDS):
                 for lower, upper in pairwise(bounds):
-                    name = f"{table}_{str(lower)[:13].replace('-', '_')}"
-                    partitions.like(connection, f"{table}_{REST}", name)
-                    partitions.attach(connection, table, name, f"'{lower}'", f"'{upper}'")
+                    part = str(lower)[:13].replace("-", "_")
+                    partitions.like(connection, table, REST, part)
+                    partitions.attach(connection, table, f"{table}_{part}", f"'{lower}'", f"'{upper}'")
         yield engine
 
 

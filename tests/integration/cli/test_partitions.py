@@ -59,7 +59,7 @@ def test_a_partition_that_cannot_go_stays_and_says_why(cli: CommandLine, record:
         ran = cli("partitions", "drop", "--before", "2026-03", option, "--json")
         first, *_ = ran.json["partitions"]
         assert (ran.status, first["dropped"]) == (int(option == "--yes"), False)
-        assert "is running" in first["stays"]
+        assert "are running" in first["stays"]
 
 
 def test_doctor_says_what_is_wrong_with_the_partitions(

@@ -14,10 +14,11 @@ from alembic import op
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from structlog.testing import capture_logs
 
-from db import batch, effects, event_log, migrate, offers, partitioning, partitions, parts, totals
-from db.connect import make_engine
+from db import batch, deliveries, effects, event_log, migrate, offers, partitioning, partitions, parts, totals
+from db.connect import looking, make_engine
 from db.inbox import Arrival
 from db.models import TryResult
 from db.partitions import GROUPS, KEYS, By, PartitionsError, Period, lowest_id, moment_of
@@ -25,6 +26,8 @@ from db.prepared import SESSION_SETTINGS
 from db.prune import Removed
 from db.shards import Renewal, ensure_shards, take
 from events.commands import Fingerprint
+from invigilator.acts import partitions as acts
+from invigilator.acts.actor import Actor, Via
 from tests import sample_commands as c
 from tests.integration.db.test_plans import Explained
 from worker import pruning
@@ -40,6 +43,7 @@ DAY = timedelta(days=1)
 OLD = Period(2026, 3)
 """The first period with a partition of its own: what began in January has the first one up to March."""
 NUMBERS = count(1)
+PERSON = Actor("ada", is_claimed=False, via=Via.API, origin=None)
 
 
 def handle(engine: Engine, *received: Any) -> None:
@@ -110,7 +114,8 @@ def places(engine: Engine, table: str = "effects") -> dict[UUID, str]:
 
 def drop(engine: Engine, tables: Sequence[str], part: str, before: datetime = MAY) -> partitions.Dropped:
     with engine.begin() as connection:
-        return partitions.drop(connection, tables, part, before)
+        rows = partitions.count(connection, tables, part, before)
+        return partitions.drop(connection, tables, part, before, rows)
 
 
 @pytest.fixture
@@ -230,6 +235,72 @@ def test_ids_that_do_not_tell_the_time_are_refused(record: Engine) -> None:
         pruning.patiently(record, validate)
 
 
+def test_everybody_waits_while_an_unfinished_dividing_refuses_new_ids(record: Engine) -> None:
+    # Given somebody who began in January and was killed, so that ids of today are refused
+    pruning.patiently(record, steps(GROUPS[0])[0])
+    with record.begin() as connection:
+        ensure_shards(connection, 1)
+        fence = take(connection, 0, "me", 600)
+    assert fence is not None
+    batches = Batches(record, HANDLER, 600)
+    items = [
+        c.received(one, f"late-{n}")
+        for n, one in enumerate([c.update("A", "submitted", "2"), c.learner("9")])
+    ]
+    # Then no command is given up, and none overtakes another
+    with pytest.raises(DBAPIError, match="ck_effects_first"):
+        batches.commit(fence, items)
+    assert rows_of(record, "quarantine") == []
+    # When the owner's relay makes partitions, then it takes the CHECK away
+    assert pruning.make_partitions(record) == []
+    with record.begin() as connection:
+        assert not any(partitioning.begun(connection, table) for table in KEYS)
+    batches.commit(fence, items)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("CREATE VIEW mine AS SELECT id FROM effects", r"the view mine \(effects\)"),
+        ("CREATE PUBLICATION mine FOR TABLE inbox", r"the publication mine \(inbox\)"),
+        ("CREATE POLICY mine ON events", r"the policy mine \(events\)"),
+        ("GRANT SELECT (id) ON events TO PUBLIC", r"a grant on the column id \(events\)"),
+        ("CREATE TABLE mine (id uuid REFERENCES effects)", r"a foreign key of the table mine \(effects\)"),
+    ],
+)
+def test_what_a_site_has_hung_on_a_table_keeps_all_from_being_divided(
+    engine: Engine, made: str, said: str
+) -> None:
+    execute(engine, made)
+    with pytest.raises(PartitionsError, match=said):
+        list(acts.begin(engine, PERSON, By.MONTH, None))
+    with engine.begin() as connection:
+        assert not any(partitioning.begun(connection, table) for table in KEYS)
+        assert not partitions.read(connection).partitions
+
+
+def test_a_dividing_that_was_just_begun_is_left_alone(record: Engine) -> None:
+    for tables in GROUPS:
+        pruning.patiently(record, steps(tables, now=datetime.now(UTC))[0])
+    pruning.make_partitions(record)
+    with record.begin() as connection:
+        assert all(partitioning.begun(connection, table) for table in KEYS)
+
+
+@pytest.mark.parametrize("step", ["validate", "divide"])
+def test_a_dividing_that_fails_leaves_the_tables_as_they_were(
+    record: Engine, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(connection: Connection, *_: Any, **__: Any) -> None:
+        connection.execute(text("SELECT 1 / 0"))
+
+    monkeypatch.setattr(partitioning, step, fail)
+    with pytest.raises(DBAPIError):
+        list(acts.begin(record, PERSON, By.MONTH, None))
+    with record.begin() as connection:
+        assert not any(partitioning.begun(connection, table) for table in KEYS)
+
+
 def test_nothing_is_lost_or_doubled_while_tables_are_divided(record: Engine, database_url: str) -> None:
     # Given a consumer that has prepared its statements, and commands that come twice each
     with record.begin() as connection:
@@ -251,10 +322,12 @@ def test_nothing_is_lost_or_doubled_while_tables_are_divided(record: Engine, dat
     # When the tables are divided meanwhile, and another period of commands begins
     with ThreadPoolExecutor() as threads:
         flowing = threads.submit(flow)
-        divide(record, now=datetime.now(UTC))
-        for part in ("2030", "2031"):
-            pruning.patiently(record, partial(partitions.begin_commands, part=part))
-        divided.set()
+        try:
+            divide(record, now=datetime.now(UTC))
+            for part in ("2030", "2031"):
+                pruning.patiently(record, partial(partitions.begin_commands, part=part))
+        finally:
+            divided.set()
         flowing.result()
     engine.dispose()
     # Then each command was handled once
@@ -341,6 +414,38 @@ def test_one_effect_runs_on_a_target_and_of_an_order_key_whichever_partition_it_
         second.commit()
 
 
+def test_whoever_gets_the_lock_late_sees_what_runs(divided: Engine) -> None:
+    # Given a second claim that is held up before it asks for the lock of its target
+    ids = [owe(divided, "pending", at, target="one") for at in (FEBRUARY, MARCH)]
+    execute(divided, "CREATE SCHEMA slow")
+    execute(
+        divided,
+        """
+        CREATE FUNCTION slow.hashtext(text) RETURNS int LANGUAGE sql VOLATILE AS $$
+            SELECT pg_catalog.hashtext($1) FROM (SELECT pg_advisory_xact_lock(1)) AS held
+        $$
+        """,
+    )
+    run = text("UPDATE effects SET state = 'running', lease_until = now() WHERE id = :id")
+    with (
+        ThreadPoolExecutor() as threads,
+        divided.connect() as first,
+        divided.connect() as second,
+        divided.connect() as holder,
+    ):
+        holder.execute(text("SELECT pg_advisory_xact_lock(1)"))
+        second.execute(text("SET LOCAL search_path = slow, pg_catalog, public"))
+        first.execute(run, {"id": ids[0]})
+        claiming = threads.submit(second.execute, run, {"id": ids[1]})
+        wait_for_lock(divided, 1)
+        # When the first one commits meanwhile, then the second is refused
+        first.commit()
+        holder.commit()
+        with pytest.raises(IntegrityError, match="another effect runs on the target"):
+            claiming.result()
+        second.rollback()
+
+
 def test_hot_statements_find_rows_by_an_index_in_each_partition(divided: Engine, database_url: str) -> None:
     kind = EffectKind.SET_CREDIT_STATUS
     ids = [owe(divided, "pending", at, target=f"credit:{at}") for at in (FEBRUARY, MARCH, APRIL)]
@@ -416,11 +521,107 @@ def test_an_older_effect_is_still_overtaken_by_one_of_a_period_that_goes(divided
     assert execute(divided, "SELECT state FROM effects WHERE id = :id", id=failed) == [("superseded",)]
 
 
+def test_the_names_stay_under_which_an_older_release_has_told_credit(divided: Engine) -> None:
+    setup = [c.course(), c.exam("A"), c.learner("1"), c.create("A", "1")]
+    handle(divided, *(c.received(one, f"setup-{number}") for number, one in enumerate(setup)))
+    told, other = owe(divided, "done", OLD.start), owe(divided, "done", OLD.start)
+    execute(divided, "UPDATE attempts SET credit_owed = true, credit_told = NULL")
+    execute(divided, "UPDATE effects SET attempt_id = (SELECT id FROM attempts) WHERE id = :id", id=told)
+    drop(divided, GROUPS[0], str(OLD))
+    assert told in places(divided)
+    assert other not in places(divided)
+
+
 def test_a_period_with_a_running_effect_stays(divided: Engine) -> None:
     running = owe(divided, "running", OLD.start)
-    with pytest.raises(PartitionsError, match=f"effects_{OLD} stays: an effect of it is running"):
+    with pytest.raises(
+        PartitionsError, match=f"effects_{OLD} stays: effects of it are running.* 1 .set_credit_status.; "
+    ):
         drop(divided, GROUPS[0], str(OLD))
     assert set(places(divided)) == {running}
+
+
+def test_a_count_that_waited_for_a_period_to_go_is_right(divided: Engine) -> None:
+    for state in ("done", "failed"):
+        owe(divided, state, OLD.start)
+    with divided.connect() as counting, divided.connect() as connection, ThreadPoolExecutor() as threads:
+        rows = partitions.count(connection, GROUPS[0], str(OLD), MAY)
+        partitions.drop(connection, GROUPS[0], str(OLD), MAY, rows)
+        waiting = threads.submit(totals.recount, counting)
+        wait_for_lock(divided, 1)
+        connection.commit()
+        waiting.result()
+    with divided.begin() as connection:
+        found = totals.read(connection, totals.EFFECTS)
+    assert {key[2]: value for key, value in found.items() if value} == {"failed": 1}
+
+
+def test_nobody_is_stopped_while_the_totals_are_counted(divided: Engine) -> None:
+    with divided.begin() as counting:
+        key = {"key": totals.RECOUNT_LOCK}
+        counting.exec_driver_sql("SELECT pg_advisory_xact_lock(%(key)s)", key)
+        with pytest.raises(partitions.BusyError):
+            drop(divided, GROUPS[0], str(OLD))
+    # Then the drop goes on, and leaves no lock
+    drop(divided, GROUPS[0], str(OLD))
+    assert execute(divided, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = :key", **key) == []
+
+
+def test_a_long_reader_is_waited_for_in_short_pieces(
+    divided: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given somebody who reads, and pauses that are counted
+    pauses: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
+    monkeypatch.setattr(pruning, "LOCK_TRIES", 5)
+    monkeypatch.setattr(pruning, "LOCK_PAUSE_S", 1.0)
+    monkeypatch.setattr(pruning, "MOST_LOCK_PAUSE_S", 5.0)
+    counted, times = partitions.count, []
+
+    def count_once(*values: Any) -> dict[str, int]:
+        times.append(1)
+        return counted(*values)
+
+    monkeypatch.setattr(partitions, "count", count_once)
+    with divided.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM effects"))
+        with divided.connect() as connection:
+            found = partitions.read(connection)
+            connection.rollback()
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            pruning.drop_old(divided, found, GROUPS[0], APRIL)
+    # Then the pauses grow, and a part is counted once
+    assert pauses == [1, 2, 4, 5]
+    assert times == [1]
+
+
+@pytest.mark.parametrize("moved", [GROUPS[0], GROUPS[1]], ids=str)
+def test_a_delivery_is_found_though_it_just_moves(
+    divided: Engine, database_url: str, moved: Sequence[str]
+) -> None:
+    now = datetime.now(UTC)
+    execute(divided, "INSERT INTO subscribers (name, definition, position) VALUES ('webhook.x', '{}', 1)")
+    event, effect = tell(divided, 1, now), owe(divided, "pending", now)
+    execute(
+        divided,
+        "UPDATE effects SET event_id = :event, subscriber = 'webhook.x', kind = 'deliver_event'",
+        event=event,
+    )
+    engine = make_engine(database_url, application_name="test", session_settings=SESSION_SETTINGS)
+
+    def look() -> dict[UUID, deliveries.Owed]:
+        with looking(engine) as connection:
+            return deliveries.owed(connection, [effect])
+
+    before = look()
+    assert before[effect].event is not None
+    with ThreadPoolExecutor() as threads, divided.connect() as connection:
+        assert partitions.make(connection, moved, Period.of(now, By.MONTH))
+        waiting = threads.submit(look)
+        wait_for_lock(divided, 1)
+        connection.commit()
+        assert waiting.result() == before
+    engine.dispose()
 
 
 def test_totals_are_right_after_a_period_went(divided: Engine) -> None:
@@ -487,6 +688,31 @@ def test_events_go_when_everybody_has_passed_them(divided: Engine) -> None:
     assert log(divided) == ([4], 3)
 
 
+def test_events_of_the_rest_stay_for_their_deliveries(
+    divided: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "PAGE_ROWS", 2)
+    june = datetime(2026, 6, 10, tzinfo=UTC)
+    events = [tell(divided, position, june) for position in range(1, 8)]
+    for event, state in zip(events, ("pending", "running", "failed", "done"), strict=False):
+        owed = owe(divided, state, june)
+        execute(divided, "UPDATE effects SET event_id = :event WHERE id = :id", event=event, id=owed)
+    execute(divided, "UPDATE event_log SET pruned_to = 7")
+    assert pruning.prune_events(divided, DAY, threading.Event()) == 4
+    assert log(divided) == ([1, 2, 3], 7)
+
+
+def test_dropping_events_locks_the_log_before_the_events_as_the_numberer_does(divided: Engine) -> None:
+    tell(divided, 1, FEBRUARY)
+    with divided.connect() as numberer:
+        numberer.execute(text("SELECT FROM event_log FOR UPDATE"))
+        numberer.execute(text("SELECT count(*) FROM events"))
+        with pytest.raises(DBAPIError, match="SELECT FROM event_log FOR UPDATE"):
+            drop(divided, GROUPS[1], "first", APRIL)
+        numberer.commit()
+    assert drop(divided, GROUPS[1], "first", APRIL).rows == {"events": 1}
+
+
 def test_commands_go_by_when_they_were_handled(divided: Engine) -> None:
     handle(divided, c.received(c.learner("1"), "old"))
     with divided.begin() as connection:
@@ -519,6 +745,22 @@ def test_migrations_work_on_divided_tables_as_on_whole_ones(engine: Engine, divi
     assert execute(
         divided, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_effects_new'::regclass"
     ) == [(True,)]
+    # And partitions that are made later have them
+    later = Period(2040, 1)
+    for tables in GROUPS:
+        pruning.patiently(divided, partial(partitions.make, tables=tables, period=later))
+    found = {row.indexname for row in execute(divided, names)}
+    assert {f"ix_effects_new_{later}", f"uq_effects_new_{later}"} <= found
+    for table in KEYS:
+        of_part = "SELECT indexname FROM pg_indexes WHERE tablename = :part"
+        first, last = (
+            {
+                row.indexname.removesuffix(f"_{part}")
+                for row in execute(divided, of_part, part=f"{table}_{part}")
+            }
+            for part in ("first", later)
+        )
+        assert first == last
     with divided.connect() as connection, Operations.context(context(connection)):
         with context_of().autocommit_block():
             parts.drop_index("ix_effects_new", "effects")
@@ -526,6 +768,15 @@ def test_migrations_work_on_divided_tables_as_on_whole_ones(engine: Engine, divi
         parts.alter_each("effects", "SET (fillfactor = 90)")
         connection.commit()
     assert execute(divided, names) == []
+    # And a unique one that was there before the tables were divided
+    with (
+        divided.connect() as connection,
+        Operations.context(context(connection)),
+        context_of().autocommit_block(),
+    ):
+        parts.drop_index("uq_effects_running_target", "effects")
+    unique = "SELECT indexname FROM pg_indexes WHERE indexdef LIKE 'CREATE UNIQUE%effects%(target)%running%'"
+    assert execute(divided, unique) == []
     options = "SELECT count(*) FROM pg_class WHERE 'fillfactor=90' = ANY (reloptions)"
     assert execute(divided, options) == [(len(tables_of(divided, "effects")),)]
 
@@ -583,13 +834,18 @@ def test_only_the_owner_makes_and_drops(divided: Engine, database_url: str) -> N
     execute(divided, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
     other = make_engine(database_url, application_name="test", session_settings=f"-c role={role}")
     try:
-        for act in (
-            lambda: pruning.make_partitions(other),
-            lambda: pruning.prune(other, DAY, threading.Event()),
-            lambda: pruning.prune_events(other, DAY, threading.Event()),
-        ):
-            with pytest.raises(PartitionsError, match="by the role that owns the tables"):
-                act()
+        with pytest.raises(PartitionsError, match="by the role that owns the tables"):
+            pruning.make_partitions(other)
+        # It drops nothing, and removes in pages what has no period
+        owe(divided, "failed", OLD.start)
+        drop(divided, GROUPS[0], str(OLD))
+        execute(divided, "UPDATE effects SET state = 'cancelled', dropped_at = :at", at=MARCH)
+        stays = owe(divided, "done", FEBRUARY)
+        assert pruning.prune(other, DAY, threading.Event()) == Removed(effects=1, tries=1)
+        assert places(divided) == {stays: "effects_first"}
+        with capture_logs() as logged:
+            pruning.Pruner(other, DAY, DAY)._prune(threading.Event())  # noqa: SLF001 - one day of it
+        assert [one["event"] for one in logged][:1] == ["partitions are left to the owner of the tables"]
         # What the role may do, it may do with a new partition
         pruning.make_partitions(divided)
         handle(other, c.received(c.learner("1"), "one"))
@@ -602,3 +858,4 @@ def test_only_the_owner_makes_and_drops(divided: Engine, database_url: str) -> N
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(pruning, "MOST_LOCK_PAUSE_S", 0.1)

@@ -12,16 +12,18 @@ DETAIL = "Key (user_id)=(4711) is there"
 
 
 class RefusedError(Exception):
-    """Build an error as psycopg2 raises it. `source_file` is the source file that PostgreSQL reports."""
+    """Build an error as psycopg2 raises it. Source file and constraint are PostgreSQL's."""
 
-    def __init__(self, pgcode: str | None, source_file: str | None = None) -> None:
+    def __init__(
+        self, pgcode: str | None, source_file: str | None = None, constraint: str | None = None
+    ) -> None:
         super().__init__(f"no\nDETAIL: {DETAIL}")
         self.pgcode = pgcode
-        self.diag = SimpleNamespace(source_file=source_file)
+        self.diag = SimpleNamespace(source_file=source_file, constraint_name=constraint)
 
 
-def refused(state: str, source_file: str | None = None) -> DBAPIError:
-    return DBAPIError("SELECT 1", {}, RefusedError(state, source_file))
+def refused(state: str, source_file: str | None = None, constraint: str | None = None) -> DBAPIError:
+    return DBAPIError("SELECT 1", {}, RefusedError(state, source_file, constraint))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,19 @@ def test_a_limit_of_the_server_is_waited_for_and_one_of_a_row_is_not(
     source_file: str, failure: Failure
 ) -> None:
     assert classify(refused("54000", source_file)) is failure
+
+
+@pytest.mark.parametrize(
+    ("state", "constraint", "failure"),
+    [
+        ("23514", "ck_events_first", Failure.UNAVAILABLE),
+        ("23514", "ck_effects_first", Failure.UNAVAILABLE),
+        ("23514", "ck_effects_state", Failure.DATA),
+        ("23505", "ck_effects_first", Failure.CONFLICT),
+    ],
+)
+def test_what_an_unfinished_dividing_refuses_waits(state: str, constraint: str, failure: Failure) -> None:
+    assert classify(refused(state, constraint=constraint)) is failure
 
 
 @pytest.mark.parametrize(
