@@ -240,10 +240,11 @@ class Pruner:
         wait_s = FIRST_AFTER_S
         self.engine.dispose()  # no connection waits, neither that of the checks before nor for the next day
         while not stopping.wait(wait_s):
-            wait_s = self._prune(stopping)
+            wait_s = self.prune(stopping)
             self.engine.dispose()
 
-    def _prune(self, stopping: threading.Event) -> float:
+    def prune(self, stopping: threading.Event) -> float:
+        """Make the partitions that are missing, and prune. Returns the seconds until the next time."""
         try:
             self._make_partitions()
             events = prune_events(self.engine, self.events_keep, stopping)

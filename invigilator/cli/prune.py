@@ -5,7 +5,7 @@ from dataclasses import asdict
 import click
 
 from invigilator.cli.options import JSON
-from invigilator.cli.output import print_document
+from invigilator.cli.output import print_document, warn
 
 
 @click.command("prune")
@@ -20,9 +20,10 @@ def prune(older_than: str, as_json: bool) -> None:
     """
     from threading import Event
 
+    from db import partitions
     from invigilator.cli.database import open_engine
     from worker.durations import parse_duration
-    from worker.pruning import prune
+    from worker.pruning import OWNER_ONLY, prune
 
     try:
         age = parse_duration(older_than)
@@ -30,4 +31,8 @@ def prune(older_than: str, as_json: bool) -> None:
         raise click.BadParameter(str(error), param_hint="--older-than") from None
     with open_engine() as engine:
         removed = prune(engine, age, Event())
+        with engine.connect() as connection:
+            divided = partitions.read(connection)
+    if divided.partitions and not divided.is_owner:
+        warn(f"old partitions stay: {OWNER_ONLY}")
     print_document(asdict(removed), as_json)

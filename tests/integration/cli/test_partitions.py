@@ -1,6 +1,11 @@
 """`invigilator partitions`: what it shows, what it refuses, and what it leaves in the audit."""
 
+import os
 from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from sqlalchemy.engine import make_url
 
 from db import partitioning
 from db.partitions import KEYS, By
@@ -84,3 +89,22 @@ def test_doctor_says_which_partitions_are_missing(cli: CommandLine, record: Reco
     assert (finding["verdict"], "run `invigilator partitions make`" in finding["detail"]) == ("note", True)
     cli("partitions", "make")
     assert cli("partitions", "--json").json["lacking"] == []
+
+
+def test_a_role_that_does_not_own_the_tables_is_told_that_old_partitions_stay(
+    cli: CommandLine, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divide(record.engine)
+    role = f"role_{uuid4().hex}"
+    record.execute(f"CREATE ROLE {role}")
+    record.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+    url = make_url(os.environ["INVIGILATOR_DATABASE_URL"]).update_query_dict({"options": f"-c role={role}"})
+    try:
+        with monkeypatch.context() as patched:
+            patched.setenv("INVIGILATOR_DATABASE_URL", url.render_as_string(hide_password=False))
+            ran = cli("prune", "--older-than", "1d", "--json")
+        assert (ran.status, "old partitions stay" in ran.err) == (0, True)
+        assert "old partitions stay" not in cli("prune", "--older-than", "1d").err
+    finally:
+        record.execute(f"DROP OWNED BY {role}")
+        record.execute(f"DROP ROLE {role}")

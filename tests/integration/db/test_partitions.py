@@ -844,7 +844,7 @@ def test_only_the_owner_makes_and_drops(divided: Engine, database_url: str) -> N
         assert pruning.prune(other, DAY, threading.Event()) == Removed(effects=1, tries=1)
         assert places(divided) == {stays: "effects_first"}
         with capture_logs() as logged:
-            pruning.Pruner(other, DAY, DAY)._prune(threading.Event())  # noqa: SLF001 - one day of it
+            pruning.Pruner(other, DAY, DAY).prune(threading.Event())
         assert [one["event"] for one in logged][:1] == ["partitions are left to the owner of the tables"]
         # What the role may do, it may do with a new partition
         pruning.make_partitions(divided)
