@@ -6,8 +6,6 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
-from amqp.exceptions import AccessRefused, NotFound
-
 from .errors import PublishError, ShardsMismatchError
 from .sharding import NEXT_SHARDS_KEY, SHARDS_KEY, Announcement, read_number
 
@@ -24,6 +22,8 @@ MAX_DOUBLINGS = 10
 STREAM_TIMEOUT_S = 2.0
 """Seconds in which RabbitMQ must deliver the last message of a stream. A stream without one delivers nothing."""
 STREAM_PREFETCH = 100
+ACCESS_REFUSED = 403
+"""What RabbitMQ answers who may not read a queue."""
 NO_QUEUE = "no queue"
 """What RabbitMQ says of a queue that was never made. Of one whose node is away it says something else."""
 
@@ -153,11 +153,11 @@ def ask_rabbitmq(channel: Any) -> Announcement | Silence:
         while not heard and (left_s := deadline - time.monotonic()) > 0:
             connection.drain_events(timeout=left_s)
         asking.basic_cancel(tag)  # everything that was delivered comes before the answer
-    except AccessRefused:
-        return Silence.UNTOLD
-    except NotFound as error:
-        return Silence.UNTOLD if NO_QUEUE in str(error) else Silence.QUIET
-    except (TimeoutError, *connection.channel_errors):  # such as that no replica of it is there yet
+    except connection.channel_errors as error:
+        # Any other error may go by itself, such as that no replica of the stream is there yet.
+        if error.code == ACCESS_REFUSED or NO_QUEUE in str(error):
+            return Silence.UNTOLD
+    except TimeoutError:
         pass
     except connection.connection_errors as error:
         # RabbitMQ ends the connection with an internal error when the stream is being made at this moment. kombu

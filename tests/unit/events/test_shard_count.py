@@ -5,7 +5,7 @@ from unittest.mock import Mock
 
 import pytest
 from amqp import Connection
-from amqp.exceptions import InternalError
+from amqp.exceptions import AccessRefused, InternalError, NotFound, PreconditionFailed
 
 from events.errors import PublishError, ShardsMismatchError
 from events.shard_count import ShardCount, Silence, ask_rabbitmq
@@ -141,6 +141,26 @@ def test_a_connection_that_ends_because_the_stream_is_being_made_may_be_tried_ag
     channel.connection.channel.return_value.basic_consume.side_effect = InternalError
     with pytest.raises(Connection.recoverable_connection_errors):
         ask_rabbitmq(channel)
+
+
+@pytest.mark.parametrize(
+    ("error", "silence"),
+    [
+        (NotFound("no queue 'invigilator.commands.shards' in vhost '/'"), Silence.UNTOLD),
+        (AccessRefused("access to queue refused"), Silence.UNTOLD),
+        (NotFound("home node 'rabbit@one' of the queue is down or inaccessible"), Silence.QUIET),
+        (PreconditionFailed("queue does not have a replica on the local node"), Silence.QUIET),
+        (TimeoutError(), Silence.QUIET),
+    ],
+    ids=str,
+)
+def test_a_stream_that_is_there_and_cannot_be_read_now_is_not_one_that_was_never_made(
+    error: Exception, silence: Silence
+) -> None:
+    channel = Mock()
+    channel.connection.channel_errors = Connection.channel_errors
+    channel.connection.channel.return_value.basic_consume.side_effect = error
+    assert ask_rabbitmq(channel) is silence
 
 
 @pytest.mark.parametrize("told", [Announcement(4), Announcement(4, next=8, version=1), Announcement(1024)])
