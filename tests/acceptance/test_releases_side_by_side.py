@@ -116,9 +116,19 @@ def publish_steadily(stack: Stack, bodies: Iterator[bytes], stopping: threading.
 
 
 def wait_for_work(stack: Stack) -> None:
-    """Wait until those who run now have handled some of what is published now."""
+    """Wait until those who run now have all begun, and have handled some of what is published now."""
+    stack.wait_until(lambda: pids(stack) <= seen(stack), "each process to give a sign of life")
     published = len(stack.client.bodies)
     stack.wait_until_handled(published + WORK)
+
+
+def pids(stack: Stack) -> set[int]:
+    return {process.pid for process in stack.processes if process.is_running}
+
+
+def seen(stack: Stack) -> set[int]:
+    """Those who have given a sign of life. Who has not yet is ended by SIGTERM itself."""
+    return {row.pid for row in stack.rows("SELECT pid FROM processes")}
 
 
 def replace(stack: Stack, release: Release | None) -> None:
