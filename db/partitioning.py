@@ -9,7 +9,6 @@ goes on where it stopped:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -52,36 +51,27 @@ to all of the other table's, and they are written and dropped together anyway.""
 # The numbers are keys of advisory locks, and arbitrary. A claim that does not get the lock is refused as one that
 # meets a running effect: who waited could wait for somebody who waits for it. The look comes after the lock, in a
 # statement of its own, so that it sees what the last one who had the lock has committed.
+_ALONE = """
+    IF NEW.{column} IS NOT NULL THEN
+        is_alone := pg_try_advisory_xact_lock({key}, hashtext(NEW.{column}));
+        IF is_alone THEN
+            is_alone := NOT EXISTS (
+                SELECT FROM effects WHERE {column} = NEW.{column} AND state = 'running' AND id <> NEW.id
+            );
+        END IF;
+        IF NOT is_alone THEN
+            RAISE unique_violation USING MESSAGE = '{says}', CONSTRAINT = 'uq_effects_running_{column}';
+        END IF;
+    END IF;"""
+
 _TRIGGERS: Final = {
-    "effects": """
+    "effects": f"""
 CREATE OR REPLACE FUNCTION effects_run_alone() RETURNS trigger LANGUAGE plpgsql AS $body$
 DECLARE
     is_alone bool;
 BEGIN
-    IF NEW.target IS NOT NULL THEN
-        is_alone := pg_try_advisory_xact_lock(491627110, hashtext(NEW.target));
-        IF is_alone THEN
-            is_alone := NOT EXISTS (
-                SELECT FROM effects WHERE target = NEW.target AND state = 'running' AND id <> NEW.id
-            );
-        END IF;
-        IF NOT is_alone THEN
-            RAISE unique_violation USING
-                MESSAGE = 'another effect runs on the target', CONSTRAINT = 'uq_effects_running_target';
-        END IF;
-    END IF;
-    IF NEW.order_key IS NOT NULL THEN
-        is_alone := pg_try_advisory_xact_lock(491627111, hashtext(NEW.order_key));
-        IF is_alone THEN
-            is_alone := NOT EXISTS (
-                SELECT FROM effects WHERE order_key = NEW.order_key AND state = 'running' AND id <> NEW.id
-            );
-        END IF;
-        IF NOT is_alone THEN
-            RAISE unique_violation USING
-                MESSAGE = 'another effect with the order key runs', CONSTRAINT = 'uq_effects_running_order_key';
-        END IF;
-    END IF;
+{_ALONE.format(column="target", key=491627110, says="another effect runs on the target")}
+{_ALONE.format(column="order_key", key=491627111, says="another effect with the order key runs")}
     RETURN NULL;
 END
 $body$;
@@ -114,7 +104,7 @@ CREATE TRIGGER inbox_seen_before BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUN
 """What the indexes of a whole table guarantee, and those of partitions only for each partition."""
 
 _CHECK = """
-SELECT pg_get_constraintdef(oid) AS definition, convalidated AS is_valid
+SELECT pg_get_constraintdef(oid)
 FROM pg_constraint
 WHERE conrelid = to_regclass(quote_ident(%(table)s)) AND conname = %(name)s
 """
@@ -176,21 +166,13 @@ def check_alone(connection: Connection, tables: Sequence[str]) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A CHECK that says which ids the first partition of a table may have."""
-
-    upper: str
-    is_valid: bool
-
-
-def begun(connection: Connection, table: str) -> Begun | None:
-    """The CHECK on a table that is to be divided. None if there is none."""
+def begun(connection: Connection, table: str) -> str | None:
+    """The first id that the CHECK on a table that is to be divided refuses. None if there is no such CHECK."""
     values = {"table": table, "name": CHECK.format(table=table)}
-    row = connection.exec_driver_sql(_CHECK, values).first()
-    if row is None:
+    definition = connection.exec_driver_sql(_CHECK, values).scalar_one_or_none()
+    if definition is None:
         return None
-    return Begun(row.definition.split("<")[1].split(")")[0].split("::")[0].strip(" '"), row.is_valid)
+    return str(definition).split("<")[1].split(")")[0].split("::")[0].strip(" '")
 
 
 def bound(connection: Connection, tables: Sequence[str], by: By, now: datetime) -> None:
@@ -241,8 +223,8 @@ def abandoned(connection: Connection, now: datetime) -> list[Sequence[str]]:
         for tables in GROUPS
         if tables != COMMANDS  # their numbers never get so far
         and any(
-            check is not None and moment_of(UUID(check.upper)) - now < LIFTED_BEFORE
-            for check in (begun(connection, table) for table in tables)
+            upper is not None and moment_of(UUID(upper)) - now < LIFTED_BEFORE
+            for upper in (begun(connection, table) for table in tables)
         )
     ]
 
@@ -279,8 +261,8 @@ def _drop_foreign_keys(connection: Connection, from_table: str, to_table: str) -
 
 def _divide(connection: Connection, table: str) -> None:
     asked = {"table": table}
-    check = begun(connection, table)
-    if check is None:
+    upper = begun(connection, table)
+    if upper is None:
         raise PartitionsError(f"somebody else has stopped the dividing of {table}: begin again")
     first, name = f"{table}_{FIRST}", CHECK.format(table=table)
     identities = [
@@ -300,7 +282,7 @@ def _divide(connection: Connection, table: str) -> None:
             connection,
             f"ALTER TABLE {table} ALTER COLUMN {column} ADD GENERATED ALWAYS AS IDENTITY (START WITH {following})",
         )
-    attach(connection, table, first, "MINVALUE", f"'{check.upper}'")
+    attach(connection, table, first, "MINVALUE", f"'{upper}'")
     ddl(connection, f"ALTER TABLE {first} DROP CONSTRAINT {name}")
     if table not in COMMANDS:
         like(connection, table, FIRST, REST)

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db.prune import OVERTAKEN, note
 from db.totals import RECOUNT_LOCK
 from events.errors import InvigilatorError
 
@@ -188,24 +189,11 @@ class Divided:
 
     def lacking(self) -> list[tuple[str, Period]]:
         """The tables that lack the partition of this period or the next one. Inserts go to `rest` then."""
-        if self.by is None:
-            return []
-        this = Period.of(self.now, self.by)
         return [
-            (table, period)
-            for table, *_ in GROUPS
-            if table not in COMMANDS and self.is_divided(table)
-            for period in (this, this.next())
-            if not self._covers(table, period)
+            (tables[0], period)
+            for tables, period in missing(self)
+            if tables != COMMANDS and period <= Period.of(self.now, period.by).next()
         ]
-
-    def _covers(self, table: str, period: Period) -> bool:
-        return any(
-            one.until is not None
-            and one.until > period.start
-            and (one.lower == "MINVALUE" or moment_of(UUID(one.lower)) <= period.start)
-            for one in self.of(table)
-        )
 
 
 def lowest_id(moment: datetime) -> UUID:
@@ -426,13 +414,11 @@ def make(connection: Connection, tables: Sequence[str], period: Period) -> bool:
         begin_commands(connection, str(period))
         return True
     lower, upper = lowest_id(period.start), lowest_id(period.next().start)
-    if tables == EFFECTS:
-        lock(connection, tables)
-    if _in_rest(connection, tables, lower, upper):
+    if tables == EFFECTS or _in_rest(connection, tables, lower, upper):
         # Nobody writes meanwhile, so that nothing of the period comes into `rest` after it was moved.
         lock(connection, tables)
-        if not _may_move(connection, tables[0], lower, upper):
-            return False
+    if not _may_move(connection, tables[0], lower, upper):
+        return False
     for table in tables:
         name = f"{table}_{period}"
         like(connection, table, REST, str(period))
@@ -470,12 +456,12 @@ which a moved row is in neither place. For these that would matter: the end of a
 passed over. For all others such a session only finds less to do, and looks again."""
 
 
-def _move(connection: Connection, source: str, target: str, condition: str) -> int:
+def _move(connection: Connection, source: str, target: str, condition: str) -> None:
     moved = f"""
     WITH moved AS (DELETE FROM {source} WHERE {condition} RETURNING *)
     INSERT INTO {target} OVERRIDING SYSTEM VALUE SELECT * FROM moved
     """  # noqa: S608 - names are ours
-    return connection.exec_driver_sql(moved.replace("%", "%%")).rowcount
+    ddl(connection, moved)
 
 
 def attach(connection: Connection, table: str, name: str, lower: str, upper: str) -> None:
@@ -579,57 +565,37 @@ WHERE (SELECT max(handled_at) FROM {outcomes}) >= %(before)s
 # What a later decision may read: see `db.prune`. Effects that may yet run stay, and of each of their targets the
 # newest final one that overtakes them. An attempt of an older release has the names under which its credit was told
 # only in its effects: see `db.batch`.
-_KEPT = """
+_KEPT = f"""
 SELECT id
-FROM {part}
+FROM {{part}}
 WHERE state IN ('pending', 'failed')
 UNION
 SELECT id
-FROM {part} AS effect
-WHERE state = 'cancelled'
-    AND target IS NOT NULL
-    AND NOT EXISTS (
-        SELECT
-        FROM effects AS newer
-        WHERE newer.target = effect.target
-            AND newer.sequence > effect.sequence
-            AND newer.state IN ('done', 'superseded')
-    )
+FROM {{part}} AS effect
+WHERE state = 'cancelled' AND target IS NOT NULL AND NOT {OVERTAKEN.format(effect="effect")}
 UNION
 SELECT final.id
 FROM effects AS owed
-JOIN {part} AS final ON final.target = owed.target AND final.sequence > owed.sequence
+JOIN {{part}} AS final ON final.target = owed.target AND final.sequence > owed.sequence
 WHERE owed.state IN ('pending', 'running', 'failed', 'cancelled')
-    AND (owed.state <> 'cancelled' OR owed.tableoid <> '{part}'::regclass)
+    AND (owed.state <> 'cancelled' OR owed.tableoid <> '{{part}}'::regclass)
     AND owed.created_at < %(until)s + interval '1 day'  -- the clocks of processes differ
     AND owed.target IS NOT NULL
     AND final.state IN ('done', 'superseded')
-    AND NOT EXISTS (
-        SELECT
-        FROM effects AS newer
-        WHERE newer.target = final.target
-            AND newer.sequence > final.sequence
-            AND newer.state IN ('done', 'superseded')
-    )
+    AND NOT {OVERTAKEN.format(effect="final")}
 UNION
 SELECT effect.id
-FROM {part} AS effect
+FROM {{part}} AS effect
 JOIN attempts ON attempts.id = effect.attempt_id
 WHERE effect.kind = 'set_credit_status'
     AND attempts.credit_owed
     AND attempts.credit_told IS NULL
     AND attempts.removed_at IS NULL
-"""
+"""  # noqa: S608 - the name is ours
 
 _MOVE_ENDS = """
 UPDATE event_log
 SET pruned_to = greatest(pruned_to, (SELECT coalesce(max(position), 0) FROM {part}))
-"""
-
-_NOTE = """
-INSERT INTO pruned (what, before)
-SELECT %(what)s, %(before)s
-ON CONFLICT (what) DO UPDATE SET before = greatest(pruned.before, excluded.before)
 """
 
 
@@ -679,7 +645,7 @@ def drop(
     for table in tables:
         ddl(connection, f"DROP TABLE {table}_{part}")
     what = "outcomes" if tables == COMMANDS else tables[0]
-    connection.exec_driver_sql(_NOTE, {"what": what, "before": before})
+    note(connection, what, before)
     return Dropped({table: rows[table] - kept.get(table, 0) for table in tables}, kept)
 
 

@@ -6,6 +6,8 @@ same to a whole table and to each partition of a divided one.
 
 from alembic import op
 
+from db.partitions import index_name
+
 _EACH = """
 DO $body$
 DECLARE
@@ -79,7 +81,7 @@ def drop_index(name: str, table: str) -> None:
 
 
 def _name(name: str, table: str, part: str) -> str:
-    return name if part == table else f"{name}_{part.removeprefix(f'{table}_')}"
+    return name if part == table else index_name(name, part.removeprefix(f"{table}_"))
 
 
 def _parts(table: str) -> list[str]:

@@ -54,26 +54,27 @@ ORDER BY sequence
 LIMIT %(page_rows)s
 """
 
+OVERTAKEN = """EXISTS (
+    SELECT
+    FROM effects AS newer
+    WHERE newer.target = {effect}.target
+        AND newer.sequence > {effect}.sequence
+        AND newer.state IN ('done', 'superseded')
+)"""
+"""Whether a final effect is newer than `effect` on its target."""
+
 # Done and superseded are final. But a person may yet cancel a newer effect that failed, or retry one that was
 # cancelled. So an effect on a target is removed only if a final one overtakes it. The newest final one stays: for
 # every effect that stays, it answers as all of them did.
-_REMOVABLE_EFFECTS = """
+_REMOVABLE_EFFECTS = f"""
 SELECT id
 FROM effects AS effect
 WHERE id = ANY (%(ids)s::uuid[])
     AND state IN ('done', 'superseded', 'cancelled')
     AND coalesce(done_at, dropped_at, created_at) < %(before)s
-    AND (
-        target IS NULL
-        OR EXISTS (
-            SELECT FROM effects AS newer
-            WHERE newer.target = effect.target
-                AND newer.sequence > effect.sequence
-                AND newer.state IN ('done', 'superseded')
-        )
-    )
+    AND (target IS NULL OR {OVERTAKEN.format(effect="effect")})
 FOR UPDATE SKIP LOCKED
-"""
+"""  # noqa: S608 - no values
 
 _DELETE_TRIES = "DELETE FROM tries WHERE effect_id = ANY (%(ids)s::uuid[])"
 
@@ -130,7 +131,7 @@ def remove_effects(
     tries = connection.exec_driver_sql(_DELETE_TRIES, chosen)
     effects = connection.exec_driver_sql(_DELETE_EFFECTS, chosen).all()
     if effects:
-        _note(connection, "effects", before)
+        note(connection, "effects", before)
     totals.add(connection, totals.moved(effects, None), totals.PRUNING)
     return Page(removed=Removed(effects=len(effects), tries=tries.rowcount), end=page[-1].sequence)
 
@@ -151,10 +152,10 @@ def remove_commands(connection: Connection, before: datetime, after: datetime | 
     if not page:
         return Page(removed=Removed(), end=None)
     removed = connection.exec_driver_sql(_DELETE_COMMANDS, {"ids": [row.inbox_id for row in page]})
-    _note(connection, "outcomes", before)
+    note(connection, "outcomes", before)
     return Page(removed=Removed(commands=removed.rowcount), end=page[-1].handled_at)
 
 
-def _note(connection: Connection, table: str, before: datetime) -> None:
+def note(connection: Connection, table: str, before: datetime) -> None:
     """Write down that rows of before this moment may be gone. A story that lacks them says so."""
     connection.exec_driver_sql(_NOTE, {"what": table, "before": before})

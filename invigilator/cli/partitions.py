@@ -1,6 +1,7 @@
 """`invigilator partitions`: divides the tables that grow by month or by year, and drops old periods as a whole."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from invigilator.cli.output import failing, print_document, say, to_json, warn
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from db.partitions import Divided
+    from db.partitions import Divided, Dropped
 
 
 @click.group("partitions", invoke_without_command=True, no_args_is_help=False)
@@ -106,10 +107,10 @@ class Before(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         from db.partitions import Period
 
-        try:
-            return Period.read(str(value).replace("-", "_")).start  # type: ignore[union-attr]
-        except (AttributeError, ValueError):
-            self.fail("is no month such as 2026-09, and no year such as 2026", param, ctx)
+        with suppress(ValueError):  # there are twelve months
+            if period := Period.read(str(value).replace("-", "_")):
+                return period.start
+        return self.fail("is no month such as 2026-09, and no year such as 2026", param, ctx)
 
 
 @app.command("drop")
@@ -148,18 +149,8 @@ def drop(before: datetime, dry_run: bool, yes: bool, reason: str | None, as_json
             for one in chosen:
                 warn(f"{one['name']}: {one['stays'] or 'goes, with about ' + str(one['rows']) + ' rows'}")
             click.confirm("Drop them for good?", abort=True, err=True)
-        done: list[dict[str, Any]] = []
-        for name, dropped in acts.drop(engine, acting_as(settings), divided, before, reason):
-            is_stay = isinstance(dropped, str)
-            done.append(
-                {
-                    "name": name,
-                    "rows": None if isinstance(dropped, str) else sum(dropped.rows.values()),
-                    "kept": None if isinstance(dropped, str) else sum(dropped.kept.values()),
-                    "stays": dropped if is_stay else None,
-                    "dropped": not is_stay,
-                }
-            )
+        dropping = acts.drop(engine, acting_as(settings), divided, before, reason)
+        done = [_done(name, dropped) for name, dropped in dropping]
     with failing(not all(one["dropped"] for one in done)):
         _print(done, as_json)
 
@@ -174,6 +165,13 @@ def _chosen(connection: "Connection", divided: "Divided", before: datetime) -> I
             yield {"name": f"{tables[0]}_{part}", "rows": rows, "kept": None, "stays": why}
             if why:
                 break
+
+
+def _done(name: str, dropped: "Dropped | str") -> dict[str, Any]:
+    if isinstance(dropped, str):
+        return {"name": name, "rows": None, "kept": None, "stays": dropped, "dropped": False}
+    rows, kept = sum(dropped.rows.values()), sum(dropped.kept.values())
+    return {"name": name, "rows": rows, "kept": kept, "stays": None, "dropped": True}
 
 
 def _print(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TypeVar
 
@@ -259,19 +259,29 @@ def _quick_and_quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize("honours_sequence", [True, False], ids=["honours the sequence", "ignores it"])
-def test_nothing_is_lost_doubled_or_out_of_order(world_engine: Engine, honours_sequence: bool) -> None:
-    reached: Counter[str] = Counter()
-    more = os.environ.get("STATEFUL_EXAMPLES")
+def explore(machine: Callable[[], Machine], examples: int, steps: int, *, derandomize: bool = True) -> None:
+    """Run a machine through so many examples of so many steps, however long they take."""
     run_state_machine_as_test(
-        lambda: Machine(world_engine, honours_sequence, reached),  # type: ignore[arg-type]  # it is called
+        machine,  # type: ignore[arg-type]  # it is called
         settings=settings(
-            max_examples=int(more or EXAMPLES),
-            stateful_step_count=STEPS,
-            derandomize=not more,
+            max_examples=examples,
+            stateful_step_count=steps,
+            derandomize=derandomize,
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
+    )
+
+
+@pytest.mark.parametrize("honours_sequence", [True, False], ids=["honours the sequence", "ignores it"])
+def test_nothing_is_lost_doubled_or_out_of_order(world_engine: Engine, honours_sequence: bool) -> None:
+    reached: Counter[str] = Counter()
+    more = os.environ.get("STATEFUL_EXAMPLES")
+    explore(
+        lambda: Machine(world_engine, honours_sequence, reached),
+        int(more or EXAMPLES),
+        STEPS,
+        derandomize=not more,
     )
     assert REACHED - {what for what, times in reached.items() if times} == set()

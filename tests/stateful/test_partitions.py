@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
@@ -16,7 +15,11 @@ from db import partitions
 from db.partitions import KEYS, REST, lowest_id
 from tests import engines
 from tests.integration.db.test_partitions import divide
-from tests.stateful.test_order_and_idempotency import Machine, _quick_and_quiet  # noqa: F401 - a fixture
+from tests.stateful.test_order_and_idempotency import (
+    Machine,
+    _quick_and_quiet,  # noqa: F401 - a fixture
+    explore,
+)
 
 EXAMPLES = 4
 STEPS = 30
@@ -59,17 +62,7 @@ def divided_engine(postgres_url: str) -> Iterator[Engine]:
 
 def test_nothing_is_lost_doubled_or_out_of_order_on_divided_tables(divided_engine: Engine) -> None:
     reached: Counter[str] = Counter()
-    run_state_machine_as_test(
-        lambda: Divided(divided_engine, True, reached),  # type: ignore[arg-type]  # it is called
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    explore(lambda: Divided(divided_engine, True, reached), EXAMPLES, STEPS)
     assert reached["a command came again"]
     with divided_engine.begin() as connection:
         assert len(partitions.read(connection).of("inbox")) > 2
