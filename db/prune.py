@@ -4,7 +4,7 @@ The table `pruned` says up to which moment. Whatever a later decision reads stay
 effects that are owed or have failed, and of each target the effects that say which others are overtaken. Pruning
 waits for nobody, and nobody waits for more than one page.
 
-Where the tables are divided, `db.partitions` drops whole periods instead.
+Where the tables are divided, `db.dropping` drops whole periods instead.
 """
 
 from dataclasses import dataclass

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from db import event_log, partitioning, partitions, totals
+from db import dropping, event_log, partitioning, partitions, totals
+from db.dropping import Dropped
 from db.errors import Failure, brief, classify
-from db.partitions import COMMANDS, EFFECTS, EVENTS, REST, BusyError, Divided, Dropped, PartitionsError
+from db.partitions import COMMANDS, EFFECTS, EVENTS, REST, BusyError, Divided, PartitionsError
 from db.prune import Page, Place, Removed, moment_before, remove_commands, remove_effects
 from worker.logs import get_logger
 
@@ -129,15 +130,15 @@ def drop_parts(
     _check_owner(divided)
 
     def drop(part: str, rows: Mapping[str, int], connection: Connection) -> Dropped:
-        dropped = partitions.drop(connection, tables, part, before, rows)
+        dropped = dropping.drop(connection, tables, part, before, rows)
         if also is not None:
             also(connection, part, dropped)
         return dropped
 
-    for part in partitions.droppable(divided, tables, before):
+    for part in dropping.droppable(divided, tables, before):
         try:
             with engine.begin() as connection:
-                rows = partitions.count(connection, tables, part, before)
+                rows = dropping.count(connection, tables, part, before)
             dropped = patiently(engine, partial(drop, part, rows))
         except PartitionsError as error:
             yield part, str(error)

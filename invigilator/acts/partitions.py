@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 
 from db import partitioning, partitions
 from db.compatibility import head, schema_revision
-from db.partitions import GROUPS, By, Divided, Dropped, PartitionsError
+from db.dropping import Dropped
+from db.partitions import GROUPS, By, Divided, PartitionsError
 from invigilator.acts.actor import Action, Actor
 from invigilator.acts.transactions import new_act, record
 from worker.pruning import drop_parts, patiently

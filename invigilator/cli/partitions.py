@@ -13,7 +13,8 @@ from invigilator.cli.output import failing, print_document, say, to_json, warn
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from db.partitions import Divided, Dropped
+    from db.dropping import Dropped
+    from db.partitions import Divided
 
 
 @click.group("partitions", invoke_without_command=True, no_args_is_help=False)
@@ -156,11 +157,11 @@ def drop(before: datetime, dry_run: bool, yes: bool, reason: str | None, as_json
 
 
 def _chosen(connection: "Connection", divided: "Divided", before: datetime) -> Iterator[dict[str, Any]]:
-    from db import partitions
+    from db import dropping, partitions
 
     for tables in partitions.GROUPS:
-        for part in partitions.droppable(divided, tables, before):
-            why = partitions.why_not(connection, tables, part, before)
+        for part in dropping.droppable(divided, tables, before):
+            why = dropping.why_not(connection, tables, part, before)
             rows = next(one.rows for one in divided.of(tables[0]) if one.part == part)
             yield {"name": f"{tables[0]}_{part}", "rows": rows, "kept": None, "stays": why}
             if why:

@@ -17,8 +17,21 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from structlog.testing import capture_logs
 
-from db import batch, deliveries, effects, event_log, migrate, offers, partitioning, partitions, parts, totals
+from db import (
+    batch,
+    deliveries,
+    dropping,
+    effects,
+    event_log,
+    migrate,
+    offers,
+    partitioning,
+    partitions,
+    parts,
+    totals,
+)
 from db.connect import looking, make_engine
+from db.dropping import Dropped
 from db.inbox import Arrival
 from db.models import TryResult
 from db.partitions import GROUPS, KEYS, By, PartitionsError, Period, lowest_id, moment_of
@@ -112,10 +125,10 @@ def places(engine: Engine, table: str = "effects") -> dict[UUID, str]:
     return dict(execute(engine, f"SELECT {KEYS[table]}, tableoid::regclass::text FROM {table}"))
 
 
-def drop(engine: Engine, tables: Sequence[str], part: str, before: datetime = MAY) -> partitions.Dropped:
+def drop(engine: Engine, tables: Sequence[str], part: str, before: datetime = MAY) -> Dropped:
     with engine.begin() as connection:
-        rows = partitions.count(connection, tables, part, before)
-        return partitions.drop(connection, tables, part, before, rows)
+        rows = dropping.count(connection, tables, part, before)
+        return dropping.drop(connection, tables, part, before, rows)
 
 
 @pytest.fixture
@@ -545,8 +558,8 @@ def test_a_count_that_waited_for_a_period_to_go_is_right(divided: Engine) -> Non
     for state in ("done", "failed"):
         owe(divided, state, OLD.start)
     with divided.connect() as counting, divided.connect() as connection, ThreadPoolExecutor() as threads:
-        rows = partitions.count(connection, GROUPS[0], str(OLD), MAY)
-        partitions.drop(connection, GROUPS[0], str(OLD), MAY, rows)
+        rows = dropping.count(connection, GROUPS[0], str(OLD), MAY)
+        dropping.drop(connection, GROUPS[0], str(OLD), MAY, rows)
         waiting = threads.submit(totals.recount, counting)
         wait_for_lock(divided, 1)
         connection.commit()
@@ -576,13 +589,13 @@ def test_a_long_reader_is_waited_for_in_short_pieces(
     monkeypatch.setattr(pruning, "LOCK_TRIES", 5)
     monkeypatch.setattr(pruning, "LOCK_PAUSE_S", 1.0)
     monkeypatch.setattr(pruning, "MOST_LOCK_PAUSE_S", 5.0)
-    counted, times = partitions.count, []
+    counted, times = dropping.count, []
 
     def count_once(*values: Any) -> dict[str, int]:
         times.append(1)
         return counted(*values)
 
-    monkeypatch.setattr(partitions, "count", count_once)
+    monkeypatch.setattr(dropping, "count", count_once)
     with divided.connect() as reader:
         reader.execute(text("SELECT count(*) FROM effects"))
         with divided.connect() as connection:
