@@ -52,13 +52,12 @@ def test_a_schema_from_which_a_newer_release_has_taken_something_is_refused(data
             change(database_url)
 
 
-def test_older_releases_find_their_own_revision(empty_database_url: str) -> None:
-    migrate.upgrade(empty_database_url)
-    assert usable_from(empty_database_url) == ["0006"]
-    migrate.downgrade(empty_database_url, "0004")
-    assert usable_from(empty_database_url) == ["0004"]
-    migrate.downgrade(empty_database_url, "base")
-    assert usable_from(empty_database_url) == []
+def test_older_releases_find_their_own_revision(database_url: str) -> None:
+    assert usable_from(database_url) == ["0006"]
+    migrate.downgrade(database_url, "0004")
+    assert usable_from(database_url) == ["0004"]
+    migrate.downgrade(database_url, "base")
+    assert usable_from(database_url) == []
 
 
 @pytest.mark.parametrize(

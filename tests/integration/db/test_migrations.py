@@ -60,15 +60,14 @@ def test_migrations_and_models_agree(connection: Connection, empty_engine: Engin
         assert catalog(connection) == catalog(other)
 
 
-def test_there_and_back(empty_database_url: str, empty_engine: Engine, connection: Connection) -> None:
-    migrate.upgrade(empty_database_url)
-    migrate.downgrade(empty_database_url, "base")
-    with empty_engine.begin() as emptied:
+def test_there_and_back(database_url: str, engine: Engine, connection: Connection) -> None:
+    migrate.downgrade(database_url, "base")
+    with engine.begin() as emptied:
         assert catalog(emptied) == set()
         assert compare(emptied) is Schema.OLDER
-    migrate.upgrade(empty_database_url)
-    migrate.upgrade(empty_database_url)
-    with empty_engine.begin() as again:
+    migrate.upgrade(database_url)
+    migrate.upgrade(database_url)
+    with engine.begin() as again:
         assert catalog(again) == catalog(connection)
         assert compare(again) is Schema.USABLE
 
@@ -240,7 +239,7 @@ def test_going_back_from_0004_keeps_numbers_growing_and_every_try(
     engine.dispose()
     # also where nothing was ever tried
     url = empty_engine.url.render_as_string(hide_password=False)
-    migrate.upgrade(url)
+    migrate.upgrade(url, "0004")
     clock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
     with empty_engine.begin() as connection:
         before = connection.execute(text(clock)).scalar_one()

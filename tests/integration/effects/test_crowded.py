@@ -21,7 +21,7 @@ from worker.rules.retry import RetryPolicy
 MAIL = EffectKind.SEND_STATUS_EMAIL
 THREADS = 16
 LIMIT = 3
-MAILS = 100
+MAILS = 64
 
 
 def owed(bench: Bench) -> list[UUID]:
@@ -35,7 +35,7 @@ def owed(bench: Bench) -> list[UUID]:
 
 @pytest.mark.parametrize("code", [421, 432])
 def test_few_are_refused_and_all_are_sent(bench: Bench, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
     bench.retry = RetryPolicy(0.01, 0.01, 3600)
     bench.max_calls = THREADS
     circuits: Counter[bool] = Counter()
