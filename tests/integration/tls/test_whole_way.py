@@ -69,7 +69,7 @@ def stack(tls_database_url: str, urls: tuple[str, str], authority: Authority) ->
 @pytest.mark.parametrize("urls", ["valkey", "rabbitmq"], indirect=True)
 def test_the_whole_way_is_encrypted(stack: TlsStack, tls_postgres_url: str) -> None:
     stack.start_all()
-    stack.client.publish(load(60, learners=10, seed=5))
+    stack.client.publish(load(24, learners=6, seed=5))
     stack.settle()
 
     encrypted = {row.name: row.encrypted for row in stack.rows(SESSIONS)}
