@@ -30,8 +30,10 @@ LONGEST = ("tests/stateful/", "tests/integration/local/test_up.py", "tests/insta
 
 COVERING = (
     *(f"tests/unit/{name}" for name in ("commands/", "effects/", "events/", "rules/", "test_")),
-    *(f"tests/integration/{name}/" for name in ("acts", "cli", "commands", "django", "effects", "tls")),
+    *(f"tests/integration/{name}/" for name in ("acts", "commands", "django", "effects")),
+    *(f"tests/integration/cli/test_{name}.py" for name in ("doctor", "system")),
     "tests/integration/db/test_quarantine.py",
+    "tests/integration/tls/test_brokers.py",
     "tests/integration/web/test_sending.py",
     "tests/integration/test_",
 )
