@@ -33,6 +33,16 @@ def running_mariadb(folder: Path) -> Iterator[None]:
         yield
 
 
+def for_django(folder: Path) -> dict[str, object]:
+    """Django's settings of the database."""
+    return {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": DATABASE,
+        "HOST": str(socket_of(folder)),
+        "USER": USER,
+    }
+
+
 def socket_of(folder: Path) -> Path:
     """Where the MariaDB of a folder listens."""
     return folder / "socket"

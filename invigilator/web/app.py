@@ -57,6 +57,7 @@ def make_app(
         description="The record of online exam attempts: commands in, and what has become of them.",
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy it would redirect to http, and the token would follow in the clear
     )
     problems.install(app)
     openapi.install(app)
@@ -71,7 +72,8 @@ def make_app(
     app.include_router(sending.routes(publisher, outcomes, access, signing_key))
     if console is not None:
         app.mount(HOME, console)
-        app.add_api_route("/", _to_console, include_in_schema=False)
+        for path in ("/", HOME.rstrip("/")):
+            app.add_api_route(path, _to_console, include_in_schema=False)
     return app
 
 

@@ -1,14 +1,15 @@
-"""Reads the body of a call that sends commands."""
+"""Reads the bodies of calls, within limits of size and time, and the commands in them."""
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from email.message import Message
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from events.commands import Command
@@ -41,6 +42,26 @@ SigningKey = Callable[[Command], str | None]
 """Returns the key of a command, and raises `InvalidMessageError` for one that would not be accepted."""
 
 
+class BoundedRoute(APIRoute):
+    """A route whose body is read within the limits of a single command. FastAPI itself reads whatever comes.
+
+    It reads the body before it asks who calls, so without limits anybody could fill the memory.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_read(request: Request) -> Response:
+            body = await read_body(request, MAX_BODY_BYTES)
+
+            async def receive() -> dict[str, Any]:
+                return {"type": "http.request", "body": body}
+
+            return await handle(Request(request.scope, receive))
+
+        return handle_read
+
+
 async def read_commands(
     request: Request, sender: Sender, signing_key: SigningKey, traceparent: str | None
 ) -> list[Signed]:
@@ -55,7 +76,7 @@ async def read_commands(
         ProblemError: one of them is none, or may not be sent. `index` says which one of several.
     """
     _check_media_type(request)
-    body = await _read(request)
+    body = await read_body(request, MAX_CALL_BYTES)
     # Some megabytes take a tenth of a second, in which nobody else would be answered.
     of_call = {"traceparent": traceparent}
     return await run_in_threadpool(_parse, body, sender, signing_key, of_call)
@@ -92,14 +113,22 @@ def _unsupported(what: str) -> ProblemError:
     )
 
 
-async def _read(request: Request) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
+    """Read the body of a call.
+
+    Parameters:
+        most: how many bytes it may have.
+
+    Raises:
+        ProblemError: it is longer, or takes too long.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_CALL_BYTES:
-                    raise _too_large(f"at most {MAX_CALL_BYTES} bytes in a call; send several")
+                if len(body) > most:
+                    raise _too_large(f"at most {most} bytes in a call; send several")
     except (TimeoutError, ClientDisconnect):
         detail = f"the body must arrive within {READ_TIMEOUT_S:g} s"
         raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, ProblemCode.TOO_SLOW, detail) from None

@@ -31,6 +31,7 @@ from invigilator.acts.moments import moment
 from invigilator.acts.pauses import PauseError
 from invigilator.acts.transactions import acting
 from invigilator.web.access import Access
+from invigilator.web.bodies import BoundedRoute
 from invigilator.web.documents import Causes, EffectPage, EffectsDone, PausedKind
 from invigilator.web.openapi import problems
 from invigilator.web.problems import invalid_query, not_found
@@ -167,7 +168,7 @@ def _looking(engine: Engine, access: Access) -> APIRouter:
 
 
 def _acting(engine: Engine, access: Access) -> APIRouter:
-    router = APIRouter(responses=problems(400, 401, 403, 429, 503))
+    router = APIRouter(route_class=BoundedRoute, responses=problems(400, 401, 403, 408, 413, 429, 503))
     operator = Depends(access.needs(Scope.OPERATE))
 
     @router.post("/v1/effects/retry", response_model=EffectsDone, response_model_exclude_unset=True)

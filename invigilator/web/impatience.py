@@ -11,34 +11,38 @@ from invigilator.web.problems import ProblemCode, ProblemError
 
 HEADERS_S = 10.0
 """Seconds in which the headers of a request must arrive."""
+BODY_S = 60.0
+"""Seconds in which a body must arrive, also one that nobody reads. `bodies` gives up sooner, with a problem."""
 ANSWER_S = 60.0
 """Seconds in which a client must begin to read again, once its connection is full."""
 
 
 class ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 with time-outs for headers and answers. `bodies` has that of a body.
+    """HTTP/1.1 with time-outs for headers, bodies and answers.
 
     What is no HTTP is answered with a problem, as every other error is.
     """
 
     headers_s = HEADERS_S
+    body_s = BODY_S
     answer_s = ANSWER_S
-    _headers_due: asyncio.TimerHandle | None = None
+    _expected: type | None = None
+    _rest_due: asyncio.TimerHandle | None = None
     _answer_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._expect_headers()
+        self._expect_the_rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._headers_due, self._answer_due):
+        for timer in (self._rest_due, self._answer_due):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._expect_headers()
+        self._expect_the_rest()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -61,10 +65,15 @@ class ImpatientProtocol(H11Protocol):
             self.transport.write(self.conn.send(event))
         self.transport.close()
 
-    def _expect_headers(self) -> None:
-        is_missing = self.conn.their_state is h11.IDLE
-        if is_missing and self._headers_due is None:
-            self._headers_due = self.loop.call_later(self.headers_s, self.transport.abort)
-        elif not is_missing and self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
+    def _expect_the_rest(self) -> None:
+        """Begin to count the time when headers or a body begin. What comes of them begins nothing anew."""
+        limits_s = {h11.IDLE: self.headers_s, h11.SEND_BODY: self.body_s}
+        state = self.conn.their_state
+        expected = state if state in limits_s else None
+        if expected is self._expected:
+            return
+        self._expected = expected
+        if self._rest_due is not None:
+            self._rest_due.cancel()
+        if expected is not None:
+            self._rest_due = self.loop.call_later(limits_s[expected], self.transport.abort)

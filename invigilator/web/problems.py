@@ -133,7 +133,9 @@ async def _on_problem(_request: Request, error: Exception) -> JSONResponse:
 async def _on_invalid_query(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problem = error.errors()[0]
-    return invalid_query(f"{printable(problem['loc'][-1])}: {problem['msg']}").answer()
+    # A place in a list has a number behind the name.
+    name = next(part for part in reversed(problem["loc"]) if isinstance(part, str))
+    return invalid_query(f"{printable(name)}: {problem['msg'].removeprefix('Value error, ')}").answer()
 
 
 async def _on_http_error(_request: Request, error: Exception) -> JSONResponse:

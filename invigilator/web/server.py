@@ -62,6 +62,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=ImpatientProtocol,
+                ws="none",  # a package for WebSockets, if there is one, would have none of our time-outs
                 log_config=None,
                 access_log=False,  # its lines have the ids of learners
                 proxy_headers=False,  # they would replace the address by which the console trusts a proxy

@@ -105,6 +105,8 @@ def ask_over_http() -> None:
 
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
+    if told["database"]["ENGINE"].endswith(".mysql"):
+        import_module("pymysql").install_as_MySQLdb()
     settings.configure(
         INSTALLED_APPS=["invigilator_client.django"],
         USE_TZ=True,

@@ -7,13 +7,14 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import kombu
 import pytest
 
 from events.envelope import parse
 from events.sharding import queue_name
-from tests.engines import for_django
+from tests import engines, mariadb
 from tests.install.environments import CONSTRAINTS, ROOT, Environment, interpreter
 
 HERE = Path(__file__).parent
@@ -32,7 +33,7 @@ class Neighbours:
         modules: what that one brings.
         extras: of the client.
         missing: packages that these extras do not bring.
-        on_postgresql: whether Django's outbox is tried on PostgreSQL; else on SQLite.
+        database: on which Django's outbox is tried.
     """
 
     versions: dict[str, str]
@@ -41,7 +42,7 @@ class Neighbours:
     modules: tuple[str, ...]
     extras: str = "redis,django,http"
     missing: tuple[str, ...] = ()
-    on_postgresql: bool = False
+    database: Literal["sqlite", "postgresql", "mariadb"] = "sqlite"
 
 
 NEIGHBOURS = {
@@ -53,13 +54,14 @@ NEIGHBOURS = {
         ("opensearchpy", "events"),
         extras="redis,django",
         missing=("httpx",),
-        on_postgresql=True,
+        database="postgresql",
     ),
     "celery-5.4": Neighbours(
         {"python": "3.12", "kombu": "5.3.", "redis": "8.", "pydantic": "2.5.0", "Django": "4.2."},
         HERE / "celery-5.4.txt",
         "celery",
         ("celery",),
+        database="mariadb",
     ),
     "celery-5.5": Neighbours(
         {"python": "3.13", "kombu": "5.5.", "redis": "4.6.0", "pydantic": "2.14.", "Django": "5.2."},
@@ -76,7 +78,8 @@ NEIGHBOURS = {
 }
 
 
-SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": "lms.sqlite3"}
+DRIVERS = {"sqlite": [], "postgresql": ["psycopg2-binary"], "mariadb": ["PyMySQL"]}
+"""What Django needs besides to reach a database."""
 
 
 @pytest.fixture(scope="module")
@@ -138,21 +141,40 @@ def test_it_is_typed_and_brings_no_package_of_the_worker(client_wheel: Path) -> 
     assert {name.split("/")[0].split("-")[0] for name in names} == {"invigilator_client"}
 
 
+@pytest.fixture
+def django_database(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, object]]:
+    """Django's settings of an empty database of the kind that is tried."""
+    match NEIGHBOURS[name].database:
+        case "postgresql":
+            yield engines.for_django(request.getfixturevalue("empty_database_url"))
+        case "mariadb":
+            folder = tmp_path / "mariadb"
+            folder.mkdir()
+            with mariadb.running_mariadb(folder):
+                yield mariadb.for_django(folder)
+        case "sqlite":
+            yield {"ENGINE": "django.db.backends.sqlite3", "NAME": "lms.sqlite3"}
+
+
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_it_works_beside(
-    name: str, client_wheel: Path, queues: list[Queue], empty_database_url: str, tmp_path: Path
+    name: str,
+    client_wheel: Path,
+    queues: list[Queue],
+    django_database: dict[str, object],
+    tmp_path: Path,
 ) -> None:
     # Given an environment of these releases
     neighbours = NEIGHBOURS[name]
     python = interpreter(neighbours.versions.get("python"))
     environment = Environment.create(tmp_path / "env", python=python, constraints=neighbours.constraints)
-    drivers = ["psycopg2-binary"] if neighbours.on_postgresql else []
+    drivers = DRIVERS[neighbours.database]
     environment.install("--no-compile", f"{client_wheel}[{neighbours.extras}]", neighbours.other, *drivers)
     # When everything that the client is for is done there
     script = shutil.copy(SCRIPT, tmp_path)
     told = {
         "brokers": [queue.url for queue in queues],
-        "database": for_django(empty_database_url) if neighbours.on_postgresql else SQLITE,
+        "database": django_database,
         "beside": neighbours.modules,
         "missing": neighbours.missing,
     }

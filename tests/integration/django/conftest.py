@@ -18,9 +18,8 @@ from events.commands import Command
 from events.envelope import parse
 from events.publisher import RETRIES
 from events.sharding import queue_name
-from tests import engines
+from tests import engines, mariadb
 from tests.integration.django.patience import wait_until
-from tests.mariadb import DATABASE, USER, running_mariadb, socket_of
 
 SOURCE = "/lms/acme"
 SEVERAL_SENDERS = ("postgresql", "mariadb")
@@ -33,7 +32,7 @@ def _mariadb_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _mariadb(_django: None, _mariadb_folder: Path) -> Iterator[None]:
-    with running_mariadb(_mariadb_folder):
+    with mariadb.running_mariadb(_mariadb_folder):
         call_command("migrate", database="mariadb", verbosity=0)
         yield
         connections["mariadb"].close()
@@ -55,12 +54,7 @@ def _django(
                     "OPTIONS": {"timeout": 60},
                 },
                 "postgresql": engines.for_django(url),
-                "mariadb": {
-                    "ENGINE": "django.db.backends.mysql",
-                    "NAME": DATABASE,
-                    "HOST": str(socket_of(_mariadb_folder)),
-                    "USER": USER,
-                },
+                "mariadb": mariadb.for_django(_mariadb_folder),
             },
         )
         django.setup()

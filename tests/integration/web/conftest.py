@@ -13,6 +13,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
+from starlette.types import ASGIApp
 
 from db import subscribers
 from db.connect import make_engine
@@ -79,6 +80,7 @@ class Api:
     rate: float = RATE
     facts: Facts = field(default_factory=Facts)
     metrics_token: str | None = None
+    console: ASGIApp | None = None
 
     def app(self) -> FastAPI:
         return make_app(
@@ -92,6 +94,7 @@ class Api:
             readiness=Readiness(self.engine, "redis://127.0.0.1:1"),
             scraped=Metrics(self.engine, lambda: self.facts, lambda: self.facts, self.metrics_token),
             event_source="/invigilator/main",
+            console=self.console,
         )
 
     def client(self) -> httpx.AsyncClient:

@@ -76,6 +76,12 @@ def test_pages_of_effects(api: Api, failed: list[UUID]) -> None:
 def test_wrong_queries(api: Api, record: Record, query: dict[str, str]) -> None:
     answer = api.call("GET", "/v1/effects", params=query)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_query")
+    assert "no identifier" not in answer.json()["detail"]
+
+
+def test_what_is_wrong_in_a_list_is_named_by_the_list(api: Api) -> None:
+    problem = api.call("GET", "/v1/effects", params={"kinds": "mail"}).json()
+    assert problem["detail"].startswith("kinds: must be one of set_credit_status, ")
 
 
 def test_causes(api: Api, failed: list[UUID]) -> None:

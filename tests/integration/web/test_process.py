@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from invigilator.web import server
 from worker.errors import ConfigurationError
@@ -67,3 +68,8 @@ def test_an_answer_is_not_held_back_until_its_beginning_is_acknowledged(
     monkeypatch.setattr(server, "run", run)
     server.serve(settings(database_url, None))
     assert [bool(one) for one in accepted] == [True]
+
+
+def test_no_other_protocol_is_spoken() -> None:
+    # Whatever package for WebSockets is there, its connections would have none of our time-outs
+    assert server.Server(FastAPI(), []).config.ws == "none"

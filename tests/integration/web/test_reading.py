@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from db import acts, lookups
 from db.acts import NewAct, Target
@@ -326,6 +327,21 @@ def test_what_is_not_there_is_a_problem_too(api: Api) -> None:
     assert api.get("/v2/attempts").json()["code"] == "not_found"
     answer = api.call("DELETE", "/v1/attempts")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/attempts/"), ("POST", "/v1/commands/")])
+def test_nobody_is_redirected_with_a_token(api: Api, method: str, path: str) -> None:
+    """Behind a proxy with TLS we would redirect to http, and a client might send its token there."""
+    answer = api.call(method, path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/", "/console"])
+def test_a_browser_is_led_to_the_console(api: Api, path: str) -> None:
+    api.console = PlainTextResponse("the console")
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["Location"]) == (307, "/console/")
+    assert api.get("/console/").text == "the console"
 
 
 def test_health_needs_no_token(api: Api) -> None:

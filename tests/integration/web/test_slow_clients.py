@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from invigilator.web import bodies
+from invigilator.web.bodies import MAX_CALL_BYTES
 from invigilator.web.impatience import ImpatientProtocol
 from invigilator.web.server import Server
 from tests.integration.web.conftest import Api
@@ -18,6 +20,8 @@ from tests.integration.web.conftest import Api
 SLOW = 50
 PATIENCE_S = 60  # before the test gives up
 SOON_S = 0.3
+CHUNK = b" " * (1 << 20)
+ACTS = ("retry", "cancel", "pause", "resume")
 REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -73,6 +77,54 @@ def test_headers_that_never_end_hold_up_nobody(
         late = connections.enter_context(connect(address))
         late.sendall(REQUEST[:1])
         assert is_closed(late)
+
+
+def test_a_body_that_never_ends_holds_no_connection(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a call that is answered although its body has only begun
+    monkeypatch.setattr(ImpatientProtocol, "body_s", SOON_S)
+    with connect(address) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n")
+        answer = http.client.HTTPResponse(slow)
+        answer.begin()
+        assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+        # When the body goes on, byte by byte
+        ends_at = time.monotonic() + PATIENCE_S
+        try:
+            while time.monotonic() < ends_at:
+                slow.sendall(b"x")
+                time.sleep(0.01)
+        except OSError:
+            return  # Then the connection is dropped
+        raise AssertionError("the connection is still open")
+
+
+@pytest.mark.parametrize("path", ["/v1/commands", *(f"/v1/effects/{act}" for act in ACTS)])
+def test_a_body_without_an_end_is_refused_and_not_kept(address: tuple[str, int], path: str) -> None:
+    with connect(address) as endless:
+        # When somebody without a right to anything sends more than any call may have
+        endless.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n".encode()
+        )
+        for _ in range(1 + MAX_CALL_BYTES // len(CHUNK)):
+            endless.sendall(b"%x\r\n%b\r\n" % (len(CHUNK), CHUNK))
+        # Then the answer does not wait for the end
+        answer = http.client.HTTPResponse(endless)
+        answer.begin()
+        assert (answer.status, json.load(answer)["code"]) == (413, "too_large")
+
+
+def test_a_body_that_takes_too_long_is_told_so(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "READ_TIMEOUT_S", SOON_S)
+    with connect(address) as slow:
+        slow.sendall(b"POST /v1/effects/retry HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        answer = http.client.HTTPResponse(slow)
+        answer.begin()
+        assert (answer.status, json.load(answer)["code"]) == (408, "too_slow")
 
 
 def test_a_client_that_does_not_read_holds_up_nobody(
