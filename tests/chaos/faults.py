@@ -321,7 +321,7 @@ class Storm:
         return self._has_done(arguments, ended.returncode, ended.stderr)
 
     def _has_done(self, arguments: Sequence[str], status: int, said: str) -> bool:
-        if "Traceback" in said or status not in (0, 1):
+        if "please report it" in said or "Traceback" in said or status not in (0, 1):
             self.find(f"invigilator {' '.join(arguments)}: exit {status}: {said[-2000:]}")
         return status == 0
 
