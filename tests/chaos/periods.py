@@ -22,6 +22,7 @@ from db.partitions import (
     ddl,
     like,
     limit_waits,
+    lock,
     lowest_id,
     read,
 )
@@ -61,12 +62,6 @@ _MOVE = """
 WITH moved AS (DELETE FROM {source} WHERE {key} >= '{lower}' RETURNING *)
 INSERT INTO {target} OVERRIDING SYSTEM VALUE SELECT * FROM moved
 """
-# In the order of `db.partitions.lock`, and for longer: this step is none of the product's.
-_LOCKS = {
-    "effects": "SET LOCAL lock_timeout = '900ms'; LOCK TABLE attempts, effects, tries",
-    "events": "SET LOCAL lock_timeout = '900ms'; SELECT FROM event_log FOR UPDATE; LOCK TABLE events",
-    "inbox": "SET LOCAL lock_timeout = '900ms'; LOCK TABLE inbox, outcomes",
-}
 _IS_OVER = "SELECT to_regclass('whole.{table}') IS NOT NULL"
 _NEXT_NUMBER = "SELECT coalesce(max(id), 0) + 1 FROM inbox"
 _TO_BE_HEARD = """
@@ -109,7 +104,7 @@ class Periods:
             for tables in GROUPS:
                 with engine.begin() as connection:
                     limit_waits(connection)  # nobody else makes partitions meanwhile
-                    ddl(connection, _LOCKS[tables[0]])
+                    lock(connection, tables)
                     if not connection.exec_driver_sql(_IS_OVER.format(table=tables[0])).scalar_one():
                         self._end(connection, tables)
 
