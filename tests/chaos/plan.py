@@ -66,7 +66,6 @@ KINDS = (
     Kind("operator", "retry_failed", 0, 0),
     Kind("operator", "cancel_and_retry", 0.2, 2),
     Kind("shards", "reshard", 0.5, 4),
-    Kind("tables", "divide_and_drop", 0, 2),
 )
 
 
