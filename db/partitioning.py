@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from db import partitions
-from db.errors import CHECK_VIOLATION, sqlstate
+from db.errors import CHECK_VIOLATION, UNFINISHED, sqlstate
 from db.partitions import (
     COMMANDS,
     FIRST,
@@ -41,7 +41,6 @@ from db.partitions import (
     moment_of,
 )
 
-CHECK: Final = "ck_{table}_first"
 LIFTED_BEFORE: Final = timedelta(days=7)
 """A CHECK that refuses ids in less than this is taken away."""
 WITHIN: Final = (("tries", "effects"), ("outcomes", "inbox"))
@@ -168,7 +167,7 @@ def check_alone(connection: Connection, tables: Sequence[str]) -> None:
 
 def begun(connection: Connection, table: str) -> str | None:
     """The first id that the CHECK on a table that is to be divided refuses. None if there is no such CHECK."""
-    values = {"table": table, "name": CHECK.format(table=table)}
+    values = {"table": table, "name": UNFINISHED.format(table=table)}
     definition = connection.exec_driver_sql(_CHECK, values).scalar_one_or_none()
     if definition is None:
         return None
@@ -185,7 +184,7 @@ def bound(connection: Connection, tables: Sequence[str], by: By, now: datetime) 
     for table in tables:
         if begun(connection, table) is None:
             upper = NUMBERS_OF_A_PERIOD if tables == COMMANDS else f"'{lowest_id(end.start)}'::uuid"
-            name = CHECK.format(table=table)
+            name = UNFINISHED.format(table=table)
             ddl(
                 connection,
                 f"ALTER TABLE {table} ADD CONSTRAINT {name} CHECK ({KEYS[table]} < {upper}) NOT VALID",
@@ -199,7 +198,7 @@ def validate(connection: Connection, table: str) -> None:
         PartitionsError: some rows have ids that do not tell the time.
     """
     try:
-        ddl(connection, f"ALTER TABLE {table} VALIDATE CONSTRAINT {CHECK.format(table=table)}")
+        ddl(connection, f"ALTER TABLE {table} VALIDATE CONSTRAINT {UNFINISHED.format(table=table)}")
     except DBAPIError as error:
         if sqlstate(error) != CHECK_VIOLATION:
             raise
@@ -213,7 +212,7 @@ def unbound(connection: Connection, tables: Sequence[str]) -> None:
     """Take the CHECKs away again. The tables are as before."""
     limit_waits(connection)
     for table in tables:
-        ddl(connection, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {CHECK.format(table=table)}")
+        ddl(connection, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {UNFINISHED.format(table=table)}")
 
 
 def abandoned(connection: Connection, now: datetime) -> list[Sequence[str]]:
@@ -264,7 +263,7 @@ def _divide(connection: Connection, table: str) -> None:
     upper = begun(connection, table)
     if upper is None:
         raise PartitionsError(f"somebody else has stopped the dividing of {table}: begin again")
-    first, name = f"{table}_{FIRST}", CHECK.format(table=table)
+    first, name = f"{table}_{FIRST}", UNFINISHED.format(table=table)
     identities = [
         (one.name, _next(connection, one.sequence))
         for one in connection.exec_driver_sql(_IDENTITY, asked).all()
@@ -299,7 +298,7 @@ def _create(connection: Connection, table: str, indexes: Sequence[Any], foreign_
         f"CREATE TABLE {table} (LIKE {first} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE "
         f"INCLUDING COMPRESSION INCLUDING COMMENTS) PARTITION BY RANGE ({KEYS[table]})",
     )
-    ddl(connection, f"ALTER TABLE {table} DROP CONSTRAINT {CHECK.format(table=table)}")
+    ddl(connection, f"ALTER TABLE {table} DROP CONSTRAINT {UNFINISHED.format(table=table)}")
     partitions.share(connection, first, table)
     for index in indexes:
         if index.is_primary:

@@ -8,7 +8,7 @@ Where the tables are divided, `db.dropping` drops whole periods instead.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -41,8 +41,6 @@ class Page(Generic[Place]):
     end: Place | None
     """Where the next page begins. None when this was the last."""
 
-
-_MOMENT_BEFORE = "SELECT statement_timestamp() - %(age)s AS moment"
 
 _LIMIT_WAITS = "SELECT set_config('lock_timeout', %(limit)s, true)"
 
@@ -100,12 +98,6 @@ SELECT %(what)s, %(before)s
 WHERE NOT EXISTS (SELECT FROM pruned WHERE what = %(what)s AND before >= %(before)s)
 ON CONFLICT (what) DO UPDATE SET before = greatest(pruned.before, excluded.before)
 """
-
-
-def moment_before(connection: Connection, age: timedelta) -> datetime:
-    """Return the moment that lies so far back, by the database's clock."""
-    moment: datetime = connection.exec_driver_sql(_MOMENT_BEFORE, {"age": age}).scalar_one()
-    return moment
 
 
 def remove_effects(

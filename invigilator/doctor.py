@@ -198,10 +198,9 @@ def _partitions(connection: Connection) -> Iterator[Finding]:
     if unfinished := [table for table in partitions.KEYS if partitioning.begun(connection, table)]:
         said = f"dividing {', '.join(unfinished)} was begun: run `invigilator partitions begin` again"
         yield Finding("partitions", Verdict.PROBLEM, f"{said}, or new ids are refused in a month or more")
-    if lacking := partitions.read(connection).lacking():
-        names = ", ".join(f"{table}_{period}" for table, period in lacking)
-        said = f"there is no {names}: run `invigilator partitions make` as the role that owns the tables"
-        yield Finding("partitions", Verdict.NOTE, said)
+    if lacking := partitions.lacking(connection):
+        what = "run `invigilator partitions make` as the role that owns the tables"
+        yield Finding("partitions", Verdict.NOTE, f"there is no {', '.join(lacking)}: {what}")
 
 
 def _rights(connection: Connection) -> Iterator[Finding]:

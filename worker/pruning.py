@@ -15,7 +15,7 @@ from db import dropping, event_log, partitioning, partitions, totals
 from db.dropping import Dropped
 from db.errors import Failure, brief, classify
 from db.partitions import COMMANDS, EFFECTS, EVENTS, REST, BusyError, Divided, PartitionsError
-from db.prune import Page, Place, Removed, moment_before, remove_commands, remove_effects
+from db.prune import Page, Place, Removed, remove_commands, remove_effects
 from worker.logs import get_logger
 
 logger = get_logger(__name__)
@@ -59,9 +59,16 @@ def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> R
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away, or a table is locked. What was removed stays removed.
     """
+    return _prune(engine, _divided(engine), older_than, stopping)
+
+
+def _divided(engine: Engine) -> Divided:
     with engine.begin() as connection:
-        before = moment_before(connection, older_than)
-        divided = partitions.read(connection)
+        return partitions.read(connection)
+
+
+def _prune(engine: Engine, divided: Divided, older_than: timedelta, stopping: threading.Event) -> Removed:
+    before = divided.now - older_than
     remove: Callable[[Connection, datetime, int | None], Page[int]] = remove_effects
     removed = Removed()
     if divided.is_divided("effects"):
@@ -78,9 +85,11 @@ def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Even
 
     Parameters and errors are those of `prune`.
     """
-    with engine.begin() as connection:
-        divided = partitions.read(connection)
-        before = moment_before(connection, older_than)
+    return _prune_events(engine, _divided(engine), older_than, stopping)
+
+
+def _prune_events(engine: Engine, divided: Divided, older_than: timedelta, stopping: threading.Event) -> int:
+    before = divided.now - older_than
     removed, remove = 0, event_log.prune
     if divided.is_divided("events"):
         removed, remove = drop_old(engine, divided, EVENTS, before)["events"], event_log.prune_rest
@@ -158,8 +167,11 @@ def make_partitions(engine: Engine) -> list[str]:
         PartitionsError: the role does not own the tables.
         sqlalchemy.exc.DBAPIError: the database is away, or a table stays locked.
     """
+    return _make_partitions(engine, _divided(engine))
+
+
+def _make_partitions(engine: Engine, divided: Divided) -> list[str]:
     with engine.begin() as connection:
-        divided = partitions.read(connection)
         abandoned = partitioning.abandoned(connection, divided.now) if divided.is_owner else []
     for tables in abandoned:
         patiently(engine, partial(partitioning.unbound, tables=tables))
@@ -247,9 +259,12 @@ class Pruner:
     def prune(self, stopping: threading.Event) -> float:
         """Make the partitions that are missing, and prune. Returns the seconds until the next time."""
         try:
-            self._make_partitions()
-            events = prune_events(self.engine, self.events_keep, stopping)
-            removed = None if self.older_than is None else prune(self.engine, self.older_than, stopping)
+            divided = _divided(self.engine)
+            self._make_partitions(divided)
+            events = _prune_events(self.engine, divided, self.events_keep, stopping)
+            removed = (
+                None if self.older_than is None else _prune(self.engine, divided, self.older_than, stopping)
+            )
         except DBAPIError as error:
             again_s = FIRST_AFTER_S if classify(error) is Failure.UNAVAILABLE else AGAIN_AFTER_S
             logger.warning("pruning tries again", reason=brief(error), again_in_s=again_s)
@@ -260,14 +275,12 @@ class Pruner:
             logger.info("events pruned", events=events)
         return EVERY_S
 
-    def _make_partitions(self) -> None:
-        with self.engine.begin() as connection:
-            divided = partitions.read(connection)
+    def _make_partitions(self, divided: Divided) -> None:
         if divided.partitions and not divided.is_owner:
             logger.warning("partitions are left to the owner of the tables", hint=OWNER_ONLY)
             return
         try:
-            if made := make_partitions(self.engine):
+            if made := _make_partitions(self.engine, divided):
                 logger.info("partitions made", partitions=made)
         except BusyError as error:
             logger.info("no partitions were made", reason=str(error))

@@ -69,6 +69,8 @@ def print_rows(
 def print_document(document: Row, as_json: bool, empty: Mapping[str, str] = MappingProxyType({})) -> None:
     """Print one document: as one line of JSON, or field by field, with a table for each list of rows.
 
+    Names in a list stand on one line.
+
     Parameters:
         empty: what is said of a member that holds nothing, by its name. The default is `none`.
     """
@@ -78,6 +80,8 @@ def print_document(document: Row, as_json: bool, empty: Mapping[str, str] = Mapp
     for name, value in document.items():
         if isinstance(value, list | Mapping) and not value:
             say(f"{name}: {empty.get(name, 'none')}")
+        elif isinstance(value, list) and isinstance(value[0], str):
+            say(f"{name}: {one_line(', '.join(value))}")
         elif isinstance(value, list):
             say(f"{name}:")
             _print_table(value, list(value[0]), INDENT)

@@ -39,7 +39,7 @@ def _document(connection: "Connection", divided: "Divided") -> dict[str, Any]:
     return {
         "by": divided.by,
         "unfinished": [table for table in KEYS if partitioning.begun(connection, table)],
-        "lacking": [f"{table}_{period}" for table, period in divided.lacking()],
+        "lacking": divided.lacking(),
         "partitions": [
             {
                 "table": one.table,

@@ -146,6 +146,11 @@ def _of_health(facts: Facts) -> Iterator[Metric]:
         "shard",
     )
     yield _gauge("quarantined", "Messages in quarantine.", {(): facts.quarantined})
+    yield _gauge(
+        "partitions_missing",
+        "Partitions of this period or the next one that are missing where tables are divided.",
+        {(): len(facts.lacking)},
+    )
     open_now = {one.queue for one in facts.circuits}
     services = sorted({*QUEUES.values(), *(one.name for one in facts.endpoints)})
     yield _gauge(

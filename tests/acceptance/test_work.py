@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.acceptance.harness import Process, Stack
 from tests.acceptance.load import feeding, load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
@@ -17,14 +19,19 @@ def roles_of(stack: Stack, process: Process) -> set[str]:
     }
 
 
-def test_two_processes_do_everything_and_may_be_killed(stack: Stack, calm_database_url: str) -> None:
+@pytest.mark.parametrize("becomes_divided", [False, True])
+def test_two_processes_do_everything_and_may_be_killed(
+    stack: Stack, calm_database_url: str, becomes_divided: bool
+) -> None:
     # Given two processes
     bodies = load(60, seed=16)
     first = stack.program("invigilator", "work")
     stack.celery("worker", "--hostname", "effects@%h", "--without-gossip", "--without-mingle")
-    # When the one with the commands and the relay is killed at work, and replaced
+    # When the one with the commands and the relay is killed at work, and replaced, or the tables are divided before
     with feeding(stack.client, bodies):
         stack.wait_until_handled(len(bodies) // 3)
+        if becomes_divided:
+            stack.cli("partitions", "begin")
         first.kill()
         second = stack.program("invigilator", "work")
     stack.settle()

@@ -280,7 +280,8 @@ class Storm:
         It may fail, because an engine is away, but only with words for a person.
         """
         ended = self._stack.cli(*arguments, check=False)
-        if "Traceback" in ended.stderr or ended.returncode not in (0, 1):
+        unforeseen = any(sign in ended.stderr for sign in ("Traceback", "please report it"))
+        if unforeseen or ended.returncode not in (0, 1):
             self.find(f"invigilator {' '.join(arguments)}: exit {ended.returncode}: {ended.stderr[-2000:]}")
         return ended.returncode == 0
 

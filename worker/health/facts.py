@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from db import backlog, deliveries, lookups, processes, resharding, shards, waiting
+from db import backlog, deliveries, lookups, partitions, processes, resharding, shards, waiting
 from db.backlog import Backlog
 from db.connect import reading
 from db.deliveries import Endpoint
@@ -66,6 +66,7 @@ class Facts:
         pauses: those that are on.
         endpoints: the webhooks.
         resharding: the change of the number of shards that is under way.
+        lacking: the partitions of this period or the next one that are missing where tables are divided.
     """
 
     processes: Sequence[Seen] = ()
@@ -79,6 +80,7 @@ class Facts:
     pauses: Sequence[Pause] = ()
     endpoints: Sequence[Endpoint] = ()
     resharding: Resharding | None = None
+    lacking: Sequence[str] = ()
 
     @property
     def failed(self) -> int:
@@ -151,6 +153,7 @@ def of_database(engine: Engine, settings: Settings) -> Facts:
             pauses=current(connection),
             endpoints=deliveries.endpoints(connection),
             resharding=resharding.read(connection).resharding,
+            lacking=partitions.lacking(connection),
         )
 
 

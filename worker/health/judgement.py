@@ -166,6 +166,8 @@ def _needs(facts: Facts) -> Iterator[str]:
         yield f"{_counted(facts.failed, 'effect')} failed"
     if facts.quarantined:
         yield f"{_counted(facts.quarantined, 'message')} in quarantine"
+    if facts.lacking:
+        yield f"there is no partition {', '.join(facts.lacking)} (`invigilator partitions make`)"
     yield from _held_up(facts)
 
 

@@ -87,7 +87,13 @@ def test_doctor_says_which_partitions_are_missing(cli: CommandLine, record: Reco
     divide(record.engine)
     [finding] = [one for one in cli("doctor", "--json").lines if one["check"] == "partitions"]
     assert (finding["verdict"], "run `invigilator partitions make`" in finding["detail"]) == ("note", True)
-    cli("partitions", "make")
+    lacking = cli("partitions", "--json").json["lacking"]
+    assert f"lacking: {', '.join(lacking)}" in cli("partitions").out
+    made = cli("partitions", "make")
+    assert (made.status, set(lacking) <= set(made.out.removeprefix("made: ").strip().split(", "))) == (
+        0,
+        True,
+    )
     assert cli("partitions", "--json").json["lacking"] == []
 
 

@@ -818,8 +818,11 @@ def test_what_has_no_partition_goes_to_the_rest_until_there_is_one(divided: Engi
     ids = [owe(divided, state, now) for state in ("done", "running")]
     assert set(places(divided).values()) == {"effects_rest"}
     with divided.begin() as connection:
-        found = partitions.read(connection)
-    assert ("effects", this) in found.lacking()
+        lacking = partitions.lacking(connection)
+        assert lacking == partitions.read(connection).lacking()
+    assert lacking == [
+        f"{table}_{period}" for table in ("effects", "events") for period in (this, this.next())
+    ]
     # While one of them runs, it is not touched
     made = pruning.make_partitions(divided)
     assert f"effects_{this}" not in made

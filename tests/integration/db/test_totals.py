@@ -2,7 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -98,7 +98,7 @@ def test_pruning_lowers_what_is_kept_and_no_total_of_what_happened(bench: Bench)
         "UPDATE effects SET created_at = now() - interval '9 days', done_at = now() - interval '9 days'"
     )
     with bench.engine.begin() as connection:
-        before = prune.moment_before(connection, timedelta(days=1))
+        before = datetime.now(UTC) - timedelta(days=1)
         removed = prune.remove_effects(connection, before, None).removed.effects
     assert removed > 0
     assert by_state(bench.engine)["done"] == done - removed

@@ -53,6 +53,7 @@ FACTS = Facts(
     shards=[Shard(0, "q", "me", queued=7, may_be_held=False, progressed_ago_s=65.0)],
     backlog={MAIL: Backlog(pending=3, running=1, failed=2, oldest_s=30.0)},
     quarantined=4,
+    lacking=["effects_2026_04", "events_2026_04"],
     circuits=[OpenCircuit("webhook.acme", NOW, NOW, "503", 30)],
     pauses=[Pause(MAIL, NOW, None, "so")],
     endpoints=[Endpoint("webhook.acme", {}, NOW, "410", 0, 0, 0)],
@@ -84,6 +85,7 @@ def test_what_waits_and_who_works_on_it(api: Api) -> None:
     assert (found["queue_length", "0"], found["shard_stalled_seconds", "0"]) == (7, 65)
     assert (found["effects", MAIL, "pending"], found["effects", MAIL, "failed"]) == (3, 2)
     assert (found["effects_oldest_seconds", MAIL], found["quarantined",]) == (30, 4)
+    assert found["partitions_missing",] == 2
     assert (found["circuit_open", "webhook.acme"], found["webhook_off", "acme"]) == (1, 1)
     assert (found["paused", MAIL], found["paused", EffectKind.CASCADE_DECLINE]) == (1, 0)
 

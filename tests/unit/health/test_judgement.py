@@ -123,6 +123,10 @@ def test_events_need_a_relay() -> None:
             {"circuits": [circuit(300)]},
             f"the circuit of {MAIL} is open since 2026-03-01T03:00:00Z (503; 0 effects wait)",
         ),
+        (
+            {"lacking": ["effects_2026_04", "events_2026_04"]},
+            "there is no partition effects_2026_04, events_2026_04 (`invigilator partitions make`)",
+        ),
         ({"pauses": [Pause("k", NOW, None, None)]}, "k is paused without an end"),
         ({"endpoints": [webhook(NOW)]}, "webhook.acme is switched off"),
         ({"processes": [process("mail", silent_s=16)]}, "mail on host (pid 7) is missing"),
