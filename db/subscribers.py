@@ -137,7 +137,7 @@ def take(connection: Connection, name: str, owner: str, lease_s: float) -> tuple
 
 
 def read_on(connection: Connection, tenure: Tenure, cursor: int) -> list[Event]:
-    """Read the next events after the cursor. None when it stands elsewhere, or when the tenure is over."""
+    """Return the next events after the cursor; no event when it stands elsewhere or the tenure is over."""
     values = asdict(tenure) | {"after": cursor, "rows": READ_AT_ONCE}
     return events_of(prepared.execute(connection, _READ_ON, values).scalar())
 
