@@ -20,7 +20,7 @@ INSERT INTO courses (course_id, name) VALUES ('{verified}', 'The verified one'),
 INSERT INTO exams (exam_id, course_id, content_id, exam_name, is_proctored, is_practice_exam, is_active)
 VALUES {exams}
 """
-_LEARNERS = """
+LEARNERS = """
 INSERT INTO learners (user_id, username, email, full_name)
 SELECT n, 'learner' || n, 'learner' || n || '@example.org', 'Learner ' || n
 FROM generate_series(%s, %s - 1) AS n
@@ -177,7 +177,7 @@ class Ours(System):
         """Insert learners. Their numbers are in `learners`."""
         first = self.number("SELECT count(*) FROM learners WHERE user_id ~ '^[0-9]+$'")
         self.learners = range(first, first + number)
-        self._cursor.execute(_LEARNERS, (first, first + number))
+        self._cursor.execute(LEARNERS, (first, first + number))
 
     def last_inbox_id(self) -> int:
         """Return the inbox id of the newest handled command."""

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from db import prepared
-from db.event_log import NUMBERED_AT_ONCE, number
+from db.event_log import NUMBERED_AT_ONCE, READ, READ_AT_ONCE, events_of, number
 from db.recordset import recordset
 from db.wake import POSITIONS_CHANNEL, notification
+from events.cloudevent import Event
 
 Definitions = Mapping[str, Mapping[str, Any]]
 """What the file of subscriptions says of each subscriber, by name, without secrets."""
@@ -96,11 +97,12 @@ WHERE name = (
 RETURNING epoch, position
 """
 
-_CURSOR = """
-SELECT position
+# One statement, so that the tenure was not over when the events were read.
+_READ_ON = f"""
+SELECT ({READ})
 FROM subscribers
-WHERE name = %(name)s AND epoch = %(epoch)s AND owner = %(owner)s
-"""
+WHERE name = %(name)s AND epoch = %(epoch)s AND owner = %(owner)s AND position = %(after)s
+"""  # noqa: S608 - no values
 
 # The cursor moves only from where it was read: a person may have set it back in the meantime. What was skipped last
 # stays until something else is wrong.
@@ -134,10 +136,10 @@ def take(connection: Connection, name: str, owner: str, lease_s: float) -> tuple
     return None if found is None else (Tenure(name, owner, found.epoch), found.position)
 
 
-def cursor(connection: Connection, tenure: Tenure) -> int | None:
-    """Return where the cursor stands. None when the tenure is over."""
-    position: int | None = prepared.execute(connection, _CURSOR, asdict(tenure)).scalar()
-    return position
+def read_on(connection: Connection, tenure: Tenure, cursor: int) -> list[Event]:
+    """Return the next events after the cursor; no event when it stands elsewhere or the tenure is over."""
+    values = asdict(tenure) | {"after": cursor, "rows": READ_AT_ONCE}
+    return events_of(prepared.execute(connection, _READ_ON, values).scalar())
 
 
 def move(

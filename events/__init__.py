@@ -2,7 +2,7 @@
 
 - The message: `commands` (what can be asked for), `vocabulary` (statuses and codes), `fields`, `times`, `envelope`
   (bytes to command and back), `signing`, `schemas` (JSON Schemas of the commands).
-- What is told: `event_types` (the data of each event), `cloudevent` (event to bytes).
+- What is told: `event_types` (the data of each event), `cloudevent` (an event's members).
 - The way to the broker: `broker_url` and `tls` (what a URL means), `connecting` with `redis_transport`,
   `amqp_transport` and `redis_server`, `sharding` (which queue).
 - The publisher: `publisher` with `methods` (one for each command), `sender`, and `executor` (deadlines).

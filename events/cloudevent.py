@@ -1,6 +1,5 @@
-"""Writes an event as bytes: one CloudEvents 1.0 event in structured JSON mode."""
+"""An event of the log, and its members as a CloudEvents 1.0 event in structured JSON mode."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,8 +61,3 @@ def as_object(event: Event, source: str) -> dict[str, Any]:
         "datacontenttype": "application/json",
     }
     return {name: value for name, value in attributes.items() if value is not None} | {"data": event.data}
-
-
-def render(event: Event, source: str) -> bytes:
-    """Return an event as the body of a message with the content type `application/cloudevents+json`."""
-    return json.dumps(as_object(event, source), ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,6 +1,8 @@
 """Webhooks: deliver an event to an endpoint."""
 
-from events.cloudevent import render
+import orjson
+
+from events.cloudevent import as_object
 from worker import kinds
 from worker.effects.action import Recorded, Run
 from worker.errors import Permanent
@@ -20,7 +22,7 @@ class Deliver:
         delivery = Delivery(
             owed.subscriber,
             owed.event.id,
-            render(owed.event, run.tools.event_source),
+            orjson.dumps(as_object(owed.event, run.tools.event_source)),
             run.claim.traceparent,
             owed.definition,
         )

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from events.cloudevent import Event, render
+import orjson
+
+from events.cloudevent import Event, as_object
 from worker.feeds.base import Publication, Written
 from worker.subscribers import Feed
 
@@ -24,7 +26,7 @@ class CloudEventsFormat:
         """See `Format`."""
         return Written(
             [
-                Publication(str(event.id), event.type, render(event, self.source))
+                Publication(str(event.id), event.type, orjson.dumps(as_object(event, self.source)))
                 for event in events
                 if self.feed.wants(event.type)
             ]

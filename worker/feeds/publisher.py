@@ -74,7 +74,7 @@ class FeedPublisher:
         try:
             with self.open_target() as target, listening(self.engine, POSITIONS_CHANNEL) as notifications:
                 while not stopping.is_set():
-                    if events := self._read(tenure, cursor):
+                    if events := self.read(tenure, cursor):
                         written = self.format.write(events)
                         self.publish(target, written, tenure)
                         cursor = self.move(tenure, cursor, events[-1].position, written)
@@ -95,14 +95,10 @@ class FeedPublisher:
             stopping.wait(PAUSE_S)
         return reason
 
-    def _read(self, tenure: Tenure, cursor: int) -> Sequence[Event]:
-        """Read on from the cursor. Nothing, if it stands elsewhere now or another process serves the feed.
-
-        The tenure is looked at afterwards, so that it was not over when the events were read.
-        """
+    def read(self, tenure: Tenure, cursor: int) -> Sequence[Event]:
+        """Read on from the cursor. Nothing, if it stands elsewhere now or another process serves the feed."""
         with self.engine.begin() as connection:
-            events = event_log.read(connection, cursor)
-            return events if not events or subscribers.cursor(connection, tenure) == cursor else []
+            return subscribers.read_on(connection, tenure, cursor)
 
     def publish(self, target: Target, written: Written, tenure: Tenure) -> None:
         """Publish events.
