@@ -110,7 +110,7 @@ class Listener:
             open_target=lambda: self._target,
             lease_s=LEASE_S,
         )
-        with self._numbering.begin() as connection:
+        with engine.begin() as connection:
             subscribers.store(connection, {NAME: {}})
             taken = subscribers.take(connection, NAME, "benchmark", LEASE_S)
         assert taken is not None

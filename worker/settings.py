@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     events_keep: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(days=30)
     command_shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 1
     effect_queues: QueueType = "classic"
-    batch_size: Annotated[int, Field(ge=1, le=1_000)] = 200
+    batch_size: Annotated[int, Field(ge=1, le=1_000)] = 100
     believe_time_for_s: Seconds = 86_400
     retry_base_s: Seconds = 2
     retry_cap_s: Seconds = 3600

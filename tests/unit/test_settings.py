@@ -22,7 +22,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_defaults() -> None:
     settings = load()
     assert (settings.database_url, settings.broker_url, settings.lms_url) == (None, None, "log:")
-    assert (settings.batch_size, settings.lease_s, settings.call_timeout_s) == (200, 60, 10)
+    assert (settings.batch_size, settings.lease_s, settings.call_timeout_s) == (100, 60, 10)
 
 
 @pytest.mark.parametrize("driver", ["", "+psycopg2", "+asyncpg", "+psycopg"])
