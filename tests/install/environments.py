@@ -86,9 +86,14 @@ class Environment:
 
         uv does it with a twentieth of pip's CPU time. It compiles nothing: what runs here is compiled when it runs.
         """
-        command = [UV, "pip", "install", "--quiet", "--python", self.python, "--constraint", self.constraints]
+        options = ("--quiet", "--python", self.python, "--constraint", self.constraints)
         ran = subprocess.run(
-            [*command, *what], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+            [UV, "pip", "install", *options, *what],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
         )
         if ran.returncode != 0:
             unavailable(f"uv pip install failed: {ran.stderr[-500:]}")
@@ -112,9 +117,9 @@ def build_wheel(source: Path, into: Path, *options: str) -> Path:
 
     Skips on a laptop without a network, fails in CI.
     """
-    command = [UV, "build", "--quiet", "--build-constraint", CONSTRAINTS, "--out-dir", into]
+    ours = ("--quiet", "--build-constraint", CONSTRAINTS, "--out-dir", into, "--python", sys.executable)
     ran = subprocess.run(
-        [*command, "--python", sys.executable, *options, source],
+        [UV, "build", *ours, *options, source],
         capture_output=True,
         text=True,
         check=False,
