@@ -84,6 +84,12 @@ def stack(request: pytest.FixtureRequest, database_url: str) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture
+def on_valkey(database_url: str, valkey_url: str) -> Iterator[Stack]:
+    with Stack(database_url, valkey_url, RETRY_CAP_S=1) as stack:
+        yield stack
+
+
 def submit(stack: Stack, user: str) -> str:
     """A learner whose attempt owes credit; returns the id of the command that it follows from."""
     stack.client.learner(user)
@@ -171,7 +177,8 @@ def send(stack: Stack, effect_id: str) -> None:
         )
 
 
-def test_an_offer_that_an_open_circuit_leaves_alone_says_so(stack: Stack) -> None:
+def test_an_offer_that_an_open_circuit_leaves_alone_says_so(on_valkey: Stack) -> None:
+    stack = on_valkey
     # Given a service that has not answered for a while
     stack.client.course("course")
     stack.client.exam("exam", "course")
@@ -238,11 +245,9 @@ def test_flower_lists_every_queue_and_changes_nothing(stack: Stack) -> None:
     assert waiting(flower)["invigilator.effects.credit"] == 2
 
 
-def test_without_being_told_its_api_is_closed(stack: Stack) -> None:
-    flower = Flower(stack)
-    closed = stack.start("flower", FLOWER_PORT=(port := free_port()))
-    del flower
-    stack.wait_until(lambda: "Visit me at" in closed.output(), "the second one")
+def test_without_being_told_its_api_is_closed(on_valkey: Stack) -> None:
+    closed = on_valkey.start("flower", FLOWER_PORT=(port := free_port()))
+    on_valkey.wait_until(lambda: "Visit me at" in closed.output(), "Flower")
     assert httpx.get(f"http://127.0.0.1:{port}/api/tasks").status_code == 401
 
 

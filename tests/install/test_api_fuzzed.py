@@ -36,7 +36,7 @@ EXAMPLES = 30
 def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The fuzzer, on pinned releases."""
     environment = Environment.create(tmp_path_factory.mktemp("fuzzer"), constraints=CONSTRAINTS)
-    environment.install("--no-compile", "schemathesis")
+    environment.install("schemathesis")
     return environment
 
 

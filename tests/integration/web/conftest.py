@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import httpx
@@ -82,7 +82,9 @@ class Api:
     metrics_token: str | None = None
     console: ASGIApp | None = None
 
+    @cached_property
     def app(self) -> FastAPI:
+        """Made by the first call: what is changed later does not count. To make it takes longer than most calls."""
         return make_app(
             engine=self.engine,
             reader=self.reader,
@@ -98,7 +100,7 @@ class Api:
         )
 
     def client(self) -> httpx.AsyncClient:
-        transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -117,7 +119,7 @@ class Api:
     @contextmanager
     def served(self) -> Iterator[tuple[Server, tuple[str, int]]]:
         """Serve it to real clients. Yields the server, and its host and port."""
-        server = Server(self.app(), (self.outcomes, self.followers))
+        server = Server(self.app, (self.outcomes, self.followers))
         with socket.create_server(("127.0.0.1", 0)) as listener:
             thread = threading.Thread(target=server.run, args=([listener],))
             thread.start()
