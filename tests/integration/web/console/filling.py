@@ -82,8 +82,8 @@ FROM (VALUES ('commands', 1, 1), ('relay', 1, 2), ('credit', 2, 40), ('web', 1, 
 """
 
 
-def fill(engine: Engine, many: int = MANY) -> None:
-    """Put into a database what somebody on call may see at 03:00: so many effects have failed of one cause."""
+def fill(engine: Engine) -> None:
+    """Put into a database what somebody on call may see at 03:00."""
     record = Record(engine)
     record.handle(
         c.received(c.course(), "course"),
@@ -110,7 +110,7 @@ def fill(engine: Engine, many: int = MANY) -> None:
         )
         for statement in (_CAUSES, _MANY, _TRIES, _CIRCUIT, _PAUSE, _PROCESSES, _SAMPLES, _TOTALS):
             connection.execute(
-                text(statement), {"cause": CAUSE, "many": many} if ":cause" in statement else {}
+                text(statement), {"cause": CAUSE, "many": MANY} if ":cause" in statement else {}
             )
         connection.exec_driver_sql("ANALYZE")
 
