@@ -13,8 +13,8 @@ from tests.engines import unavailable
 ROOT = Path(__file__).parents[2]
 MODULES = Path(__file__).with_name("modules.py")
 UV = Path(sys.executable).with_name("uv")
-AUTHORITIES = "--system-certs"
-"""As pip is often told to do. uv itself trusts only the authorities that it brings."""
+ALWAYS = ("--quiet", "--system-certs")
+"""uv itself trusts only the authorities that it brings."""
 PATIENCE_S = 300  # before a test gives up; never how long anything should take
 NOT_THE_SOURCE = shutil.ignore_patterns(
     ".*", "build", "dist", "*.egg-info", "__pycache__", "benchmarks", "tests"
@@ -88,7 +88,7 @@ class Environment:
 
         uv does it with a twentieth of pip's CPU time. It compiles nothing: what runs here is compiled when it runs.
         """
-        options = ("--quiet", AUTHORITIES, "--python", self.python, "--constraint", self.constraints)
+        options = (*ALWAYS, "--python", self.python, "--constraint", self.constraints)
         ran = subprocess.run(
             [UV, "pip", "install", *options, *what],
             cwd=ROOT,
@@ -119,7 +119,7 @@ def build_wheel(source: Path, into: Path, *options: str) -> Path:
 
     Skips on a laptop without a network, fails in CI.
     """
-    ours = ("--quiet", AUTHORITIES, "--build-constraint", CONSTRAINTS, "--out-dir", into, "--python", sys.executable)
+    ours = (*ALWAYS, "--build-constraint", CONSTRAINTS, "--out-dir", into, "--python", sys.executable)
     ran = subprocess.run(
         [UV, "build", *ours, *options, source],
         capture_output=True,
