@@ -143,7 +143,7 @@ class Ends:
 _ENDS = "SELECT pruned_to, position FROM event_log"
 
 READ = """
-SELECT json_agg(event)::text
+SELECT json_agg(event ORDER BY event.position)::text
 FROM (
     SELECT id, position, type, time, subject, user_id, traceparent, data
     FROM events

@@ -97,7 +97,8 @@ WHERE name = (
 RETURNING epoch, position
 """
 
-# One statement, so that the tenure was not over when the events were read.
+# One snapshot. It may be older than a wait for a lock, so a drop may have taken events meanwhile. Then the cursor
+# has moved on, and the move from this one is refused.
 _READ_ON = f"""
 SELECT ({READ})
 FROM subscribers

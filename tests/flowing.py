@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
 
+from events.errors import PublishError
 from events.publisher import Publisher
 
 PUBLISHERS = 3
 LEARNERS = 8
 CYCLE = ("started", "submitted")
-DESCRIPTIONS = LEARNERS + 2
+DESCRIPTIONS = LEARNERS + PUBLISHERS + 1
+PATIENCE_S = 60.0
 
 
 @dataclass
@@ -78,11 +80,23 @@ def traffic(url: str, shards: int, timeout_s: float) -> Iterator[Traffic]:
             for number in range(PUBLISHERS)
         ]
         learners = [Learner(str(number), publishers) for number in range(LEARNERS)]
-        publishers[0].upsert_course(course_id="C")
+        for publisher in publishers:
+            _publish_first(publisher)
         publishers[0].upsert_exam(exam_id="A", course_id="C", content_id="a", exam_name="A")
         for learner in learners:
             publishers[0].upsert_learner(user_id=learner.user_id, username="u", email="u@example.org")
         yield Traffic(publishers, learners)
+
+
+def _publish_first(publisher: Publisher) -> None:
+    """Publish the course, as soon as the broker says how many shards there are."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return publisher.upsert_course(course_id="C", command_id="course")
+        except PublishError:
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
 
 
 def _flow(learners: Sequence[Learner], enough: threading.Event) -> None:

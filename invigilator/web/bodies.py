@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
+from starlette.types import Message as HttpMessage
 
 from events.commands import Command
 from events.envelope import MAX_BODY_BYTES, filled_in, read_event, read_json, render
@@ -53,9 +54,10 @@ class BoundedRoute(APIRoute):
 
         async def handle_read(request: Request) -> Response:
             body = await read_body(request, MAX_BODY_BYTES)
+            messages: list[HttpMessage] = [{"type": "http.request", "body": body}]
 
-            async def receive() -> dict[str, Any]:
-                return {"type": "http.request", "body": body}
+            async def receive() -> HttpMessage:
+                return messages.pop() if messages else await request.receive()
 
             return await handle(Request(request.scope, receive))
 

@@ -26,7 +26,7 @@ class ImpatientProtocol(H11Protocol):
     headers_s = HEADERS_S
     body_s = BODY_S
     answer_s = ANSWER_S
-    _expected: type | None = None
+    _expected: tuple[type | None, object] = (None, None)
     _rest_due: asyncio.TimerHandle | None = None
     _answer_due: asyncio.TimerHandle | None = None
 
@@ -69,11 +69,12 @@ class ImpatientProtocol(H11Protocol):
         """Begin to count the time when headers or a body begin. What comes of them begins nothing anew."""
         limits_s = {h11.IDLE: self.headers_s, h11.SEND_BODY: self.body_s}
         state = self.conn.their_state
-        expected = state if state in limits_s else None
-        if expected is self._expected:
+        limit_s = limits_s.get(state)
+        expected = (state if limit_s is not None else None, self.cycle)
+        if expected == self._expected:
             return
         self._expected = expected
         if self._rest_due is not None:
             self._rest_due.cancel()
-        if expected is not None:
-            self._rest_due = self.loop.call_later(limits_s[expected], self.transport.abort)
+        if limit_s is not None:
+            self._rest_due = self.loop.call_later(limit_s, self.transport.abort)

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Self
 
-from redis import Redis, RedisError
+from redis import Redis, RedisError, WatchError
 
 from events.broker_url import BrokerUrl
 from events.redis_server import explained, refuse_unsuitable
@@ -18,21 +17,6 @@ from worker.subscribers import EPOCH
 EVENT_FIELD = "event"
 """The one field of an entry of a feed."""
 
-# Adds entries, unless a later epoch is known; then it returns what is known. Each entry is the number of the
-# arguments that it has, and its fields with their values. For a transaction redis-py takes five times as long.
-_ADD = """
-local known = redis.call('GET', KEYS[1])
-local epoch = tonumber(known or 0)
-if not epoch or epoch > tonumber(ARGV[1]) then return known end
-redis.call('SET', KEYS[1], ARGV[1])
-local at = 3
-while at <= #ARGV do
-    local last = at + tonumber(ARGV[at])
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, at + 1, last))
-    at = last + 1
-end
-"""
-
 
 def epoch_key(stream: str) -> str:
     """Return the key that holds the epoch of the last publisher of a stream."""
@@ -43,7 +27,7 @@ def epoch_key(stream: str) -> str:
 class RedisTarget:
     """A stream. The key beside it holds the epoch of who publishes to it.
 
-    The key is read and written in the script that adds to the stream. So a publisher that wakes up after
+    The key is read and written in the transaction that adds to the stream. So a publisher that wakes up after
     another one has begun adds nothing.
 
     Parameters:
@@ -72,20 +56,25 @@ class RedisTarget:
 
     def publish(self, publications: Sequence[Publication], epoch: int) -> None:
         """See `Target`."""
-        entries = chain.from_iterable(map(self._entry, publications))
         key = epoch_key(self.stream)
-        with _broker():
-            known: Any = self.client.eval(_ADD, 2, key, self.stream, epoch, self.max_len, *entries)
-        if known is not None:
-            raise _refused(key, known)
+        begin: Any = self.client.pipeline  # parts of it have no types
+        with _broker(), begin(transaction=True) as pipeline:
+            pipeline.watch(key)
+            if _epoch(key, pipeline.get(key)) > epoch:
+                raise OvertakenError
+            pipeline.multi()
+            pipeline.set(key, epoch)
+            for one in publications:
+                entry = {**one.attributes, self.body_field: one.body}
+                pipeline.xadd(self.stream, entry, maxlen=self.max_len, approximate=True)
+            try:
+                pipeline.execute()
+            except WatchError:
+                raise OvertakenError from None
 
     def close(self) -> None:
         """See `Target`."""
         self.client.close()
-
-    def _entry(self, one: Publication) -> Sequence[Any]:
-        pairs = [*one.attributes.items(), (self.body_field, one.body)]
-        return [2 * len(pairs), *chain.from_iterable(pairs)]
 
     def __enter__(self) -> Self:
         return self
@@ -94,10 +83,13 @@ class RedisTarget:
         self.close()
 
 
-def _refused(key: str, known: bytes) -> Exception:
-    if known.isdigit():
-        return OvertakenError()
-    return BrokerAwayError(f"the key {key} holds no number: somebody else has written it; delete it")
+def _epoch(key: str, known: bytes | None) -> int:
+    try:
+        return 0 if known is None else int(known)
+    except ValueError:
+        raise BrokerAwayError(
+            f"the key {key} holds no number: somebody else has written it; delete it"
+        ) from None
 
 
 @contextmanager
@@ -106,4 +98,6 @@ def _broker() -> Iterator[None]:
         with explained():
             yield
     except (RedisError, OSError) as error:
-        raise BrokerAwayError(f"the broker takes no events: {type(error).__name__}: {error}") from None
+        # The client puts the command in front, with the event.
+        what = str(error).rpartition("caused error: ")[2]
+        raise BrokerAwayError(f"the broker takes no events: {type(error).__name__}: {what}") from None

@@ -1,7 +1,7 @@
 """One suite over both brokers: a feed publishes in order, from its cursor, one process at a time."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -273,10 +273,12 @@ def test_a_publisher_that_wakes_up_late_adds_nothing_to_redis(valkey_url: str) -
     with open_target(valkey_url, listener.feed) as late, open_target(valkey_url, listener.feed) as successor:
         late.publish([one], epoch=1)
         successor.publish([one], epoch=2)
-        # When it goes on, then it is refused
+        # When it goes on, then it is refused, also if it has looked before the successor came
         with pytest.raises(OvertakenError):
             late.publish([one], epoch=1)
-    assert listener.sizes() == [1, 1]
+        with pytest.raises(OvertakenError):
+            _publish_while(late, lambda: successor.publish([one], epoch=3))
+    assert listener.sizes() == [1, 1, 1]
 
 
 def test_a_key_that_somebody_else_has_written_is_named(valkey_url: str) -> None:
@@ -301,6 +303,25 @@ def test_what_the_broker_refuses_is_named_without_the_event(valkey_url: str) -> 
         client.delete(listener.feed.name, epoch_key(listener.feed.name))
     assert "WRONGTYPE" in str(caught.value)
     assert "ada" not in str(caught.value)
+
+
+def _publish_while(late: Any, what: Callable[[], None]) -> None:
+    """Let something happen between a publisher's look at the epoch and its write."""
+    pipeline = late.client.pipeline
+
+    def held_up(**options: Any) -> Any:
+        made = pipeline(**options)
+        multi = made.multi
+
+        def multi_after_that() -> None:
+            what()
+            multi()
+
+        made.multi = multi_after_that
+        return made
+
+    late.client.pipeline = held_up
+    late.publish([Publication("id", "t", b"{}")], epoch=2)
 
 
 def test_a_stream_is_kept_short(valkey_url: str) -> None:

@@ -1,5 +1,6 @@
 """Clients that take for ever, or do not speak HTTP: they hold up nobody, and are sent away."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import APIRouter, FastAPI, Request
 
 from invigilator.web import bodies
 from invigilator.web.bodies import MAX_CALL_BYTES
@@ -20,6 +22,7 @@ from tests.integration.web.conftest import Api
 SLOW = 50
 PATIENCE_S = 60  # before the test gives up
 SOON_S = 0.3
+AWHILE_S = 2.0
 CHUNK = b" " * (1 << 20)
 ACTS = ("retry", "cancel", "pause", "resume")
 REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -98,6 +101,51 @@ def test_a_body_that_never_ends_holds_no_connection(
         except OSError:
             return  # Then the connection is dropped
         raise AssertionError("the connection is still open")
+
+
+def test_the_next_body_has_a_time_of_its_own(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a call that is answered although its body has only begun
+    monkeypatch.setattr(ImpatientProtocol, "body_s", AWHILE_S)
+    with connect(address) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n")
+        first = http.client.HTTPResponse(client)
+        first.begin()
+        first.read()
+        # When its end and the beginning of the next one come together, and the time of the first one is over
+        monkeypatch.setattr(ImpatientProtocol, "body_s", PATIENCE_S)
+        headers = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+        client.sendall(b"xxxPOST /v1/commands HTTP/1.1\r\n" + headers + b"\r\n{")
+        time.sleep(AWHILE_S)
+        client.sendall(b"}")
+        # Then the next one is still waited for
+        second = http.client.HTTPResponse(client)
+        second.begin()
+        assert second.status == 422
+
+
+def test_who_hangs_up_is_noticed_where_the_body_was_read() -> None:
+    router = APIRouter(route_class=bodies.BoundedRoute)
+
+    @router.post("/")
+    async def gone(request: Request) -> dict[str, bool]:
+        await request.body()
+        return {"gone": await request.is_disconnected()}
+
+    app, sent = FastAPI(), list[Any]()
+    app.include_router(router)
+    messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}"}]
+
+    async def receive() -> Any:
+        return messages.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert sent[1]["body"] == b'{"gone":true}'
 
 
 @pytest.mark.parametrize("path", ["/v1/commands", *(f"/v1/effects/{act}" for act in ACTS)])
