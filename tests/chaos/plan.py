@@ -66,6 +66,7 @@ KINDS = (
     Kind("operator", "retry_failed", 0, 0),
     Kind("operator", "cancel_and_retry", 0.2, 2),
     Kind("shards", "reshard", 0.5, 4),
+    Kind("tables", "divide_and_drop", 0, 2),
 )
 
 
