@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from db import totals
 from db.partitions import (
+    CHANGES_KEYS,
     COMMANDS,
     FIRST,
     GROUPS,
@@ -104,7 +105,7 @@ class Periods:
             for tables in GROUPS:
                 with engine.begin() as connection:
                     limit_waits(connection)  # nobody else makes partitions meanwhile
-                    lock(connection, tables)
+                    lock(connection, tables, CHANGES_KEYS)
                     if not connection.exec_driver_sql(_IS_OVER.format(table=tables[0])).scalar_one():
                         self._end(connection, tables)
 
