@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -405,7 +405,7 @@ def test_a_worker_that_is_waited_for_gets_on(record: Engine, step: Step) -> None
     with ThreadPoolExecutor() as threads, record.connect() as worker:
         worker.execute(text("SELECT FROM effects FOR UPDATE"))
         stepping = threads.submit(pruning.patiently, record, step)
-        wait_for_lock(record, 1)
+        wait_for_lock(record, 1, stepping)
         # Then it does not wait for who waits for it
         worker.execute(text("SET LOCAL lock_timeout = '100ms'"))
         assert worker.execute(text("SELECT count(*) FROM attempts")).scalar_one() == 2
@@ -428,7 +428,7 @@ def test_a_batch_that_is_waited_for_gets_on(record: Engine, step: Step) -> None:
         batch.begin(writing, Renewal(fence, 60, 0), [arrival("1")], ["1"])
         assert len(batch.read(writing, batch.Needs(user_ids={"1"})).attempts) == 1
         stepping = threads.submit(pruning.patiently, record, step)
-        wait_for_lock(record, 1)
+        wait_for_lock(record, 1, stepping)
         # Then it writes
         writing.execute(text("SET LOCAL lock_timeout = '100ms'"))
         writing.execute(text("UPDATE attempts SET version = version WHERE user_id = '1'"))
@@ -447,13 +447,13 @@ def test_who_begins_while_others_are_waited_for_does_not_get_between(record: Eng
     with ThreadPoolExecutor() as threads, record.connect() as worker:
         worker.execute(text("SELECT FROM effects FOR UPDATE"))
         stepping = threads.submit(pruning.patiently, record, step)
-        wait_for_lock(record, 1)
+        wait_for_lock(record, 1, stepping)
         # When a batch and a cascade begin, which read attempts before effects
         later = [
             threads.submit(handle, record, c.received(c.update("A", "verified", "1"), "later")),
             threads.submit(cascade),
         ]
-        wait_for_lock(record, 3)
+        wait_for_lock(record, 3, stepping, *later)
         worker.commit()
         stepping.result()
         for one in later:
@@ -512,12 +512,13 @@ def test_a_command_is_seen_once_across_the_beginning_of_a_period(
     ]
 
 
-def wait_for_lock(engine: Engine, number: int) -> None:
+def wait_for_lock(engine: Engine, number: int, *waiting: Future[Any]) -> None:
+    """Wait until so many sessions wait for locks, or one of those that are to wait has ended."""
     waits = """
     SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
     WHERE NOT granted AND datname = current_database()
     """
-    while execute(engine, waits)[0][0] < number:
+    while execute(engine, waits)[0][0] < number and not any(one.done() for one in waiting):
         threading.Event().wait(0.01)
 
 
