@@ -173,11 +173,12 @@ def drop(
         )
     elif tables == EVENTS:
         ddl(connection, _MOVE_ENDS.format(part=f"events_{part}"))
+    kept = {table: _set_aside(connection, table, part, chosen) for table in tables} if chosen else {}
     for table in tables:
-        ddl(connection, f"ALTER TABLE {table} DETACH PARTITION {table}_{part}")
-    kept = {table: _keep(connection, table, part, chosen) for table in tables} if chosen else {}
-    for table in tables:
+        # Detached first, it would get triggers on the attempts. Everybody would have to leave those for the drop.
         ddl(connection, f"DROP TABLE {table}_{part}")
+    for table in kept:
+        _move_to_rest(connection, table)
     what = "outcomes" if tables == COMMANDS else tables[0]
     note(connection, what, before)
     return Dropped({table: rows[table] - kept.get(table, 0) for table in tables}, kept)
@@ -190,9 +191,16 @@ def _check_droppable(connection: Connection, tables: Sequence[str], part: str, b
         raise PartitionsError(f"{tables[0]}_{part} stays: {reason}")
 
 
-def _keep(connection: Connection, table: str, part: str, effect_ids: Sequence[UUID]) -> int:
-    keep = f"""
-    INSERT INTO {table}_{REST} OVERRIDING SYSTEM VALUE
+def _set_aside(connection: Connection, table: str, part: str, effect_ids: Sequence[UUID]) -> int:
+    # `rest` refuses rows that have a partition.
+    copied = f"""
+    CREATE TABLE {table}_kept AS
     SELECT * FROM {table}_{part} WHERE {KEYS[table]} = ANY (%(ids)s::uuid[])
     """  # noqa: S608 - names are ours
-    return connection.exec_driver_sql(keep, {"ids": effect_ids}).rowcount
+    return connection.exec_driver_sql(copied, {"ids": effect_ids}).rowcount
+
+
+def _move_to_rest(connection: Connection, table: str) -> None:
+    moved = f"INSERT INTO {table}_{REST} OVERRIDING SYSTEM VALUE SELECT * FROM {table}_kept"  # noqa: S608 - ours
+    ddl(connection, moved)
+    ddl(connection, f"DROP TABLE {table}_kept")

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from db import partitions
 from db.errors import CHECK_VIOLATION, UNFINISHED, sqlstate
 from db.partitions import (
+    CHANGES_KEYS,
     COMMANDS,
     FIRST,
     GROUPS,
@@ -238,7 +239,7 @@ def divide(connection: Connection, tables: Sequence[str], by: By, now: datetime)
     limit_waits(connection)
     if partitions.read(connection).is_divided(tables[0]):
         raise PartitionsError(f"{' and '.join(tables)}: somebody else has just divided them")
-    lock(connection, tables)
+    lock(connection, tables, CHANGES_KEYS)
     for from_table, to_table in WITHIN:
         if from_table in tables:
             _drop_foreign_keys(connection, from_table, to_table)

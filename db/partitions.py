@@ -47,6 +47,12 @@ LOCK_TIMEOUT: Final = "200ms"
 QUIET_TIMEOUT: Final = "2s"
 """The longest wait for a lock behind which nobody waits who reads or writes. PostgreSQL ends an autovacuum for
 somebody who has waited for a second."""
+ADDS_KEY: Final = "SHARE ROW EXCLUSIVE"
+"""The lock on the attempts for attaching a new partition of effects: it gets the foreign key to the attempts. Those
+who only read attempts do not wait for it."""
+CHANGES_KEYS: Final = "ACCESS EXCLUSIVE"
+"""The lock on the attempts for attaching a table that has the foreign key already. It has triggers on the attempts,
+which go."""
 LOCK: Final = 491_627_112
 """The key of an advisory lock, an arbitrary number."""
 
@@ -187,11 +193,22 @@ class Divided:
         return next((one.period.by for one in self.partitions if one.period is not None), None)
 
     def lacking(self) -> list[str]:
-        """The partitions of this period or the next one that are missing, by name. Inserts go to `rest` then."""
+        """The partitions of the next period that are missing, by name. It has no rows yet, so they can be made."""
         return [
             f"{tables[0]}_{period}"
             for tables, period in missing(self)
-            if tables != COMMANDS and period <= Period.of(self.now, period.by).next()
+            if tables != COMMANDS and period == Period.of(self.now, period.by).next()
+        ]
+
+    def in_rest(self) -> list[str]:
+        """The partitions of this period that are missing, by name. What would be in them is in `rest`.
+
+        They cannot be made while that is too much, or is being worked on.
+        """
+        return [
+            f"{tables[0]}_{period}"
+            for tables, period in missing(self)
+            if tables != COMMANDS and period == Period.of(self.now, period.by)
         ]
 
 
@@ -218,7 +235,7 @@ _WITH_SIZES = _PARTITIONS.format(
     more="nullif(part.reltuples, -1)::bigint AS rows, pg_total_relation_size(part.oid) AS size"
 )
 
-_WITH_NOW = _PARTITIONS.format(more="clock_timestamp() AS now")
+_WITH_NOW = _PARTITIONS.format(more="NULL::bigint AS rows, 0 AS size, clock_timestamp() AS now")
 
 _ROLE = """
 SELECT clock_timestamp() AS now, bool_and(pg_has_role(relowner, 'USAGE')) AS is_owner
@@ -231,9 +248,8 @@ def read(connection: Connection) -> Divided:
     """Read which tables are divided, and into what."""
     asked = {"tables": list(KEYS)}
     role = connection.exec_driver_sql(_ROLE, asked).one()
-    rows = connection.exec_driver_sql(_WITH_SIZES, asked)
-    found = [_partition(row.table_name, row.name, row.bound, row.rows, row.size) for row in rows]
-    return Divided(role.now, sorted(found, key=_order), bool(role.is_owner))
+    rows = connection.exec_driver_sql(_WITH_SIZES, asked).all()
+    return Divided(role.now, _found(rows), bool(role.is_owner))
 
 
 def lacking(connection: Connection) -> list[str]:
@@ -241,13 +257,17 @@ def lacking(connection: Connection) -> list[str]:
     rows = connection.exec_driver_sql(_WITH_NOW, {"tables": list(KEYS)}).all()
     if not rows:
         return []
-    found = [_partition(row.table_name, row.name, row.bound) for row in rows]
-    return Divided(rows[0].now, sorted(found, key=_order), is_owner=False).lacking()
+    return Divided(rows[0].now, _found(rows), is_owner=False).lacking()
 
 
-def _partition(table: str, name: str, bound: str, rows: int | None = None, size: int = 0) -> Partition:
-    limits = _BOUND.search(bound)
-    one = Partition(table, name, None, None, rows, size)
+def _found(rows: Sequence[Any]) -> list[Partition]:
+    # One that was dropped since the transaction's snapshot is still listed, without a bound or a size.
+    return sorted((_partition(row) for row in rows if None not in (row.bound, row.size)), key=_order)
+
+
+def _partition(row: Any) -> Partition:
+    one = Partition(row.table_name, row.name, None, None, row.rows, row.size)
+    limits = _BOUND.search(row.bound)
     return one if limits is None else replace(one, lower=limits["lower"], upper=limits["upper"])
 
 
@@ -360,19 +380,30 @@ def limit_waits(connection: Connection) -> None:
         raise BusyError("the totals are being counted: try again")
 
 
-def lock(connection: Connection, tables: Sequence[str]) -> None:
+def lock(connection: Connection, tables: Sequence[str], attempts: str | None = None) -> None:
     """Let everybody else wait until this transaction ends, as soon as all who use the tables have come to an end.
 
-    The numberer of events locks the log first and the events then, so this does, too. A batch writes attempts first
-    and effects then, and a partition of effects that comes or goes changes the foreign key to the attempts.
+    Nobody may hold what we wait for, and wait for what we have. The numberer of events locks the log first and the
+    events then, so this does, too. A worker has effects when it reads attempts, so the attempts come last. Batches
+    and cascades read attempts before effects. They are stopped before that, where both begin: at the learners.
+
+    Parameters:
+        attempts: how the attempts are locked with the effects, `ADDS_KEY` or `CHANGES_KEYS`. None leaves them.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: a lock was not to be had in time.
     """
-    names = ", ".join(["attempts", *tables] if tables == EFFECTS else tables)
+    # What is locked before and after the tables, and how.
+    before = {"learners": "EXCLUSIVE"} if tables == EFFECTS else {}
+    after = {"attempts": attempts} if tables == EFFECTS and attempts is not None else {}
+    modes = before | dict.fromkeys(tables, "ACCESS EXCLUSIVE") | after
     ddl(connection, f"SET LOCAL lock_timeout = '{QUIET_TIMEOUT}'")
-    ddl(connection, f"LOCK TABLE {names} IN SHARE UPDATE EXCLUSIVE MODE")
+    ddl(connection, f"LOCK TABLE {', '.join(modes)} IN SHARE UPDATE EXCLUSIVE MODE")
     ddl(connection, _LIMIT_WAITS)
-    if EVENTS[0] in tables:
+    if tables == EVENTS:
         ddl(connection, "SELECT FROM event_log FOR UPDATE")
-    ddl(connection, f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
+    for table, mode in modes.items():
+        ddl(connection, f"LOCK TABLE {table} IN {mode} MODE")
 
 
 def exists(connection: Connection, name: str) -> bool:
@@ -428,11 +459,13 @@ def make(connection: Connection, tables: Sequence[str], period: Period) -> bool:
         begin_commands(connection, str(period))
         return True
     lower, upper = lowest_id(period.start), lowest_id(period.next().start)
+    if not _may_move(connection, tables[0], lower, upper):
+        return False  # before everybody waits
     if tables == EFFECTS or _in_rest(connection, tables, lower, upper):
         # Nobody writes meanwhile, so that nothing of the period comes into `rest` after it was moved.
-        lock(connection, tables)
-    if not _may_move(connection, tables[0], lower, upper):
-        return False
+        lock(connection, tables, ADDS_KEY)
+        if not _may_move(connection, tables[0], lower, upper):
+            return False
     for table in tables:
         name = f"{table}_{period}"
         like(connection, table, REST, str(period))

@@ -198,9 +198,16 @@ def _partitions(connection: Connection) -> Iterator[Finding]:
     if unfinished := [table for table in partitions.KEYS if partitioning.begun(connection, table)]:
         said = f"dividing {', '.join(unfinished)} was begun: run `invigilator partitions begin` again"
         yield Finding("partitions", Verdict.PROBLEM, f"{said}, or new ids are refused in a month or more")
-    if lacking := partitions.lacking(connection):
-        what = "run `invigilator partitions make` as the role that owns the tables"
+    divided = partitions.read(connection)
+    what = "run `invigilator partitions make` as the role that owns the tables"
+    if lacking := divided.lacking():
         yield Finding("partitions", Verdict.NOTE, f"there is no {', '.join(lacking)}: {what}")
+    if in_rest := divided.in_rest():
+        said = f"there is no {', '.join(in_rest)}, so what is new goes to the rest"
+        most = f"{partitions.MOST_MOVED:,}"
+        yield Finding(
+            "partitions", Verdict.NOTE, f"{said}: {what}, which moves it if it is {most} rows at most"
+        )
 
 
 def _rights(connection: Connection) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from db import dropping, event_log, partitioning, partitions, totals
 from db.dropping import Dropped
@@ -31,7 +31,7 @@ AGAIN_AFTER_S = 600.0
 """The wait after any other error of the database."""
 
 LOCK_TRIES = 30
-LOCK_PAUSE_S = 1.0
+LOCK_PAUSE_S = 0.1
 MOST_LOCK_PAUSE_S = 10.0
 """A step that everybody waits for gives up after a moment, and is tried again so often. The pauses double, so that
 the others are not kept from their work for long while somebody reads for minutes."""
@@ -205,7 +205,7 @@ def patiently(engine: Engine, step: Callable[[Connection], Done]) -> Done:
 
     trying = Retrying(
         stop=stop_after_attempt(LOCK_TRIES),
-        wait=wait_exponential(multiplier=LOCK_PAUSE_S, max=MOST_LOCK_PAUSE_S),
+        wait=wait_exponential_jitter(multiplier=LOCK_PAUSE_S, max=MOST_LOCK_PAUSE_S, jitter=LOCK_PAUSE_S),
         retry=retry_if_exception(_is_busy),
         reraise=True,
     )

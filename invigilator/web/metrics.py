@@ -148,7 +148,7 @@ def _of_health(facts: Facts) -> Iterator[Metric]:
     yield _gauge("quarantined", "Messages in quarantine.", {(): facts.quarantined})
     yield _gauge(
         "partitions_missing",
-        "Partitions of this period or the next one that are missing where tables are divided.",
+        "Partitions of the next period that are missing where tables are divided.",
         {(): len(facts.lacking)},
     )
     open_now = {one.queue for one in facts.circuits}

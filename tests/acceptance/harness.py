@@ -195,6 +195,8 @@ class Stack:
 
     def __init__(self, database_url: str, broker_url: str, **settings: object) -> None:
         self.database_url = database_url
+        self.reading_url = database_url
+        """Where the test itself looks."""
         self.broker_url = broker_url
         self.programs = PROGRAMS
         self.procfile = PROCFILE
@@ -212,7 +214,7 @@ class Stack:
             self.folder = Path(
                 resources.enter_context(tempfile.TemporaryDirectory(prefix="invigilator-acc-"))
             )
-            self._engine = make_engine(self.database_url, application_name="acceptance")
+            self._engine = make_engine(self.reading_url, application_name="acceptance")
             resources.callback(self._engine.dispose)
             self.client = Client(self.broker_url, int(self.settings.get("COMMAND_SHARDS", "1")))
             resources.callback(self.client.close)

@@ -80,7 +80,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--broker", choices=(*get_args(Broker), BOTH), default=BOTH)
     parser.add_argument("--rate", type=float, default=RATE, help="commands a second")
     parser.add_argument(
-        "--cluster", choices=get_args(Cluster), help="what is a cluster; it replaces --broker if it is one"
+        "--cluster",
+        choices=get_args(Cluster),
+        help="what is a cluster, or divided; it replaces --broker if it is one",
     )
     parser.add_argument("--only", action="store_true", help="strike no faults but those of the cluster")
     parser.add_argument("--plan", action="store_true", help="print the faults, and strike none")

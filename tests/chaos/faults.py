@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from db.partitions import BusyError
 from events.broker_url import BrokerUrl, Kind, read_broker_url
 from events.connecting import Connection
 from invigilator.demo.reference import HttpServer
@@ -19,6 +20,7 @@ from tests.chaos.engines import Strike, Target
 from tests.chaos.listener import SUBSCRIBER, Listener
 from tests.chaos.machines import Network
 from tests.chaos.otherside import Moods, MoodyEndpoint, MoodyLms, MoodyMailSink
+from tests.chaos.periods import Periods
 from tests.chaos.plan import PROCESSES, Fault
 from worker.commands.sources.redis import make_client
 from worker.kinds import QUEUES
@@ -28,9 +30,12 @@ HOME = ("webhooks",)
 ANSWER_S = 5
 COMMANDS = b"invigilator.commands."
 CANCELLED_AT_ONCE = 5
-RESHARD_AGAIN_S = 0.5
-RESHARD_PATIENCE_S = 300
-"""Whatever else is struck meanwhile, a change of the number of shards is finished by then."""
+AGAIN_S = 0.5
+WATCH_S = 0.1
+LONG_S = 30
+"""A command that has taken so long is killed, and begun again."""
+PATIENCE_S = 300
+"""Whatever else is struck meanwhile, what an operator has begun is finished by then."""
 
 # Not an older one that may still run on the target: cancelling what is newer would let it pass, as it should.
 # And no cascades: while one is cancelled, the learner's next command is decided without it.
@@ -136,6 +141,7 @@ class Storm:
         self._stack = stack
         self._listener = listener
         self._reshardings = reshardings
+        self._periods = Periods(stack)
         self._findings_lock = threading.Lock()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -156,13 +162,18 @@ class Storm:
             | {"kill": _away(endpoint)},
             "operator": {"retry_failed": self._retry_failed, "cancel_and_retry": self._cancel_and_retry},
             "shards": {"reshard": self._reshard},
+            "tables": {"divide_and_drop": self._divide},
             **({"machine": {"cut": network.cut}} if network else {}),
         }
         for name, slot in self._slots.items():
             self._strikes[name] = {"kill": slot.kill, "pause": slot.pause}
 
     def begin(self, faults: Sequence[Fault]) -> None:
-        """Start the lanes. They end, with everything mended, when their last fault is over."""
+        """Start the lanes. They end, with everything mended, when their last fault is over.
+
+        No command that was handled before this may come again.
+        """
+        self._periods.prepare()
         began, self.began_at = time.monotonic(), time.time()
         lanes: defaultdict[str, list[Fault]] = defaultdict(list)
         for fault in faults:
@@ -261,18 +272,45 @@ class Storm:
     def _set_shards(self, number: int) -> None:
         times = self._reshardings
         arguments = ("set", str(number), "--notice", str(times.notice_s), "--settle", str(times.settle_s))
-        deadline = time.monotonic() + RESHARD_PATIENCE_S
-        while not (self.operate("shards", *arguments, "--no-wait") and self._has_changed()):
-            if time.monotonic() > deadline:
-                self.find(f"the number of shards has not become {number} in {RESHARD_PATIENCE_S} s")
-                return
-            time.sleep(RESHARD_AGAIN_S)
+        self._patiently(
+            f"the number of shards becomes {number}",
+            lambda: self.operate("shards", *arguments, "--no-wait") and self._stack.number(_CHANGING) == 0,
+        )
 
-    def _has_changed(self) -> bool:
-        try:
-            return self._stack.number(_CHANGING) == 0
-        except DBAPIError:
+    def _divide(self, for_s: float) -> None:
+        self._killed_after(for_s, "partitions", "begin")
+        self._patiently("the tables are divided", lambda: self._killed_after(LONG_S, "partitions", "begin"))
+        self._patiently("a period ends", self._periods.end)
+        self._patiently("periods are made", lambda: self._killed_after(LONG_S, "partitions", "make"))
+        self._patiently("a period is dropped", self._drop)
+
+    def _killed_after(self, for_s: float, *arguments: str) -> bool:
+        """As `operate`, but kill -9 when it takes longer."""
+        process = self._stack.program("invigilator", *arguments)
+        deadline = time.monotonic() + for_s
+        while process.is_running and time.monotonic() < deadline:
+            time.sleep(WATCH_S)
+        if process.is_running:
+            process.kill()
             return False
+        return self._has_done(arguments, process.wait(), process.output())
+
+    def _drop(self) -> bool:
+        # It stays while a delivery of it has failed.
+        gone = self._periods.drop(self._listener)
+        if not gone:
+            self._retry_failed(0)
+        return gone
+
+    def _patiently(self, what: str, do: Callable[[], object]) -> None:
+        """Do something again until it is done."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with suppress(DBAPIError, BusyError):
+                if do():
+                    return
+            time.sleep(AGAIN_S)
+        self.find(f"given up after {PATIENCE_S} s: {what}")
 
     def operate(self, *arguments: str) -> bool:
         """Run `invigilator`. Returns whether it has done its work.
@@ -280,10 +318,12 @@ class Storm:
         It may fail, because an engine is away, but only with words for a person.
         """
         ended = self._stack.cli(*arguments, check=False)
-        unforeseen = any(sign in ended.stderr for sign in ("Traceback", "please report it"))
-        if unforeseen or ended.returncode not in (0, 1):
-            self.find(f"invigilator {' '.join(arguments)}: exit {ended.returncode}: {ended.stderr[-2000:]}")
-        return ended.returncode == 0
+        return self._has_done(arguments, ended.returncode, ended.stderr)
+
+    def _has_done(self, arguments: Sequence[str], status: int, said: str) -> bool:
+        if "please report it" in said or "Traceback" in said or status not in (0, 1):
+            self.find(f"invigilator {' '.join(arguments)}: exit {status}: {said[-2000:]}")
+        return status == 0
 
 
 def _away(server: HttpServer) -> Strike:

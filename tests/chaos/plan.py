@@ -10,8 +10,8 @@ ALONE_S = 20.0
 """The same where only a cluster is struck, so that one can see what each fault does."""
 CALM_START_S = 1.0
 
-Cluster = Literal["rabbitmq", "postgresql", "sentinel", "machines"]
-"""What may be a cluster: one of the engines, or the machines on which our processes run."""
+Cluster = Literal["rabbitmq", "postgresql", "sentinel", "machines", "partitions"]
+"""What may be several: one of the engines, the machines on which our processes run, or the parts of the tables."""
 
 PROCESSES = {"commands": 2, "relay": 2, "effects": 2, "mail": 2, "webhooks": 2}
 """How many of each run."""
@@ -91,6 +91,7 @@ CLUSTER_KINDS: Mapping[Cluster, Sequence[Kind]] = {
         Kind("broker", "wipe", 0, 0),
     ),
     "machines": (Kind("machine", "cut", 5, 60),),
+    "partitions": (Kind("tables", "divide_and_drop", 0, 2),),
 }
 
 

@@ -24,6 +24,7 @@ from tests.chaos.faults import Reshardings, Storm
 from tests.chaos.listener import BEHIND, Listener, write_subscriptions
 from tests.chaos.machines import Network, running_network
 from tests.chaos.otherside import MoodyEndpoint, MoodyLms, MoodyMailSink
+from tests.chaos.periods import whole
 from tests.chaos.plan import ALONE_S, SPACING_S, Cluster, Fault, Kind, kinds_of, plan
 from tests.chaos.standstill import standstills
 from tests.chaos.told import OVERTAKEN, EventAudit
@@ -159,6 +160,7 @@ def _system(orders: Orders) -> Iterator["_Run"]:
             SUBSCRIPTIONS_FILE=subscriptions,
             EFFECT_QUEUES="quorum" if orders.cluster == "rabbitmq" else "classic",
         )
+        stack.reading_url = whole(stack.database_url)
         listener = Listener(broker.url, subscriptions)
         listener.bind()
         lms, mail = MoodyLms(TOKEN, orders.seed), MoodyMailSink(orders.seed)
@@ -224,8 +226,8 @@ class _Run:
         faults = self.orders.plan()
         say(f"{len(rest)} messages and {len(faults)} faults in {self.orders.seconds:g} s")
         began = time.monotonic()
-        self.traffic.start(rest, self.orders.rate)
         self.storm.begin(faults)
+        self.traffic.start(rest, self.orders.rate)
         while self.storm.is_raging:
             self.storm.watch()
             time.sleep(WATCH_S)

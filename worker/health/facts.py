@@ -66,7 +66,7 @@ class Facts:
         pauses: those that are on.
         endpoints: the webhooks.
         resharding: the change of the number of shards that is under way.
-        lacking: the partitions of this period or the next one that are missing where tables are divided.
+        lacking: the partitions of the next period that are missing where tables are divided.
     """
 
     processes: Sequence[Seen] = ()

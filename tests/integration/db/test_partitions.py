@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -349,6 +349,124 @@ def test_nothing_is_lost_or_doubled_while_tables_are_divided(record: Engine, dat
     assert len(rows_of(record, "outcomes")) == len(rows_of(record, "inbox"))
 
 
+# --- waiting for each other --------------------------------------------------------------------------------
+
+Step = Callable[[Connection], object]
+MODES = (
+    "AccessShareLock",
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
+"""Of the locks on a table, the weakest first."""
+
+
+@pytest.fixture(params=["begin", "make", "drop"])
+def what(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def step(record: Engine, what: str, monkeypatch: pytest.MonkeyPatch) -> Step:
+    """Something for which everybody leaves the effects. It is tried once, and does not give up early."""
+    now = datetime.now(UTC)
+    *begin, divide = steps(GROUPS[0], now=now)
+    for one in begin:
+        pruning.patiently(record, one)
+    if what != "begin":
+        pruning.patiently(record, divide)
+    monkeypatch.setattr(pruning, "LOCK_TRIES", 1)
+    monkeypatch.setattr(partitions, "_LIMIT_WAITS", "SET LOCAL lock_timeout = '60s'")
+    if what == "begin":
+        return divide
+    if what == "make":
+        return partial(partitions.make, tables=GROUPS[0], period=Period(2040, 1))
+    last = Period.of(now, By.MONTH).next().next()
+    kept = owe(record, "failed", last.start)
+    execute(
+        record, "UPDATE effects SET attempt_id = (SELECT id FROM attempts LIMIT 1) WHERE id = :id", id=kept
+    )
+    rows = {"effects": 1, "tries": 1}
+    return lambda connection: dropping.drop(connection, GROUPS[0], str(last), now, rows)
+
+
+def locked(connection: Connection, table: str) -> set[str]:
+    """How the transaction has locked a table."""
+    modes = "SELECT mode FROM pg_locks WHERE relation = CAST(:table AS regclass) AND pid = pg_backend_pid()"
+    return set(connection.execute(text(modes), {"table": table}).scalars())
+
+
+def test_a_worker_that_is_waited_for_gets_on(record: Engine, step: Step) -> None:
+    # Given a worker between its look at an effect and its look at the attempt
+    with ThreadPoolExecutor() as threads, record.connect() as worker:
+        worker.execute(text("SELECT FROM effects FOR UPDATE"))
+        stepping = threads.submit(pruning.patiently, record, step)
+        wait_for_lock(record, 1, stepping)
+        # Then it does not wait for who waits for it
+        worker.execute(text("SET LOCAL lock_timeout = '100ms'"))
+        assert worker.execute(text("SELECT count(*) FROM attempts")).scalar_one() == 2
+        worker.commit()
+        stepping.result()
+
+
+def test_a_batch_that_is_waited_for_gets_on(record: Engine, step: Step) -> None:
+    # Given a batch that has read
+    with record.begin() as connection:
+        ensure_shards(connection, 1)
+        fence = take(connection, 0, "me", 60)
+    assert fence is not None
+    effect_id = UUID(int=lowest_id(datetime.now(UTC)).int + next(NUMBERS))
+    owed = """
+    INSERT INTO effects (id, kind, state, attempt_id, user_id, payload, source, command_id)
+    SELECT :id, 'send_email', 'pending', id, user_id, '{}', '/lms', '1' FROM attempts WHERE user_id = '1'
+    """
+    with ThreadPoolExecutor() as threads, record.connect() as writing:
+        batch.begin(writing, Renewal(fence, 60, 0), [arrival("1")], ["1"])
+        assert len(batch.read(writing, batch.Needs(user_ids={"1"})).attempts) == 1
+        stepping = threads.submit(pruning.patiently, record, step)
+        wait_for_lock(record, 1, stepping)
+        # Then it writes
+        writing.execute(text("SET LOCAL lock_timeout = '100ms'"))
+        writing.execute(text("UPDATE attempts SET version = version WHERE user_id = '1'"))
+        writing.execute(text(owed), {"id": effect_id})
+        writing.commit()
+        stepping.result()
+    assert effect_id in places(record)
+
+
+def test_who_begins_while_others_are_waited_for_does_not_get_between(record: Engine, step: Step) -> None:
+    def cascade() -> None:
+        with record.begin() as connection:
+            batch.lock_learners(connection, ["2"])
+            batch.read(connection, batch.Needs(user_ids={"2"}))
+
+    with ThreadPoolExecutor() as threads, record.connect() as worker:
+        worker.execute(text("SELECT FROM effects FOR UPDATE"))
+        stepping = threads.submit(pruning.patiently, record, step)
+        wait_for_lock(record, 1, stepping)
+        # When a batch and a cascade begin, which read attempts before effects
+        later = [
+            threads.submit(handle, record, c.received(c.update("A", "verified", "1"), "later")),
+            threads.submit(cascade),
+        ]
+        wait_for_lock(record, 3, stepping, *later)
+        worker.commit()
+        stepping.result()
+        for one in later:
+            one.result()
+
+
+def test_no_step_locks_attempts_more_than_it_has_said(record: Engine, what: str, step: Step) -> None:
+    strongest = {"begin": "AccessExclusiveLock", "make": "ShareRowExclusiveLock", "drop": "RowShareLock"}
+    with record.connect() as connection:
+        step(connection)
+        assert max(locked(connection, "attempts"), key=MODES.index) == strongest[what]
+
+
 # --- what indexes of a whole table did ---------------------------------------------------------------------
 
 
@@ -394,12 +512,13 @@ def test_a_command_is_seen_once_across_the_beginning_of_a_period(
     ]
 
 
-def wait_for_lock(engine: Engine, number: int) -> None:
+def wait_for_lock(engine: Engine, number: int, *waiting: Future[Any]) -> None:
+    """Wait until so many sessions wait for locks, or one of those that are to wait has ended."""
     waits = """
     SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
     WHERE NOT granted AND datname = current_database()
     """
-    while execute(engine, waits)[0][0] < number:
+    while execute(engine, waits)[0][0] < number and not any(one.done() for one in waiting):
         threading.Event().wait(0.01)
 
 
@@ -603,8 +722,8 @@ def test_a_long_reader_is_waited_for_in_short_pieces(
             connection.rollback()
         with pytest.raises(DBAPIError, match="lock timeout"):
             pruning.drop_old(divided, found, GROUPS[0], APRIL)
-    # Then the pauses grow, and a part is counted once
-    assert pauses == [1, 2, 4, 5]
+    # Then the pauses grow, by a little more than they double, and a part is counted once
+    assert [int(pause) for pause in pauses] == [1, 2, 4, 5]
     assert times == [1]
 
 
@@ -820,9 +939,9 @@ def test_what_has_no_partition_goes_to_the_rest_until_there_is_one(divided: Engi
     with divided.begin() as connection:
         lacking = partitions.lacking(connection)
         assert lacking == partitions.read(connection).lacking()
-    assert lacking == [
-        f"{table}_{period}" for table in ("effects", "events") for period in (this, this.next())
-    ]
+        in_rest = partitions.read(connection).in_rest()
+    assert lacking == [f"{table}_{this.next()}" for table in ("effects", "events")]
+    assert in_rest == [f"{table}_{this}" for table in ("effects", "events")]
     # While one of them runs, it is not touched
     made = pruning.make_partitions(divided)
     assert f"effects_{this}" not in made
@@ -838,10 +957,30 @@ def test_what_has_no_partition_goes_to_the_rest_until_there_is_one(divided: Engi
 def test_much_that_is_in_the_rest_stays_there(divided: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "MOST_MOVED", 1)
     now = datetime.now(UTC)
+    this = Period.of(now, By.MONTH)
     for _ in range(2):
         owe(divided, "done", now)
-    assert f"effects_{Period.of(now, By.MONTH)}" not in pruning.make_partitions(divided)
+    assert f"effects_{this}" not in pruning.make_partitions(divided)
     assert set(places(divided).values()) == {"effects_rest"}
+    # Then nobody is asked for what cannot be made, and nobody waits for another try
+    with divided.begin() as connection:
+        assert partitions.lacking(connection) == []
+        assert partitions.read(connection).in_rest() == [f"effects_{this}"]
+    with divided.connect() as connection:
+        assert not partitions.make(connection, GROUPS[0], this)
+        assert locked(connection, "effects") == set()
+
+
+def test_who_lists_partitions_with_an_older_snapshot_leaves_out_one_that_went(divided: Engine) -> None:
+    part = f"effects_{OLD}"
+    with divided.connect() as connection:
+        connection.execution_options(isolation_level="REPEATABLE READ")
+        connection.execute(text("SELECT count(*) FROM pg_class"))
+        lacking = partitions.lacking(connection)
+        assert part in {one.name for one in partitions.read(connection).partitions}
+        drop(divided, GROUPS[0], str(OLD))
+        assert part not in {one.name for one in partitions.read(connection).partitions}
+        assert partitions.lacking(connection) == lacking
 
 
 def test_only_the_owner_makes_and_drops(divided: Engine, database_url: str) -> None:
