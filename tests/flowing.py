@@ -93,10 +93,12 @@ def _publish_first(publisher: Publisher) -> None:
     give_up = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return publisher.upsert_course(course_id="C", command_id="course")
+            publisher.upsert_course(course_id="C", command_id="course")
         except PublishError:
             assert time.monotonic() < give_up
             time.sleep(0.1)
+        else:
+            return
 
 
 def _flow(learners: Sequence[Learner], enough: threading.Event) -> None:

@@ -8,6 +8,8 @@ from tests.acceptance.harness import Process, Stack
 from tests.acceptance.load import feeding, load
 from tests.acceptance.oracle import assert_nothing_lost_or_doubled
 
+_OWNED = "SELECT count(*) FROM shards WHERE split_part(owner, ':', 2) = :pid"
+
 
 def roles_of(stack: Stack, process: Process) -> set[str]:
     """The roles that `status` shows of a process that works."""
@@ -38,6 +40,9 @@ def test_two_processes_do_everything_and_may_be_killed(
     # Then nothing is lost or doubled
     assert_nothing_lost_or_doubled(stack, calm_database_url)
     # And the signs of life are those of two processes, until both take leave
+    stack.wait_until(
+        lambda: stack.number(_OWNED, pid=str(second.pid)) == 1, "the second one to take the shard"
+    )
     assert roles_of(stack, second) == {"commands", "relay"}
     assert second.terminate() == 0
     assert roles_of(stack, second) == set()

@@ -52,7 +52,7 @@ SELECT id, kind, state, order_key, effects.sequence, tries, bool_or(result = 'fa
         OR tries.error LIKE '%the mail server broke%'
         OR tries.error LIKE 'the mail server took longer than%'))) AS unsure
 FROM effects LEFT JOIN tries ON effect_id = effects.id
-GROUP BY effects.id, kind, state, order_key, effects.sequence, tries
+GROUP BY effects.id, kind, state, order_key, effects.sequence, effects.tries
 """
 _TRIES = "SELECT result, count(*) AS number FROM tries GROUP BY result"
 

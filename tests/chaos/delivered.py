@@ -14,7 +14,8 @@ SELECT effects.id, event_id, state, bool_or(result = 'failed') AS has_failed, co
     WHERE result = 'lost' OR (result = 'retry' AND (
         tries.error LIKE 'no answer from webhook%' OR tries.error LIKE 'webhook% took longer than%'
     ))) AS unsure
-FROM effects LEFT JOIN tries ON effect_id = effects.id WHERE event_id IS NOT NULL GROUP BY effects.id
+FROM effects LEFT JOIN tries ON effect_id = effects.id WHERE event_id IS NOT NULL
+GROUP BY effects.id, event_id, state
 """
 
 
