@@ -8,7 +8,7 @@ docs/decisions/0049-old-rows-in-partitions.md has the reasons.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -194,21 +194,20 @@ class Divided:
 
     def lacking(self) -> list[str]:
         """The partitions of the next period that are missing, by name. It has no rows yet, so they can be made."""
-        return [
-            f"{tables[0]}_{period}"
-            for tables, period in missing(self)
-            if tables != COMMANDS and period == Period.of(self.now, period.by).next()
-        ]
+        return self._missing(lambda this: this.next())
 
     def in_rest(self) -> list[str]:
         """The partitions of this period that are missing, by name. What would be in them is in `rest`.
 
         They cannot be made while that is too much, or is being worked on.
         """
+        return self._missing(lambda this: this)
+
+    def _missing(self, of: Callable[[Period], Period]) -> list[str]:
         return [
             f"{tables[0]}_{period}"
             for tables, period in missing(self)
-            if tables != COMMANDS and period == Period.of(self.now, period.by)
+            if tables != COMMANDS and period == of(Period.of(self.now, period.by))
         ]
 
 
@@ -224,11 +223,10 @@ def moment_of(uuid: UUID) -> datetime:
 
 _PARTITIONS = """
 SELECT parent.relname AS table_name, part.relname AS name, pg_get_expr(part.relpartbound, part.oid) AS bound, {more}
-FROM unnest(%(tables)s::text[]) WITH ORDINALITY AS asked (name, place)
+FROM unnest(%(tables)s::text[]) AS asked (name)
 JOIN pg_class AS parent ON parent.oid = to_regclass(quote_ident(asked.name))
 JOIN pg_inherits ON inhparent = parent.oid
 JOIN pg_class AS part ON part.oid = inhrelid
-ORDER BY asked.place
 """
 
 _WITH_SIZES = _PARTITIONS.format(
@@ -469,9 +467,7 @@ def make(connection: Connection, tables: Sequence[str], period: Period) -> bool:
     for table in tables:
         name = f"{table}_{period}"
         like(connection, table, REST, str(period))
-        _move(
-            connection, f"{table}_{REST}", name, f"{KEYS[table]} >= '{lower}' AND {KEYS[table]} < '{upper}'"
-        )
+        move(connection, f"{table}_{REST}", name, f"{KEYS[table]} >= '{lower}' AND {KEYS[table]} < '{upper}'")
         attach(connection, table, name, f"'{lower}'", f"'{upper}'")
     return True
 
@@ -503,7 +499,8 @@ which a moved row is in neither place. For these that would matter: the end of a
 passed over. For all others such a session only finds less to do, and looks again."""
 
 
-def _move(connection: Connection, source: str, target: str, condition: str) -> None:
+def move(connection: Connection, source: str, target: str, condition: str) -> None:
+    """Move the rows that fit a condition to another table with the same columns."""
     moved = f"""
     WITH moved AS (DELETE FROM {source} WHERE {condition} RETURNING *)
     INSERT INTO {target} OVERRIDING SYSTEM VALUE SELECT * FROM moved

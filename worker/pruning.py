@@ -59,15 +59,7 @@ def prune(engine: Engine, older_than: timedelta, stopping: threading.Event) -> R
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away, or a table is locked. What was removed stays removed.
     """
-    return _prune(engine, _divided(engine), older_than, stopping)
-
-
-def _divided(engine: Engine) -> Divided:
-    with engine.begin() as connection:
-        return partitions.read(connection)
-
-
-def _prune(engine: Engine, divided: Divided, older_than: timedelta, stopping: threading.Event) -> Removed:
+    divided = _divided(engine)
     before = divided.now - older_than
     remove: Callable[[Connection, datetime, int | None], Page[int]] = remove_effects
     removed = Removed()
@@ -85,10 +77,7 @@ def prune_events(engine: Engine, older_than: timedelta, stopping: threading.Even
 
     Parameters and errors are those of `prune`.
     """
-    return _prune_events(engine, _divided(engine), older_than, stopping)
-
-
-def _prune_events(engine: Engine, divided: Divided, older_than: timedelta, stopping: threading.Event) -> int:
+    divided = _divided(engine)
     before = divided.now - older_than
     removed, remove = 0, event_log.prune
     if divided.is_divided("events"):
@@ -167,10 +156,7 @@ def make_partitions(engine: Engine) -> list[str]:
         PartitionsError: the role does not own the tables.
         sqlalchemy.exc.DBAPIError: the database is away, or a table stays locked.
     """
-    return _make_partitions(engine, _divided(engine))
-
-
-def _make_partitions(engine: Engine, divided: Divided) -> list[str]:
+    divided = _divided(engine)
     with engine.begin() as connection:
         abandoned = partitioning.abandoned(connection, divided.now) if divided.is_owner else []
     for tables in abandoned:
@@ -184,6 +170,11 @@ def _make_partitions(engine: Engine, divided: Divided) -> list[str]:
         if patiently(engine, partial(partitions.make, tables=tables, period=period)):
             made += [f"{table}_{period}" for table in tables]
     return made
+
+
+def _divided(engine: Engine) -> Divided:
+    with engine.begin() as connection:
+        return partitions.read(connection)
 
 
 def _check_owner(divided: Divided) -> None:
@@ -259,12 +250,9 @@ class Pruner:
     def prune(self, stopping: threading.Event) -> float:
         """Make the partitions that are missing, and prune. Returns the seconds until the next time."""
         try:
-            divided = _divided(self.engine)
-            self._make_partitions(divided)
-            events = _prune_events(self.engine, divided, self.events_keep, stopping)
-            removed = (
-                None if self.older_than is None else _prune(self.engine, divided, self.older_than, stopping)
-            )
+            self._make_partitions()
+            events = prune_events(self.engine, self.events_keep, stopping)
+            removed = None if self.older_than is None else prune(self.engine, self.older_than, stopping)
         except DBAPIError as error:
             again_s = FIRST_AFTER_S if classify(error) is Failure.UNAVAILABLE else AGAIN_AFTER_S
             logger.warning("pruning tries again", reason=brief(error), again_in_s=again_s)
@@ -275,12 +263,13 @@ class Pruner:
             logger.info("events pruned", events=events)
         return EVERY_S
 
-    def _make_partitions(self, divided: Divided) -> None:
+    def _make_partitions(self) -> None:
+        divided = _divided(self.engine)
         if divided.partitions and not divided.is_owner:
             logger.warning("partitions are left to the owner of the tables", hint=OWNER_ONLY)
             return
         try:
-            if made := _make_partitions(self.engine, divided):
+            if made := make_partitions(self.engine):
                 logger.info("partitions made", partitions=made)
         except BusyError as error:
             logger.info("no partitions were made", reason=str(error))

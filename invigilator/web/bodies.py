@@ -53,7 +53,7 @@ class BoundedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_read(request: Request) -> Response:
-            body = await read_body(request, MAX_BODY_BYTES)
+            body = await _read_body(request, MAX_BODY_BYTES)
             messages: list[HttpMessage] = [{"type": "http.request", "body": body}]
 
             async def receive() -> HttpMessage:
@@ -78,7 +78,7 @@ async def read_commands(
         ProblemError: one of them is none, or may not be sent. `index` says which one of several.
     """
     _check_media_type(request)
-    body = await read_body(request, MAX_CALL_BYTES)
+    body = await _read_body(request, MAX_CALL_BYTES)
     # Some megabytes take a tenth of a second, in which nobody else would be answered.
     of_call = {"traceparent": traceparent}
     return await run_in_threadpool(_parse, body, sender, signing_key, of_call)
@@ -115,7 +115,7 @@ def _unsupported(what: str) -> ProblemError:
     )
 
 
-async def read_body(request: Request, most: int) -> bytes:
+async def _read_body(request: Request, most: int) -> bytes:
     """Read the body of a call.
 
     Parameters:

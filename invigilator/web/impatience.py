@@ -26,7 +26,7 @@ class ImpatientProtocol(H11Protocol):
     headers_s = HEADERS_S
     body_s = BODY_S
     answer_s = ANSWER_S
-    _expected: tuple[type | None, object] = (None, None)
+    _expected: object = None
     _rest_due: asyncio.TimerHandle | None = None
     _answer_due: asyncio.TimerHandle | None = None
 
@@ -68,13 +68,11 @@ class ImpatientProtocol(H11Protocol):
     def _expect_the_rest(self) -> None:
         """Begin to count the time when headers or a body begin. What comes of them begins nothing anew."""
         limits_s = {h11.IDLE: self.headers_s, h11.SEND_BODY: self.body_s}
-        state = self.conn.their_state
-        limit_s = limits_s.get(state)
-        expected = (state if limit_s is not None else None, self.cycle)
+        expected = (self.conn.their_state, self.cycle)
         if expected == self._expected:
             return
         self._expected = expected
         if self._rest_due is not None:
             self._rest_due.cancel()
-        if limit_s is not None:
+        if limit_s := limits_s.get(self.conn.their_state):
             self._rest_due = self.loop.call_later(limit_s, self.transport.abort)

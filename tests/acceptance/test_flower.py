@@ -78,15 +78,13 @@ class Flower:
         return sum(int(float(number)) for number in re.findall(pattern, self.page("metrics")))
 
 
+on_valkey = pytest.mark.parametrize("stack", ["valkey"], indirect=True)
+"""For what is the same on both brokers."""
+
+
 @pytest.fixture(params=["valkey", "rabbitmq"])
 def stack(request: pytest.FixtureRequest, database_url: str) -> Iterator[Stack]:
     with Stack(database_url, request.getfixturevalue(f"{request.param}_url"), RETRY_CAP_S=1) as stack:
-        yield stack
-
-
-@pytest.fixture
-def on_valkey(database_url: str, valkey_url: str) -> Iterator[Stack]:
-    with Stack(database_url, valkey_url, RETRY_CAP_S=1) as stack:
         yield stack
 
 
@@ -177,8 +175,8 @@ def send(stack: Stack, effect_id: str) -> None:
         )
 
 
-def test_an_offer_that_an_open_circuit_leaves_alone_says_so(on_valkey: Stack) -> None:
-    stack = on_valkey
+@on_valkey
+def test_an_offer_that_an_open_circuit_leaves_alone_says_so(stack: Stack) -> None:
     # Given a service that has not answered for a while
     stack.client.course("course")
     stack.client.exam("exam", "course")
@@ -245,9 +243,10 @@ def test_flower_lists_every_queue_and_changes_nothing(stack: Stack) -> None:
     assert waiting(flower)["invigilator.effects.credit"] == 2
 
 
-def test_without_being_told_its_api_is_closed(on_valkey: Stack) -> None:
-    closed = on_valkey.start("flower", FLOWER_PORT=(port := free_port()))
-    on_valkey.wait_until(lambda: "Visit me at" in closed.output(), "Flower")
+@on_valkey
+def test_without_being_told_its_api_is_closed(stack: Stack) -> None:
+    closed = stack.start("flower", FLOWER_PORT=(port := free_port()))
+    stack.wait_until(lambda: "Visit me at" in closed.output(), "Flower")
     assert httpx.get(f"http://127.0.0.1:{port}/api/tasks").status_code == 401
 
 

@@ -25,6 +25,7 @@ from db.partitions import (
     limit_waits,
     lock,
     lowest_id,
+    move,
     read,
 )
 from invigilator.acts import partitions as acts
@@ -58,10 +59,6 @@ SELECT * FROM public.{table}
 UNION ALL
 SELECT * FROM dropped.{table} AS gone
 WHERE NOT EXISTS (SELECT FROM public.{owner} AS kept WHERE kept.id = gone.{key})
-"""
-_MOVE = """
-WITH moved AS (DELETE FROM {source} WHERE {key} >= '{lower}' RETURNING *)
-INSERT INTO {target} OVERRIDING SYSTEM VALUE SELECT * FROM moved
 """
 _IS_OVER = "SELECT to_regclass('whole.{table}') IS NOT NULL"
 _NEXT_NUMBER = "SELECT coalesce(max(id), 0) + 1 FROM inbox"
@@ -124,7 +121,7 @@ class Periods:
                 ddl(connection, f"ALTER TABLE {table} DETACH PARTITION {target}")
             else:
                 like(connection, table, FIRST, part)
-            ddl(connection, _MOVE.format(source=source, target=target, key=KEYS[table], lower=at))
+            move(connection, source, target, f"{KEYS[table]} >= '{at}'")
             attach(connection, table, source, "MINVALUE", f"'{at}'")
             attach(connection, table, target, f"'{at}'", f"'{upper}'")
             ddl(connection, _WHOLE.format(table=table, owner=tables[0], key=KEYS[table]))

@@ -88,17 +88,7 @@ class Environment:
 
         uv does it with a twentieth of pip's CPU time. It compiles nothing: what runs here is compiled when it runs.
         """
-        options = (*ALWAYS, "--python", self.python, "--constraint", self.constraints)
-        ran = subprocess.run(
-            [UV, "pip", "install", *options, *what],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
-        if ran.returncode != 0:
-            unavailable(f"uv pip install failed: {ran.stderr[-500:]}")
+        _uv("pip", "install", "--python", self.python, "--constraint", self.constraints, *what)
 
     def run(self, *command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
         """Run one of its programs in a folder, with nothing else of ours around it."""
@@ -119,15 +109,20 @@ def build_wheel(source: Path, into: Path, *options: str) -> Path:
 
     Skips on a laptop without a network, fails in CI.
     """
-    ours = (*ALWAYS, "--build-constraint", CONSTRAINTS, "--out-dir", into, "--python", sys.executable)
+    ours = ("--build-constraint", CONSTRAINTS, "--out-dir", into, "--python", sys.executable)
+    _uv("build", *ours, *options, source)
+    [wheel] = into.glob("*.whl")
+    return wheel
+
+
+def _uv(*arguments: str | Path) -> None:
     ran = subprocess.run(
-        [UV, "build", *ours, *options, source],
+        [UV, *arguments, *ALWAYS],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
         timeout=PATIENCE_S,
     )
     if ran.returncode != 0:
-        unavailable(f"uv build failed: {ran.stderr[-500:]}")
-    [wheel] = into.glob("*.whl")
-    return wheel
+        unavailable(f"uv {arguments[0]} failed: {ran.stderr[-500:]}")

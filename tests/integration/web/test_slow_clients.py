@@ -26,6 +26,7 @@ AWHILE_S = 2.0
 CHUNK = b" " * (1 << 20)
 ACTS = ("retry", "cancel", "pause", "resume")
 REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+WITH_A_BODY = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
 @pytest.fixture
@@ -59,6 +60,12 @@ def is_closed(connection: socket.socket) -> bool:
         return True
 
 
+def answer_of(connection: socket.socket) -> http.client.HTTPResponse:
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return answer
+
+
 def is_served(address: tuple[str, int]) -> bool:
     host, port = address
     with httpx.Client(base_url=f"http://{host}:{port}", timeout=PATIENCE_S) as client:
@@ -88,9 +95,8 @@ def test_a_body_that_never_ends_holds_no_connection(
     # Given a call that is answered although its body has only begun
     monkeypatch.setattr(ImpatientProtocol, "body_s", SOON_S)
     with connect(address) as slow:
-        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n")
-        answer = http.client.HTTPResponse(slow)
-        answer.begin()
+        slow.sendall(WITH_A_BODY % 100_000_000)
+        answer = answer_of(slow)
         assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
         # When the body goes on, byte by byte
         ends_at = time.monotonic() + PATIENCE_S
@@ -109,10 +115,8 @@ def test_the_next_body_has_a_time_of_its_own(
     # Given a call that is answered although its body has only begun
     monkeypatch.setattr(ImpatientProtocol, "body_s", AWHILE_S)
     with connect(address) as client:
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n")
-        first = http.client.HTTPResponse(client)
-        first.begin()
-        first.read()
+        client.sendall(WITH_A_BODY % 3)
+        answer_of(client).read()
         # When its end and the beginning of the next one come together, and the time of the first one is over
         monkeypatch.setattr(ImpatientProtocol, "body_s", PATIENCE_S)
         headers = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
@@ -120,9 +124,7 @@ def test_the_next_body_has_a_time_of_its_own(
         time.sleep(AWHILE_S)
         client.sendall(b"}")
         # Then the next one is still waited for
-        second = http.client.HTTPResponse(client)
-        second.begin()
-        assert second.status == 422
+        assert answer_of(client).status == 422
 
 
 def test_who_hangs_up_is_noticed_where_the_body_was_read() -> None:
@@ -159,8 +161,7 @@ def test_a_body_without_an_end_is_refused_and_not_kept(address: tuple[str, int],
         for _ in range(1 + MAX_CALL_BYTES // len(CHUNK)):
             endless.sendall(b"%x\r\n%b\r\n" % (len(CHUNK), CHUNK))
         # Then the answer does not wait for the end
-        answer = http.client.HTTPResponse(endless)
-        answer.begin()
+        answer = answer_of(endless)
         assert (answer.status, json.load(answer)["code"]) == (413, "too_large")
 
 
@@ -170,8 +171,7 @@ def test_a_body_that_takes_too_long_is_told_so(
     monkeypatch.setattr(bodies, "READ_TIMEOUT_S", SOON_S)
     with connect(address) as slow:
         slow.sendall(b"POST /v1/effects/retry HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
-        answer = http.client.HTTPResponse(slow)
-        answer.begin()
+        answer = answer_of(slow)
         assert (answer.status, json.load(answer)["code"]) == (408, "too_slow")
 
 
@@ -206,8 +206,7 @@ def test_a_client_that_asks_again_and_again_is_no_slow_one(
 def test_what_is_no_http_is_answered_with_a_problem(address: tuple[str, int], request_line: bytes) -> None:
     with connect(address) as connection:
         connection.sendall(request_line + b"\r\n\r\n")
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
+        answer = answer_of(connection)
         problem = json.load(answer)
         assert (answer.status, problem["status"], problem["code"]) == (400, 400, "invalid_request")
         assert answer.headers["Content-Type"] == "application/problem+json"
