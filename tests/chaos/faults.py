@@ -302,12 +302,12 @@ class Storm:
             self._retry_failed(0)
         return gone
 
-    def _patiently(self, what: str, do: Callable[[], object]) -> None:
-        """Do something again until it is done."""
+    def _patiently(self, what: str, do: Callable[[], bool | None]) -> None:
+        """Do something again while it says False, or the database is away or busy."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             with suppress(DBAPIError, BusyError):
-                if do():
+                if do() is not False:
                     return
             time.sleep(AGAIN_S)
         self.find(f"given up after {PATIENCE_S} s: {what}")
