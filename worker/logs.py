@@ -8,7 +8,10 @@ standard error.
 import functools
 import logging
 import sys
+import threading
+from collections import deque
 from collections.abc import Hashable, Sequence
+from functools import partial
 from logging.handlers import WatchedFileHandler
 from typing import Any, Literal, TextIO
 
@@ -78,33 +81,56 @@ def configure(format: Format | None, level: Level, file: str | None = None) -> N
     structlog.configure(
         processors=[add_logger_name, *_SHARED, _flatten, *_renderers(chosen)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda name: _Lines(handler, name),
+        logger_factory=partial(_Lines, _Writer(handler)),
     )
 
 
-class _Lines:
-    """Writes lines where a handler writes its own.
+class _Writer:
+    """Writes lines where a handler writes its own. Safe to share between threads.
 
-    A record of each line would take more time than all the rest of it. A line that cannot be written, because the
-    disk is full for example, is lost: it may not fail the work that it tells of.
+    Threads that log at the same time do not wait for each other: whoever writes takes along what the others have
+    left, in one piece. A line that cannot be written, because the disk is full for example, is lost: it may not
+    fail the work that it tells of.
     """
 
-    def __init__(self, handler: logging.StreamHandler[Any], name: str) -> None:
-        self.name = name
+    def __init__(self, handler: logging.StreamHandler[Any]) -> None:
         self._handler = handler
+        self._left: deque[str] = deque()
+        self._writing = threading.Lock()
 
-    def msg(self, line: str) -> None:
-        """Write a line, at any level."""
+    def write(self, line: str) -> None:
+        """Write a line, or leave it to the thread that is writing."""
+        self._left.append(line)
+        while self._left and self._writing.acquire(blocking=False):
+            try:
+                self._write_all()
+            except (OSError, ValueError):  # a ValueError: the stream is closed
+                pass
+            finally:
+                self._writing.release()
+
+    def _write_all(self) -> None:
+        lines = [self._left.popleft() for _ in range(len(self._left))]
         self._handler.acquire()
         try:
             if isinstance(self._handler, WatchedFileHandler):
                 self._handler.reopenIfNeeded()
-            self._handler.stream.write(f"{line}\n")
+            self._handler.stream.write("\n".join([*lines, ""]))
             self._handler.flush()
-        except (OSError, ValueError):  # a ValueError: the stream is closed
-            pass
         finally:
             self._handler.release()
+
+
+class _Lines:
+    """The logger of a name. A record of each line would take more time than all the rest of it."""
+
+    def __init__(self, writer: _Writer, name: str) -> None:
+        self.name = name
+        self._writer = writer
+
+    def msg(self, line: str) -> None:
+        """Write a line, at any level."""
+        self._writer.write(line)
 
     debug = info = warning = error = critical = msg
 

@@ -8,7 +8,7 @@ from celery.worker.control import Panel
 from kombu.asynchronous.timer import Entry
 
 from worker.celery.strict_consumer import StrictConsumer
-from worker.celery.task_events import UNASKED_S, TaskEvents
+from worker.celery.task_events import ASKED_S, CONNECTED_S, TaskEvents
 
 
 class Timer:
@@ -55,7 +55,7 @@ class Worker:
 
 def test_a_worker_sends_events_until_nobody_has_asked_for_a_while() -> None:
     worker = Worker("worker")
-    worker.timer.pass_time(UNASKED_S - 1)
+    worker.timer.pass_time(CONNECTED_S - 1)
     assert worker.groups == {"worker", "task"}
     worker.timer.pass_time(1)
     assert worker.groups == {"worker"}
@@ -64,9 +64,10 @@ def test_a_worker_sends_events_until_nobody_has_asked_for_a_while() -> None:
 def test_whoever_asks_is_told_for_a_while_each_time() -> None:
     worker = Worker("worker")
     for _ in range(3):
-        worker.timer.pass_time(UNASKED_S - 1)
         worker.ask()
-    worker.timer.pass_time(UNASKED_S - 1)
+        worker.timer.pass_time(ASKED_S - 1)
+    worker.ask()
+    worker.timer.pass_time(ASKED_S - 1)
     assert worker.groups == {"worker", "task"}
     worker.timer.pass_time(1)
     assert worker.groups == {"worker"}
@@ -77,13 +78,13 @@ def test_whoever_asks_is_told_for_a_while_each_time() -> None:
 def test_each_connection_begins_with_events() -> None:
     # Given a worker that has stopped to send events
     worker = Worker("worker")
-    worker.timer.pass_time(UNASKED_S)
+    worker.timer.pass_time(CONNECTED_S)
     # When its connection is made anew, then a second time soon after
     worker.connect(worker.groups)
-    worker.timer.pass_time(UNASKED_S - 1)
+    worker.timer.pass_time(CONNECTED_S - 1)
     worker.connect(worker.groups)
     # Then the last one counts
-    worker.timer.pass_time(UNASKED_S - 1)
+    worker.timer.pass_time(CONNECTED_S - 1)
     assert worker.groups == {"worker", "task"}
     worker.timer.pass_time(1)
     assert worker.groups == {"worker"}
@@ -100,7 +101,7 @@ def test_whoever_wants_no_events_gets_none_until_somebody_asks() -> None:
 def test_a_worker_that_is_told_to_send_all_events_never_stops() -> None:
     worker = Worker()
     worker.ask()
-    worker.timer.pass_time(2 * UNASKED_S)
+    worker.timer.pass_time(2 * ASKED_S)
     assert worker.groups == set()  # Celery's word for all
 
 

@@ -12,8 +12,10 @@ from celery.bootsteps import StartStopStep
 from celery.worker import control
 from celery.worker.consumer.events import Events
 
-UNASKED_S = 30.0
-"""Seconds for which a worker sends events of tasks without being asked. Flower asks every five seconds."""
+CONNECTED_S = 6.0
+"""Seconds for which a worker sends events of tasks once it has connected. Flower asks every five seconds."""
+ASKED_S = 30.0
+"""Seconds for which it sends them once it was asked."""
 GROUP = "task"
 
 
@@ -29,10 +31,10 @@ class TaskEvents(StartStopStep):  # type: ignore[misc]
 
     def start(self, consumer: Any) -> None:
         """Send events to whoever has not yet been able to ask. See Celery."""
-        self.extend(consumer)
+        self.extend(consumer, CONNECTED_S)
 
-    def extend(self, consumer: Any) -> None:
-        """Send events for the next `UNASKED_S` seconds."""
+    def extend(self, consumer: Any, seconds: float = ASKED_S) -> None:
+        """Send events for the next seconds."""
         dispatcher = consumer.event_dispatcher
         # Celery makes no dispatcher without heartbeat and gossip. No groups are all groups, which `-E` asks for.
         if dispatcher is None or not dispatcher.groups:
@@ -40,7 +42,7 @@ class TaskEvents(StartStopStep):  # type: ignore[misc]
         dispatcher.groups.add(GROUP)
         if self._end is not None:
             self._end.cancel()
-        self._end = consumer.timer.call_after(UNASKED_S, dispatcher.groups.discard, (GROUP,))
+        self._end = consumer.timer.call_after(seconds, dispatcher.groups.discard, (GROUP,))
 
 
 @control.control_command()  # type: ignore[untyped-decorator]

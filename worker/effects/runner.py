@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from traceback import format_tb
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -43,6 +43,8 @@ MANY_CAUSES = 1_000
 LOST_TRIES = 3
 """After so many lost tries it is most likely the effect that ends its workers."""
 
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 Note = Callable[[Connection, Claim, RecordedTry], Change | None]
 
 
@@ -69,9 +71,9 @@ class Runner:
         self.actions: Mapping[str, Action] = {kind: make() for kind, make in ACTIONS.items()}
         self.results = Coalescer(self.record_together, isolate=one_is_to_blame)
         # Recording is tried for as long as nobody else may claim the effect. A failover takes less.
-        self._recording = _patient(tools.lease_s, _may_be_recorded_later)
+        self._recording = _Patience(tools.lease_s, _may_be_recorded_later)
         # Claiming is tried for a while, too, so that offers made before a failover are still good after it.
-        self._claiming = _patient(tools.lease_s / 4, _is_away)
+        self._claiming = _Patience(tools.lease_s / 4, _is_away)
         self._report = reporting.Reporter()
         self._only_logged = _only_logged(tools.services)
         self._known_causes: frozenset[Cause] = frozenset()
@@ -295,13 +297,28 @@ def _retried(claim: Claim) -> str:
     return f" (retried for {claim.retrying_for_s:.0f} s)"
 
 
-def _patient(seconds: float, retry: Callable[[BaseException], bool]) -> Retrying:
-    return Retrying(
-        stop=stop_after_delay(seconds),
-        wait=wait_random_exponential(max=RECORD_PAUSE_S),
-        retry=retry_if_exception(retry),
-        reraise=True,
-    )
+class _Patience:
+    """Calls again, for a while, what fails for now.
+
+    The first call is made without tenacity, which would take a twentieth of a worker's CPU.
+    """
+
+    def __init__(self, seconds: float, is_for_now: Callable[[BaseException], bool]) -> None:
+        self._is_for_now = is_for_now
+        self._retrying = Retrying(
+            stop=stop_after_delay(seconds),
+            wait=wait_random_exponential(max=RECORD_PAUSE_S),
+            retry=retry_if_exception(is_for_now),
+            reraise=True,
+        )
+
+    def __call__(self, work: Callable[[Item], Done], item: Item) -> Done:
+        try:
+            return work(item)
+        except Exception as error:
+            if not self._is_for_now(error):
+                raise
+        return self._retrying(work, item)
 
 
 def _is_away(error: BaseException) -> bool:

@@ -97,8 +97,6 @@ def test_who_comes_meanwhile_is_served_together_with_the_others() -> None:
             waits.acquire()
         go_on[0].set()
         begun[1].wait()
-        for _ in range(2):  # of the three, those who do not do the work
-            waits.acquire()
         answers += [pool.submit(grouped, item) for item in (5, 6)]
         for _ in range(2):
             waits.acquire()
