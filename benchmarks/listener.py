@@ -30,7 +30,7 @@ from worker.commands.sources.base import Message
 from worker.feeds.brokers import open_target
 from worker.feeds.cloudevents import CloudEventsFormat
 from worker.feeds.publisher import FeedPublisher
-from worker.processes import CYCLES_AFTER
+from worker.cycles import CYCLES_AFTER
 from worker.settings import Settings
 from worker.subscribers import Feed
 from worker.wiring import database_engine, handler

@@ -34,6 +34,7 @@ from worker.celery import results
 from worker.celery.pooling import PoolingConnection
 from worker.celery.queues import check_types, effect_queues
 from worker.commands.sources.brokers import CELERY_TIMEOUT_S, check_server, read_url_and_entry
+from worker.cycles import look_for_cycles_rarely
 from worker.effects.action import TryAgainError
 from worker.effects.runner import Runner
 from worker.effects.running import RunningTries
@@ -218,6 +219,12 @@ def leave_out_the_banner(instance: Any, **_: Any) -> None:
     """Leave out Celery's banner where lines are JSON: a program that reads them can do nothing with it."""
     if (_settings().log_format or logs.default_format(sys.stderr)) == "json":
         instance.quiet = True
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def spare_the_search_for_cycles(**_: Any) -> None:
+    """Let Python look for garbage in cycles rarely: a worker has loaded now what it needs."""
+    look_for_cycles_rarely()
 
 
 class _Beating:

@@ -1,6 +1,5 @@
 """The processes that are not Celery's: `consume`, `relay`, and both in one. Celery's workers run the effects."""
 
-import gc
 import os
 import secrets
 import socket
@@ -26,6 +25,7 @@ from worker.commands.handler import Handler
 from worker.commands.sources import Source, open_source
 from worker.commands.trust import Trust, load_trust
 from worker.counting import Counting
+from worker.cycles import look_for_cycles_rarely
 from worker.effects.relay import Relay
 from worker.errors import ConfigurationError
 from worker.feeds.base import Format, Target
@@ -59,8 +59,6 @@ LOCK_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60
 RELAY_SESSION = f"{prepared.SESSION_SETTINGS} -c synchronous_commit=off"
 """The libpq options of the relay's connection. An offer that PostgreSQL forgets in a crash is made again."""
-CYCLES_AFTER = 20_000
-"""After so many new objects a process looks for garbage in cycles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +118,9 @@ def _run(settings: Settings, duties: Sequence[Callable[[Settings, Loops], Duty]]
     """Run the loops of all duties until SIGTERM, with signs of life. Raises the first error of a loop."""
     loops = Loops()
     looks = {duty.role: partial(_look, duty, loops) for duty in [begin(settings, loops) for begin in duties]}
-    _look_for_cycles_rarely()
+    look_for_cycles_rarely()
     with Heartbeat(database_engine(settings, "heartbeat"), looks, settings.heartbeat_s):
         loops.run_until_stopped()
-
-
-def _look_for_cycles_rarely() -> None:
-    """Let Python look for garbage in cycles after many new objects, and only among those.
-
-    A batch makes thousands of objects and no cycles. With Python's own threshold the search takes a quarter of the
-    CPU of `consume`.
-    """
-    gc.freeze()
-    gc.set_threshold(CYCLES_AFTER)
 
 
 def _look(duty: Duty, loops: Loops) -> Look:

@@ -37,7 +37,7 @@ class Worker:
     def receive(self) -> None:
         """Receive one message of ours."""
         with Celery("test", set_as_current=False, task_cls=EffectTask, broker="memory://") as app:
-            task = app.task(run, name=HEADERS["task"])
+            task = app.task(run, name=HEADERS["task"], shared=False)  # else every app gets it
             hand_over = task.start_strategy(app, self)
             one = message(HEADERS, BODY_TEXT)
             one.delivery_info = {"routing_key": "invigilator.effects.cascade"}
