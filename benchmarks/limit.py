@@ -38,7 +38,7 @@ from benchmarks.workload import FIRST_WAVE, SECOND_WAVE, Step, steps
 from db import offers
 from db import shards as owners
 from db.effects import TryEnd, Wanted
-from db.models import TryResult
+from db.states import TryResult
 from events.sharding import shard_of
 from invigilator.local import postgres
 from invigilator.local.guard import Guard

@@ -27,10 +27,10 @@ from events.envelope import CONTENT_TYPE
 from worker.commands.batches import Batches
 from worker.commands.decoding import decode
 from worker.commands.sources.base import Message
+from worker.cycles import CYCLES_AFTER
 from worker.feeds.brokers import open_target
 from worker.feeds.cloudevents import CloudEventsFormat
 from worker.feeds.publisher import FeedPublisher
-from worker.cycles import CYCLES_AFTER
 from worker.settings import Settings
 from worker.subscribers import Feed
 from worker.wiring import database_engine, handler

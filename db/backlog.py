@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from db import totals
-from db.models import EffectState
+from db.states import EffectState
 
 # With stale statistics PostgreSQL may prefer the table to the index, which holds the few rows that are asked for.
 _BY_INDEX = "SET LOCAL enable_seqscan = off"

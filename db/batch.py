@@ -17,9 +17,9 @@ from sqlalchemy import Connection
 from db import prepared, totals
 from db.event_log import INSERT_EVENTS
 from db.inbox import Arrival, Key
-from db.models import TryResult
 from db.recordset import Row, in_hex, recordset
 from db.shards import IN_HAND_LOCKS, Renewal
+from db.states import TryResult
 from db.wake import EFFECTS_CHANNEL, EVENTS_CHANNEL, notification
 
 # --- begin -------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import prepared, totals
-from db.models import EffectState
 from db.recordset import Row, recordset
+from db.states import EffectState
 from db.subscribers import BEHIND, Standing, standings
 from db.wake import EFFECTS_CHANNEL, POSITIONS_CHANNEL, notification
 from events.cloudevent import Event

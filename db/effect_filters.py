@@ -25,7 +25,8 @@ from sqlalchemy import (
 )
 
 from db.lookups import EFFECT_COLUMNS, Row
-from db.models import Attempt, Effect, EffectState, Exam
+from db.models import Attempt, Effect, Exam
+from db.states import EffectState
 from db.streaming import stream
 from db.texts import storable
 from events.errors import InvigilatorError

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, case, exists, func, select
 from sqlalchemy.orm import aliased
 
-from db.models import Cause, Effect, EffectState
+from db.models import Cause, Effect
+from db.states import EffectState
 
 LOOKED_AT = 10_000
 """Of so many effects it is asked whether a newer one is done already, so that the answer comes at once."""

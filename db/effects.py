@@ -14,11 +14,11 @@ from sqlalchemy import Connection, Row
 
 from db import circuits, event_log, order, prepared, totals
 from db.ids import new_receipt
-from db.models import EffectState, TryResult
 from db.pauses import PAUSED, PAUSED_S
 from db.processes import this_process
 from db.recordset import Row as EventRow
 from db.recordset import recordset
+from db.states import EffectState, TryResult
 from db.wake import notify
 from events.event_types import EffectFailed, EffectRecovered
 

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from db import order, totals
-from db.models import EffectState
 from db.processes import NOBODY
+from db.states import EffectState
 from db.wake import notify
 
 RETRYABLE = (EffectState.FAILED, EffectState.CANCELLED, EffectState.PENDING)

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from db.models import QuarantinedMessage
 from events.signing import SIGNATURE_HEADER
 from events.vocabulary import QuarantineCode
 
@@ -99,6 +98,8 @@ def write(
     """Put messages into quarantine, raw, and discard the oldest ones beyond its bounds. The shard counts those."""
     if not messages:
         return Kept(ids=(), discarded=0, has_subscribers=False)
+    from db.models import QuarantinedMessage  # a process that meets no such message loads no ORM
+
     # The one hot set that does not travel as JSON: bodies may be hundreds of MiB, and JSON would copy them.
     added = connection.execute(
         insert(QuarantinedMessage).returning(QuarantinedMessage.id, sort_by_parameter_order=True),

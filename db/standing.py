@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import prepared
-from db.models import EffectState
 from db.order import AHEAD
 from db.pauses import CURRENT
+from db.states import EffectState
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from db.models import EffectState
 from db.processes import this_process
 from db.recordset import recordset
+from db.states import EffectState
 
 Key = tuple[str, ...]
 """What is counted: its name, and a value for each label."""

@@ -2,7 +2,7 @@
 
 from db.models.acts import Act, ActTarget, BulkAct
 from db.models.base import Base
-from db.models.effects import Circuit, Effect, EffectState, Try, TryResult
+from db.models.effects import Circuit, Effect, Try
 from db.models.events import Event, EventLog, Subscriber
 from db.models.messages import HandledCommand, InboxEntry, QuarantinedMessage, Resharding, Shard
 from db.models.operations import Cause, Pause, Process, Pruned, Sample, Total
@@ -18,7 +18,6 @@ __all__ = [
     "Circuit",
     "Course",
     "Effect",
-    "EffectState",
     "Event",
     "EventLog",
     "Exam",
@@ -36,5 +35,4 @@ __all__ = [
     "Total",
     "Transition",
     "Try",
-    "TryResult",
 ]

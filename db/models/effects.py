@@ -1,7 +1,6 @@
 """Effects, which transitions owe; each try to run one; the circuits of the services that they call."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -18,28 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, one_of
-
-
-class EffectState(StrEnum):
-    """Where an effect stands."""
-
-    PENDING = "pending"  # owed, and run when due. Next: running, superseded, cancelled; folded cascade: done
-    RUNNING = "running"  # a worker has it until its lease ends. Next: done, pending, failed, superseded
-    DONE = "done"  # the other side has it. The end
-    FAILED = "failed"  # refused, or tried for too long. Next: pending or cancelled, by a person
-    SUPERSEDED = "superseded"  # a newer effect on the same target took its place. The end
-    CANCELLED = "cancelled"  # a person said no. Next: pending, by a person
-
-
-class TryResult(StrEnum):
-    """How a try ended; null while it runs."""
-
-    DONE = "done"
-    LOGGED = "logged"  # no service is configured: the call is only in the log, and the effect is done
-    RETRY = "retry"  # a transient failure; it will be tried again
-    FAILED = "failed"  # a permanent failure, or a transient one for too long
-    LOST = "lost"  # its worker never reported back before the lease ended
-    FOLDED = "folded"  # a cascade that the handler finished while a worker had it
+from db.states import EffectState, TryResult
 
 
 class Effect(Base):

@@ -24,8 +24,9 @@ from db.acts import Target
 from db.bulk import BulkState, Progress
 from db.effect_filters import Filter
 from db.effect_preview import Group
-from db.models import Effect, EffectState
+from db.models import Effect
 from db.operators import Changed
+from db.states import EffectState
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
 from invigilator.acts.transactions import acting, new_act, record

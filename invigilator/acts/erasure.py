@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from db import erasure
 from db.acts import Target
 from db.erasure import Erased, NamesLearnerError
-from db.models import EffectState
+from db.states import EffectState
 from events.errors import InvigilatorError
 from invigilator.acts.actor import Action, Actor
 from invigilator.acts.transactions import new_act, record

@@ -82,7 +82,7 @@ def _filtered(command: Command) -> Command:
 
 def _filter(states: tuple[str, ...], kinds: tuple[str, ...], **others: Any) -> "Filter":
     from db.effect_filters import Filter
-    from db.models import EffectState
+    from db.states import EffectState
     from worker.kinds import EffectKind
 
     return Filter(_chosen("--state", EffectState, states), _chosen("--kind", EffectKind, kinds), **others)

@@ -6,16 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from db.models import (
-    Attempt,
-    Effect,
-    EffectState,
-    HandledCommand,
-    InboxEntry,
-    QuarantinedMessage,
-    Transition,
-    Try,
-)
+from db.models import Attempt, Effect, HandledCommand, InboxEntry, QuarantinedMessage, Transition, Try
+from db.states import EffectState
 from invigilator.demo.snapshot import REMOVED, AttemptView, outcome_text
 
 OPEN = (EffectState.PENDING, EffectState.RUNNING)

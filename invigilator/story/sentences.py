@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db.models import EffectState, TryResult
+from db.states import EffectState, TryResult
 from db.timeline import Entry
 from events.vocabulary import Outcome
 from worker.kinds import EffectKind

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 from db import causes, effect_filters
 from db.effect_filters import Filter, UnknownEffectError
-from db.models import EffectState
+from db.states import EffectState
 from events.fields import Key, Text
 from invigilator.acts import effects as acts
 from invigilator.acts import pauses

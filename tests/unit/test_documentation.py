@@ -11,7 +11,7 @@ import click
 import pytest
 import yaml
 
-from db.models import EffectState
+from db.states import EffectState
 from events.commands import COMMAND_TYPES
 from events.event_types import EVENT_TYPES
 from invigilator.cli.main import invigilator

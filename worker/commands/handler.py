@@ -11,9 +11,9 @@ from db import batch, inbox, quarantine
 from db.batch import Needs
 from db.ids import Receipt
 from db.inbox import Handled, Key
-from db.models import TryResult
 from db.quarantine import DEFAULT_BOUNDS, Bounds, Unreadable
 from db.shards import Renewal
+from db.states import TryResult
 from db.texts import storable
 from db.wake import notify_outcomes
 from events.commands import Command

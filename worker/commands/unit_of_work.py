@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from db import batch, totals
 from db.batch import Changes, Needs
-from db.models import EffectState, TryResult
 from db.recordset import Row
+from db.states import EffectState, TryResult
 from events.commands import CourseUpsert, ExamUpsert, LearnerUpsert
 from events.vocabulary import Status
 from worker import tracing

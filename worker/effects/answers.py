@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from db.effects import Claim
-from db.models import EffectState
 from db.standing import Standing
+from db.states import EffectState
 from worker.kind_entry import UnreadablePayloadError, quoted
 from worker.kinds import EffectKind
 

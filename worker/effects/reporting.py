@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from db.effects import Claim, TryEnd
-from db.models import TryResult
+from db.states import TryResult
 from events.tracing import trace_of
 from worker.effects.circuit import Change
 from worker.logs import get_logger

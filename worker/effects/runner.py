@@ -16,7 +16,7 @@ from db.connect import looking
 from db.deliveries import Owed
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
-from db.models import EffectState, TryResult
+from db.states import EffectState, TryResult
 from worker.effects import answers, circuit, reporting, spans
 from worker.effects.action import Action, Recorded, Run, Tools, TryAgainError, TryFailedError
 from worker.effects.action_table import ACTIONS

@@ -8,7 +8,7 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 
 from db.effect_filters import Filter
-from db.models import EffectState
+from db.states import EffectState
 from events.fields import MAX_TEXT
 from invigilator.acts.moments import moment_or_utc
 from worker.kinds import EffectKind

@@ -33,11 +33,11 @@ from db import (
 from db.connect import looking, make_engine
 from db.dropping import Dropped
 from db.inbox import Arrival
-from db.models import TryResult
 from db.partitions import GROUPS, KEYS, By, PartitionsError, Period, lowest_id, moment_of
 from db.prepared import SESSION_SETTINGS
 from db.prune import Removed
 from db.shards import Renewal, ensure_shards, take
+from db.states import TryResult
 from events.commands import Fingerprint
 from invigilator.acts import partitions as acts
 from invigilator.acts.actor import Actor, Via

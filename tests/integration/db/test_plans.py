@@ -49,11 +49,12 @@ from db import (
 from db.connect import make_engine
 from db.effect_filters import Filter
 from db.ids import new_receipt
-from db.models import Effect, EffectState
+from db.models import Effect
 from db.offers import Offer
 from db.people import MailOwed, Sitting, addressees, exam_takers
 from db.quarantine import Unreadable
 from db.quarantine_filters import Fitting
+from db.states import EffectState
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode, Status
 from invigilator.acts import effects as people
 from invigilator.acts.actor import Action, Actor, Via

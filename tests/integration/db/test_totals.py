@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db import backlog, operators, prune, samples, totals
-from db.models import EffectState, TryResult
+from db.states import EffectState, TryResult
 from tests import sample_commands as c
 from tests.counted import DIFFERENCES
 from tests.integration.effects.conftest import Bench

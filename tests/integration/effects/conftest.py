@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, select, text
 from db import effects
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.ids import new_receipt
-from db.models import Effect, Try, TryResult
+from db.models import Effect, Try
+from db.states import TryResult
 from events.commands import CommandData
 from tests import sample_commands as c
 from tests.fakes.lms import FakeCredit, FakeInstructor, FakeMailer, FakeWebhooks

@@ -13,7 +13,8 @@ from structlog.typing import EventDict
 
 from db import effects
 from db.effects import RecordedTry, TryEnd
-from db.models import Effect, TryResult
+from db.models import Effect
+from db.states import TryResult
 from tests import sample_commands as c
 from tests.engines import disposed
 from tests.integration.effects.conftest import LEASE_S, Bench, end, until

@@ -15,7 +15,7 @@ from structlog.typing import EventDict
 from db import circuits, effects
 from db.effects import Claim, RecordedTry, TryEnd
 from db.errors import Failure, classify
-from db.models import TryResult
+from db.states import TryResult
 from tests import sample_commands as c
 from tests.gathering import gathering
 from tests.integration.effects.conftest import LEASE_S, Bench, claim, end, ending, run_together, until, wanted

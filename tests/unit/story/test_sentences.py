@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from db.models import EffectState, TryResult
+from db.states import EffectState, TryResult
 from db.timeline import Entry, Position
 from events.commands import COMMAND_TYPES, LearnerData
 from events.vocabulary import Outcome

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from db import acts, bulk
 from db.bulk import BulkState, Progress
-from db.models import EffectState
+from db.states import EffectState
 from invigilator.acts import effects
 from invigilator.acts.actor import Action
 from invigilator.acts.transactions import acting
