@@ -42,7 +42,7 @@ from db.states import TryResult
 from events.sharding import shard_of
 from invigilator.local import postgres
 from invigilator.local.guard import Guard
-from worker import logs, wiring
+from worker import effects_wiring, logs, wiring
 from worker.commands.batches import Batches
 from worker.commands.decoding import decode
 from worker.commands.sources import Message
@@ -147,7 +147,7 @@ def commit(settings: Settings, shard: int, todo: Sequence[Step], batch: int, bar
 def work_off(settings: Settings, barrier: Barrier) -> None:
     """Offer effects, and run them, until none is due. Their calls reach nobody."""
     relay = wiring.database_engine(settings, "relay", session_settings=RELAY_SESSION, pre_ping=False)
-    runner = wiring.runner(settings)
+    runner = effects_wiring.runner(settings)
     rooms = dict.fromkeys(QUEUES, ROOM)
     barrier.wait()
     while True:

@@ -16,11 +16,11 @@ from events.broker_url import Kind, read_broker_url
 from events.errors import InvigilatorError
 from events.sharding import queue_name
 from worker.commands.sources.brokers import about, depths
+from worker.effects_wiring import check_settings
 from worker.engines import has_own_engines
 from worker.findings import Finding, Verdict
 from worker.lms.connect import LOG
 from worker.settings import PREFIX, Settings
-from worker.wiring import check_settings
 
 OLDEST_POSTGRESQL = 140_000
 STATEMENT_TIMEOUT_S = 10

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 import click
@@ -35,18 +35,19 @@ from worker.celery.pooling import PoolingConnection
 from worker.celery.queues import check_types, effect_queues
 from worker.commands.sources.brokers import CELERY_TIMEOUT_S, check_server, read_url_and_entry
 from worker.cycles import look_for_cycles_rarely
-from worker.effects.action import TryAgainError
-from worker.effects.runner import Runner
 from worker.effects.running import RunningTries
 from worker.engines import resolve
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, TryAgainError
 from worker.heartbeat import STUCK_AFTER_S, Heartbeat, Look
 from worker.kinds import QUEUES, EffectKind, task_name
 from worker.lms.mail_language import missing_zones
 from worker.patches import Process
 from worker.settings import Settings, load
 from worker.subscriptions import load_subscriptions
-from worker.wiring import broker_url, comparison, database_engine, runner, start_traces, warn_of_unreached
+from worker.wiring import broker_url, comparison, database_engine, start_traces
+
+if TYPE_CHECKING:
+    from worker.effects.runner import Runner
 
 logger = logs.get_logger(__name__)
 
@@ -123,7 +124,7 @@ app = Celery("invigilator", amqp=Amqp, task_cls=results.EffectTask)
 app.config_from_object(runpy.run_path(str(CELERYCONFIG)))  # a name would find the working folder's file first
 app.add_defaults(broker_settings)  # Celery calls it when it needs the broker
 
-process_runner: Runner | None = None
+process_runner: "Runner | None" = None
 """Runs the effects of this process. `start` makes it: Celery knows one application per process."""
 
 running = RunningTries()
@@ -188,6 +189,8 @@ def role_of(hostname: str) -> str:
 def start(sender: Any, **_: Any) -> None:
     """Prepare this process for its tasks. A worker with wrong settings stops here, before it takes a task."""
     global process_runner
+    from worker.effects_wiring import runner  # only a worker needs what calls services
+
     with _refusing():
         settings = _settings(database=True, broker=True)
         check_broker(settings)
@@ -202,6 +205,8 @@ def start(sender: Any, **_: Any) -> None:
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def warn(**_: Any) -> None:
     """Warn of what works less well than it could."""
+    from worker.effects_wiring import warn_of_unreached
+
     settings = _settings(database=True)
     compared = comparison(settings, load_subscriptions(settings.subscriptions_file))
     if compared is not None:

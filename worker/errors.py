@@ -114,3 +114,15 @@ class Refused(Permanent):
     """The service itself refused the call, which shows that the service is up. This closes its circuit."""
 
     code = "refused"
+
+
+class TryFailedError(InvigilatorError):
+    """A try has failed, and that is recorded. Its task raises this, so that Flower shows FAILURE and the reason."""
+
+    code = "try_failed"
+
+
+class TryAgainError(TryFailedError):
+    """A try has failed and the effect is still owed: the relay will offer it again. Flower shows RETRY."""
+
+    code = "try_again"

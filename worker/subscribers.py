@@ -1,9 +1,8 @@
 """The sorts of subscribers to events: tables of the file of subscriptions (docs/contract.md, "Events out")."""
 
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import httpx
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from events.broker_url import Kind, read_broker_url
@@ -12,6 +11,9 @@ from events.fields import Frozen
 from events.webhooks import read_secret
 from worker.addresses import LOCALHOST, Address, is_loopback, is_public, literal
 from worker.urls import read_url
+
+if TYPE_CHECKING:
+    import httpx
 
 RESERVED = (
     "invigilator.commands",
@@ -167,7 +169,7 @@ class Webhook(Listener):
         return self
 
     @cached_property
-    def read_url(self) -> httpx.URL:
+    def read_url(self) -> "httpx.URL":
         """The URL, in its parts."""
         return _read_url(self.url.get_secret_value())
 
@@ -197,7 +199,7 @@ class Webhook(Listener):
         return super().definition() | {"url": self.origin}
 
 
-def _read_url(text: str) -> httpx.URL:
+def _read_url(text: str) -> "httpx.URL":
     try:
         return read_url(text)
     except ValueError:

@@ -1,16 +1,21 @@
 """Reads the URLs that calls go to."""
 
-import httpx
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_PORT = 65_535
 
 
-def read_url(text: str) -> httpx.URL:
+def read_url(text: str) -> "httpx.URL":
     """Return an http(s) URL with a host, and without user or fragment.
 
     Raises:
         ValueError: it is none. The text quotes nothing of it.
     """
+    import httpx  # a process that reads no such URL starts without it
+
     try:
         url = httpx.URL(text)
         url.raw_host.decode("ascii").encode("idna")  # a bad name raises ValueError here, not at each look-up

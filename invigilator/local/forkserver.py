@@ -62,6 +62,7 @@ PRELOADED = (
     "worker.commands.trust",
     "worker.effects.relay",
     "worker.effects.runner",
+    "worker.effects_wiring",
     "worker.feeds.brokers",
     "worker.feeds.cloudevents",
     "worker.feeds.fanout",

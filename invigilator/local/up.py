@@ -33,10 +33,10 @@ from invigilator.local.procfile import (
 from invigilator.local.server import Server, Watch
 from invigilator.local.supervision import Part, PartEndedError, how_it_ended
 from worker import engines, extras
+from worker.effects_wiring import check_settings
 from worker.logs import OF_UP
 from worker.settings import ENV_FILE, PREFIX, Settings, as_variables, host_and_port
 from worker.signals import on_stop_signals
-from worker.wiring import check_settings
 
 # The Procfile's names for what the system continues without: Flower only displays, and commands also come by the
 # broker. Each is the name of the extra that it needs.

@@ -9,7 +9,7 @@ import pytest
 from structlog.typing import EventDict
 
 from tests.misbehaviour import MISBEHAVES
-from worker import patches, wiring
+from worker import effects_wiring, patches
 from worker.errors import ConfigurationError
 from worker.patches import PATCHES, Patch, Process
 from worker.settings import load
@@ -91,4 +91,4 @@ def test_a_patch_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch)
         f"{', '.join(NAMES)}"
     )
     with pytest.raises(ConfigurationError, match="which is no patch"):
-        wiring.check_settings(load())
+        effects_wiring.check_settings(load())

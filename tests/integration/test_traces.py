@@ -25,8 +25,7 @@ from worker.commands.batches import Batches
 from worker.commands.decoding import Received
 from worker.commands.handler import Handler, ShardLostError
 from worker.commands.spans import Item
-from worker.effects.action import TryFailedError
-from worker.errors import Transient
+from worker.errors import Transient, TryFailedError
 from worker.kinds import EffectKind
 from worker.policies import Policies
 

@@ -23,11 +23,11 @@ from worker.commands.batches import Batches
 from worker.commands.decoding import Received, decode
 from worker.commands.handler import Handler, ShardLostError
 from worker.commands.spans import Item
-from worker.effects.action import Tools, TryFailedError
+from worker.effects.action import Tools
 from worker.effects.relay import Relay
 from worker.effects.runner import Runner
 from worker.effects.slots import Slots
-from worker.errors import Transient
+from worker.errors import Transient, TryFailedError
 from worker.kinds import EffectKind
 from worker.lms.connect import Services
 from worker.lms.webhooks import HttpWebhooks

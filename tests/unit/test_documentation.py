@@ -265,7 +265,7 @@ def test_the_drawing_has_the_arrows_of_the_table() -> None:
 @pytest.mark.parametrize("state", EffectState)
 def test_the_table_says_what_the_states_say(state: EffectState) -> None:
     """Beside each state stands what comes next."""
-    source = (ROOT / "db/models/effects.py").read_text()
+    source = (ROOT / "db/states.py").read_text()
     comment = re.findall(rf'^    {state.name} = "{state}"  # (.*)$', source, re.MULTILINE)[0]
     told = set(re.findall(r"\w+", comment.partition("Next:")[2])) & set(EffectState)
     assert told == {after for before, after, _ in changes() if before == state != after}

@@ -8,11 +8,11 @@ from kombu.transport.redis import Channel
 
 from events.sharding import queue_name
 from worker import extras
+from worker.effects_wiring import check_settings
 from worker.errors import ConfigurationError
 from worker.kinds import QUEUES
 from worker.settings import Settings
 from worker.subscriptions import load_subscriptions
-from worker.wiring import check_settings
 
 FILE = """
 [api]

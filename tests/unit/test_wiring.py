@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from db.prepared import PREPARES
+from worker.effects_wiring import effects_engine, runner
 from worker.errors import ConfigurationError
 from worker.settings import Settings
-from worker.wiring import effects_engine, runner
 
 REFUSAL = b"SFATAL\0C08P01\0Munsupported startup parameter in options: plan_cache_mode\0\0"
 

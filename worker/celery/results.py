@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 from celery.worker.request import Request, create_request_cls
 from celery.worker.state import task_reserved
 
-from worker.effects.action import TryFailedError
+from worker.errors import TryFailedError
 
 IGNORED_EVENT = "task-ignored"
 MAX_RESULT_CHARS = 4096

@@ -1,4 +1,4 @@
-"""What an action gets, and how a try that failed ends its task."""
+"""What an action gets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +10,6 @@ from sqlalchemy import Engine
 from db.deliveries import Owed
 from db.effects import Claim
 from events.cloudevent import source_of
-from events.errors import InvigilatorError
 from worker.commands.handler import Handler
 from worker.effects.slots import Slots
 from worker.kind_entry import P
@@ -18,18 +17,6 @@ from worker.lms.connect import Services
 from worker.lms.mail_templates import MailTemplates
 from worker.lms.ports import CallKey, Deadline, Origin
 from worker.rules.retry import RetryPolicy
-
-
-class TryFailedError(InvigilatorError):
-    """A try has failed, and that is recorded. Its task raises this, so that Flower shows FAILURE and the reason."""
-
-    code = "try_failed"
-
-
-class TryAgainError(TryFailedError):
-    """A try has failed and the effect is still owed: the relay will offer it again. Flower shows RETRY."""
-
-    code = "try_again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.errors import Failure, brief, classify, describe
 from db.states import EffectState, TryResult
 from worker.effects import answers, circuit, reporting, spans
-from worker.effects.action import Action, Recorded, Run, Tools, TryAgainError, TryFailedError
+from worker.effects.action import Action, Recorded, Run, Tools
 from worker.effects.action_table import ACTIONS
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change
 from worker.effects.coalescer import Coalescer, one_is_to_blame
-from worker.errors import Crowded, Gone, Permanent, ServiceError, Transient
+from worker.errors import Crowded, Gone, Permanent, ServiceError, Transient, TryAgainError, TryFailedError
 from worker.kinds import QUEUES, EffectKind, Service
 from worker.lms.connect import Services
 from worker.lms.ports import Deadline

@@ -25,8 +25,7 @@ from tests.fakes.lms import FakeMailer
 from tests.integration.cli.conftest import Record
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_webhooks import Hooks, webhook
-from worker.effects.action import TryAgainError, TryFailedError
-from worker.errors import Transient
+from worker.errors import Transient, TryAgainError, TryFailedError
 from worker.kinds import EffectKind
 from worker.lms.ports import Deadline, Mail
 

@@ -66,9 +66,8 @@ from tests.integration.effects.conftest import Bench, run_together
 from worker.commands.batches import Batches
 from worker.commands.handler import Handler
 from worker.commands.spans import Item
-from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
-from worker.errors import Gone, Permanent, ServiceError, Transient
+from worker.errors import Gone, Permanent, ServiceError, Transient, TryAgainError, TryFailedError
 from worker.feeds.fanout import Fanout
 from worker.kinds import EffectKind
 from worker.policies import Policies

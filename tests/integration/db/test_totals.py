@@ -15,8 +15,7 @@ from tests.counted import DIFFERENCES
 from tests.integration.effects.conftest import Bench
 from worker.batch_times import BatchTimes
 from worker.counting import Counting
-from worker.effects.action import TryAgainError, TryFailedError
-from worker.errors import Permanent, Transient
+from worker.errors import Permanent, Transient, TryAgainError, TryFailedError
 from worker.kinds import EffectKind
 
 CREDIT, MAIL = EffectKind.SET_CREDIT_STATUS, EffectKind.SEND_STATUS_EMAIL

@@ -24,9 +24,10 @@ from tests.unit.demo.sessions import START
 from worker.commands.decoding import Received, decode
 from worker.commands.handler import Handler
 from worker.commands.sources import Message
-from worker.effects.action import Tools, TryFailedError
+from worker.effects.action import Tools
 from worker.effects.runner import Runner
 from worker.effects.slots import Slots
+from worker.errors import TryFailedError
 from worker.kinds import EffectKind
 from worker.lms.connect import connect
 from worker.policies import Policies

@@ -31,9 +31,8 @@ from worker.celery.dispatcher import CeleryDispatcher
 from worker.celery.queues import effect_queues
 from worker.celery.results import NothingToDo
 from worker.commands.sources.brokers import BROKERS
-from worker.effects.action import TryFailedError
 from worker.effects.answers import label
-from worker.errors import Permanent, Transient
+from worker.errors import Permanent, Transient, TryFailedError
 from worker.feeds.comparison import Comparison
 from worker.kinds import QUEUES, EffectKind
 

@@ -12,8 +12,7 @@ from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
 from tests.roundtrips import counted
 from worker.effects import runner
-from worker.effects.action import TryAgainError, TryFailedError
-from worker.errors import Refused, ServiceError, Unavailable
+from worker.errors import Refused, ServiceError, TryAgainError, TryFailedError, Unavailable
 from worker.kinds import EffectKind
 
 

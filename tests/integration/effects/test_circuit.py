@@ -18,7 +18,6 @@ from tests.integration.effects.conftest import LEASE_S, Bench, run_together
 from tests.integration.effects.test_relay import FakeDispatcher, owed
 from tests.loops import running
 from tests.roundtrips import counted
-from worker.effects.action import TryFailedError
 from worker.effects.relay import Relay
 from worker.errors import (
     Crowded,
@@ -28,6 +27,7 @@ from worker.errors import (
     Refused,
     ServiceError,
     Transient,
+    TryFailedError,
     Unavailable,
 )
 from worker.kinds import QUEUES, EffectKind
@@ -565,7 +565,7 @@ def test_several_at_once_cost_as_much_as_one(bench: Bench, statements: list[str]
 
 def test_one_and_several_cost_the_same_round_trips(bench: Bench, database_url: str) -> None:
     ids = [(one, EffectKind.SET_CREDIT_STATUS) for one in owed(bench, 2 + PROBES)]
-    # As `worker.wiring.effects_engine` makes it
+    # As `worker.effects_wiring.effects_engine` makes it
     with counted(database_url, pre_ping=False, session_settings=SESSION_SETTINGS) as (bench.engine, trips):
         run_together(bench.runner, ids[:1])  # connects, and prepares
         for group in (ids[1:2], ids[2:]):

@@ -13,7 +13,7 @@ from tests.fakes.mailer import CrowdedSink
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_circuit import EMAIL
 from worker.effects import slots as module
-from worker.effects.action import TryFailedError
+from worker.errors import TryFailedError
 from worker.kinds import EffectKind
 from worker.lms.smtp import SmtpMailer
 from worker.rules.retry import RetryPolicy

@@ -10,8 +10,7 @@ from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench, run_together
 from tests.integration.effects.test_circuit import CREDIT, EMAIL, circuit
 from worker.commands.handler import Handler
-from worker.effects.action import TryFailedError
-from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
+from worker.errors import Misconfigured, Refused, ServiceError, TryFailedError, Unavailable
 from worker.kinds import EffectKind
 from worker.lms.mail_templates import MailTemplates
 from worker.lms.ports import Deadline, Mail, Origin

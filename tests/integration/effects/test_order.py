@@ -22,9 +22,8 @@ from tests.integration.effects.test_relay import FakeDispatcher, dispatcher, lis
 from tests.loops import running
 from worker.effects import relay as module
 from worker.effects import rooms
-from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
-from worker.errors import Permanent, Transient, Unavailable
+from worker.errors import Permanent, Transient, TryAgainError, TryFailedError, Unavailable
 from worker.kinds import EffectKind
 from worker.rules.retry import CIRCUIT_FAILURES
 

@@ -11,9 +11,8 @@ from db import pauses
 from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_relay import FakeDispatcher, owed
-from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
-from worker.errors import Transient
+from worker.errors import Transient, TryAgainError, TryFailedError
 from worker.kinds import EffectKind
 
 CREDIT = EffectKind.SET_CREDIT_STATUS

@@ -21,8 +21,7 @@ from tests.integration.effects.conftest import LEASE_S, Bench, end, until
 from tests.integration.effects.conftest import claim as take
 from tests.unit.events.messages import TRACE
 from worker.commands.handler import Handler
-from worker.effects.action import TryAgainError, TryFailedError
-from worker.errors import Permanent, Transient
+from worker.errors import Permanent, Transient, TryAgainError, TryFailedError
 from worker.kinds import EffectKind
 from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import CreditRequirement, Origin

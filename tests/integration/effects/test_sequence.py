@@ -10,8 +10,7 @@ from sqlalchemy import make_url
 from tests import sample_commands as c
 from tests.engines import disposed, fresh_database
 from tests.integration.effects.conftest import Bench
-from worker.effects.action import TryFailedError
-from worker.errors import Transient
+from worker.errors import Transient, TryFailedError
 from worker.kinds import EffectKind
 
 AHEAD = 10**12

@@ -13,9 +13,8 @@ from tests import sample_commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench
 from tests.integration.effects.test_relay import owed
 from worker.effects import slots as module
-from worker.effects.action import TryFailedError
 from worker.effects.runner import LOST_TRIES
-from worker.errors import Transient
+from worker.errors import Transient, TryFailedError
 from worker.kinds import EffectKind
 from worker.rules.retry import RetryPolicy
 

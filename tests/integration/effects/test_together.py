@@ -24,9 +24,8 @@ from tests.integration.effects.test_circuit import circuit as circuit_of
 from tests.integration.effects.test_relay import owed
 from worker.commands.handler import ClaimedCascade, Handler
 from worker.effects import circuit
-from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.runner import LOST_TRIES, Result, Runner
-from worker.errors import Transient
+from worker.errors import Transient, TryAgainError, TryFailedError
 from worker.kinds import QUEUES, EffectKind
 from worker.rules.retry import CIRCUIT_FAILURES
 

@@ -11,8 +11,7 @@ from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench
 from tests.integration.effects.test_runner import submitted
 from tests.unit.events.messages import TRACE
-from worker.effects.action import TryFailedError
-from worker.errors import Permanent
+from worker.errors import Permanent, TryFailedError
 
 
 def told(bench: Bench) -> list[Any]:

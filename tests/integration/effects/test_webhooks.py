@@ -16,9 +16,8 @@ from tests import sample_commands as c
 from tests.integration.effects.conftest import Bench, until
 from tests.integration.effects.test_relay import FakeDispatcher
 from tests.integration.feeds.conftest import news, tell
-from worker.effects.action import TryAgainError, TryFailedError
 from worker.effects.relay import Relay
-from worker.errors import Gone, Permanent, Transient, Unavailable
+from worker.errors import Gone, Permanent, Transient, TryAgainError, TryFailedError, Unavailable
 from worker.feeds import fanout as module
 from worker.feeds.fanout import Fanout
 from worker.feeds.numberer import Numberer

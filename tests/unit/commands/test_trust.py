@@ -12,9 +12,9 @@ from events.signing import sign
 from events.vocabulary import QuarantineCode
 from tests import sample_commands as c
 from worker.commands.trust import Trust, load_trust
+from worker.effects_wiring import check_settings
 from worker.errors import ConfigurationError
 from worker.settings import Settings
-from worker.wiring import check_settings
 
 SECRET = "never-printed-" + "s" * 32
 OLDER = "never-printed-" + "ü" * 32

@@ -32,7 +32,7 @@ def test_the_action_of_a_kind_takes_its_payload_and_says_who_records(kind: Effec
         ("worker.effects.nowhere:Notify", ImportError, "there is no action worker.effects.nowhere:Notify"),
         ("worker.effects.credit:Notify", ImportError, "there is no action worker.effects.credit:Notify"),
         ("worker.effects.mail:LMS", TypeError, "is no class whose instances can be called"),
-        ("worker.effects.action:TryFailedError", TypeError, "is no class whose instances can be called"),
+        ("worker.effects.runner:TryFailedError", TypeError, "is no class whose instances can be called"),
     ],
 )
 def test_a_kind_without_an_action_is_refused(place: str, error: type[Exception], problem: str) -> None:
