@@ -104,8 +104,16 @@ def ended(folder: Path, *arguments: str, **streams: Any) -> "subprocess.Complete
     return subprocess.run(command, **streams, env=ENVIRONMENT, cwd=folder, check=False, text=False)
 
 
-def test_help_and_decide_load_nothing_heavy() -> None:
-    script = f"import sys, invigilator.cli.main\nprint([name for name in {HEAVY} if name in sys.modules])\n"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        pytest.param("invigilator.cli.main", HEAVY, id="help and decide"),
+        pytest.param("worker.processes", ("httpx", "jinja2", "sqlalchemy.orm"), id="consume and relay"),
+        pytest.param("worker.effects_wiring", ("sqlalchemy.orm",), id="workers"),
+    ],
+)
+def test_nothing_heavy_is_loaded_that_is_not_used(module: str, heavy: tuple[str, ...]) -> None:
+    script = f"import sys, {module}\nprint([name for name in {heavy} if name in sys.modules])\n"
     ran = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=ENVIRONMENT
     )
