@@ -5,6 +5,7 @@ process calls `configure` when it has its settings. Until then, and in the comma
 standard error.
 """
 
+import atexit
 import functools
 import logging
 import sys
@@ -78,17 +79,19 @@ def configure(format: Format | None, level: Level, file: str | None = None) -> N
         logging.getLogger(room).setLevel(number)
     for name, lowest in _QUIET.items():
         logging.getLogger(name).setLevel(lowest)
+    writer = Writer(handler)
+    atexit.register(writer.finish)
     structlog.configure(
         processors=[add_logger_name, *_SHARED, _flatten, *_renderers(chosen)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=partial(_Lines, _Writer(handler)),
+        logger_factory=partial(_Lines, writer),
     )
 
 
-class _Writer:
+class Writer:
     """Writes lines where a handler writes its own. Safe to share between threads.
 
-    Threads that log at the same time do not wait for each other: whoever writes takes along what the others have
+    Threads that log at the same time need not wait for each other: whoever writes takes along what the others have
     left, in one piece. A line that cannot be written, because the disk is full for example, is lost: it may not
     fail the work that it tells of.
     """
@@ -98,16 +101,33 @@ class _Writer:
         self._left: deque[str] = deque()
         self._writing = threading.Lock()
 
-    def write(self, line: str) -> None:
+    def leave(self, line: str) -> None:
         """Write a line, or leave it to the thread that is writing."""
         self._left.append(line)
+        self._take_along()
+
+    def write(self, line: str) -> None:
+        """Write a line, and return when it is written."""
+        self._left.append(line)
+        self.finish()
+
+    def finish(self) -> None:
+        """Return when all that was left is written."""
+        self._writing.acquire()
+        self._write_and_release()
+        self._take_along()
+
+    def _take_along(self) -> None:
         while self._left and self._writing.acquire(blocking=False):
-            try:
-                self._write_all()
-            except (OSError, ValueError):  # a ValueError: the stream is closed
-                pass
-            finally:
-                self._writing.release()
+            self._write_and_release()
+
+    def _write_and_release(self) -> None:
+        try:
+            self._write_all()
+        except (OSError, ValueError):  # a ValueError: the stream is closed
+            pass
+        finally:
+            self._writing.release()
 
     def _write_all(self) -> None:
         lines = [self._left.popleft() for _ in range(len(self._left))]
@@ -124,15 +144,20 @@ class _Writer:
 class _Lines:
     """The logger of a name. A record of each line would take more time than all the rest of it."""
 
-    def __init__(self, writer: _Writer, name: str) -> None:
+    def __init__(self, writer: Writer, name: str) -> None:
         self.name = name
         self._writer = writer
 
     def msg(self, line: str) -> None:
-        """Write a line, at any level."""
+        """Write a line of which there may be many."""
+        self._writer.leave(line)
+
+    def warning(self, line: str) -> None:
+        """Write a line that is written when this returns, because the process may be about to end."""
         self._writer.write(line)
 
-    debug = info = warning = error = critical = msg
+    debug = info = msg
+    error = critical = warning
 
 
 def _renderers(format: Format) -> Sequence[Processor]:  # noqa: A002

@@ -1,18 +1,22 @@
 """Logs: constant events with fields, all of them in the documents, in one form for us and our libraries."""
 
 import ast
+import io
 import json
+import logging
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from structlog.typing import EventDict
 
-from worker.logs import warn_once
+from worker.logs import Writer, warn_once
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [file for room in ("db", "invigilator", "worker") for file in (ROOT / room).rglob("*.py")]
@@ -155,3 +159,73 @@ def test_only_our_own_lines_are_written_below_info() -> None:
         "broken",
     ]
     assert [json.loads(line)["event"] for line in lines("json", "error")] == ["before", "broken"]
+
+
+class Slow(io.StringIO):
+    """A stream whose first piece takes until it may go on, and whose pieces are remembered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may_go_on = threading.Event(), threading.Event()
+        self.pieces: list[str] = []
+
+    def write(self, piece: str) -> int:
+        self.pieces.append(piece)
+        self.begun.set()
+        self.may_go_on.wait()
+        return len(piece)
+
+
+def test_who_logs_while_another_writes_does_not_wait_and_loses_nothing() -> None:
+    # Given a thread whose line takes long to be written
+    stream = Slow()
+    writer = Writer(logging.StreamHandler(stream))
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(writer.leave, "one")
+        stream.begun.wait()
+        # When others log, then they go on at once
+        writer.leave("two")
+        writer.leave("three")
+        assert not slow.done()
+        stream.may_go_on.set()
+    # and theirs are written with the next piece, in their order
+    assert stream.pieces == ["one\n", "two\nthree\n"]
+
+
+def test_who_warns_goes_on_when_the_line_is_written() -> None:
+    # Given a thread whose line takes long to be written, and another that has left a line
+    stream = Slow()
+    writer = Writer(logging.StreamHandler(stream))
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(writer.leave, "one")
+        stream.begun.wait()
+        writer.leave("two")
+        # When somebody warns
+        warned = pool.submit(writer.write, "three")
+        stream.may_go_on.set()
+        # Then all three are written when the warning has returned
+        warned.result()
+        assert "".join(stream.pieces) == "one\ntwo\nthree\n"
+        slow.result()
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_the_next_one_is_not() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    writer = Writer(handler)
+    closed = io.StringIO()
+    closed.close()
+    handler.setStream(closed)
+    writer.write("lost")
+    handler.setStream(stream)
+    writer.write("kept")
+    assert stream.getvalue() == "kept\n"
+
+
+def test_lines_of_many_threads_are_all_written_each_whole() -> None:
+    stream = io.StringIO()
+    writer = Writer(logging.StreamHandler(stream))
+    lines = [f"line {number}" for number in range(4_000)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(writer.leave, lines))
+    assert sorted(stream.getvalue().splitlines()) == sorted(lines)

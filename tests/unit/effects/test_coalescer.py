@@ -103,6 +103,8 @@ def test_who_comes_meanwhile_is_served_together_with_the_others() -> None:
         go_on[1].set()
         # Then each has its own result
         assert [answer.result() for answer in answers] == [10, 20, 30, 40, 50, 60]
+    # and each of them waited once: nobody was woken for the sake of others
+    assert not waits.acquire(blocking=False)
     # and those who waited at the same time were served at the same time, by one of themselves
     assert [sorted(asked) for asked in work.asked] == [[1], [2, 3, 4], [5, 6]]
     assert work.by[1] is not work.by[0]
