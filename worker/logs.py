@@ -39,6 +39,10 @@ _QUIET = {
 }
 
 
+MANY_LEFT = 10_000
+"""So many lines are left to the thread that writes. Then whoever logs waits for it, and so for a slow reader."""
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """Return the logger of a module. Its methods take a constant event, and fields.
 
@@ -66,7 +70,9 @@ def configure(format: Format | None, level: Level, file: str | None = None) -> N
         file: the path of a file to write to instead. It may be moved away; it is then made anew.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    handler = WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
+    handler: logging.StreamHandler[Any] = logging.StreamHandler(sys.stderr)
+    if file:
+        handler = WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
     chosen = format or ("json" if file else default_format(sys.stderr))
     handler.setFormatter(
         ProcessorFormatter(
@@ -92,53 +98,60 @@ class Writer:
     """Writes lines where a handler writes its own. Safe to share between threads.
 
     Threads that log at the same time need not wait for each other: whoever writes takes along what the others have
-    left, in one piece. A line that cannot be written, because the disk is full for example, is lost: it may not
+    left, in one piece. A piece that cannot be written, because the disk is full for example, is lost: it may not
     fail the work that it tells of.
     """
 
     def __init__(self, handler: logging.StreamHandler[Any]) -> None:
         self._handler = handler
         self._left: deque[str] = deque()
-        self._writing = threading.Lock()
+        self._writing = (
+            threading.RLock()
+        )  # what runs while a line is written may log, such as a signal's handler
 
     def leave(self, line: str) -> None:
         """Write a line, or leave it to the thread that is writing."""
         self._left.append(line)
+        if len(self._left) > MANY_LEFT:
+            self.finish()
         self._take_along()
 
     def write(self, line: str) -> None:
         """Write a line, and return when it is written."""
         self._left.append(line)
         self.finish()
+        self._take_along()
 
     def finish(self) -> None:
         """Return when all that was left is written."""
-        self._writing.acquire()
-        self._write_and_release()
-        self._take_along()
+        with self._writing:
+            self._write_all()
 
     def _take_along(self) -> None:
         while self._left and self._writing.acquire(blocking=False):
-            self._write_and_release()
-
-    def _write_and_release(self) -> None:
-        try:
-            self._write_all()
-        except (OSError, ValueError):  # a ValueError: the stream is closed
-            pass
-        finally:
-            self._writing.release()
+            try:
+                self._write_all()
+            finally:
+                self._writing.release()
 
     def _write_all(self) -> None:
         lines = [self._left.popleft() for _ in range(len(self._left))]
         self._handler.acquire()
         try:
-            if isinstance(self._handler, WatchedFileHandler):
-                self._handler.reopenIfNeeded()
-            self._handler.stream.write("\n".join([*lines, ""]))
+            _stream(self._handler).write("".join(f"{line}\n" for line in lines))
             self._handler.flush()
+        except (OSError, ValueError):  # a ValueError: the stream is closed
+            pass
         finally:
             self._handler.release()
+
+
+def _stream(handler: logging.StreamHandler[Any]) -> Any:
+    if isinstance(handler, WatchedFileHandler):
+        handler.reopenIfNeeded()
+        if handler.stream is None:  # it could not be opened the last time
+            handler.stream = handler._open()  # noqa: SLF001 - as the handler itself does
+    return handler.stream
 
 
 class _Lines:

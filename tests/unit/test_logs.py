@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 import pytest
 from structlog.typing import EventDict
 
+from worker import logs
 from worker.logs import Writer, warn_once
 
 ROOT = Path(__file__).parents[2]
@@ -229,3 +231,52 @@ def test_lines_of_many_threads_are_all_written_each_whole() -> None:
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(writer.leave, lines))
     assert sorted(stream.getvalue().splitlines()) == sorted(lines)
+
+
+def test_a_file_whose_folder_was_away_is_written_again(tmp_path: Path) -> None:
+    folder, away = tmp_path / "logs", tmp_path / "away"
+    folder.mkdir()
+    handler = WatchedFileHandler(folder / "log")
+    writer = Writer(handler)
+    writer.write("one")
+    folder.rename(away)
+    for line in ("lost", "lost, too"):
+        writer.write(line)
+    folder.mkdir()
+    writer.write("two")
+    handler.close()
+    assert (folder / "log").read_text() == "two\n"
+
+
+def test_whoever_logs_while_a_line_is_written_by_the_same_thread_does_not_wait_for_itself() -> None:
+    # Given a stream that logs, as the handler of a signal may that comes just then
+    stream = io.StringIO()
+    writer = Writer(logging.StreamHandler(stream))
+
+    def interrupted(piece: str) -> int:
+        del stream.write
+        writer.write("from within")
+        return stream.write(piece)
+
+    stream.write = interrupted  # type: ignore[method-assign]
+    writer.write("one")
+    assert sorted(stream.getvalue().splitlines()) == ["from within", "one"]
+
+
+def test_whoever_leaves_too_many_lines_waits_for_the_one_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a thread whose line takes long to be written, and as many left lines as there may be
+    monkeypatch.setattr(logs, "MANY_LEFT", 2)
+    stream = Slow()
+    writer = Writer(logging.StreamHandler(stream))
+    waited: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(writer.leave, "one")
+        stream.begun.wait()
+        monkeypatch.setattr(writer, "finish", lambda: waited.append("four"))
+        for line in ("two", "three"):
+            writer.leave(line)
+        assert not waited
+        # When one more is left, then its thread waits
+        writer.leave("four")
+        assert waited == ["four"]
+        stream.may_go_on.set()

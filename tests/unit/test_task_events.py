@@ -8,7 +8,7 @@ from celery.worker.control import Panel
 from kombu.asynchronous.timer import Entry
 
 from worker.celery.strict_consumer import StrictConsumer
-from worker.celery.task_events import ASKED_S, CONNECTED_S, TaskEvents
+from worker.celery.task_events import ASKED_S, STARTED_S, TaskEvents
 
 
 class Timer:
@@ -55,7 +55,7 @@ class Worker:
 
 def test_a_worker_sends_events_until_nobody_has_asked_for_a_while() -> None:
     worker = Worker("worker")
-    worker.timer.pass_time(CONNECTED_S - 1)
+    worker.timer.pass_time(STARTED_S - 1)
     assert worker.groups == {"worker", "task"}
     worker.timer.pass_time(1)
     assert worker.groups == {"worker"}
@@ -75,16 +75,16 @@ def test_whoever_asks_is_told_for_a_while_each_time() -> None:
     assert worker.groups == {"worker", "task"}
 
 
-def test_each_connection_begins_with_events() -> None:
+def test_each_further_connection_begins_with_events() -> None:
     # Given a worker that has stopped to send events
     worker = Worker("worker")
-    worker.timer.pass_time(CONNECTED_S)
+    worker.timer.pass_time(STARTED_S)
     # When its connection is made anew, then a second time soon after
     worker.connect(worker.groups)
-    worker.timer.pass_time(CONNECTED_S - 1)
+    worker.timer.pass_time(ASKED_S - 1)
     worker.connect(worker.groups)
-    # Then the last one counts
-    worker.timer.pass_time(CONNECTED_S - 1)
+    # Then the last one counts, and whoever has lost the connection, too, has time to come back
+    worker.timer.pass_time(ASKED_S - 1)
     assert worker.groups == {"worker", "task"}
     worker.timer.pass_time(1)
     assert worker.groups == {"worker"}

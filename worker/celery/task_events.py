@@ -12,10 +12,10 @@ from celery.bootsteps import StartStopStep
 from celery.worker import control
 from celery.worker.consumer.events import Events
 
-CONNECTED_S = 6.0
-"""Seconds for which a worker sends events of tasks once it has connected. Flower asks every five seconds."""
+STARTED_S = 6.0
+"""Seconds for which a worker sends events of tasks when it has started. Flower asks every five seconds."""
 ASKED_S = 30.0
-"""Seconds for which it sends them once it was asked."""
+"""Seconds for which it sends them when it was asked, or has lost its connection, because Flower has then, too."""
 GROUP = "task"
 
 
@@ -31,7 +31,7 @@ class TaskEvents(StartStopStep):  # type: ignore[misc]
 
     def start(self, consumer: Any) -> None:
         """Send events to whoever has not yet been able to ask. See Celery."""
-        self.extend(consumer, CONNECTED_S)
+        self.extend(consumer, STARTED_S if self._end is None else ASKED_S)
 
     def extend(self, consumer: Any, seconds: float = ASKED_S) -> None:
         """Send events for the next seconds."""

@@ -32,8 +32,8 @@ class Coalescer(Generic[Item, Result]):
     Two hooks let a test wait for a moment instead of sleeping. They do nothing unless they are set.
 
     Attributes:
-        on_wait: called when a caller is about to wait. It runs under the lock, so the caller is asleep before
-            anybody can wake it.
+        on_wait: called when a caller is about to wait. It runs under the lock, so nobody can serve the caller
+            before this has returned.
         on_lead: called by a leader before it collects its batch. While it runs, other callers can join the batch.
 
     Example:
@@ -90,16 +90,20 @@ class Coalescer(Generic[Item, Result]):
         if not leads:
             call.turn.acquire()
         if not call.future.done():
-            self._lead()
+            self._lead(call)
         return call.future.result()
 
-    def _lead(self) -> None:
+    def _lead(self, call: "_Call[Item, Result]") -> None:
         try:
             self.on_lead()
             self._serve(self._gather())
         finally:
             self._pacer.end()
             with self._lock:
+                if (
+                    call in self._waiting
+                ):  # an error has kept it from gathering, and its thread does not lead again
+                    self._waiting.remove(call)
                 self._busy = bool(self._waiting)
                 if self._busy:
                     self._waiting[0].turn.release()
@@ -123,6 +127,8 @@ class Coalescer(Generic[Item, Result]):
             else:
                 self._fail(batch, error)
         else:
+            # Each caller goes on as soon as it is served. A claim's lease already runs, so it must not wait for
+            # the rest of its batch.
             for call, result in results:
                 call.future.set_result(result)
                 call.turn.release()

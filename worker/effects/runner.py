@@ -1,6 +1,7 @@
 """One try of an effect: claim it, run its action, record the result."""
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from traceback import format_tb
@@ -35,6 +36,8 @@ logger = get_logger(__name__)
 
 RECORD_PAUSE_S = 2.0
 """The longest pause, in seconds, before the database that is away is asked again to claim or to record."""
+FIRST_PAUSE_S = 1.0
+"""The longest first pause, in seconds."""
 BUSY_S = 1.0
 """Seconds for which an effect is put off if every slot of its service is taken."""
 NEVER_REPORTED = "its worker never reported back"
@@ -300,7 +303,8 @@ def _retried(claim: Claim) -> str:
 class _Patience:
     """Calls again, for a while, what fails for now.
 
-    The first call is made without tenacity, which would take a twentieth of a worker's CPU.
+    The first call is made without tenacity, which would take a twentieth of a worker's CPU. The time begins after
+    it, and a first pause.
     """
 
     def __init__(self, seconds: float, is_for_now: Callable[[BaseException], bool]) -> None:
@@ -318,6 +322,7 @@ class _Patience:
         except Exception as error:
             if not self._is_for_now(error):
                 raise
+        time.sleep(random.uniform(0, FIRST_PAUSE_S))  # noqa: S311 - jitter, no secret
         return self._retrying(work, item)
 
 

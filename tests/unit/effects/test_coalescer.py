@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -129,6 +130,34 @@ def test_a_crowd_does_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None
             assert len(done) == 3
     # and whoever came next was no crowd
     assert [sorted(asked) for asked in work.asked] == [[1], [2, 3, 4], [5, 6, 7]]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()], ids=type)
+def test_whoever_fails_before_it_serves_leaves_the_others_to_the_next(error: BaseException) -> None:
+    work = Work()
+    grouped = Tenfold(work, always)
+    waits, lead = counted_waits(grouped), threading.Event()
+
+    def fail() -> None:
+        grouped.on_lead = lambda: None
+        lead.wait()
+        raise error
+
+    grouped.on_lead = fail
+    with ThreadPoolExecutor(3) as pool:
+        # Given one who leads, and two who wait
+        answers = [pool.submit(grouped, 1)]
+        while grouped.on_lead is fail:
+            time.sleep(0.001)
+        answers += [pool.submit(grouped, item) for item in (2, 3)]
+        for _ in range(2):
+            waits.acquire()
+        # When the one fails
+        lead.set()
+        # Then the others are served, and so is whoever comes next
+        assert answers[0].exception(PATIENCE_S) is error
+        assert [answer.result(PATIENCE_S) for answer in answers[1:]] == [20, 30]
+        assert grouped(4) == 40
 
 
 def test_an_error_of_one_is_only_its_own() -> None:
