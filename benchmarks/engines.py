@@ -13,7 +13,7 @@ from kombu import Queue
 from redis import Redis
 from sqlalchemy.engine import make_url
 
-from events.sharding import queue_name
+from events.sharding import SHARDS_KEY, queue_name
 from invigilator.local import postgres, valkey
 from invigilator.local.guard import Guard
 from tests.rabbit import PROGRAM as RABBITMQ
@@ -45,7 +45,7 @@ class Broker:
                 client.flushall()
             return
         with BrokerConnection(self.url) as connection, connection.channel() as channel:
-            for name in [*map(queue_name, range(8)), *set(QUEUES.values())]:
+            for name in [*map(queue_name, range(8)), *set(QUEUES.values()), SHARDS_KEY]:
                 channel.queue_delete(name)
             for shard in range(shards):
                 queue: Any = Queue(queue_name(shard), channel=channel, queue_arguments=QUEUE_ARGUMENTS)
