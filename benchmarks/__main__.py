@@ -66,7 +66,8 @@ def _measure(bench: Bench, group: ModuleType, samples: Samples, left_out: dict[s
         left_out[group.NAME] = why_not
         return
     once = bench.quick or hasattr(group, "ROUNDS")
-    rounds = range(FIRST if once else WARM_UP, FIRST + getattr(group, "ROUNDS", bench.rounds))
+    number = min(bench.rounds, getattr(group, "ROUNDS", bench.rounds))
+    rounds = range(FIRST if once else WARM_UP, FIRST + number)
     try:
         bench.alternate(group.NAME, group.contestants(bench), rounds, samples)
     except Exception as error:  # noqa: BLE001 - the other groups are still measured
@@ -99,7 +100,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="GROUP", help=", ".join(NAMES))
     parser.add_argument("--skip", nargs="+", choices=NAMES, metavar="GROUP", default=[])
     parser.add_argument("--write", action="store_true", help="write what --only has measured, too")
-    parser.add_argument("--rounds", type=int, help=f"that count, {ROUNDS}; {QUICK_ROUNDS} when quick")
+    parser.add_argument(
+        "--rounds", type=int, help=f"at most so many that count, {ROUNDS}; {QUICK_ROUNDS} when quick"
+    )
     parser.add_argument("--scale", type=float, default=1, help="of the full tables; 1 is 5 million attempts")
     options = parser.parse_args()
     options.write = not options.quick and (options.write or not options.only)

@@ -37,8 +37,8 @@ SETTINGS = {
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Half of the default. It is touched page by page until all of it is in use, and the system caches files, too.
-    "shared_buffers": "64MB",
+    # Less than the default of 128 MB, all of which is in use after a while. The system caches files, too.
+    "shared_buffers": "48MB",
 }
 """Settings of every server."""
 CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
