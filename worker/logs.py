@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from functools import partial
 from logging.handlers import WatchedFileHandler
 from typing import Any, Literal, TextIO
@@ -105,27 +106,27 @@ class Writer:
     def __init__(self, handler: logging.StreamHandler[Any]) -> None:
         self._handler = handler
         self._left: deque[str] = deque()
-        self._writing = (
-            threading.RLock()
-        )  # what runs while a line is written may log, such as a signal's handler
+        # What runs while a line is written may log, such as a signal's handler.
+        self._writing = threading.RLock()
 
     def leave(self, line: str) -> None:
         """Write a line, or leave it to the thread that is writing."""
         self._left.append(line)
         if len(self._left) > MANY_LEFT:
             self.finish()
-        self._take_along()
+        else:
+            self._take_along()
 
     def write(self, line: str) -> None:
         """Write a line, and return when it is written."""
         self._left.append(line)
         self.finish()
-        self._take_along()
 
     def finish(self) -> None:
         """Return when all that was left is written."""
         with self._writing:
             self._write_all()
+        self._take_along()
 
     def _take_along(self) -> None:
         while self._left and self._writing.acquire(blocking=False):
@@ -135,7 +136,10 @@ class Writer:
                 self._writing.release()
 
     def _write_all(self) -> None:
-        lines = [self._left.popleft() for _ in range(len(self._left))]
+        lines: list[str] = []
+        with suppress(IndexError):  # whatever interrupts this thread may have taken some
+            while True:
+                lines.append(self._left.popleft())
         self._handler.acquire()
         try:
             _stream(self._handler).write("".join(f"{line}\n" for line in lines))

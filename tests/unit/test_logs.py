@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -178,29 +179,34 @@ class Slow(io.StringIO):
         return len(piece)
 
 
-def test_who_logs_while_another_writes_does_not_wait_and_loses_nothing() -> None:
-    # Given a thread whose line takes long to be written
+@contextmanager
+def slow_line() -> Iterator[tuple[Writer, Slow, "Future[None]"]]:
+    """A writer, its stream, and a thread whose line "one" is written when the stream may go on, or at the end."""
     stream = Slow()
     writer = Writer(logging.StreamHandler(stream))
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(writer.leave, "one")
         stream.begun.wait()
+        try:
+            yield writer, stream, slow
+        finally:
+            stream.may_go_on.set()
+
+
+def test_who_logs_while_another_writes_does_not_wait_and_loses_nothing() -> None:
+    # Given a thread whose line takes long to be written
+    with slow_line() as (writer, stream, slow):
         # When others log, then they go on at once
         writer.leave("two")
         writer.leave("three")
         assert not slow.done()
-        stream.may_go_on.set()
     # and theirs are written with the next piece, in their order
     assert stream.pieces == ["one\n", "two\nthree\n"]
 
 
 def test_who_warns_goes_on_when_the_line_is_written() -> None:
     # Given a thread whose line takes long to be written, and another that has left a line
-    stream = Slow()
-    writer = Writer(logging.StreamHandler(stream))
-    with ThreadPoolExecutor(2) as pool:
-        slow = pool.submit(writer.leave, "one")
-        stream.begun.wait()
+    with slow_line() as (writer, stream, slow), ThreadPoolExecutor(1) as pool:
         writer.leave("two")
         # When somebody warns
         warned = pool.submit(writer.write, "three")
@@ -266,12 +272,8 @@ def test_whoever_logs_while_a_line_is_written_by_the_same_thread_does_not_wait_f
 def test_whoever_leaves_too_many_lines_waits_for_the_one_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a thread whose line takes long to be written, and as many left lines as there may be
     monkeypatch.setattr(logs, "MANY_LEFT", 2)
-    stream = Slow()
-    writer = Writer(logging.StreamHandler(stream))
     waited: list[str] = []
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(writer.leave, "one")
-        stream.begun.wait()
+    with slow_line() as (writer, _, _):
         monkeypatch.setattr(writer, "finish", lambda: waited.append("four"))
         for line in ("two", "three"):
             writer.leave(line)
@@ -279,4 +281,3 @@ def test_whoever_leaves_too_many_lines_waits_for_the_one_who_writes(monkeypatch:
         # When one more is left, then its thread waits
         writer.leave("four")
         assert waited == ["four"]
-        stream.may_go_on.set()

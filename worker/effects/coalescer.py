@@ -100,9 +100,8 @@ class Coalescer(Generic[Item, Result]):
         finally:
             self._pacer.end()
             with self._lock:
-                if (
-                    call in self._waiting
-                ):  # an error has kept it from gathering, and its thread does not lead again
+                # An error may have kept it from gathering. Its thread does not lead again.
+                if call in self._waiting:
                     self._waiting.remove(call)
                 self._busy = bool(self._waiting)
                 if self._busy:
