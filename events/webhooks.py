@@ -102,7 +102,7 @@ def read_secret(secret: str) -> bytes:
     """
     try:
         key = b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):  # or it is no text, such as a setting that is missing
         raise ValueError(_SECRET) from None
     if not (secret.startswith(SECRET_PREFIX) and MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES):
         raise ValueError(_SECRET)

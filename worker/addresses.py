@@ -36,7 +36,8 @@ def literal(host: str) -> Address | None:
         (IPv4Address('127.0.0.1'), IPv4Address('127.0.0.1'), None)
     """
     try:
-        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+        # The dot that ends a name ends an address for some systems, too.
+        found = socket.getaddrinfo(host.removesuffix("."), None, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return None
     return ip_address(host_of(found[0][4]))

@@ -95,7 +95,9 @@ def test_an_address_of_this_machine(address: str) -> None:
     assert is_loopback(ip_address(address))
 
 
-@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1", "127.0.0.1."]
+)
 def test_an_address_is_known_in_every_form(host: str) -> None:
     assert literal(host) == ip_address("127.0.0.1")
 
@@ -107,6 +109,8 @@ def test_an_address_of_a_single_link_keeps_its_link() -> None:
     assert not is_public(found)
 
 
-@pytest.mark.parametrize("host", ["acme.example", "localhost", "127.0.0.1.example", "", "a" * 300])
+@pytest.mark.parametrize(
+    "host", ["acme.example", "localhost", "127.0.0.1.example", "127.0.0.1..", "", ".", "a" * 300]
+)
 def test_a_name_is_no_address(host: str) -> None:
     assert literal(host) is None

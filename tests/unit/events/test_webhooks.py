@@ -55,7 +55,9 @@ def test_a_secret_that_is_fit_to_sign_with(size: int) -> None:
     assert read_secret(f"whsec_{b64encode(bytes(size)).decode()}") == bytes(size)
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", b64encode(bytes(24)).decode(), "whsec_ä", "whsec_AA="])
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", b64encode(bytes(24)).decode(), "whsec_ä", "whsec_AA=", None, SECRET.encode(), 7]
+)
 def test_a_secret_that_is_not_fit_to_sign_with(secret: str) -> None:
     with pytest.raises(ValueError, match=r"a secret must be whsec_ and base64"):
         read_secret(secret)
