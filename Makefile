@@ -35,7 +35,7 @@ demo: install ## Run the main job on embedded engines, and check every learner's
 
 .PHONY: test
 test: install ## Run all tests
-	$(BIN)/pytest --cov --cov-report= -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --cov --cov-report= -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-fast
 test-fast: install ## Run the unit tests, with fewer random examples than `make test`

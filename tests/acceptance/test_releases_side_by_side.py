@@ -16,11 +16,11 @@ from tests.engines import disposed
 from tests.loops import running
 from tests.release import Release, previous_release
 
-COMMANDS = 20_000
+COMMANDS = 8_000
 INTRODUCTIONS = 72
 """Of the load: the courses, exams and learners that everything else is about."""
-BETWEEN_COMMANDS_S = 0.02
-WORK = 100
+BETWEEN_COMMANDS_S = 0.05
+WORK = 60
 """Commands that each release handles alone."""
 
 

@@ -11,7 +11,7 @@ from tests.chaos.standstill import longest_pause
 from tests.chaos.storm import Orders, run
 from tests.chaos.traffic import stream
 
-MINUTES = 0.6
+MINUTES = 0.45
 RATE = 8
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SEEDS = {"redis": 11, "rabbitmq": 12}

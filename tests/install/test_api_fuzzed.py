@@ -29,7 +29,7 @@ CHECKS = (
     "negative_data_rejection",
     "unsupported_method",
 )
-EXAMPLES = 30
+EXAMPLES = 20
 
 
 @pytest.fixture(scope="session")
