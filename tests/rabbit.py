@@ -5,6 +5,7 @@ It is one node, or a cluster of three.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,8 @@ NO_PLUGIN = "rabbitmq_prelaunch-"
 CONTROL = PROGRAMS / "rabbitmqctl"
 EPMD = "epmd"
 START_TIMEOUT_S = 90
+ELECTION_S = 10
+"""A queue that has no leader for longer gets none any more."""
 NODES = 3
 MISSING = "RabbitMQ is not installed: apt-get install rabbitmq-server"
 
@@ -107,6 +110,18 @@ class Rabbit:
             command, env=self._environment, cwd=self._folder, capture_output=True, text=True, check=True
         )
         return ran.stdout
+
+    def delete_lost_queues(self) -> None:
+        """Delete the quorum queues that this node, the only one, does not lead, as docs/operate.md says."""
+        seen = self._without_leader()
+        time.sleep(ELECTION_S)
+        with Connection(self.url) as connection:
+            for queue in seen & self._without_leader():
+                connection.default_channel.queue_delete(queue)
+
+    def _without_leader(self) -> set[str]:
+        told = self.control("eval", "[Queue || {Queue, State} <- ets:tab2list(ra_state), State =/= leader].")
+        return set(re.findall(r"'%2F_([^']+)'", told))
 
     def configure(self, line: str) -> None:
         """Add a line to its rabbitmq.conf, which counts from the next start on."""

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -32,11 +32,13 @@ class Target:
         url: what our processes get.
         strikes: by the names of the plan.
         one: returns the URL of one server, which can be written to now.
+        mend: does what an operator has to do when our processes say that the engine does not serve them.
     """
 
     url: str
     strikes: Mapping[str, Strike]
     one: Callable[[], str]
+    mend: Callable[[], object] = lambda: None
 
 
 class Engine(Protocol):
@@ -117,7 +119,7 @@ def running_broker(broker: Broker, folder: Path) -> Iterator[Target]:
     """Valkey or RabbitMQ, such that what it has taken survives kill -9."""
     if broker == "rabbitmq":
         with restartable_rabbitmq() as rabbit:
-            yield _target(rabbit)
+            yield replace(_target(rabbit), mend=rabbit.delete_lost_queues)
     else:
         with engines.starter(lambda folder, watch: valkey.start(folder, watch=watch)) as start:
             yield _target(Embedded(lambda: start(folder), _write_before_answering))

@@ -8,7 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from subprocess import CalledProcessError
 
+from kombu.exceptions import OperationalError
 from sqlalchemy.exc import DBAPIError
 
 from db.partitions import BusyError
@@ -45,6 +47,8 @@ SELECT id FROM effects AS one WHERE state = 'pending' AND kind <> 'cascade_decli
     AND older.state NOT IN ('done', 'superseded'))
 ORDER BY id LIMIT :number
 """
+UNSERVED = "does not serve queue"
+"""What `consume` says of a queue that has no leader."""
 _CHANGING = "SELECT count(*) FROM reshardings WHERE finished_at IS NULL"
 _LOG = "SELECT position, id FROM events WHERE position IS NOT NULL ORDER BY position"
 _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
@@ -141,6 +145,7 @@ class Storm:
         self._stack = stack
         self._listener = listener
         self._reshardings = reshardings
+        self._broker = broker
         self._periods = Periods(stack)
         self._findings_lock = threading.Lock()
         self._stop = threading.Event()
@@ -274,8 +279,15 @@ class Storm:
         arguments = ("set", str(number), "--notice", str(times.notice_s), "--settle", str(times.settle_s))
         self._patiently(
             f"the number of shards becomes {number}",
-            lambda: self.operate("shards", *arguments, "--no-wait") and self._stack.number(_CHANGING) == 0,
+            lambda: self.operate("shards", *arguments, "--no-wait") and self._is_changed(),
         )
+
+    def _is_changed(self) -> bool:
+        # RabbitMQ that is killed within half a second after it has made a queue serves it no more.
+        if any(UNSERVED in process.output() for process in self._stack.processes):
+            with suppress(CalledProcessError, OperationalError, OSError):  # it is away
+                self._broker.mend()
+        return self._stack.number(_CHANGING) == 0
 
     def _divide(self, for_s: float) -> None:
         self._killed_after(for_s, "partitions", "begin")

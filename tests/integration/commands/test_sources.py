@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
+import amqp
 import psutil
 import pytest
 from amqp import serialization
@@ -24,7 +25,7 @@ from tests.engines import running_valkey
 from tests.integration.commands.test_consumer import until
 from tests.rabbit import running_rabbitmq
 from worker import patches
-from worker.commands.sources import BrokerAwayError, Message, Source, open_source
+from worker.commands.sources import BrokerAwayError, Message, Source, open_source, rabbitmq
 from worker.commands.sources.base import Depth
 from worker.commands.sources.brokers import depths, queued
 from worker.commands.sources.rabbitmq import STREAM_ARGUMENTS
@@ -234,6 +235,22 @@ def test_a_queue_with_other_arguments_is_refused(rabbitmq_url: str) -> None:
 def test_another_refusal_of_the_queue_is_a_broker_that_is_away(rabbitmq_url: str) -> None:
     with pytest.raises(BrokerAwayError, match="reserved"):
         open_source(rabbitmq_url, "amq.reserved", LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("answers_within_s", "says"), [(0.0, "does not serve queue"), (60.0, "^the broker is away: Conn")]
+)
+def test_a_queue_that_is_not_served_is_named(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch, answers_within_s: float, says: str
+) -> None:
+    # Given a broker that ends the connection instead of an answer, soon or late
+    def reset(*_: object, **__: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(amqp.Channel, "basic_consume", reset)
+    monkeypatch.setattr(rabbitmq, "ANSWER_TIMEOUT_S", answers_within_s)
+    with pytest.raises(BrokerAwayError, match=says):
+        Broker(rabbitmq_url, next(_shards)).open()
 
 
 def test_no_more_is_taken_than_asked_for(rabbitmq_url: str) -> None:

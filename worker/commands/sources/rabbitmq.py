@@ -1,5 +1,6 @@
 """Takes commands from RabbitMQ, through kombu: from a quorum queue with a single active consumer."""
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,11 @@ from events.connecting import broker_errors
 from events.shard_count import Silence, ask_rabbitmq
 from events.sharding import SHARDS_KEY, Announcement
 from worker.commands.sources.base import MAX_TAKE_BYTES, BrokerAwayError, Message
-from worker.commands.sources.rabbitmq_connection import connection_to, is_declared_otherwise
+from worker.commands.sources.rabbitmq_connection import (
+    ANSWER_TIMEOUT_S,
+    connection_to,
+    is_declared_otherwise,
+)
 from worker.commands.sources.rabbitmq_publishing import Publishing
 from worker.errors import ConfigurationError
 from worker.logs import get_logger
@@ -58,7 +63,7 @@ class RabbitSource:
             source = cls(connection, connection.channel(), queue, Publishing(broker))
             try:
                 source._subscribe(limit)
-            except ConfigurationError:
+            except (BrokerAwayError, ConfigurationError):
                 source.close()
                 raise
         return source
@@ -154,7 +159,17 @@ class RabbitSource:
         self.channel.basic_qos(0, 2 * limit, False)
         # Not kombu's Consumer: that decompresses a body before its size can be checked, and fails on a compression
         # that it does not know.
-        self.channel.basic_consume(self.queue, callback=self._on_message)
+        asked_at = time.monotonic()
+        try:
+            self.channel.basic_consume(self.queue, callback=self._on_message)
+        except broker_errors(self.connection) as error:
+            if time.monotonic() - asked_at < ANSWER_TIMEOUT_S:
+                raise
+            # Where a queue has no leader, RabbitMQ ends the connection after half a minute.
+            raise BrokerAwayError(
+                f"the broker does not serve queue {self.queue}: it has no leader, or the broker stands still "
+                f"({type(error).__name__})"
+            ) from error
 
     def _from_buffer(self, limit: int) -> list[Message]:
         taken: list[Message] = []
