@@ -1,6 +1,6 @@
 """Commands for tests, in few words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -23,6 +23,7 @@ from events.commands import (
     LearnerUpsert,
 )
 from events.envelope import render
+from events.sharding import shard_of
 from worker.commands.decoding import Received
 from worker.commands.handler import Handler, Written
 from worker.commands.sources import Message
@@ -46,6 +47,11 @@ def received(data: CommandData, command_id: str | None = None) -> Received:
     """A command as it comes out of a message."""
     one = command(data, command_id)
     return Received(one, new_receipt(), Message(render(one), None), one.fingerprint())
+
+
+def who_goes(before: int, after: int) -> Iterator[str]:
+    """Learners of a shard of two who are those of another shard of four."""
+    return (user for user in map(str, count()) if (shard_of(user, 2), shard_of(user, 4)) == (before, after))
 
 
 def course(provider: str | None = None) -> CourseUpsert:

@@ -38,7 +38,7 @@ class Target:
     url: str
     strikes: Mapping[str, Strike]
     one: Callable[[], str]
-    mend: Callable[[], object] = lambda: None
+    mend: Callable[[], None] = lambda: None
 
 
 class Engine(Protocol):

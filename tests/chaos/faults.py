@@ -283,11 +283,13 @@ class Storm:
         )
 
     def _is_changed(self) -> bool:
+        if self._stack.number(_CHANGING) == 0:
+            return True
         # RabbitMQ that is killed within half a second after it has made a queue serves it no more.
         if any(UNSERVED in process.output() for process in self._stack.processes):
             with suppress(CalledProcessError, OperationalError, OSError):  # it is away
                 self._broker.mend()
-        return self._stack.number(_CHANGING) == 0
+        return False
 
     def _divide(self, for_s: float) -> None:
         self._killed_after(for_s, "partitions", "begin")

@@ -16,7 +16,7 @@ node.itself, seen = node, weakref.ref(node)
 gc.collect(1)  # it survives, so it is among the oldest
 del node
 for _ in range(30):
-    made = [[] for _ in range(CYCLES_AFTER + 1000)]
+    made = [[] for _ in range(CYCLES_AFTER + 1000)]  # Python keeps some dead lists, and does not count those
 print(seen())
 """
 

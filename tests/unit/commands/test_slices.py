@@ -4,17 +4,13 @@ import pytest
 
 from events.commands import Command
 from events.errors import InvalidMessageError
-from events.sharding import shard_of
 from tests import sample_commands as c
 from worker.commands.slices import NotDrainedError, Slice
 
 
 def learner(before: int, after: int) -> Command:
     """A command of a learner who goes from shard 0 of two to a shard of four, or back."""
-    users = map(str, range(1000))
-    return c.command(
-        c.learner(next(user for user in users if (shard_of(user, 2), shard_of(user, 4)) == (before, after)))
-    )
+    return c.command(c.learner(next(c.who_goes(before, after))))
 
 
 def is_accepted(one: Slice, command: Command) -> bool:
