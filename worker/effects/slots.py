@@ -12,6 +12,8 @@ from worker.kinds import QUEUES, EffectKind, Service
 
 PATIENCE_S = 1.0
 """Seconds for which a thread waits for a slot before it takes an effect of another kind."""
+LINE_S = 5.0
+"""Seconds for which a few threads go on waiting, so that each slot that is given back is taken at once."""
 SOON_S = 0.25
 """Seconds for which a thread waits for a slot of a webhook whose slots come back as soon as that."""
 GROW_S = 30.0
@@ -27,14 +29,16 @@ class Slots:
         Parameters:
             calls: the number of calls to one service, or to one webhook, at once.
             connections: the number of connections to the mail server at once, if that is smaller.
-            threads: of this process. One webhook gets at most half of them. The default is as many as it may use.
+            threads: of this process. One webhook gets at most half of them, and at most a quarter of them go on
+                waiting for the slots of one service. The default is as many as it may use.
         """
         each = calls if threads is None else max(1, min(calls, threads // 2))
-        self._webhooks: defaultdict[str, _Limit] = defaultdict(lambda: _Limit(each))
+        line = calls if threads is None else max(1, threads // 4)
+        self._webhooks: defaultdict[str, _Limit] = defaultdict(lambda: _Limit(each, line=0))
         self._webhooks_lock = threading.Lock()
         most: dict[StrEnum, int] = {Service.MAILER: min(calls, connections)}
         self._limits = {
-            kind.entry.queue: _Limit(most.get(kind.entry.service, calls))
+            kind.entry.queue: _Limit(most.get(kind.entry.service, calls), line)
             for kind in EffectKind
             if kind.entry.service not in (None, Service.WEBHOOKS)
         }
@@ -82,8 +86,9 @@ class _Slot:
 class _Limit:
     """A semaphore that can shrink, and grows again by itself."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, line: int) -> None:
         self._most = self._size = most
+        self._places = min(most, line)
         self._taken: list[_Slot] = []
         self._is_quick = True
         self._sized_at = time.monotonic()
@@ -91,12 +96,21 @@ class _Limit:
 
     def take(self, patience_s: float) -> "_Slot | None":
         with self._changed:
-            if not self._changed.wait_for(self._is_free, patience_s):
+            if not self._changed.wait_for(self._is_free, patience_s) and not self._waited_in_line():
                 self._is_quick = False
                 return None
             slot = _Slot(time.monotonic())
             self._taken.append(slot)
             return slot
+
+    def _waited_in_line(self) -> bool:
+        if not self._places:
+            return False
+        self._places -= 1
+        try:
+            return self._changed.wait_for(self._is_free, LINE_S)
+        finally:
+            self._places += 1
 
     def give_back(self, slot: "_Slot") -> None:
         with self._changed:

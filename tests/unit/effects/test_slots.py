@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import ExitStack
+from queue import Queue
 
 import pytest
 
@@ -35,8 +36,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0)
-    monkeypatch.setattr(module, "SOON_S", 0)
+    for name in ("PATIENCE_S", "LINE_S", "SOON_S"):
+        monkeypatch.setattr(module, name, 0)
 
 
 def free(slots: Slots, kind: EffectKind = MAIL, webhook: str | None = None) -> int:
@@ -89,6 +90,34 @@ def test_what_is_taken_while_it_shrinks_is_given_back_before_another_is_taken(cl
             assert free(slots) == 0
         assert free(slots) == 0
     assert free(slots) == 2
+
+
+@pytest.mark.parametrize(("threads", "places"), [(4, 1), (8, 2), (16, CONNECTIONS), (64, CONNECTIONS)])
+def test_a_few_threads_go_on_waiting_and_take_each_slot_at_once(
+    monkeypatch: pytest.MonkeyPatch, threads: int, places: int
+) -> None:
+    # Given a mail server whose slots are all taken
+    monkeypatch.setattr(module, "LINE_S", 60)
+    slots = Slots(CALLS, CONNECTIONS, threads)
+    found: Queue[bool] = Queue()
+
+    def send() -> None:
+        with slots.taken(MAIL) as free:
+            found.put(free)
+
+    senders = [threading.Thread(target=send) for _ in range(places + 1)]
+    with ExitStack() as held:
+        for _ in range(CONNECTIONS):
+            held.enter_context(slots.taken(MAIL))
+        # When one thread more wants a slot than may go on waiting
+        for sender in senders:
+            sender.start()
+        # Then one of them does not wait
+        assert found.get(timeout=60) is False
+    # and the others have the slots that are given back
+    assert [found.get(timeout=60) for _ in range(places)] == [True] * places
+    for sender in senders:
+        sender.join()
 
 
 @pytest.mark.parametrize(("threads", "each"), [(None, CALLS), (64, CALLS), (16, 8), (3, 1), (1, 1)])
