@@ -16,13 +16,12 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
-from sqlalchemy.engine import make_url
 
 from benchmarks import driver_protocol
 from benchmarks.floor import queues
+from benchmarks.floor.database import connect
 from benchmarks.floor.rows import COURSE_OF, Batch, written
 from benchmarks.floor.ways import PLAIN, PREPARED, way
 from benchmarks.workload import EXAMS
@@ -58,14 +57,6 @@ def _batches(learners: Iterable[int], commit_every: int) -> list[Batch]:
     """Return the batches of these learners. They are built before the clock starts."""
     commands = list(written(learners))
     return [Batch.of(commands[n : n + commit_every]) for n in range(0, len(commands), commit_every)]
-
-
-def _connect(database_url: str) -> Connection:
-    url = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    # PostgreSQL keeps a prepared plan. One made for a nearly empty table would later scan the whole table.
-    connection = psycopg2.connect(url, options="-c enable_seqscan=off", application_name="floor")
-    connection.autocommit = True  # the prepared way sends BEGIN and COMMIT with the statements
-    return connection
 
 
 def _insert_exams(connection: Connection) -> None:
@@ -121,7 +112,7 @@ def main() -> None:
     parser.add_argument("--how", choices=[*PLAIN, PREPARED], required=True)
     parser.add_argument("--broker-url")
     options = parser.parse_args()
-    connection = _connect(options.database_url)
+    connection = connect(options.database_url)
     _insert_exams(connection)
     floor = way(options.how, connection, options.commit_every)
     driver_protocol.write(

@@ -1,6 +1,7 @@
 """Queues written by hand: the least code that keeps a message until it has been handled."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ from redis import Redis
 
 from events.broker_url import Kind, for_each_kind, read_broker_url
 
-QUEUE, TAKEN = "floor", "floor.taken"
+QUEUE = "floor"
 
 
 class Handmade(Protocol):
@@ -19,8 +20,8 @@ class Handmade(Protocol):
     def send(self, body: str) -> None:
         """Send a message, and wait until the broker has accepted it."""
 
-    def take(self) -> None:
-        """Wait for a message and parse it as JSON."""
+    def take(self) -> Any:
+        """Wait for a message. Return what its JSON says."""
 
     def done(self) -> None:
         """Delete the message that was taken."""
@@ -29,50 +30,52 @@ class Handmade(Protocol):
 class InRedis:
     """A queue in a Redis list."""
 
-    def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(url)
+    def __init__(self, url: str, queue: str) -> None:
+        self._redis = Redis.from_url(url, socket_timeout=None)  # `take` waits for as long as it takes
+        self._queue, self._taken = queue, f"{queue}.taken.{os.getpid()}"
 
     def send(self, body: str) -> None:
-        self._redis.lpush(QUEUE, body)
+        self._redis.lpush(self._queue, body)
 
-    def take(self) -> None:
-        message: Any = self._redis.blmove(QUEUE, TAKEN, 0)
-        json.loads(message)
+    def take(self) -> Any:
+        message: Any = self._redis.blmove(self._queue, self._taken, 0)
+        return json.loads(message)
 
     def done(self) -> None:
-        self._redis.rpop(TAKEN)
+        self._redis.rpop(self._taken)
 
 
 class InRabbitMQ:
     """A durable queue in RabbitMQ, with py-amqp."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, queue: str) -> None:
         self._connection = Connection(url)
         self._channel: Any = self._connection.default_channel
-        self._channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        self._queue = queue
+        self._channel.queue_declare(queue, durable=True, auto_delete=False)
         self._taken: list[Any] = []
 
     def send(self, body: str) -> None:
         message = amqp.Message(body, delivery_mode=2)
-        self._channel.basic_publish_confirm(message, exchange="", routing_key=QUEUE)
+        self._channel.basic_publish_confirm(message, exchange="", routing_key=self._queue)
 
-    def take(self) -> None:
+    def take(self) -> Any:
         if not self._channel.callbacks:
             self._channel.basic_qos(0, 1, False)
-            self._channel.basic_consume(QUEUE, callback=self._taken.append)
+            self._channel.basic_consume(self._queue, callback=self._taken.append)
         while not self._taken:
             self._connection.drain_events()
-        json.loads(self._taken[0].body)
+        return json.loads(self._taken[0].body)
 
     def done(self) -> None:
         self._channel.basic_ack(self._taken.pop().delivery_tag)
 
 
-HANDMADE: Mapping[Kind, Callable[[str], Handmade]] = for_each_kind(
+HANDMADE: Mapping[Kind, Callable[[str, str], Handmade]] = for_each_kind(
     {Kind.REDIS: InRedis, Kind.SENTINEL: InRedis, Kind.AMQP: InRabbitMQ}
 )
 
 
-def connect(url: str) -> Handmade:
-    """Connect to the broker with this URL."""
-    return HANDMADE[read_broker_url(url).kind](url)
+def connect(url: str, queue: str = QUEUE) -> Handmade:
+    """Connect to a queue of the broker with this URL."""
+    return HANDMADE[read_broker_url(url).kind](url, queue)

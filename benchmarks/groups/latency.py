@@ -12,7 +12,8 @@ of slow flushes. The tables are read only afterwards, because reading them meanw
 
 *The floor*: code written by hand sends a message, waits for it, parses its JSON, and commits with prepared
 statements in one round trip. It takes the time of the commit from its own clock, right after the answer to
-COMMIT. With these engines on this machine, little can be faster.
+COMMIT. A relay and three workers by hand carry out the effects, in the commits of ours, each in one round trip,
+and ask nothing. With these engines on this machine, little can be faster.
 
 *The peer*: the time of one call, with services that cost nothing. The pauses before a call are as long as those
 of our idle system, because after a tenth of a second caches are cold.
@@ -31,6 +32,7 @@ from benchmarks import applications, rivals
 from benchmarks.applications import DBOS, PROCRASTINATE, Alternative, application
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
+from benchmarks.flushes import Flushes
 from benchmarks.groups.services import SERVICE_MS, services
 from benchmarks.running import Process
 from benchmarks.system import PATIENCE_S, WARM_LEARNERS, System
@@ -40,8 +42,6 @@ NAME = "latency"
 PEER = rivals.PEER
 PAUSE_S = (0.06, 0.16)
 MOST_LEARNERS = 5_000
-
-_FLUSHES = "SELECT sum(fsyncs), sum(fsync_time) FROM pg_stat_io WHERE object = 'wal'"
 
 
 def floor_name(broker: str) -> str:
@@ -90,10 +90,12 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
 
 def _floor(bench: Bench, broker: Broker) -> Figures:
     learners = bench.size(30, 10)
-    sent = rivals.floor_latency(bench, broker, learners, PAUSE_S)
+    handled = rivals.floor_latency(bench, broker, learners, PAUSE_S)
+    done = [1000 * (one.effects_done - one.before) for one in handled if one.effects_done is not None]
     return {
-        **summary("commit", [1000 * (end - before) for before, _, end in sent]),
-        "waits_ms_per_learner": sum(1000 * (after - before) for before, after, _ in sent) / learners,
+        **summary("commit", [1000 * (one.committed - one.before) for one in handled]),
+        **summary("effects", done),
+        "waits_ms_per_learner": sum(1000 * (one.after - one.before) for one in handled) / learners,
     }
 
 
@@ -130,11 +132,11 @@ def _warm(system: System) -> Iterator[Process]:
 
 def _streamed(system: System, publisher: Process, learners: range, pace: Mapping[str, object]) -> Figures:
     """Publish a stream at a pace, and return how long each command took."""
-    mark, flushes = system.mark(), _flushes(system)
+    mark, flushes = system.mark(), Flushes(system.rows)
     request = {"first": learners.start, "learners": len(learners), "wave": "stream", "stamps": True, **pace}
     answer = publisher.ask(request, PATIENCE_S)
     system.wait_for(answer, mark)
-    ends, flush_s = system.ends(mark), _flush_s(system, flushes)
+    ends, flush_s = system.ends(mark), flushes.mean_s()
     stamps = answer["stamps"]
     return {
         **summary("commit", _committed(stamps, ends, flush_s)),
@@ -178,16 +180,6 @@ def _ended(
 ) -> list[float]:
     pairs = [(before, ends[command_id][1]) for command_id, before, _ in stamps]
     return [1000 * (end + flush_s - before) for before, end in pairs if end is not None]
-
-
-def _flushes(system: System) -> tuple[float, float]:
-    [[number, milliseconds]] = system.rows(_FLUSHES)
-    return float(number), float(milliseconds)
-
-
-def _flush_s(system: System, before: tuple[float, float]) -> float:
-    number, milliseconds = _flushes(system)
-    return (milliseconds - before[1]) / 1000 / max(1.0, number - before[0])
 
 
 def summary(what: str, milliseconds: Sequence[float]) -> Figures:

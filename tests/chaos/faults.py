@@ -36,8 +36,9 @@ AGAIN_S = 0.5
 WATCH_S = 0.1
 LONG_S = 30
 """A command that has taken so long is killed, and begun again."""
-PATIENCE_S = 300
-"""Whatever else is struck meanwhile, what an operator has begun is finished by then."""
+PATIENCE_S = 900
+"""Whatever else is struck meanwhile, what an operator has begun is finished by then. A machine that is too slow for
+the commands finishes some of it only when no more come."""
 
 # Not an older one that may still run on the target: cancelling what is newer would let it pass, as it should.
 # And no cascades: while one is cancelled, the learner's next command is decided without it.
