@@ -79,7 +79,7 @@ def checks(samples: Samples) -> list[Check]:
 
 
 def beside(samples: Samples) -> list[Check]:
-    """Return what the goals would say of plain Celery, procrastinate and DBOS."""
+    """Return what the goals would say of others: code written by hand, plain Celery, procrastinate and DBOS."""
     return [check for check in _others(samples) if check.values]
 
 
@@ -241,10 +241,12 @@ def _earlier(samples: Samples, broker: str, name: str) -> Iterator[Check]:
 
 def _others(samples: Samples) -> Iterator[Check]:
     others = (PROCRASTINATE, DBOS)
-    for other in others:
+    idle = {f"by hand, {name}": latency.floor_name(broker) for broker, name in BROKERS.items()}
+    idle |= {other.title: latency.alternative_name(other) for other in others}
+    for who, contestant in idle.items():
         for percentile, limit in (("p95", EFFECTS_P95_MS), ("p99", EFFECTS_P99_MS)):
-            done = samples.listed(latency.NAME, latency.alternative_name(other), f"effects_{percentile}_ms")
-            title = f"idle {percentile} published → effects done, {other.title}, ms"
+            done = samples.listed(latency.NAME, contestant, f"effects_{percentile}_ms")
+            title = f"idle {percentile} published → effects done, {who}, ms"
             yield Check("1", title, done, "at most", limit)
     contestants = [*map(whole.celery_name, BROKERS), *(other.title for other in others)]
     for contestant in contestants:

@@ -51,7 +51,7 @@ def _lines(found: Results, pictures: Sequence[str]) -> Iterator[str]:
     )
     yield "### Goals\n"
     yield from _checks(checks(samples))
-    yield "What the same would say of plain Celery, procrastinate and DBOS.\n"
+    yield "What the same would say of code written by hand, and of plain Celery, procrastinate and DBOS.\n"
     yield from _checks(beside(samples))
     for name, reason in found.left_out.items():
         yield f"Not measured: `{name}`: {reason}.\n"

@@ -21,7 +21,7 @@ from worker.rules.retry import RetryPolicy
 MAIL = EffectKind.SEND_STATUS_EMAIL
 THREADS = 16
 LIMIT = 3
-MAILS = 64
+MAILS = 32
 
 
 def owed(bench: Bench) -> list[UUID]:
