@@ -241,7 +241,7 @@ def _earlier(samples: Samples, broker: str, name: str) -> Iterator[Check]:
 
 def _others(samples: Samples) -> Iterator[Check]:
     others = (PROCRASTINATE, DBOS)
-    idle = {f"by hand, {name}": latency.floor_name(broker) for broker, name in BROKERS.items()}
+    idle = {f"by hand, {name}": latency.floor_effects_name(broker) for broker, name in BROKERS.items()}
     idle |= {other.title: latency.alternative_name(other) for other in others}
     for who, contestant in idle.items():
         for percentile, limit in (("p95", EFFECTS_P95_MS), ("p99", EFFECTS_P99_MS)):

@@ -35,7 +35,7 @@ def runner(settings: Settings, threads: int | None = None) -> Runner:
     """Make what runs the effects of one worker process. A database that is away is only warned of.
 
     Parameters:
-        threads: of the process. One webhook gets at most half of them.
+        threads: of the process: see `Slots`.
 
     Raises:
         ConfigurationError: a setting is missing, the file of policies or a template is wrong, or there is a pooler

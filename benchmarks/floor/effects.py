@@ -1,11 +1,11 @@
-"""The parts that carry out the effects by hand: a relay and workers, with the least that keeps our promise.
+"""The parts that carry out the effects by hand: a relay and workers, with the least that carries them out.
 
     python -m benchmarks.floor.effects relay|worker --database-url … --broker-url …
 
 An effect is a row. The relay marks it as offered and sends its id, a worker claims it, calls nobody, and records
-the result: the four commits of ours, each in one round trip. Nothing asks whether a newer effect has overtaken it,
-whether a circuit is open or a kind is paused, and nothing is logged. A cascade declines the siblings in the
-transaction that records its result.
+the result: the commits of ours, each in one round trip. Nothing asks whether a newer effect has overtaken it,
+whether a circuit is open or a kind is paused, nobody takes over what another one has dropped, and nothing is
+logged. A cascade declines the siblings in the transaction that records its result.
 """
 
 import argparse
@@ -99,8 +99,8 @@ def relay(connection: Connection, queue: queues.Handmade) -> None:
         driver_protocol.write({"ready": True})
         while True:
             cursor.execute("EXECUTE offer")
-            for (effect_id,) in cursor.fetchall():
-                queue.send(f'"{effect_id}"')
+            if offered := [f'"{effect_id}"' for (effect_id,) in cursor.fetchall()]:
+                queue.send_all(offered)
             connection.poll()
             if not connection.notifies:
                 select.select([connection], [], [])
@@ -111,6 +111,7 @@ def relay(connection: Connection, queue: queues.Handmade) -> None:
 def work(connection: Connection, queue: queues.Handmade) -> None:
     """Claim, call nobody, and record, one effect at a time, for ever."""
     with connection.cursor() as cursor:
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
         for statement in (_CLAIM, _RECORD, _CASCADE):
             cursor.execute(statement)
         driver_protocol.write({"ready": True})

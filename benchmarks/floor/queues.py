@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import amqp
@@ -20,6 +20,9 @@ class Handmade(Protocol):
     def send(self, body: str) -> None:
         """Send a message, and wait until the broker has accepted it."""
 
+    def send_all(self, bodies: Sequence[str]) -> None:
+        """Send messages that may be lost, because they can be sent again."""
+
     def take(self) -> Any:
         """Wait for a message. Return what its JSON says."""
 
@@ -36,6 +39,9 @@ class InRedis:
 
     def send(self, body: str) -> None:
         self._redis.lpush(self._queue, body)
+
+    def send_all(self, bodies: Sequence[str]) -> None:
+        self._redis.lpush(self._queue, *bodies)
 
     def take(self) -> Any:
         message: Any = self._redis.blmove(self._queue, self._taken, 0)
@@ -58,6 +64,10 @@ class InRabbitMQ:
     def send(self, body: str) -> None:
         message = amqp.Message(body, delivery_mode=2)
         self._channel.basic_publish_confirm(message, exchange="", routing_key=self._queue)
+
+    def send_all(self, bodies: Sequence[str]) -> None:
+        for body in bodies:
+            self._channel.basic_publish(amqp.Message(body), exchange="", routing_key=self._queue)
 
     def take(self) -> Any:
         if not self._channel.callbacks:

@@ -12,8 +12,9 @@ of slow flushes. The tables are read only afterwards, because reading them meanw
 
 *The floor*: code written by hand sends a message, waits for it, parses its JSON, and commits with prepared
 statements in one round trip. It takes the time of the commit from its own clock, right after the answer to
-COMMIT. A relay and three workers by hand carry out the effects, in the commits of ours, each in one round trip,
-and ask nothing. With these engines on this machine, little can be faster.
+COMMIT. With these engines on this machine, little can be faster. *With effects*: a relay and three workers by hand
+carry out the effects, too. They commit as often as ours do, each time in one round trip, and ask nothing about
+other effects, circuits or pauses.
 
 *The peer*: the time of one call, with services that cost nothing. The pauses before a call are as long as those
 of our idle system, because after a tenth of a second caches are cold.
@@ -28,7 +29,7 @@ from functools import partial
 from statistics import quantiles
 from typing import Any
 
-from benchmarks import applications, rivals
+from benchmarks import applications, by_hand, rivals
 from benchmarks.applications import DBOS, PROCRASTINATE, Alternative, application
 from benchmarks.bench import Bench, Contestant, Figures
 from benchmarks.engines import Broker
@@ -47,6 +48,11 @@ MOST_LEARNERS = 5_000
 def floor_name(broker: str) -> str:
     """Return the contestant's name."""
     return f"floor on {broker}, idle"
+
+
+def floor_effects_name(broker: str) -> str:
+    """Return the contestant's name."""
+    return f"floor on {broker}, idle, with effects"
 
 
 def slow_name(broker: str) -> str:
@@ -73,6 +79,10 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
     """Return the peer and the floor when idle, and our system when idle and when busy."""
     peer = Contestant(PEER, partial(rivals.peer, bench, 10, pause_s=PAUSE_S))
     floor = [Contestant(floor_name(broker.name), partial(_floor, bench, broker)) for broker in bench.brokers]
+    floor_effects = [
+        Contestant(floor_effects_name(broker.name), partial(_floor_effects, bench, broker))
+        for broker in bench.brokers
+    ]
     idle = [
         Contestant(idle_name(broker.name), partial(_idle, bench, broker, {}, bench.size(50, 10)))
         for broker in bench.brokers
@@ -85,18 +95,20 @@ def contestants(bench: Bench) -> Sequence[Contestant]:
     half = [Contestant(half_name(broker.name), partial(_half, bench, broker)) for broker in bench.brokers]
     if bench.quick:
         return [*floor, *idle]
-    return [*rivals.available([peer]), *floor, *idle, *others, *slow, *half]
+    return [*rivals.available([peer]), *floor, *floor_effects, *idle, *others, *slow, *half]
 
 
 def _floor(bench: Bench, broker: Broker) -> Figures:
     learners = bench.size(30, 10)
-    handled = rivals.floor_latency(bench, broker, learners, PAUSE_S)
-    done = [1000 * (one.effects_done - one.before) for one in handled if one.effects_done is not None]
+    handled = by_hand.commits(bench, broker, learners, PAUSE_S)
     return {
         **summary("commit", [1000 * (one.committed - one.before) for one in handled]),
-        **summary("effects", done),
         "waits_ms_per_learner": sum(1000 * (one.after - one.before) for one in handled) / learners,
     }
+
+
+def _floor_effects(bench: Bench, broker: Broker) -> Figures:
+    return summary("effects", [1000 * time for time in by_hand.effects(bench, broker, 50, PAUSE_S)])
 
 
 def _slow(bench: Bench, broker: Broker) -> Figures:

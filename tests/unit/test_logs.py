@@ -24,6 +24,13 @@ from worker.logs import Writer, warn_once
 ROOT = Path(__file__).parents[2]
 SOURCES = [file for room in ("db", "invigilator", "worker") for file in (ROOT / room).rglob("*.py")]
 PAGE = ROOT / "docs/observability.md"
+RUNBOOK = ROOT / "docs/operate.md"
+COMMAND = re.compile(r"(invigilator|effects|attempts) ")
+WHAT_OTHERS_SAY = [
+    "PublishError (OutOfMemoryError)",
+    "session is read-only",
+    "queue of notifications is 100% full",
+]
 METHODS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
 PHRASE = re.compile(r"[A-Za-z -]{5,60}")
 ROW = re.compile(
@@ -66,6 +73,24 @@ def test_every_event_is_a_constant_phrase_and_the_rest_are_fields() -> None:
 def test_nobody_goes_round_our_loggers() -> None:
     around = [file for file in SOURCES if "getLogger(__name__)" in file.read_text()]
     assert around == []
+
+
+def test_what_the_runbook_quotes_is_what_we_say() -> None:
+    # Given all texts of the code, and what the table for the person on call has in quotes
+    known = "\n".join(
+        node.value
+        for file in (*SOURCES, *(ROOT / "events").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_bytes()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    _, _, rest = RUNBOOK.read_text().partition("\n## When something fails\n")
+    table, _, _ = rest.partition("\n#")
+    seen = [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| ")]
+    quoted = [quote for cell in seen for quote in re.findall(r"`([^`]+)`", cell)]
+    assert len(quoted) > 40
+    # Then each piece of it is in a text, but for commands, and for what others say
+    pieces = [piece.strip(" :") for quote in quoted if not COMMAND.match(quote) for piece in quote.split("…")]
+    assert [piece for piece in pieces if " " in piece and piece not in known] == WHAT_OTHERS_SAY
 
 
 def levels(call: ast.Call) -> set[str]:

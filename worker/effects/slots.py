@@ -12,8 +12,11 @@ from worker.kinds import QUEUES, EffectKind, Service
 
 PATIENCE_S = 1.0
 """Seconds for which a thread waits for a slot before it takes an effect of another kind."""
-LINE_S = 5.0
-"""Seconds for which a few threads go on waiting, so that each slot that is given back is taken at once."""
+LINE_S = 2.0
+"""Seconds for which a few threads then go on waiting, so that each slot that is given back is taken at once.
+
+Together with the patience it is no longer than what `invigilator up` grants a worker besides a call's time.
+"""
 SOON_S = 0.25
 """Seconds for which a thread waits for a slot of a webhook whose slots come back as soon as that."""
 GROW_S = 30.0
@@ -30,11 +33,12 @@ class Slots:
             calls: the number of calls to one service, or to one webhook, at once.
             connections: the number of connections to the mail server at once, if that is smaller.
             threads: of this process. One webhook gets at most half of them, and at most a quarter of them go on
-                waiting for the slots of one service. The default is as many as it may use.
+                waiting for slots of services. The default is as many as it may use.
         """
         each = calls if threads is None else max(1, min(calls, threads // 2))
-        line = calls if threads is None else max(1, threads // 4)
-        self._webhooks: defaultdict[str, _Limit] = defaultdict(lambda: _Limit(each, line=0))
+        line = threading.Semaphore(calls if threads is None else threads // 4)
+        nobody = threading.Semaphore(0)
+        self._webhooks: defaultdict[str, _Limit] = defaultdict(lambda: _Limit(each, nobody))
         self._webhooks_lock = threading.Lock()
         most: dict[StrEnum, int] = {Service.MAILER: min(calls, connections)}
         self._limits = {
@@ -86,9 +90,9 @@ class _Slot:
 class _Limit:
     """A semaphore that can shrink, and grows again by itself."""
 
-    def __init__(self, most: int, line: int) -> None:
+    def __init__(self, most: int, line: threading.Semaphore) -> None:
         self._most = self._size = most
-        self._places = min(most, line)
+        self._line = line
         self._taken: list[_Slot] = []
         self._is_quick = True
         self._sized_at = time.monotonic()
@@ -101,16 +105,17 @@ class _Limit:
                 return None
             slot = _Slot(time.monotonic())
             self._taken.append(slot)
+            if self._is_free():  # it has grown
+                self._changed.notify()
             return slot
 
     def _waited_in_line(self) -> bool:
-        if not self._places:
+        if not self._line.acquire(blocking=False):
             return False
-        self._places -= 1
         try:
             return self._changed.wait_for(self._is_free, LINE_S)
         finally:
-            self._places += 1
+            self._line.release()
 
     def give_back(self, slot: "_Slot") -> None:
         with self._changed:

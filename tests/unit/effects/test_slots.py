@@ -1,6 +1,7 @@
 """The limit of concurrent calls to a service, which a crowded service lowers for a while."""
 
 import threading
+import time
 from contextlib import ExitStack
 from queue import Queue
 
@@ -92,12 +93,12 @@ def test_what_is_taken_while_it_shrinks_is_given_back_before_another_is_taken(cl
     assert free(slots) == 2
 
 
-@pytest.mark.parametrize(("threads", "places"), [(4, 1), (8, 2), (16, CONNECTIONS), (64, CONNECTIONS)])
+@pytest.mark.parametrize(("threads", "places"), [(3, 0), (4, 1), (16, 4), (32, 8)])
 def test_a_few_threads_go_on_waiting_and_take_each_slot_at_once(
     monkeypatch: pytest.MonkeyPatch, threads: int, places: int
 ) -> None:
     # Given a mail server whose slots are all taken
-    monkeypatch.setattr(module, "LINE_S", 60)
+    monkeypatch.setattr(module, "LINE_S", 3600)
     slots = Slots(CALLS, CONNECTIONS, threads)
     found: Queue[bool] = Queue()
 
@@ -118,6 +119,55 @@ def test_a_few_threads_go_on_waiting_and_take_each_slot_at_once(
     assert [found.get(timeout=60) for _ in range(places)] == [True] * places
     for sender in senders:
         sender.join()
+
+
+def test_services_share_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a process of four threads, of which one waits for a mail server
+    monkeypatch.setattr(module, "LINE_S", 3600)
+    slots = Slots(1, 1, 4)
+    found: Queue[bool] = Queue()
+
+    def send() -> None:
+        with slots.taken(MAIL) as free:
+            found.put(free)
+
+    senders = [threading.Thread(target=send) for _ in range(2)]
+    with slots.taken(MAIL), slots.taken(CREDIT):
+        for sender in senders:
+            sender.start()
+        assert found.get(timeout=60) is False
+        # When another one wants a slot of the LMS, then it does not wait
+        assert free(slots, CREDIT) == 0
+    for sender in senders:
+        sender.join()
+
+
+def test_when_the_limit_grows_two_that_wait_have_a_slot(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service that takes one call at once, and two threads that wait for it
+    monkeypatch.setattr(module, "PATIENCE_S", 3600)
+    slots = Slots(CALLS, CONNECTIONS)
+    slots.shrink(MAIL, 1)
+    waiting, both = threading.Barrier(3), threading.Barrier(2)
+
+    def send() -> None:
+        waiting.wait(60)
+        with slots.taken(MAIL):
+            both.wait(60)  # each holds its slot until the other one has one, too
+
+    senders = [threading.Thread(target=send, daemon=True) for _ in range(2)]
+    with slots.taken(MAIL):
+        for sender in senders:
+            sender.start()
+        waiting.wait(60)
+        time.sleep(0.2)  # most likely both wait by now; where one does not, it finds its slot by itself
+        # When it takes one more
+        clock.now += GROW_S
+    # Then both have one
+    for sender in senders:
+        sender.join(60)
+        assert not sender.is_alive()
 
 
 @pytest.mark.parametrize(("threads", "each"), [(None, CALLS), (64, CALLS), (16, 8), (3, 1), (1, 1)])
