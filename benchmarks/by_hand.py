@@ -6,19 +6,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
+from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.engines import Broker
+from benchmarks.engines import Broker, connect
 from benchmarks.floor import queues
-from benchmarks.floor.database import connect
 from benchmarks.flushes import Flushes
 from benchmarks.rivals import FLOOR, PATIENCE_S, WARM_LEARNERS, database, driving, floor_command
-from benchmarks.running import READY_TIMEOUT_S, BenchmarkError, Process, plain_environment
+from benchmarks.running import READY_TIMEOUT_S, Process, plain_environment, wait_until
 from benchmarks.workload import COMMANDS_PER_LEARNER
 from invigilator.local.guard import Guard
 
+POLL_S = 0.1
 WORKERS = 3
 """A command owes two effects at once. The third worker is there for what follows from a cascade."""
 BODY = json.dumps({"of": "the size of a command", "body": 500 * "x"})
@@ -87,14 +86,22 @@ def effects(bench: Bench, broker: Broker, learners: int, pause_s: tuple[float, f
         closing(connect(consumer.url)) as connection,
         connection.cursor() as cursor,
     ):
-        consumer.handle(WARM_LEARNERS)
-        _wait(cursor, parts)
-        [last] = _rows(cursor, _LAST)
-        flushes = Flushes(lambda query: _rows(cursor, query))
-        handled = consumer.handle(learners)
-        _wait(cursor, parts)
+
+        def rows(query: str, *values: object) -> list[Any]:
+            cursor.execute(query, values or None)
+            return list(cursor.fetchall())
+
+        def handle(learners: int) -> list[Handled]:
+            handled = consumer.handle(learners)
+            wait_until(lambda: not rows(_OWED), parts, "the effects by hand", PATIENCE_S, POLL_S)
+            return handled
+
+        handle(WARM_LEARNERS)
+        [last] = rows(_LAST)
+        flushes = Flushes(rows)
+        handled = handle(learners)
         flush_s = flushes.mean_s()
-        done = _rows(cursor, _DONE, *last)
+        done = rows(_DONE, *last)
     pairs = zip(handled, done, strict=True)
     return [at + flush_s - one.before for one, (at,) in pairs if at is not None]
 
@@ -126,19 +133,3 @@ def _parts(bench: Bench, url: str, broker: Broker) -> Iterator[Sequence[Process]
 
 def _engines(database_url: str, broker: Broker) -> list[str]:
     return ["--database-url", database_url, "--broker-url", broker.url]
-
-
-def _wait(cursor: Cursor, parts: Sequence[Process]) -> None:
-    """Wait until nothing is owed."""
-    give_up = time.monotonic() + PATIENCE_S
-    while _rows(cursor, _OWED):
-        for part in parts:
-            part.check()
-        if time.monotonic() > give_up:
-            raise BenchmarkError(f"the floor still owes effects after {PATIENCE_S} s")
-        time.sleep(0.1)
-
-
-def _rows(cursor: Cursor, query: str, *values: object) -> list[tuple[float | None, ...]]:
-    cursor.execute(query, values or None)
-    return cursor.fetchall()

@@ -7,7 +7,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,28 @@ class Process:
             raise BenchmarkError(f"{self.name} {why}\n{self.last_lines()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    processes: Sequence[Process],
+    what: str,
+    patience_s: float,
+    poll_s: float,
+) -> None:
+    """Wait until `condition()` is true.
+
+    Raises:
+        BenchmarkError: one of the processes has ended, or `patience_s` seconds have passed.
+    """
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        for process in processes:
+            process.check()
+        if time.monotonic() > deadline:
+            logs = "\n".join(process.last_lines() for process in processes)
+            raise BenchmarkError(f"waited in vain for {what}\n{logs}")
+        time.sleep(poll_s)
 
 
 READY_TIMEOUT_S = 180

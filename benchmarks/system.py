@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from benchmarks.engines import Broker, Database, connect
 from benchmarks.meter import Meter
-from benchmarks.running import BenchmarkError, Process, driver
+from benchmarks.running import BenchmarkError, Process, driver, wait_until
 from benchmarks.workload import RESULTS, TRANSITIONS_PER_LEARNER
 from invigilator.local.guard import Guard
 
@@ -154,13 +154,7 @@ class System(ABC):
         Raises:
             BenchmarkError: a process has ended, or `PATIENCE_S` seconds have passed.
         """
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            for process in self.processes:
-                process.check()
-            if time.monotonic() > deadline:
-                raise BenchmarkError(f"waited in vain for {what}\n{self._logs()}")
-            time.sleep(poll_s)
+        wait_until(condition, self.processes, what, PATIENCE_S, poll_s)
 
     def whole(self, publisher: Process, learners: range) -> dict[str, float]:
         """Publish the commands of these learners, and wait until everything that follows has been done.
@@ -181,9 +175,6 @@ class System(ABC):
         verify(self.results(learners), len(learners))
         transitions = len(learners) * TRANSITIONS_PER_LEARNER
         return {"seconds": seconds, "publish_s": waited, "commands": commands, "transitions": transitions}
-
-    def _logs(self) -> str:
-        return "\n".join(process.last_lines() for process in self.processes)
 
 
 def verify(results: Iterable[Result], learners: int) -> None:

@@ -2,13 +2,15 @@
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
-from sqlalchemy.engine import make_url
+
+from benchmarks.engines import libpq_url
 
 
 def connect(database_url: str) -> Connection:
     """Connect to the database with this URL of SQLAlchemy's. Each message to it is a transaction of its own."""
-    url = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     # PostgreSQL keeps a prepared plan. One made for a nearly empty table would later scan the whole table.
-    connection = psycopg2.connect(url, options="-c enable_seqscan=off", application_name="floor")
+    connection = psycopg2.connect(
+        libpq_url(database_url), options="-c enable_seqscan=off", application_name="floor"
+    )
     connection.autocommit = True  # where there are several statements, BEGIN and COMMIT are sent with them
     return connection

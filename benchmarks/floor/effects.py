@@ -21,21 +21,19 @@ from benchmarks.floor.ways import NOTIFY
 from db.wake import EFFECTS_CHANNEL
 
 QUEUE = "floor.effects"
-PAGE = 100
-"""The number of effects that are offered at once."""
 
-_OFFER = f"""
+_OFFER = """
     PREPARE offer AS
     UPDATE effects SET offered_until = clock_timestamp() + interval '30 s'
     WHERE id = ANY (ARRAY(
         SELECT id FROM effects
-        WHERE state = 'pending' AND kind = ANY ('{{cascade_decline,send_status_email,set_credit_status}}')
+        WHERE state = 'pending' AND kind = ANY ('{cascade_decline,send_status_email,set_credit_status}')
             AND due_at <= statement_timestamp() AND offered_until IS NULL
         ORDER BY due_at
-        LIMIT {PAGE}
+        LIMIT 100
         FOR UPDATE SKIP LOCKED
     ))
-    RETURNING id"""  # noqa: S608 - the number is ours
+    RETURNING id"""
 
 _CLAIM = """
     PREPARE claim (uuid) AS

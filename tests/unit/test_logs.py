@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -39,9 +40,14 @@ ROW = re.compile(
 )
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_bytes())
+
+
 def calls(file: Path) -> Iterator[ast.Call]:
     """The calls of loggers in a module."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in ast.walk(parsed(file)):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="logger" | "log" | "_logger"), attr=method)):
                 if method in METHODS:
@@ -80,7 +86,7 @@ def test_what_the_runbook_quotes_is_what_we_say() -> None:
     known = "\n".join(
         node.value
         for file in (*SOURCES, *(ROOT / "events").rglob("*.py"))
-        for node in ast.walk(ast.parse(file.read_bytes()))
+        for node in ast.walk(parsed(file))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
     _, _, rest = RUNBOOK.read_text().partition("\n## When something fails\n")

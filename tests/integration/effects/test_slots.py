@@ -92,6 +92,7 @@ def test_no_more_calls_at_once_than_allowed_and_other_kinds_go_on(
 
 
 def test_a_failed_call_frees_its_slot(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0)
     bench.max_calls = 1
     first, second = owed(bench, 2)
     shared = bench.runner

@@ -47,6 +47,17 @@ def free(slots: Slots, kind: EffectKind = MAIL, webhook: str | None = None) -> i
         return [stack.enter_context(slots.taken(kind, webhook)) for _ in range(CALLS + 1)].count(True)
 
 
+def waiters(slots: Slots, number: int) -> tuple[list[threading.Thread], Queue[bool]]:
+    """Threads that each want a slot for a mail, and where they tell whether they got it."""
+    found: Queue[bool] = Queue()
+
+    def send() -> None:
+        with slots.taken(MAIL) as is_taken:
+            found.put(is_taken)
+
+    return [threading.Thread(target=send) for _ in range(number)], found
+
+
 def test_mails_have_as_many_as_connections_and_others_as_many_as_calls() -> None:
     slots = Slots(CALLS, CONNECTIONS)
     assert (free(slots), free(slots, CREDIT)) == (CONNECTIONS, CALLS)
@@ -100,13 +111,7 @@ def test_a_few_threads_go_on_waiting_and_take_each_slot_at_once(
     # Given a mail server whose slots are all taken
     monkeypatch.setattr(module, "LINE_S", 3600)
     slots = Slots(CALLS, CONNECTIONS, threads)
-    found: Queue[bool] = Queue()
-
-    def send() -> None:
-        with slots.taken(MAIL) as free:
-            found.put(free)
-
-    senders = [threading.Thread(target=send) for _ in range(places + 1)]
+    senders, found = waiters(slots, places + 1)
     with ExitStack() as held:
         for _ in range(CONNECTIONS):
             held.enter_context(slots.taken(MAIL))
@@ -125,13 +130,7 @@ def test_services_share_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a process of four threads, of which one waits for a mail server
     monkeypatch.setattr(module, "LINE_S", 3600)
     slots = Slots(1, 1, 4)
-    found: Queue[bool] = Queue()
-
-    def send() -> None:
-        with slots.taken(MAIL) as free:
-            found.put(free)
-
-    senders = [threading.Thread(target=send) for _ in range(2)]
+    senders, found = waiters(slots, 2)
     with slots.taken(MAIL), slots.taken(CREDIT):
         for sender in senders:
             sender.start()
