@@ -15,11 +15,11 @@ import trustme
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from invigilator.demo.reference.loop import LoopThread
 from invigilator.local import postgres
 from invigilator.local.server import free_port
 from tests import engines
 from tests.rabbit import running_rabbitmq
-from worker.lms.loop import LoopThread
 
 HOST = "localhost"
 """The only name that the certificates are good for: by its address, each server is the wrong host."""

@@ -9,9 +9,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import httpx
+import httpcore
 
 from worker.errors import ConfigurationError
+from worker.lms.ports import Deadline
 
 TOKEN_SETTING = "INVIGILATOR_LMS_TOKEN"  # noqa: S105 - the name of the setting, no token
 
@@ -19,18 +20,19 @@ _SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 
 class Credentials(Protocol):
-    """Gives each call its bearer token. Many calls may ask at the same time, all on one event loop."""
+    """Gives each call its bearer token. Many threads may ask at the same time."""
 
     @property
     def setting(self) -> str:
         """The settings to check when the LMS refuses us, as a person reads them."""
         ...
 
-    async def token(self, http: httpx.AsyncClient) -> str | None:
+    def token(self, pool: httpcore.ConnectionPool, deadline: Deadline) -> str | None:
         """Return the token to call with, or None to call without one.
 
         Parameters:
-            http: a client to fetch it with.
+            pool: the connections to fetch it with.
+            deadline: of the call that needs it.
 
         Raises:
             Unavailable: there is no token now, and may be one later.
@@ -53,7 +55,7 @@ class Anonymous:
 
     setting: str = TOKEN_SETTING
 
-    async def token(self, http: httpx.AsyncClient) -> None:
+    def token(self, pool: httpcore.ConnectionPool, deadline: Deadline) -> None:
         """Return None."""
 
     def renew(self, refused: str | None) -> bool:
@@ -84,7 +86,7 @@ class BearerToken:
         """The setting that holds the token."""
         return TOKEN_SETTING
 
-    async def token(self, http: httpx.AsyncClient) -> str:
+    def token(self, pool: httpcore.ConnectionPool, deadline: Deadline) -> str:
         """Return the token."""
         return self.value
 

@@ -21,7 +21,7 @@ class HttpLms:
     def __init__(
         self, base_url: str, credentials: Credentials | None = None, network: Network | None = None
     ) -> None:
-        """Check the URL. The first call starts a thread and connects.
+        """Check the URL. The first call connects.
 
         Parameters:
             base_url: the URL before the paths of the services. It may have a path of its own.
@@ -77,7 +77,7 @@ class HttpLms:
         self.post("/instructor/delete-student-attempt", body, key, deadline)
 
     def close(self) -> None:
-        """Close the connections and end the thread. No call may be running."""
+        """Close the connections. No call may be running."""
         self._client.close()
 
     def post(self, path: str, body: Mapping[str, str | None], key: CallKey, deadline: Deadline) -> None:

@@ -1,31 +1,29 @@
-"""Carries calls to the LMS, and keeps their deadlines.
+"""Carries calls to the LMS: the token, the headers of a gateway, the proxy, and what is said when one fails."""
 
-A synchronous HTTP client cannot keep a deadline. Its time-outs apply to each read, so a server that sends one
-byte a second never exceeds them. Therefore the calls run on an event loop in a thread of its own. There a
-deadline cancels the whole call at any point: name look-up, connect, headers or body.
-"""
-
-import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from ssl import SSLContext, create_default_context
-from typing import TypeVar
+from urllib.parse import urlencode
 
-import anyio
+import httpcore
 import httpx
+import orjson
 
 from worker import tracing
 from worker.errors import ConfigurationError, Misconfigured, Unavailable
 from worker.lms.credentials import Credentials
 from worker.lms.http_answers import PROXY_SETTING, Answer
-from worker.lms.loop import LoopThread
 from worker.lms.ports import Deadline
+from worker.lms.transport import BROKEN, KEEP_S, DeadlineBackend, Request, exchange, first_cause
 from worker.urls import read_url
 
-MAX_BODY_BYTES = 64 * 1024
-
-T = TypeVar("T")
+HEADERS = {
+    "User-Agent": "invigilator",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # the bytes that are read then bound the memory of an answer
+}
+"""Of every request, unless a gateway wants another value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +77,18 @@ class HttpClient:
     """
 
     def __init__(self, base_url: str, credentials: Credentials, network: Network) -> None:
-        """Check the URL. The first call starts the thread and connects.
+        """Check the URL. The first call connects.
 
         Raises:
             ConfigurationError: the URL cannot work.
         """
         self._base_url = checked_url(base_url, "INVIGILATOR_LMS_URL")
+        self._base_path = self._base_url.raw_path.rstrip(b"/")
         self._credentials = credentials
-        self._network = network
-        self._start_lock = threading.Lock()
-        self._running: _Running | None = None
+        replaced = {name.lower() for name in network.headers}
+        ours = {name: value for name, value in HEADERS.items() if name.lower() not in replaced}
+        self._headers = {**ours, **network.headers}
+        self._pool = _pool(network)
 
     def send(self, call: Call, deadline: Deadline) -> tuple[Answer, str | None]:
         """Make a call. A refused token is fetched anew once, where one can be fetched.
@@ -105,7 +105,6 @@ class HttpClient:
             Misconfigured: the proxy or the token server refuses us.
         """
         deadline.check(str(call))
-        running = self._started()
         attributes = {
             "http.request.method": call.method,
             "server.address": self._base_url.host,
@@ -114,114 +113,68 @@ class HttpClient:
         }
         parent = call.headers.get("traceparent")
         with tracing.span(str(call), tracing.Kind.CLIENT, parent, attributes) as span:
-            answer, token = running.loop.run(self._send(running.http, call.within(span), deadline))
+            answer, token = self._send(call.within(span), deadline)
             span.note({"http.response.status_code": answer.status})
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 span.fail(str(answer.status))
             return answer, token
 
-    async def _send(
-        self, http: httpx.AsyncClient, call: Call, deadline: Deadline
-    ) -> tuple[Answer, str | None]:
-        token = await self._token(http, deadline)
-        answer = await self._answer(http, call, token, deadline)
+    def _send(self, call: Call, deadline: Deadline) -> tuple[Answer, str | None]:
+        token = self._credentials.token(self._pool, deadline)
+        answer = self._answer(call, token, deadline)
         if answer.status == HTTPStatus.UNAUTHORIZED and self._credentials.renew(token):
-            token = await self._token(http, deadline)
-            answer = await self._answer(http, call, token, deadline)
+            token = self._credentials.token(self._pool, deadline)
+            answer = self._answer(call, token, deadline)
         return answer, token
 
-    async def _token(self, http: httpx.AsyncClient, deadline: Deadline) -> str | None:
-        return await within(deadline, "the token server", self._credentials.token(http))
-
-    async def _answer(
-        self, http: httpx.AsyncClient, call: Call, token: str | None, deadline: Deadline
-    ) -> Answer:
-        bearer = {} if token is None else {"Authorization": f"Bearer {token}"}
-        headers = {**self._network.headers, **call.headers, **bearer}
-        return await within(deadline, str(call), self._exchange(http, call, headers))
-
-    async def _exchange(self, http: httpx.AsyncClient, call: Call, headers: Mapping[str, str]) -> Answer:
-        request = http.stream(call.method, call.path, params=call.params, json=call.json, headers=headers)
+    def _answer(self, call: Call, token: str | None, deadline: Deadline) -> Answer:
+        headers = {**self._headers, **call.headers}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        if call.json is not None:
+            headers["Content-Type"] = "application/json"
+        body = None if call.json is None else orjson.dumps(call.json)
+        query = f"?{urlencode(call.params)}" if call.params else ""
+        target = self._base_path + f"{call.path}{query}".encode("ascii")
+        request = Request.to(self._base_url, call.method, headers, body, target)
         try:
-            async with request as response:
-                return await read_answer(response)
-        except (httpx.TransportError, OSError) as error:
+            return exchange(self._pool, request, deadline, str(call))
+        except BROKEN as error:
             raise _no_answer(call, error) from None
 
     def close(self) -> None:
-        """Close the connections and end the thread. No call may be running."""
-        with self._start_lock:
-            if self._running is not None:
-                self._running.loop.run(self._running.http.aclose())
-                self._running.loop.close()
-                self._running = None
-
-    def _started(self) -> "_Running":
-        with self._start_lock:
-            if self._running is None:
-                http = httpx.AsyncClient(
-                    base_url=self._base_url,
-                    headers={
-                        "User-Agent": "invigilator",
-                        "Accept": "application/json",
-                        "Accept-Encoding": "identity",  # MAX_BODY_BYTES then bounds the memory of an answer
-                    },
-                    verify=self._network.tls,
-                    proxy=self._network.proxy,
-                    timeout=httpx.Timeout(None),  # the deadline covers all of it
-                    limits=httpx.Limits(max_connections=None),  # as many as there are threads that call
-                    trust_env=False,
-                    follow_redirects=False,
-                )
-                self._running = _Running(LoopThread("lms-http"), http)
-            return self._running
+        """Close the connections. No call may be running."""
+        self._pool.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    loop: LoopThread
-    http: httpx.AsyncClient
-
-
-async def within(deadline: Deadline, what: str, work: Awaitable[T]) -> T:
-    """Wait for work, and cancel it at the deadline.
-
-    Raises:
-        Unavailable: the deadline has passed; `what` took so long.
-    """
-    try:
-        # Not asyncio.timeout(): with its kind of cancellation, httpx's pool sometimes leaks a connection (seen).
-        with anyio.fail_after(deadline.remaining_s()):
-            return await work
-    except TimeoutError:
-        raise deadline.late(what) from None
-
-
-async def read_answer(response: httpx.Response) -> Answer:
-    """Read an answer, and of a long body only the beginning. The caller closes the response."""
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            break
-    retry_after = response.headers.get("Retry-After")
-    return Answer(response.status_code, retry_after, bytes(body[:MAX_BODY_BYTES]))
+def _pool(network: Network) -> httpcore.ConnectionPool:
+    backend, proxy = DeadlineBackend(), network.proxy
+    if proxy is None:
+        return httpcore.ConnectionPool(
+            ssl_context=network.tls,
+            max_connections=None,  # as many as there are threads that call
+            keepalive_expiry=KEEP_S,
+            network_backend=backend,
+        )
+    return httpcore.HTTPProxy(
+        httpcore.URL(scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=b"/"),
+        proxy_auth=proxy.raw_auth,
+        # The proxy does not get the certificate by which the LMS knows us.
+        proxy_ssl_context=create_default_context() if proxy.url.scheme == "https" else None,
+        ssl_context=network.tls,
+        max_connections=None,
+        keepalive_expiry=KEEP_S,
+        network_backend=backend,
+    )
 
 
 def _no_answer(call: Call, error: Exception) -> Unavailable:
     # A proxy that is asked for a tunnel answers before there is an HTTP answer of the LMS.
-    if isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
+    if isinstance(error, httpcore.ProxyError) and str(error).startswith("407"):
         return Misconfigured(f"the proxy answered 407 to {call}", setting=PROXY_SETTING, status=407)
     # Only the class is shown, because the text may quote a header, and with it the token.
     cause = type(first_cause(error)).__name__
     return Unavailable(f"no answer from the LMS to {call} ({cause}); check INVIGILATOR_LMS_URL")
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """Return the error that led to this one."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
 
 
 def checked_url(url: str, setting: str, *, query: bool = False) -> httpx.URL:

@@ -1,25 +1,29 @@
 """Access tokens from a token server, by the client credentials grant of OAuth 2 (RFC 6749, section 4.4).
 
-`worker.lms.http_client` carries the request. So the call to the token server has the deadline, the proxy and the
-certificates of the call that waits for it (docs/decisions/0033).
+The request goes over the connections of the call that waits for it, so it has the same deadline, proxy and
+certificates (docs/decisions/0033).
 """
 
+import threading
 import time
+from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 from urllib.parse import quote_plus, urlencode
 
-import anyio
-import httpx
+import httpcore
 from pydantic import BaseModel, BeforeValidator, FiniteFloat, ValidationError
 
 from worker.errors import Misconfigured, ServiceError, Unavailable
 from worker.lms.credentials import is_sendable
 from worker.lms.http_answers import Answer, is_transient, reason, retry_after_s
-from worker.lms.http_client import checked_url, first_cause, read_answer
+from worker.lms.http_client import HEADERS, checked_url
+from worker.lms.ports import Deadline
+from worker.lms.transport import BROKEN, Request, exchange, first_cause
 
 URL_SETTING = "INVIGILATOR_LMS_OAUTH_TOKEN_URL"
+TOKEN_SERVER = "the token server"  # noqa: S105 - no password
 CLIENT_SETTINGS = "INVIGILATOR_LMS_OAUTH_CLIENT_ID, …_CLIENT_SECRET and …_SCOPE"
 
 
@@ -58,36 +62,46 @@ class ClientCredentials:
         Raises:
             ConfigurationError: the URL cannot work.
         """
-        self._url = checked_url(token_url, URL_SETTING, query=True)
         self._secret = client_secret
         # The standard wants both percent-encoded before they are joined (section 2.3.1).
-        self._basic = httpx.BasicAuth(quote_plus(client_id), quote_plus(client_secret))
+        basic = b64encode(f"{quote_plus(client_id)}:{quote_plus(client_secret)}".encode("ascii"))
+        headers = {
+            **HEADERS,
+            "Authorization": f"Basic {basic.decode('ascii')}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
         asked = {} if scope is None else {"scope": scope}
-        self._body = urlencode({"grant_type": "client_credentials", **asked}).encode("ascii")
-        self._lock = anyio.Lock()
+        body = urlencode({"grant_type": "client_credentials", **asked}).encode("ascii")
+        self._request = Request.to(checked_url(token_url, URL_SETTING, query=True), "POST", headers, body)
+        self._lock = threading.Lock()
         self._token: _Token | None = None
 
-    async def token(self, http: httpx.AsyncClient) -> str:
+    def token(self, pool: httpcore.ConnectionPool, deadline: Deadline) -> str:
         """Return the token that is known, or fetch one.
 
         Raises:
             Unavailable: the token server does not answer.
             Misconfigured: it refuses us, or what it answers is no token.
         """
-        async with self._lock:
+        if not self._lock.acquire(timeout=deadline.remaining_s()):
+            raise deadline.late(TOKEN_SERVER)
+        try:
             if self._token is None or self._token.ends_at <= time.monotonic():
-                self._token = await self._fetch(http)
+                self._token = self._fetch(pool, deadline)
             return self._token.text
+        finally:
+            self._lock.release()
 
     def renew(self, refused: str | None) -> bool:
         """Forget the token, unless another call has fetched a newer one. Return True."""
-        if self._token is not None and self._token.text == refused:
+        known = self._token
+        if known is not None and known.text == refused:
             self._token = None
         return True
 
-    async def _fetch(self, http: httpx.AsyncClient) -> _Token:
+    def _fetch(self, pool: httpcore.ConnectionPool, deadline: Deadline) -> _Token:
         asked_at = time.monotonic()
-        answer = await self._ask(http)
+        answer = self._ask(pool, deadline)
         if not 200 <= answer.status <= 299:
             raise self._refusal(answer)
         try:
@@ -96,25 +110,22 @@ class ClientCredentials:
             raise _no_token(error) from None
         if not is_sendable(given.access_token):
             raise Misconfigured(
-                "the token server answered with a token that no header can carry", setting=URL_SETTING
+                f"{TOKEN_SERVER} answered with a token that no header can carry", setting=URL_SETTING
             )
         lasts_s = float("inf") if given.expires_in is None else given.expires_in
         return _Token(given.access_token, asked_at + lasts_s)
 
-    async def _ask(self, http: httpx.AsyncClient) -> Answer:
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        request = http.stream("POST", self._url, content=self._body, headers=headers, auth=self._basic)
+    def _ask(self, pool: httpcore.ConnectionPool, deadline: Deadline) -> Answer:
         try:
-            async with request as response:
-                return await read_answer(response)
-        except (httpx.TransportError, OSError) as error:
+            return exchange(pool, self._request, deadline, TOKEN_SERVER)
+        except BROKEN as error:
             cause = type(first_cause(error)).__name__
-            raise Unavailable(f"no answer from the token server ({cause}); check {URL_SETTING}") from None
+            raise Unavailable(f"no answer from {TOKEN_SERVER} ({cause}); check {URL_SETTING}") from None
 
     def _refusal(self, answer: Answer) -> ServiceError:
         why = reason(answer.body, [self._secret])
         shown = f" ({why})" if why is not None else ""
-        message = f"the token server answered {answer.status}{shown}"
+        message = f"{TOKEN_SERVER} answered {answer.status}{shown}"
         if is_transient(answer.status):
             wait_s = retry_after_s(answer.retry_after, datetime.now(UTC))
             return Unavailable(message, retry_after_s=wait_s, status=answer.status, reason=why)
@@ -125,4 +136,4 @@ class ClientCredentials:
 def _no_token(error: ValidationError) -> Misconfigured:
     where = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
     what = f"no usable `{where[0]}`" if where else "no JSON object"
-    return Misconfigured(f"the token server answered with {what}", setting=URL_SETTING)
+    return Misconfigured(f"{TOKEN_SERVER} answered with {what}", setting=URL_SETTING)

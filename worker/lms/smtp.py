@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from worker import tracing
 from worker.errors import ConfigurationError, Misconfigured, Permanent
+from worker.lms.cut_off import cut_off
+from worker.lms.dialing import LEAST_S, dial
 from worker.lms.ports import Deadline, Mail
 from worker.lms.smtp_failures import FROM_SETTING, MAIL_SERVER, URL_SETTING, service_error
 
@@ -127,7 +129,7 @@ class SmtpMailer:
     def _dial(self, deadline: Deadline, stack: ExitStack) -> socket.socket:
         connection = _connect(self._server, deadline)
         stack.callback(connection.close)
-        stack.enter_context(_cut_off(connection, deadline))
+        stack.enter_context(cut_off(connection, deadline.remaining_s()))
         if self._server.implicit_tls:
             return self._tls.wrap_socket(connection, server_hostname=self._server.host)
         return connection
@@ -202,51 +204,14 @@ def is_this_machine(address: str) -> bool:
 
 
 def _connect(server: _Server, deadline: Deadline) -> socket.socket:
-    """Connect to the first address of the server that answers.
+    """Connect to the first address of the server that answers."""
 
-    Each address gets an equal share of the time that is left, so that a dead one leaves time for the others.
-    """
-    addresses = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    failure: OSError = OSError()
-    for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.settimeout(_share(deadline, len(addresses) - tried))
-            connection.connect(address)
-        except OSError as error:
-            connection.close()
-            failure = error
-        else:
-            connection.settimeout(_share(deadline, 1))
-            return connection
-    raise failure
+    def connect(address: str, seconds: float) -> socket.socket:
+        return socket.create_connection((address, server.port), seconds)
 
-
-def _share(deadline: Deadline, among: int) -> float:
-    return max(deadline.remaining_s() / among, 0.001)  # a time-out of 0 would make the socket non-blocking
-
-
-@contextmanager
-def _cut_off(connection: socket.socket, deadline: Deadline) -> Iterator[None]:
-    """Shut the connection down at the deadline.
-
-    The socket's own time-out applies to each read, so a server that sends one byte a second never exceeds it.
-    The timer keeps a duplicate of the socket, because TLS replaces the original one during the conversation.
-    """
-    with connection.dup() as handle:
-        timer = threading.Timer(deadline.remaining_s(), _shut_down, [handle])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-
-
-def _shut_down(handle: socket.socket) -> None:
-    with suppress(OSError):  # the other side has already closed it
-        handle.shutdown(socket.SHUT_RDWR)
+    connection = dial(server.host.encode("idna").decode(), server.port, deadline.ends_at, connect)
+    connection.settimeout(max(deadline.remaining_s(), LEAST_S))
+    return connection
 
 
 def _own_name() -> str:

@@ -1,17 +1,14 @@
 """The HTTP adapter for webhooks (Standard Webhooks 1.0; docs/webhooks.md)."""
 
 import json
-import threading
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from ssl import create_default_context
 from uuid import uuid4
 
-import anyio
 import httpcore
 
 from events.cloudevent import Event, as_object
@@ -20,19 +17,15 @@ from events.event_types import WebhookTest
 from events.webhooks import sign_webhook
 from worker import tracing
 from worker.errors import Gone, NotCalled, Transient, Unavailable
-from worker.lms.guard import GuardedNetwork
+from worker.lms.guard import Guard
 from worker.lms.http_answers import Answer, reason, retry_after_s
-from worker.lms.http_client import MAX_BODY_BYTES, first_cause, within
-from worker.lms.loop import LoopThread
 from worker.lms.ports import Deadline, Delivery
+from worker.lms.transport import BROKEN, KEEP_S, DeadlineBackend, Request, exchange, first_cause
 from worker.logs import warn_once
 from worker.subscribers import Webhook
 
 BODY_S = 1.0
 """Seconds for the body of an answer. The status says what became of the call, whatever becomes of the body."""
-
-BROKEN = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError)
-"""What a connection that does not work raises."""
 
 ABOUT_THE_EVENT = frozenset(
     {
@@ -57,9 +50,17 @@ class HttpWebhooks:
         Parameters:
             webhooks: by the names of their subscribers, such as `webhook.acme`.
         """
+        tls = create_default_context()
         self._webhooks = webhooks
-        self._start_lock = threading.Lock()
-        self._running: _Running | None = None
+        self._pools = {
+            name: httpcore.ConnectionPool(
+                ssl_context=tls,
+                max_connections=None,  # as many as there are threads that call
+                keepalive_expiry=KEEP_S,
+                network_backend=DeadlineBackend(Guard(webhook.may_reach, f"url and allow_private of {name}")),
+            )
+            for name, webhook in webhooks.items()
+        }
 
     def send(self, delivery: Delivery, deadline: Deadline) -> None:
         """Send one event, signed with every live secret.
@@ -82,8 +83,6 @@ class HttpWebhooks:
                 hint="what the relay has stored counts: give every process the same file, and restart the relay",
             )
         deadline.check(delivery.subscriber)
-        running = self._started()
-        pool = running.pools[delivery.subscriber]
         # The path and the query of the URL are secret.
         attributes = {
             "http.request.method": "POST",
@@ -93,42 +92,26 @@ class HttpWebhooks:
         name = f"POST {delivery.subscriber}"
         with tracing.span(name, tracing.Kind.CLIENT, delivery.traceparent, attributes) as span:
             traced = replace(delivery, traceparent=span.traceparent)
-            answer = running.loop.run(_answer(pool, webhook, traced, deadline))
+            answer = self._answer(webhook, traced, deadline)
             span.note({"http.response.status_code": answer.status})
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 span.fail(str(answer.status))
         judge(answer, delivery.subscriber, [webhook.read_url.raw_path.decode(), *webhook.signing_secrets()])
 
+    def _answer(self, webhook: Webhook, delivery: Delivery, deadline: Deadline) -> Answer:
+        name = delivery.subscriber
+        headers = request_headers(webhook, delivery)
+        request = Request.to(webhook.read_url, "POST", headers, delivery.body)
+        try:
+            return exchange(self._pools[name], request, deadline, name, BODY_S)
+        except BROKEN as error:
+            # Only the class is shown: the text may quote a header.
+            raise Unavailable(f"no answer from {name} ({type(first_cause(error)).__name__})") from None
+
     def close(self) -> None:
-        """Close the connections and end the thread. No call may be running."""
-        with self._start_lock:
-            if self._running is not None:
-                for pool in self._running.pools.values():
-                    self._running.loop.run(pool.aclose())
-                self._running.loop.close()
-                self._running = None
-
-    def _started(self) -> "_Running":
-        with self._start_lock:
-            if self._running is None:
-                tls = create_default_context()
-                pools = {
-                    name: httpcore.AsyncConnectionPool(
-                        ssl_context=tls,
-                        max_connections=None,  # as many as there are threads that call
-                        keepalive_expiry=5,
-                        network_backend=GuardedNetwork(webhook.may_reach, f"url and allow_private of {name}"),
-                    )
-                    for name, webhook in self._webhooks.items()
-                }
-                self._running = _Running(LoopThread("webhooks"), pools)
-            return self._running
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    loop: LoopThread
-    pools: Mapping[str, httpcore.AsyncConnectionPool]
+        """Close the connections. No call may be running."""
+        for pool in self._pools.values():
+            pool.close()
 
 
 def trial_delivery(webhook: str, source: str) -> Delivery:
@@ -145,25 +128,6 @@ def trial_delivery(webhook: str, source: str) -> Delivery:
     return Delivery(f"webhook.{webhook}", event.id, json.dumps(document).encode())
 
 
-async def _answer(
-    pool: httpcore.AsyncConnectionPool, webhook: Webhook, delivery: Delivery, deadline: Deadline
-) -> Answer:
-    return await within(deadline, delivery.subscriber, _exchange(pool, webhook, delivery))
-
-
-async def _exchange(pool: httpcore.AsyncConnectionPool, webhook: Webhook, delivery: Delivery) -> Answer:
-    url = webhook.read_url
-    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-    headers = [("Host", url.netloc.decode("ascii")), *request_headers(webhook, delivery).items()]
-    try:
-        async with pool.stream("POST", target, headers=headers, content=delivery.body) as response:
-            return await _read(response)
-    except BROKEN as error:
-        # Only the class is shown: the text may quote a header.
-        cause = type(first_cause(error)).__name__
-        raise Unavailable(f"no answer from {delivery.subscriber} ({cause})") from None
-
-
 def request_headers(webhook: Webhook, delivery: Delivery) -> dict[str, str]:
     """Return the headers of a delivery that is sent now."""
     secrets = webhook.signing_secrets()
@@ -171,21 +135,10 @@ def request_headers(webhook: Webhook, delivery: Delivery) -> dict[str, str]:
     return {
         "Content-Type": CONTENT_TYPE,
         "User-Agent": "invigilator",
-        "Accept-Encoding": "identity",  # MAX_BODY_BYTES then bounds the memory of an answer
+        "Accept-Encoding": "identity",  # the bytes that are read then bound the memory of an answer
         **sign_webhook(delivery.body, str(delivery.event_id), int(time.time()), secrets),
         **trace,
     }
-
-
-async def _read(response: httpcore.Response) -> Answer:
-    body = bytearray()
-    with suppress(*BROKEN), anyio.move_on_after(BODY_S):
-        async for chunk in response.aiter_stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                break
-    headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
-    return Answer(response.status, headers.get(b"retry-after"), bytes(body[:MAX_BODY_BYTES]))
 
 
 def judge(answer: Answer, subscriber: str, secrets: Collection[str] = ()) -> None:

@@ -11,7 +11,7 @@ from weakref import WeakSet
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from invigilator.demo.reference.background import BackgroundServer
-from worker.lms.loop import LoopThread
+from invigilator.demo.reference.loop import LoopThread
 
 TAKEN = "250 OK"
 REFUSED = "451 4.3.0 try again later, as asked"

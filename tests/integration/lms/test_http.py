@@ -25,8 +25,8 @@ from tests.unit.events.messages import TRACE
 from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 from worker.lms.credentials import BearerToken
 from worker.lms.http import HttpLms
-from worker.lms.http_client import MAX_BODY_BYTES
 from worker.lms.ports import CallKey, CreditRequirement, Deadline, Origin
+from worker.lms.transport import MAX_BODY_BYTES
 
 REQUIREMENT = CreditRequirement("learner-42", "course-v1:Org+C+1", "block-v1:Org+C+1+b")
 TARGET = ("learner-42", "course-v1:Org+C+1", "proctored_exam", "block-v1:Org+C+1+b")
@@ -103,9 +103,11 @@ def asked_name(body: str | bytes, status: str = "200 OK") -> str | None:
 
 
 def test_a_name_server_that_hangs_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, asked = threading.Event(), []
+    answers, asked, system = threading.Event(), [], socket.getaddrinfo
 
-    def getaddrinfo(host: str | bytes, *_: Any, **__: Any) -> Any:
+    def getaddrinfo(host: str | bytes, *args: Any, **more: Any) -> Any:
+        if host != b"dead.test":  # text when it is only asked whether it is an address
+            return system(host, *args, **more)
         asked.append(host)
         answers.wait()
         raise socket.gaierror
@@ -351,6 +353,30 @@ def test_a_dripping_server_is_cut_off(first: bytes, drop: bytes) -> None:
 def test_a_silent_server_is_cut_off() -> None:
     with rude(lambda connection: drip(connection, b"", b"")) as (lms, _):
         assert "took longer than 0.2 s" in str(failure_of(lms, Deadline.after(0.2)))
+
+
+def test_a_server_that_drips_instead_of_encrypting_is_cut_off() -> None:
+    record = b"\x16\x03\x03\x40\x00"  # the beginning of a handshake's record of 16 KiB
+    with (
+        serving(lambda connection: drip(connection, record, b"\x00")) as server,
+        client(f"https://127.0.0.1:{server.port}") as lms,
+    ):
+        assert "took longer than 0.2 s" in str(failure_of(lms, Deadline.after(0.2)))
+
+
+def test_a_server_that_reads_nothing_is_cut_off() -> None:
+    """More is sent than the sockets of both sides hold."""
+    too_much = CreditRequirement("learner-42", "c" * 20_000_000, "b")
+    done = threading.Event()
+    with (
+        serving(lambda _: done.wait()) as server,
+        client(f"http://127.0.0.1:{server.port}") as lms,
+    ):
+        try:
+            with pytest.raises(Unavailable, match=r"took longer than 0\.5 s$"):
+                lms.set_status(too_much, "submitted", KEY, Deadline.after(0.5))
+        finally:
+            done.set()
 
 
 def test_more_body_than_anyone_needs_is_not_read() -> None:

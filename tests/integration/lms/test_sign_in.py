@@ -17,6 +17,8 @@ from invigilator.demo.reference import ReferenceLms, Result
 from tests.fakes.servers import drip, serving
 from tests.fakes.token_server import TokenServer
 from tests.integration.lms.test_http import answer, answering, read_request
+from tests.tls import HOST, Authority
+from tests.tls import Proxy as TlsProxy
 from worker.errors import Misconfigured, ServiceError, Unavailable
 from worker.lms.connect import connect_lms, credentials
 from worker.lms.http import HttpLms
@@ -259,6 +261,64 @@ def test_every_call_goes_through_the_proxy() -> None:
         "http://lms.invalid/api/credit/set-requirement-status",
     ]
     assert all(headers["proxy-authorization"] == "Basic bWU6czNjcmV0" for _, headers in seen)
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """An authority that the worker trusts."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca)
+    return authority
+
+
+@contextmanager
+def through_an_encrypted_proxy(
+    authority: Authority, lms: Callable[[socket.socket], None]
+) -> Iterator[HttpLms]:
+    """A client whose proxy speaks TLS; `lms` has the connection after CONNECT."""
+
+    def script(connection: socket.socket) -> None:
+        line, _, _ = read_request(connection)
+        assert line.startswith(f"CONNECT {HOST}:443 ")
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        lms(connection)
+
+    with (
+        serving(script) as proxy,
+        TlsProxy(proxy.port, authority.server_context()) as encrypted,
+        connected(f"https://{HOST}", lms_proxy=f"https://{HOST}:{encrypted.port}") as client,
+    ):
+        yield client
+
+
+def test_tls_within_tls(authority: Authority) -> None:
+    def lms(connection: socket.socket) -> None:
+        with authority.server_context().wrap_socket(connection, server_side=True) as wrapped:
+            for _ in range(2):
+                read_request(wrapped)
+                wrapped.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with through_an_encrypted_proxy(authority, lms) as client:
+        call(client, 1)
+        call(client, 2)
+
+
+def test_an_lms_that_drips_within_an_encrypted_proxy_is_cut_off(authority: Authority) -> None:
+    """Each byte comes in a record of the proxy's, long before a time-out of one wait."""
+
+    def lms(connection: socket.socket) -> None:
+        connection.recv(1)  # a client of TLS speaks first
+        drip(connection, b"\x16\x03\x03\x40\x00", b"\x00")
+
+    with through_an_encrypted_proxy(authority, lms) as client:
+        failure = failure_of(client, Deadline.after(0.5))
+
+    assert str(failure) == "POST /credit/set-requirement-status took longer than 0.5 s"
+
+
+def test_an_lms_that_hangs_up_within_an_encrypted_proxy_is_not_late(authority: Authority) -> None:
+    with through_an_encrypted_proxy(authority, lambda _: None) as client:
+        assert "no answer from the LMS" in str(failure_of(client))
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

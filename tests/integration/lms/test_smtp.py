@@ -325,6 +325,23 @@ def test_a_dripping_server_is_cut_off(first: bytes) -> None:
     assert str(failure) == "the mail server took longer than 0.2 s"
 
 
+def test_a_name_server_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, system = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host: str | bytes, *args: Any, **more: Any) -> Any:
+        if host not in ("mail.test", b"mail.test") or "flags" in more:
+            return system(host, *args, **more)
+        answers.wait()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        failure = failure_of(SmtpMailer("smtp://mail.test", FROM), deadline=Deadline.after(0.2))
+        assert str(failure) == "the mail server took longer than 0.2 s"
+    finally:
+        answers.set()
+
+
 def test_a_silent_server_is_cut_off() -> None:
     with scripted(lambda connection: drip(connection, b"", b"")) as mailer:
         assert "took longer than 0.2 s" in str(failure_of(mailer, deadline=Deadline.after(0.2)))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import anyio
 import httpcore
 import pytest
 from standardwebhooks import Webhook as Verifier
@@ -23,9 +22,10 @@ from tests.fakes.servers import drip, serving
 from tests.tls import Authority, Proxy
 from worker.errors import Gone, Misconfigured, NotCalled, ServiceError, Transient, Unavailable
 from worker.lms import webhooks as module
-from worker.lms.guard import GuardedNetwork, resolve
+from worker.lms.guard import Guard
 from worker.lms.http_answers import Answer
 from worker.lms.ports import Deadline, Delivery
+from worker.lms.transport import DeadlineBackend
 from worker.lms.webhooks import HttpWebhooks, trial_delivery
 from worker.subscribers import Webhook
 
@@ -185,29 +185,29 @@ def test_an_answer_counts_although_its_body_breaks_off() -> None:
 # --- the guard -----------------------------------------------------------------------------------------
 
 
-class Network(httpcore.AsyncNetworkBackend):
+class Network(httpcore.NetworkBackend):
     """Connects to nothing, and notes where to."""
 
     def __init__(self, *refusing: str) -> None:
         self.asked: list[str] = []
         self.refusing = refusing
 
-    async def connect_tcp(self, host: str, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+    def connect_tcp(self, host: str, *_: Any, **__: Any) -> httpcore.NetworkStream:
         self.asked.append(host)
         if host in self.refusing:
             raise httpcore.ConnectError
-        return httpcore.AsyncMockStream([])
+        return httpcore.MockStream([])
 
 
 def connect(network: Network, webhook: Webhook, *answers: Sequence[str]) -> int:
     """Connect once, with a name server that gives these answers, one after the other. Returns how many it gave."""
     left = list(answers)
 
-    async def resolve(host: str, port: int) -> Sequence[str]:
+    def look_up(host: str, port: int, ends_at: float) -> Sequence[str]:
         return left.pop(0)
 
-    guarded = GuardedNetwork(webhook.may_reach, "url of acme", resolve, network)
-    anyio.run(guarded.connect_tcp, webhook.read_url.host, 443)
+    guarded = DeadlineBackend(Guard(webhook.may_reach, "url of acme"), look_up, network)
+    guarded.connect_tcp(webhook.read_url.host, 443, soon().ends_at)
     return len(answers) - len(left)
 
 
@@ -250,13 +250,6 @@ def test_an_address_in_the_url_needs_no_look_up() -> None:
     assert connect(network, public(url="https://203.0.114.7/")) == 0
     assert connect(network, public(url="https://[2001:4860::8]/")) == 0
     assert network.asked == ["203.0.114.7", "2001:4860::8"]
-
-
-def test_an_address_of_a_single_link_keeps_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [("fe80::1", 443, 0, 2), ("2001:4860::8", 443, 0, 0), ("203.0.114.7", 443), ("203.0.114.7", 443)]
-    rows = [(socket.AF_UNSPEC, socket.SOCK_STREAM, 6, "", address) for address in found]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
-    assert anyio.run(resolve, "acme.example", 443) == ["fe80::1%2", "2001:4860::8", "203.0.114.7"]
 
 
 def test_a_name_server_that_hangs_stops_no_other_webhook(
