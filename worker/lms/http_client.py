@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from ssl import SSLContext, create_default_context
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpcore
 import httpx
@@ -15,7 +15,8 @@ from worker.errors import ConfigurationError, Misconfigured, Unavailable
 from worker.lms.credentials import Credentials
 from worker.lms.http_answers import PROXY_SETTING, Answer
 from worker.lms.ports import Deadline
-from worker.lms.transport import BROKEN, KEEP_S, DeadlineBackend, Request, exchange, first_cause
+from worker.lms.streams import BROKEN
+from worker.lms.transport import Request, connections, exchange, first_cause
 from worker.urls import read_url
 
 HEADERS = {
@@ -32,7 +33,7 @@ class Call:
 
     Parameters:
         method: GET or POST.
-        path: below the base URL.
+        path: below the base URL, not encoded.
         headers: those of this call.
         params: the query.
         json: the body.
@@ -88,7 +89,7 @@ class HttpClient:
         replaced = {name.lower() for name in network.headers}
         ours = {name: value for name, value in HEADERS.items() if name.lower() not in replaced}
         self._headers = {**ours, **network.headers}
-        self._pool = _pool(network)
+        self._pool = connections(network.tls, network.proxy)
 
     def send(self, call: Call, deadline: Deadline) -> tuple[Answer, str | None]:
         """Make a call. A refused token is fetched anew once, where one can be fetched.
@@ -135,7 +136,7 @@ class HttpClient:
             headers["Content-Type"] = "application/json"
         body = None if call.json is None else orjson.dumps(call.json)
         query = f"?{urlencode(call.params)}" if call.params else ""
-        target = self._base_path + f"{call.path}{query}".encode("ascii")
+        target = self._base_path + f"{quote(call.path)}{query}".encode("ascii")
         request = Request.to(self._base_url, call.method, headers, body, target)
         try:
             return exchange(self._pool, request, deadline, str(call))
@@ -145,27 +146,6 @@ class HttpClient:
     def close(self) -> None:
         """Close the connections. No call may be running."""
         self._pool.close()
-
-
-def _pool(network: Network) -> httpcore.ConnectionPool:
-    backend, proxy = DeadlineBackend(), network.proxy
-    if proxy is None:
-        return httpcore.ConnectionPool(
-            ssl_context=network.tls,
-            max_connections=None,  # as many as there are threads that call
-            keepalive_expiry=KEEP_S,
-            network_backend=backend,
-        )
-    return httpcore.HTTPProxy(
-        httpcore.URL(scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=b"/"),
-        proxy_auth=proxy.raw_auth,
-        # The proxy does not get the certificate by which the LMS knows us.
-        proxy_ssl_context=create_default_context() if proxy.url.scheme == "https" else None,
-        ssl_context=network.tls,
-        max_connections=None,
-        keepalive_expiry=KEEP_S,
-        network_backend=backend,
-    )
 
 
 def _no_answer(call: Call, error: Exception) -> Unavailable:
@@ -194,6 +174,6 @@ def checked_url(url: str, setting: str, *, query: bool = False) -> httpx.URL:
         read = read_url(url)
     except ValueError:
         raise ConfigurationError(allowed) from None
-    if read.query and not query:
+    if b"?" in read.raw_path and not query:
         raise ConfigurationError(allowed)
     return read

@@ -10,6 +10,7 @@ import httpx
 
 from worker.errors import ConfigurationError
 from worker.lms.http_answers import PROXY_SETTING
+from worker.urls import MAX_PORT
 
 HEADERS_SETTING = "INVIGILATOR_LMS_HEADERS"
 AUTHORIZATION = "authorization"
@@ -72,6 +73,7 @@ def checked_proxy(url: str) -> httpx.Proxy:
         or read.path != "/"
         or read.query
         or read.fragment
+        or (read.port or 0) > MAX_PORT
     ):
         raise ConfigurationError(allowed)
     return httpx.Proxy(read)

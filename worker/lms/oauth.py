@@ -20,7 +20,8 @@ from worker.lms.credentials import is_sendable
 from worker.lms.http_answers import Answer, is_transient, reason, retry_after_s
 from worker.lms.http_client import HEADERS, checked_url
 from worker.lms.ports import Deadline
-from worker.lms.transport import BROKEN, Request, exchange, first_cause
+from worker.lms.streams import BROKEN
+from worker.lms.transport import Request, exchange, first_cause
 
 URL_SETTING = "INVIGILATOR_LMS_OAUTH_TOKEN_URL"
 TOKEN_SERVER = "the token server"  # noqa: S105 - no password
@@ -86,9 +87,10 @@ class ClientCredentials:
         if not self._lock.acquire(timeout=deadline.remaining_s()):
             raise deadline.late(TOKEN_SERVER)
         try:
-            if self._token is None or self._token.ends_at <= time.monotonic():
-                self._token = self._fetch(pool, deadline)
-            return self._token.text
+            token = self._token  # `renew` may take it away at any time
+            if token is None or token.ends_at <= time.monotonic():
+                token = self._token = self._fetch(pool, deadline)
+            return token.text
         finally:
             self._lock.release()
 

@@ -17,7 +17,6 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from worker import tracing
 from worker.errors import ConfigurationError, Misconfigured, Permanent
-from worker.lms.cut_off import cut_off
 from worker.lms.dialing import LEAST_S, dial
 from worker.lms.ports import Deadline, Mail
 from worker.lms.smtp_failures import FROM_SETTING, MAIL_SERVER, URL_SETTING, service_error
@@ -129,7 +128,7 @@ class SmtpMailer:
     def _dial(self, deadline: Deadline, stack: ExitStack) -> socket.socket:
         connection = _connect(self._server, deadline)
         stack.callback(connection.close)
-        stack.enter_context(cut_off(connection, deadline.remaining_s()))
+        stack.enter_context(_cut_off(connection, deadline))
         if self._server.implicit_tls:
             return self._tls.wrap_socket(connection, server_hostname=self._server.host)
         return connection
@@ -212,6 +211,29 @@ def _connect(server: _Server, deadline: Deadline) -> socket.socket:
     connection = dial(server.host.encode("idna").decode(), server.port, deadline.ends_at, connect)
     connection.settimeout(max(deadline.remaining_s(), LEAST_S))
     return connection
+
+
+@contextmanager
+def _cut_off(connection: socket.socket, deadline: Deadline) -> Iterator[None]:
+    """Shut the connection down at the deadline.
+
+    The socket's own time-out applies to each read, so a server that sends one byte a second never exceeds it.
+    The timer keeps a duplicate of the socket, because TLS replaces the original one during the conversation.
+    """
+    with connection.dup() as handle:
+        timer = threading.Timer(deadline.remaining_s(), _shut_down, [handle])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _shut_down(handle: socket.socket) -> None:
+    with suppress(OSError):  # the other side has already closed it
+        handle.shutdown(socket.SHUT_RDWR)
 
 
 def _own_name() -> str:

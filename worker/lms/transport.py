@@ -1,39 +1,30 @@
 """Carries HTTP requests, each within a deadline that covers all of it.
 
 A synchronous client's time-outs apply to each read, so a server that sends one byte a second never exceeds them.
-httpcore leaves the reading to a *network backend*. Ours takes the time-outs of a request for moments, and gives
-each wait the time that is left until then. An event loop would keep deadlines, too, but handing each call over to
-its thread and back took most of what a call costs (docs/decisions/0053).
+httpcore leaves the reading to a *network backend*. Ours takes the time-outs of a request for moments
+(`worker.lms.streams`). An event loop would keep deadlines, too, but handing each call over to its thread and back
+took most of what a call costs (docs/decisions/0053).
 """
 
-import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeVar
+from ssl import SSLContext, create_default_context
+from typing import Any
 
 import httpcore
 import httpx
 
-from worker.lms.cut_off import cut_off
 from worker.lms.dialing import Choose, LookUp, dial, left_s, look_up
 from worker.lms.http_answers import Answer
 from worker.lms.ports import Deadline
+from worker.lms.streams import BROKEN, KeptStream, TimedStream
 
 MAX_BODY_BYTES = 64 * 1024
 
 KEEP_S = 5.0
 """Seconds for which a connection that nobody uses is kept."""
-
-WRITE_BYTES = 4096
-"""So many bytes are written at once: a socket that is ready to be written takes them all."""
-
-BROKEN = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, OSError)
-"""What a connection that does not work raises."""
-
-Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +75,7 @@ def exchange(
 
     Raises:
         Unavailable: the deadline has passed.
-        httpcore.NetworkError: and the others of `BROKEN`: there is no connection, or no whole answer.
+        OSError: and the others of `BROKEN`: there is no connection, or no whole answer.
     """
     headers = [("Host", request.host), *request.headers.items()]
     timeouts = dict.fromkeys(("connect", "write", "read"), deadline.ends_at)
@@ -98,28 +89,31 @@ def exchange(
     try:
         with sent as response:
             if body_s is None:
-                body = b"".join(_beginning(response))
+                body = b"".join(_beginning(response, deadline.ends_at))
             else:
                 # httpcore looks for the time-out of reading when the body begins.
                 timeouts["read"] = min(deadline.ends_at, time.monotonic() + body_s)
-                body = b"".join(_until_it_breaks(_beginning(response)))
-    except httpcore.TimeoutException:
+                body = b"".join(_until_it_breaks(_beginning(response, timeouts["read"])))
+    except BROKEN:
+        if deadline.remaining_s():
+            raise
         raise deadline.late(what) from None
     fields = {name.lower(): value.decode("latin-1") for name, value in response.headers}
     return Answer(response.status, fields.get(b"retry-after"), body)
 
 
-def _beginning(response: httpcore.Response) -> Iterator[bytes]:
+def _beginning(response: httpcore.Response, ends_at: float) -> Iterator[bytes]:
     left = MAX_BODY_BYTES
     for chunk in response.iter_stream():
         yield chunk[:left]
         left -= len(chunk)
         if left <= 0:
             return
+        left_s(ends_at)  # one read may bring many small chunks
 
 
 def _until_it_breaks(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    with suppress(*BROKEN, httpcore.TimeoutException):
+    with suppress(*BROKEN):
         yield from chunks
 
 
@@ -128,6 +122,73 @@ def first_cause(error: BaseException) -> BaseException:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error
+
+
+def connections(
+    tls: SSLContext | None = None, proxy: httpx.Proxy | None = None, choose: Choose = list
+) -> httpcore.ConnectionPool:
+    """Return a pool of connections, as many as there are threads that call. Nothing is connected yet.
+
+    Parameters:
+        tls: what is trusted, and what shows who we are. None if no URL is `https://`.
+        proxy: that every request goes through.
+        choose: leaves out addresses of a host.
+    """
+    backend = DeadlineBackend(choose)
+    context = None if tls is None else _settled(tls)
+    if proxy is None:
+        return httpcore.ConnectionPool(
+            ssl_context=context, max_connections=None, keepalive_expiry=KEEP_S, network_backend=backend
+        )
+    url = proxy.url
+    return _ProxiedConnections(
+        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/"),
+        proxy_auth=proxy.raw_auth,
+        # The proxy does not get the certificate by which the LMS knows us.
+        proxy_ssl_context=_settled(create_default_context()) if url.scheme == "https" else None,
+        ssl_context=context,
+        max_connections=None,
+        keepalive_expiry=KEEP_S,
+        network_backend=backend,
+    )
+
+
+def _settled(context: SSLContext) -> SSLContext:
+    """Say once for all which protocol is spoken.
+
+    httpcore says it again for each connection. Meanwhile another thread may shake hands with the same context,
+    and OpenSSL would copy a list that is being replaced (seen).
+    """
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols = _ignore  # type: ignore[assignment, method-assign]
+    return context
+
+
+def _ignore(protocols: Iterable[str]) -> None:
+    """Take the place of `SSLContext.set_alpn_protocols`."""
+
+
+class _ProxiedConnections(httpcore.HTTPProxy):
+    """A pool that forgets a tunnel whose request has failed.
+
+    httpcore 1.0.9 keeps one for ever whose handshake failed, and goes through all of them at each call.
+    """
+
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
+        connection = super().create_connection(origin)
+        send = connection.handle_request
+
+        def handle_request(request: httpcore.Request) -> httpcore.Response:
+            try:
+                return send(request)
+            except httpcore.ConnectionNotAvailable:
+                raise  # another thread uses it
+            except BaseException:
+                connection.close()
+                raise
+
+        connection.handle_request = handle_request  # type: ignore[method-assign]
+        return connection
 
 
 class DeadlineBackend(httpcore.NetworkBackend):
@@ -161,9 +222,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
         """Connect to the first address of a host that may be reached and answers.
 
         Raises:
-            httpcore.ConnectTimeout: the moment has passed.
-            httpcore.ConnectError: no address answers.
-            OSError: the name is not known.
+            OSError: and the others of `BROKEN`: the name is not known, or no address answers by then.
             Exception: what `choose` raises.
         """
 
@@ -171,66 +230,5 @@ class DeadlineBackend(httpcore.NetworkBackend):
             return self._network.connect_tcp(address, port, seconds, local_address, socket_options)
 
         assert timeout is not None, "each request has a deadline"
-        try:
-            stream = dial(host, port, timeout, connect, choose=self._choose, look_up=self._look_up)
-        except TimeoutError:
-            raise httpcore.ConnectTimeout from None
-        return _Stream(stream)
-
-
-class _Stream(httpcore.NetworkStream):
-    """A connection. Each of its waits ends at a moment."""
-
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self.wait(timeout, httpcore.ReadTimeout, partial(self._stream.read, max_bytes))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), WRITE_BYTES):
-            piece = buffer[start : start + WRITE_BYTES]
-            self.wait(timeout, httpcore.WriteTimeout, partial(self._stream.write, piece))
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        inner = _CutOffStream(self._stream) if self.get_extra_info("ssl_object") else self
-        start = partial(self._stream.start_tls, ssl_context, server_hostname)
-        return type(inner)(inner.wait(timeout, httpcore.ConnectTimeout, start))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def wait(
-        self, ends_at: float | None, late: type[httpcore.TimeoutException], work: Callable[[float], Done]
-    ) -> Done:
-        assert ends_at is not None, "each request has a deadline"
-        try:
-            left = left_s(ends_at)
-        except TimeoutError:
-            raise late from None
-        return work(left)
-
-
-class _CutOffStream(_Stream):
-    """TLS within TLS, which httpcore reads in a loop of its own: many waits, each with the same time-out."""
-
-    def wait(
-        self, ends_at: float | None, late: type[httpcore.TimeoutException], work: Callable[[float], Done]
-    ) -> Done:
-        def within(left: float) -> Done:
-            with cut_off(self.get_extra_info("socket"), left):
-                try:
-                    return work(left)
-                except httpcore.NetworkError:
-                    left_s(ends_at or 0)
-                    raise
-
-        try:
-            return super().wait(ends_at, late, within)
-        except TimeoutError:
-            raise late from None
+        stream = dial(host, port, timeout, connect, choose=self._choose, look_up=self._look_up)
+        return KeptStream(TimedStream(stream))

@@ -9,8 +9,6 @@ from http import HTTPStatus
 from ssl import create_default_context
 from uuid import uuid4
 
-import httpcore
-
 from events.cloudevent import Event, as_object
 from events.envelope import CONTENT_TYPE
 from events.event_types import WebhookTest
@@ -20,7 +18,8 @@ from worker.errors import Gone, NotCalled, Transient, Unavailable
 from worker.lms.guard import Guard
 from worker.lms.http_answers import Answer, reason, retry_after_s
 from worker.lms.ports import Deadline, Delivery
-from worker.lms.transport import BROKEN, KEEP_S, DeadlineBackend, Request, exchange, first_cause
+from worker.lms.streams import BROKEN
+from worker.lms.transport import Request, connections, exchange, first_cause
 from worker.logs import warn_once
 from worker.subscribers import Webhook
 
@@ -50,15 +49,10 @@ class HttpWebhooks:
         Parameters:
             webhooks: by the names of their subscribers, such as `webhook.acme`.
         """
-        tls = create_default_context()
+        tls = create_default_context() if webhooks else None  # reading the system's authorities takes a while
         self._webhooks = webhooks
         self._pools = {
-            name: httpcore.ConnectionPool(
-                ssl_context=tls,
-                max_connections=None,  # as many as there are threads that call
-                keepalive_expiry=KEEP_S,
-                network_backend=DeadlineBackend(Guard(webhook.may_reach, f"url and allow_private of {name}")),
-            )
+            name: connections(tls, choose=Guard(webhook.may_reach, f"url and allow_private of {name}"))
             for name, webhook in webhooks.items()
         }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpcore
 import httpx
 import psutil
 import pytest
@@ -26,7 +27,7 @@ from worker.errors import Misconfigured, Refused, ServiceError, Unavailable
 from worker.lms.credentials import BearerToken
 from worker.lms.http import HttpLms
 from worker.lms.ports import CallKey, CreditRequirement, Deadline, Origin
-from worker.lms.transport import MAX_BODY_BYTES
+from worker.lms.transport import MAX_BODY_BYTES, DeadlineBackend, Request, exchange
 
 REQUIREMENT = CreditRequirement("learner-42", "course-v1:Org+C+1", "block-v1:Org+C+1+b")
 TARGET = ("learner-42", "course-v1:Org+C+1", "proctored_exam", "block-v1:Org+C+1+b")
@@ -129,7 +130,7 @@ def test_the_calls_are_those_of_the_contract() -> None:
         seen.append(read_request(connection))
         connection.sendall(answer("200 OK", "{}"))
 
-    with serving(script) as server, client(f"http://127.0.0.1:{server.port}/some/prefix") as lms:
+    with serving(script) as server, client(f"http://127.0.0.1:{server.port}/some/prefix/") as lms:
         lms.set_status(REQUIREMENT, "satisfied", KEY, soon())
         lms.remove(REQUIREMENT, KEY, soon())
         lms.delete_student_attempt("ada-lovelace", "c", "b", None, KEY, soon())
@@ -316,6 +317,28 @@ def test_nobody_there_is_transient() -> None:
     assert "ConnectionRefusedError" in str(failure)
 
 
+def test_a_name_that_nobody_knows_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror
+
+    with client("http://lms.test") as lms:
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        assert "no answer from the LMS" in str(failure_of(lms))
+
+
+@pytest.mark.parametrize("error", [httpcore.ConnectTimeout, TimeoutError])
+def test_a_time_out_of_the_system_is_none_of_ours(error: type[Exception]) -> None:
+    """The system gives up when nobody answers, perhaps long before the deadline."""
+
+    class Network(httpcore.NetworkBackend):
+        def connect_tcp(self, *_: Any, **__: Any) -> httpcore.NetworkStream:
+            raise error
+
+    backend = DeadlineBackend(network=Network())
+    with httpcore.ConnectionPool(network_backend=backend) as pool, pytest.raises(error):
+        exchange(pool, Request.to(httpx.URL("http://127.0.0.1"), "GET", {}, None), soon(), "a call")
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -409,6 +432,23 @@ def test_many_threads_share_a_few_connections() -> None:
     assert reference.counts.total() == 200
 
 
+def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used_again() -> None:
+    closed = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        connection.close()
+        closed.set()
+
+    with serving(script) as server, client(f"http://127.0.0.1:{server.port}") as lms:
+        set_credit(lms)
+        closed.wait()
+        set_credit(lms)
+
+    assert server.connections == 2
+
+
 def test_after_a_time_out_the_client_works_on() -> None:
     with ReferenceLms(latency_s=60) as reference, client(reference.url) as lms:
         assert isinstance(failure_of(lms, Deadline.after(0.1)), Unavailable)
@@ -437,6 +477,26 @@ def test_time_outs_leave_no_connection_behind() -> None:
             one for one in psutil.Process().net_connections("tcp") if one.raddr and one.raddr.port == port
         ]
         assert [one.status for one in ours].count(psutil.CONN_ESTABLISHED) == 1  # the last one, kept alive
+
+
+def test_a_name_server_that_hangs_keeps_no_process() -> None:
+    hanging = """
+import socket, threading
+from worker.errors import Transient
+from worker.lms.http import HttpLms
+from worker.lms.ports import Deadline
+known, never = socket.getaddrinfo, threading.Event()
+socket.getaddrinfo = lambda *args, **more: known(*args, **more) if "flags" in more else never.wait()
+try:
+    HttpLms("http://lms.test").course_name("u", "c", None, Deadline.after(0.05))
+except Transient:
+    print("done")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", hanging], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert ended.stdout == "done\n"
 
 
 def test_closing_twice_or_unused_is_fine() -> None:

@@ -3,13 +3,17 @@
 import json
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 import trustme
 
@@ -20,9 +24,12 @@ from tests.integration.lms.test_http import answer, answering, read_request
 from tests.tls import HOST, Authority
 from tests.tls import Proxy as TlsProxy
 from worker.errors import Misconfigured, ServiceError, Unavailable
+from worker.lms import oauth
 from worker.lms.connect import connect_lms, credentials
 from worker.lms.http import HttpLms
+from worker.lms.oauth import ClientCredentials
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
+from worker.lms.transport import Request, connections, exchange
 from worker.settings import Settings
 
 ID, SECRET = "invigilator: lms", "s3cret/& ü"
@@ -200,6 +207,52 @@ def test_a_token_server_that_is_silent_is_cut_off_and_the_next_call_asks_again(
     assert lms.counts == {Result.APPLIED: 1}
 
 
+def test_whoever_waits_for_a_token_keeps_its_own_deadline(lms: ReferenceLms) -> None:
+    asked, done = threading.Event(), threading.Event()
+
+    def silent(connection: socket.socket) -> None:
+        asked.set()
+        done.wait()
+
+    with (
+        serving(silent) as scripted,
+        signed_in(lms.url, f"http://127.0.0.1:{scripted.port}") as client,
+        ThreadPoolExecutor(1) as other,
+    ):
+        fetching = other.submit(failure_of, client)
+        asked.wait()
+        waited = failure_of(client, Deadline.after(0.2))
+        done.set()
+        assert "no answer from the token server" in str(fetching.result())
+
+    assert str(waited) == "the token server took longer than 0.2 s"
+
+
+def test_a_newer_token_than_the_one_that_was_refused_is_kept(server: TokenServer) -> None:
+    credentials = ClientCredentials(server.url, ID, SECRET)
+    with connections() as pool:
+        first = credentials.token(pool, Deadline.after(30))
+        assert credentials.renew("an older one")
+        assert credentials.token(pool, Deadline.after(30)) == first
+        assert credentials.renew(first)
+        assert credentials.token(pool, Deadline.after(30)) != first
+
+
+def test_a_token_may_be_refused_while_another_call_looks_at_it(
+    server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = ClientCredentials(server.url, ID, SECRET)
+    with connections() as pool:
+        first = credentials.token(pool, Deadline.after(30))
+
+        def refused_now() -> float:
+            credentials.renew(first)
+            return time.monotonic()
+
+        monkeypatch.setattr(oauth, "time", SimpleNamespace(monotonic=refused_now))
+        assert credentials.token(pool, Deadline.after(30)) == first
+
+
 def after_the_request(script: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
     def read_first(connection: socket.socket) -> None:
         read_request(connection)
@@ -228,6 +281,23 @@ def test_the_headers_of_a_gateway_go_to_the_lms_and_not_to_the_token_server(serv
     assert seen[0]["x-api-key"] == "abc def"
     assert seen[0]["authorization"] == "Bearer token-1"
     assert "X-Api-Key" not in server.asked[0].headers
+
+
+def test_a_header_of_the_settings_takes_the_place_of_ours() -> None:
+    seen: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        seen.append(connection.recv(65_536).lower())
+        connection.sendall(answer("204 No Content"))
+
+    with (
+        serving(script) as scripted,
+        connected(f"http://127.0.0.1:{scripted.port}", lms_headers='{"user-agent": "Exams"}') as client,
+    ):
+        client.course_name("42", "c", None, Deadline.after(30))
+
+    assert seen[0].count(b"user-agent:") == 1
+    assert b"user-agent: exams\r\n" in seen[0]
 
 
 def test_authorization_may_be_a_header_of_the_settings(lms: ReferenceLms) -> None:
@@ -273,7 +343,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
 
 @contextmanager
 def through_an_encrypted_proxy(
-    authority: Authority, lms: Callable[[socket.socket], None]
+    authority: Authority, lms: Callable[[socket.socket], None], *, asks_clients: bool = False, **settings: Any
 ) -> Iterator[HttpLms]:
     """A client whose proxy speaks TLS; `lms` has the connection after CONNECT."""
 
@@ -285,8 +355,8 @@ def through_an_encrypted_proxy(
 
     with (
         serving(script) as proxy,
-        TlsProxy(proxy.port, authority.server_context()) as encrypted,
-        connected(f"https://{HOST}", lms_proxy=f"https://{HOST}:{encrypted.port}") as client,
+        TlsProxy(proxy.port, authority.server_context(asks_clients=asks_clients)) as encrypted,
+        connected(f"https://{HOST}", lms_proxy=f"https://{HOST}:{encrypted.port}", **settings) as client,
     ):
         yield client
 
@@ -319,6 +389,24 @@ def test_an_lms_that_drips_within_an_encrypted_proxy_is_cut_off(authority: Autho
 def test_an_lms_that_hangs_up_within_an_encrypted_proxy_is_not_late(authority: Authority) -> None:
     with through_an_encrypted_proxy(authority, lambda _: None) as client:
         assert "no answer from the LMS" in str(failure_of(client))
+
+
+def test_a_proxy_does_not_get_the_certificate_for_the_lms(authority: Authority) -> None:
+    ours = {"lms_cert": authority.certificate, "lms_key": authority.key}
+    with through_an_encrypted_proxy(authority, lambda _: None, asks_clients=True, **ours) as client:
+        assert "no answer from the LMS" in str(failure_of(client))
+
+
+def test_a_tunnel_whose_handshake_fails_is_forgotten() -> None:
+    established = answering("200 Connection established")
+    with serving(after_the_request(established)) as proxy:
+        through = httpx.Proxy(f"http://127.0.0.1:{proxy.port}")
+        request = Request.to(httpx.URL("https://lms.invalid"), "GET", {}, None)
+        with connections(ssl.create_default_context(), through) as pool:
+            for _ in range(3):
+                with pytest.raises(OSError):
+                    exchange(pool, request, Deadline.after(30), "a call")
+            assert [one.is_closed() for one in pool.connections] in ([], [True])
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

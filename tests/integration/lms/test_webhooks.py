@@ -165,10 +165,12 @@ def test_nobody_waits_for_the_body_of_an_answer(monkeypatch: pytest.MonkeyPatch)
         connection.recv(65_536)
         drip(connection, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x")
 
+    deadline = soon()
     with serving(endless) as server:
         webhook = Webhook.model_validate({"url": f"http://127.0.0.1:{server.port}/", "secrets": [SECRET]})
         with sender(webhook) as webhooks:
-            webhooks.send(DELIVERY, soon())
+            webhooks.send(DELIVERY, deadline)
+    assert deadline.remaining_s()
 
 
 def test_an_answer_counts_although_its_body_breaks_off() -> None:

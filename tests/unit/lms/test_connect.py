@@ -73,6 +73,7 @@ def test_a_service_without_a_field_and_a_field_without_a_service_are_refused(
         "http:///path",
         "https://user:s3cret@lms.invalid",
         "https://lms.invalid?key=s3cret",
+        "https://lms.invalid/s3cret?",
         "https://lms.invalid/#s3cret",
         "https://lms..invalid/s3cret",
         "https://lms.invalid:99999/s3cret",

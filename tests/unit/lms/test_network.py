@@ -54,6 +54,7 @@ def test_authorization_is_said_once() -> None:
         "http://u:s3cret@h/path",
         "http://h?s3cret",
         "http://h:s3cret",
+        "http://u:s3cret@h:99999",
     ],
 )
 def test_a_proxy_that_cannot_work_is_refused(proxy: str) -> None:

@@ -1,0 +1,166 @@
+"""Connections for httpcore whose waits end at a moment. What httpcore calls a time-out is such a moment here.
+
+All moments are those of `time.monotonic()`, in seconds.
+"""
+
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import httpcore
+
+from worker.lms.dialing import left_s
+
+WRITE_BYTES = 4096
+"""So many bytes are written at once. A socket that is ready to be written takes them all."""
+
+READ_BYTES = 16_384
+"""TLS is given so many bytes at once. It goes on by itself while it has some."""
+
+BROKEN = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.TimeoutException,
+    OSError,
+)
+"""What a connection that does not work raises."""
+
+Done = TypeVar("Done")
+
+
+class TimedStream(httpcore.NetworkStream):
+    """A connection of httpcore's. Each wait gets the time that is left until the moment."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left_s(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), WRITE_BYTES):
+            self._stream.write(buffer[start : start + WRITE_BYTES], _left_s(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class TlsStream(httpcore.NetworkStream):
+    """TLS over another connection, perhaps one that is encrypted already.
+
+    It is done in memory. With a socket of its own, OpenSSL reads on while the other side sends records without
+    data, and looks at no clock.
+    """
+
+    def __init__(
+        self,
+        stream: httpcore.NetworkStream,
+        context: ssl.SSLContext,
+        server_hostname: str | None,
+        ends_at: float | None,
+    ) -> None:
+        """Shake hands. The connection below is closed if that fails.
+
+        Raises:
+            OSError: and the others of `BROKEN`: it fails.
+        """
+        self._stream = stream
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=server_hostname)
+        try:
+            self._run(self._tls.do_handshake, ends_at)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            return self._run(lambda: self._tls.read(max_bytes), timeout)
+        except ssl.SSLEOFError:  # it hung up without the farewell of TLS; HTTP knows whether that was the end
+            return b""
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._run(lambda: self._tls.write(buffer), timeout)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._tls if info == "ssl_object" else self._stream.get_extra_info(info)
+
+    def _run(self, step: Callable[[], Done], ends_at: float | None) -> Done:
+        while True:
+            try:
+                done = step()
+            except ssl.SSLWantReadError:
+                self._flush(ends_at)
+                self._feed(ends_at)
+            except ssl.SSLError:
+                with suppress(*BROKEN):
+                    self._flush(ends_at)  # says why
+                raise
+            else:
+                self._flush(ends_at)
+                return done
+
+    def _flush(self, ends_at: float | None) -> None:
+        if self._to_send.pending:
+            self._stream.write(self._to_send.read(), ends_at)
+
+    def _feed(self, ends_at: float | None) -> None:
+        received = self._stream.read(READ_BYTES, ends_at)
+        if received:
+            self._received.write(received)
+        else:
+            self._received.write_eof()
+
+
+class KeptStream(httpcore.NetworkStream):
+    """A connection that a pool keeps. Whoever takes it again looks whether the other side has hung up.
+
+    httpcore's pool looks at every idle connection instead, at each call. Between two threads that goes wrong: one
+    sees a connection idle, another one takes it, and the first one takes the answer for the other side's farewell
+    (seen with httpcore 1.0.9).
+    """
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._answered = False
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._answered = True
+        return self._stream.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write, unless nothing has been written since the last answer, and the other side has hung up.
+
+        Raises:
+            httpcore.ConnectionNotAvailable: it has. Nothing is sent, and the pool takes another connection.
+        """
+        if self._answered:
+            self._answered = False
+            # Nobody has asked for anything, so what can be read is the end.
+            if self._stream.get_extra_info("is_readable"):
+                raise httpcore.ConnectionNotAvailable
+        self._stream.write(buffer, timeout)
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return KeptStream(TlsStream(self._stream, ssl_context, server_hostname, timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return False if info == "is_readable" else self._stream.get_extra_info(info)
+
+
+def _left_s(ends_at: float | None) -> float:
+    assert ends_at is not None, "each request has a deadline"
+    return left_s(ends_at)
