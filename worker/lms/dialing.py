@@ -12,9 +12,6 @@ from worker.addresses import host_of, literal
 CONNECT_S = 3.0
 """The most seconds for a connection to one address, while there is another one to try."""
 
-LEAST_S = 0.001
-"""Seconds of a wait that should already be over. A socket with a time-out of 0 does not wait at all."""
-
 LookUp = Callable[[str, int, float], Sequence[str]]
 Choose = Callable[[Sequence[str]], Sequence[str]]
 Connected = TypeVar("Connected")
@@ -41,14 +38,18 @@ class LookUps:
 
         Raises:
             TimeoutError: there is no answer yet.
-            OSError: the name is not known.
+            OSError: the name is not known, or the system gives no thread.
         """
         name = (host, port)
         with self._lock:
             pending = self._pending.get(name)
             if pending is None:
                 pending = Future()
-                threading.Thread(target=self._ask, args=(name, pending), name="look-up", daemon=True).start()
+                asking = threading.Thread(target=self._ask, args=(name, pending), name="look-up", daemon=True)
+                try:
+                    asking.start()
+                except RuntimeError as error:
+                    raise OSError("there is no thread left for a look-up") from error
                 self._pending[name] = pending
         return pending.result(left_s(ends_at))
 
@@ -73,7 +74,7 @@ look_up = LookUps()
 
 
 def left_s(ends_at: float) -> float:
-    """Return the seconds until a moment of `time.monotonic()`: never 0, so that a socket waits.
+    """Return the seconds until a moment of `time.monotonic()`, more than 0.
 
     Raises:
         TimeoutError: it has passed.
@@ -81,7 +82,7 @@ def left_s(ends_at: float) -> float:
     seconds = ends_at - time.monotonic()
     if seconds <= 0:
         raise TimeoutError
-    return max(seconds, LEAST_S)
+    return seconds
 
 
 def dial(
@@ -107,7 +108,7 @@ def dial(
         look_up: finds the addresses of a name.
 
     Raises:
-        TimeoutError: the time was over before there was an address to try.
+        TimeoutError: the time was over before the last address could be tried.
         Exception: what `look_up` and `choose` raise, and what `connect` raises of the last address.
     """
     written = literal(host)

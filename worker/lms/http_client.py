@@ -141,20 +141,28 @@ class HttpClient:
         try:
             return exchange(self._pool, request, deadline, str(call))
         except BROKEN as error:
-            raise _no_answer(call, error) from None
+            raise no_answer(error, str(call), f"the LMS to {call}", "INVIGILATOR_LMS_URL") from None
 
     def close(self) -> None:
         """Close the connections. No call may be running."""
         self._pool.close()
 
 
-def _no_answer(call: Call, error: Exception) -> Unavailable:
-    # A proxy that is asked for a tunnel answers before there is an HTTP answer of the LMS.
+def no_answer(error: Exception, request: str, peer: str, setting: str) -> Unavailable:
+    """Return what to raise when there was no answer.
+
+    Parameters:
+        error: one of `BROKEN`.
+        request: what was sent, as the error names it.
+        peer: who did not answer.
+        setting: says where it is.
+    """
+    # A proxy that is asked for a tunnel answers before there is an HTTP answer of the other side.
     if isinstance(error, httpcore.ProxyError) and str(error).startswith("407"):
-        return Misconfigured(f"the proxy answered 407 to {call}", setting=PROXY_SETTING, status=407)
+        return Misconfigured(f"the proxy answered 407 to {request}", setting=PROXY_SETTING, status=407)
     # Only the class is shown, because the text may quote a header, and with it the token.
     cause = type(first_cause(error)).__name__
-    return Unavailable(f"no answer from the LMS to {call} ({cause}); check INVIGILATOR_LMS_URL")
+    return Unavailable(f"no answer from {peer} ({cause}); check {setting}")
 
 
 def checked_url(url: str, setting: str, *, query: bool = False) -> httpx.URL:

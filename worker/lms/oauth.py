@@ -9,6 +9,7 @@ import time
 from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Annotated, Literal
 from urllib.parse import quote_plus, urlencode
 
@@ -17,11 +18,11 @@ from pydantic import BaseModel, BeforeValidator, FiniteFloat, ValidationError
 
 from worker.errors import Misconfigured, ServiceError, Unavailable
 from worker.lms.credentials import is_sendable
-from worker.lms.http_answers import Answer, is_transient, reason, retry_after_s
-from worker.lms.http_client import HEADERS, checked_url
+from worker.lms.http_answers import PROXY_SETTING, Answer, is_transient, reason, retry_after_s
+from worker.lms.http_client import HEADERS, checked_url, no_answer
 from worker.lms.ports import Deadline
 from worker.lms.streams import BROKEN
-from worker.lms.transport import Request, exchange, first_cause
+from worker.lms.transport import Request, exchange
 
 URL_SETTING = "INVIGILATOR_LMS_OAUTH_TOKEN_URL"
 TOKEN_SERVER = "the token server"  # noqa: S105 - no password
@@ -121,8 +122,7 @@ class ClientCredentials:
         try:
             return exchange(pool, self._request, deadline, TOKEN_SERVER)
         except BROKEN as error:
-            cause = type(first_cause(error)).__name__
-            raise Unavailable(f"no answer from {TOKEN_SERVER} ({cause}); check {URL_SETTING}") from None
+            raise no_answer(error, "the request for a token", TOKEN_SERVER, URL_SETTING) from None
 
     def _refusal(self, answer: Answer) -> ServiceError:
         why = reason(answer.body, [self._secret])
@@ -131,7 +131,8 @@ class ClientCredentials:
         if is_transient(answer.status):
             wait_s = retry_after_s(answer.retry_after, datetime.now(UTC))
             return Unavailable(message, retry_after_s=wait_s, status=answer.status, reason=why)
-        setting = f"{URL_SETTING}, {CLIENT_SETTINGS}"
+        is_proxy = answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        setting = PROXY_SETTING if is_proxy else f"{URL_SETTING}, {CLIENT_SETTINGS}"
         return Misconfigured(message, setting=setting, status=answer.status, reason=why)
 
 

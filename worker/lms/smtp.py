@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from worker import tracing
 from worker.errors import ConfigurationError, Misconfigured, Permanent
-from worker.lms.dialing import LEAST_S, dial
+from worker.lms.dialing import dial, left_s
 from worker.lms.ports import Deadline, Mail
 from worker.lms.smtp_failures import FROM_SETTING, MAIL_SERVER, URL_SETTING, service_error
 
@@ -209,7 +209,11 @@ def _connect(server: _Server, deadline: Deadline) -> socket.socket:
         return socket.create_connection((address, server.port), seconds)
 
     connection = dial(server.host.encode("idna").decode(), server.port, deadline.ends_at, connect)
-    connection.settimeout(max(deadline.remaining_s(), LEAST_S))
+    try:
+        connection.settimeout(left_s(deadline.ends_at))
+    except TimeoutError:
+        connection.close()
+        raise
     return connection
 
 

@@ -4,8 +4,10 @@ All moments are those of `time.monotonic()`, in seconds.
 """
 
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import httpcore
@@ -14,6 +16,9 @@ from worker.lms.dialing import left_s
 
 WRITE_BYTES = 4096
 """So many bytes are written at once. A socket that is ready to be written takes them all."""
+
+KEEP_S = 5.0
+"""A connection that nobody has used for so many seconds is not used again. The next call closes it."""
 
 READ_BYTES = 16_384
 """TLS is given so many bytes at once. It goes on by itself while it has some."""
@@ -71,8 +76,8 @@ class TlsStream(httpcore.NetworkStream):
         """
         self._stream = stream
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=server_hostname)
         try:
+            self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=server_hostname)
             self._run(self._tls.do_handshake, ends_at)
         except BaseException:
             self.close()
@@ -80,33 +85,41 @@ class TlsStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            return self._run(lambda: self._tls.read(max_bytes), timeout)
-        except ssl.SSLEOFError:  # it hung up without the farewell of TLS; HTTP knows whether that was the end
+            return self._run(partial(self._tls.read, max_bytes), timeout)
+        except ssl.SSLEOFError:
+            # It hung up without the farewell of TLS. Mostly HTTP knows whether that was the end. `ssl.SSLSocket` does
+            # the same.
             return b""
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._run(lambda: self._tls.write(buffer), timeout)
+        while buffer:
+            buffer = buffer[self._run(partial(self._tls.write, buffer), timeout) :]
 
     def close(self) -> None:
         self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:
-        return self._tls if info == "ssl_object" else self._stream.get_extra_info(info)
+        if info == "ssl_object":
+            return self._tls
+        if info == "is_readable" and self._received.pending:
+            return True
+        return self._stream.get_extra_info(info)
 
     def _run(self, step: Callable[[], Done], ends_at: float | None) -> Done:
         while True:
+            done: list[Done] = []
             try:
-                done = step()
+                done.append(step())
             except ssl.SSLWantReadError:
-                self._flush(ends_at)
-                self._feed(ends_at)
+                pass  # an error of the connection below must not seem to follow from this
             except ssl.SSLError:
                 with suppress(*BROKEN):
                     self._flush(ends_at)  # says why
                 raise
-            else:
-                self._flush(ends_at)
-                return done
+            self._flush(ends_at)
+            if done:
+                return done[0]
+            self._feed(ends_at)
 
     def _flush(self, ends_at: float | None) -> None:
         if self._to_send.pending:
@@ -121,33 +134,38 @@ class TlsStream(httpcore.NetworkStream):
 
 
 class KeptStream(httpcore.NetworkStream):
-    """A connection that a pool keeps. Whoever takes it again looks whether the other side has hung up.
+    """A connection that a pool keeps. Whoever takes it again looks whether it is still good.
 
     httpcore's pool looks at every idle connection instead, at each call. Between two threads that goes wrong: one
-    sees a connection idle, another one takes it, and the first one takes the answer for the other side's farewell
-    (seen with httpcore 1.0.9).
+    sees a connection idle, another one takes it, and the first one closes it, because what it then sees is the
+    answer, or because the connection was about to expire (both seen with httpcore 1.0.9).
     """
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
-        self._answered = False
+        self._answered_at: float | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._answered = True
-        return self._stream.read(max_bytes, timeout)
+        received = self._stream.read(max_bytes, timeout)
+        self._answered_at = time.monotonic()
+        return received
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write, unless nothing has been written since the last answer, and the other side has hung up.
+        """Write, unless this begins a request on a connection that is no longer good.
 
         Raises:
-            httpcore.ConnectionNotAvailable: it has. Nothing is sent, and the pool takes another connection.
+            httpcore.ConnectionNotAvailable: the other side has hung up, or nobody has used it for `KEEP_S` seconds.
+                Nothing is sent, and the pool takes another connection.
         """
-        if self._answered:
-            self._answered = False
-            # Nobody has asked for anything, so what can be read is the end.
-            if self._stream.get_extra_info("is_readable"):
-                raise httpcore.ConnectionNotAvailable
+        answered_at, self._answered_at = self._answered_at, None
+        if answered_at is not None and self._is_over(answered_at):
+            raise httpcore.ConnectionNotAvailable
         self._stream.write(buffer, timeout)
+
+    def _is_over(self, answered_at: float) -> bool:
+        # Nobody has asked for anything, so what can be read is most likely the end. If not, a new connection does no
+        # harm.
+        return time.monotonic() - answered_at > KEEP_S or bool(self._stream.get_extra_info("is_readable"))
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

@@ -19,12 +19,9 @@ import httpx
 from worker.lms.dialing import Choose, LookUp, dial, left_s, look_up
 from worker.lms.http_answers import Answer
 from worker.lms.ports import Deadline
-from worker.lms.streams import BROKEN, KeptStream, TimedStream
+from worker.lms.streams import BROKEN, KEEP_S, KeptStream, TimedStream
 
 MAX_BODY_BYTES = 64 * 1024
-
-KEEP_S = 5.0
-"""Seconds for which a connection that nobody uses is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +73,7 @@ def exchange(
     Raises:
         Unavailable: the deadline has passed.
         OSError: and the others of `BROKEN`: there is no connection, or no whole answer.
+        Misconfigured: no address of the host may be reached.
     """
     headers = [("Host", request.host), *request.headers.items()]
     timeouts = dict.fromkeys(("connect", "write", "read"), deadline.ends_at)
@@ -182,7 +180,7 @@ class _ProxiedConnections(httpcore.HTTPProxy):
             try:
                 return send(request)
             except httpcore.ConnectionNotAvailable:
-                raise  # another thread uses it
+                raise  # another thread uses it, or it has closed itself
             except BaseException:
                 connection.close()
                 raise

@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -545,18 +546,49 @@ def answer_once(connection: socket.socket) -> None:
     connection.sendall(answer("200 OK", "{}"))
 
 
-def test_a_certificate_of_a_trusted_authority_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that the worker trusts."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return authority
 
+
+def test_a_certificate_of_a_trusted_authority_is_taken(trusted: trustme.CA) -> None:
     with (
-        serving(serve_tls(authority, answer_once)) as server,
+        serving(serve_tls(trusted, answer_once)) as server,
         client(f"https://127.0.0.1:{server.port}") as lms,
     ):
         set_credit(lms)
+
+
+def test_many_calls_share_an_encrypted_connection(trusted: trustme.CA) -> None:
+    def answer_twenty(connection: socket.socket) -> None:
+        for _ in range(20):
+            read_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    with (
+        serving(serve_tls(trusted, answer_twenty)) as server,
+        client(f"https://127.0.0.1:{server.port}") as lms,
+    ):
+        for _ in range(20):
+            set_credit(lms)
+    assert server.connections == 1
+
+
+def test_a_connection_that_breaks_off_is_named_within_tls_too(trusted: trustme.CA) -> None:
+    def reset(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with (
+        serving(serve_tls(trusted, reset)) as server,
+        client(f"https://127.0.0.1:{server.port}") as lms,
+    ):
+        assert "ConnectionResetError" in str(failure_of(lms))
 
 
 def test_any_other_certificate_is_not() -> None:

@@ -420,6 +420,17 @@ def test_a_proxy_that_refuses_us_is_our_mistake(scheme: str) -> None:
     assert failure.setting == "INVIGILATOR_LMS_PROXY"
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_the_request_for_a_token_is_not_the_token_server(scheme: str) -> None:
+    with serving(after_the_request(answering("407 Proxy Authentication Required"))) as proxy:
+        through = f"http://me:s3cret@127.0.0.1:{proxy.port}"
+        with signed_in("http://lms.invalid", f"{scheme}://id.invalid/token", lms_proxy=through) as client:
+            failure = failure_of(client)
+
+    assert isinstance(failure, Misconfigured)
+    assert failure.setting == "INVIGILATOR_LMS_PROXY"
+
+
 # Client certificates
 
 

@@ -90,6 +90,21 @@ def test_a_name_that_nobody_can_look_up_is_an_error_of_its_own(host: str) -> Non
         LookUps()(host, 443, soon())
 
 
+def test_a_system_that_gives_no_thread_is_one_that_cannot_look_up(
+    name_server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = LookUps()
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(OSError, match="no thread"):
+            look_up("a.test", 443, soon())
+    assert look_up("a.test", 443, soon()) == ["203.0.114.7"]
+
+
 def dialled(
     connect: Callable[[str, float], str], addresses: list[str], seconds: float = 30
 ) -> tuple[str, list[float]]:

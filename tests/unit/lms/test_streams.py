@@ -4,12 +4,14 @@ import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpcore
 import pytest
 import trustme
 
-from worker.lms.streams import READ_BYTES, WRITE_BYTES, KeptStream, TimedStream, TlsStream
+from worker.lms import streams
+from worker.lms.streams import KEEP_S, READ_BYTES, WRITE_BYTES, KeptStream, TimedStream, TlsStream
 
 
 class Wire(httpcore.NetworkStream):
@@ -72,6 +74,24 @@ def test_a_connection_that_was_hung_up_is_not_written_to() -> None:
     assert not stream.get_extra_info("is_readable")  # no other thread judges by it
 
 
+def test_a_connection_that_nobody_has_used_for_long_is_not_written_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool of another thread may be about to close it."""
+    wire, now = Wire(*[b"an answer"] * 2), [0.0]
+    monkeypatch.setattr(streams, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stream = KeptStream(wire)
+    stream.write(b"one", 1)
+    stream.read(100, 1)
+    now[0] += KEEP_S
+    stream.write(b"two", 1)
+    stream.read(100, 1)
+    now[0] += KEEP_S + 0.1
+    with pytest.raises(httpcore.ConnectionNotAvailable):
+        stream.write(b"three", 1)
+    assert wire.written == [b"one", b"two"]
+
+
 def test_what_comes_while_a_request_is_written_is_its_answer() -> None:
     wire = Wire(b"an answer")
     stream = KeptStream(wire)
@@ -96,6 +116,7 @@ class TlsServer(Wire):
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._in, self._out, server_side=True)
         self.step: Callable[[], object] = self.tls.do_handshake
+        self.heard: list[str] = []
         self.reads = 0
         self.reads_left = 1000
 
@@ -105,6 +126,8 @@ class TlsServer(Wire):
             self.step()
         except ssl.SSLWantReadError:
             return
+        except ssl.SSLError as error:
+            self.heard.append(str(error))
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         assert max_bytes <= READ_BYTES
@@ -141,6 +164,45 @@ def test_what_tls_carries_and_how_it_ends(contexts: tuple[ssl.SSLContext, ssl.SS
     assert wire.closed
 
 
+def test_an_answer_that_nobody_asked_for_is_not_the_next_one(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """It came with the answer before, so it is no longer on the socket."""
+    client, server = contexts
+    wire = TlsServer(server)
+    stream = KeptStream(TlsStream(wire, client, "lms.test", 1))
+    wire.step = lambda: wire.tls.read(100_000)
+    stream.write(b"a question", 1)
+    wire.tls.write(b"an answer")
+    wire.tls.write(b"another")
+    assert stream.read(100, 1) == b"an answer"
+    with pytest.raises(httpcore.ConnectionNotAvailable):
+        stream.write(b"the next question", 1)
+
+
+@pytest.mark.parametrize("size", [16_384, 1_000_000])
+def test_what_is_longer_than_a_record_is_carried_whole(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], size: int
+) -> None:
+    client, server = contexts
+    wire = TlsServer(server)
+    stream = TlsStream(wire, client, "lms.test", 1)
+    heard = bytearray()
+
+    def hear() -> None:
+        while True:
+            heard.extend(wire.tls.read(100_000))
+
+    wire.step = hear
+    stream.write(b"x" * size, 1)
+    assert len(heard) == size
+    wire.tls.write(b"y" * size)
+    told = 0
+    while told < size:
+        told += len(stream.read(100_000, 1))
+    assert told == size
+
+
 def test_records_without_data_do_not_outlast_the_moment(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
@@ -162,6 +224,7 @@ def test_a_handshake_that_fails_closes_the_connection(
     with pytest.raises(ssl.SSLCertVerificationError):
         TlsStream(wire, client, "another.test", 1)
     assert wire.closed
+    assert ["ALERT" in heard for heard in wire.heard] == [True]  # the server was told why
     late = TlsServer(server)
     late.reads_left = 0
     with pytest.raises(TimeoutError):
