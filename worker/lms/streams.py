@@ -87,8 +87,7 @@ class TlsStream(httpcore.NetworkStream):
         try:
             return self._run(partial(self._tls.read, max_bytes), timeout)
         except ssl.SSLEOFError:
-            # It hung up without the farewell of TLS. Mostly HTTP knows whether that was the end. `ssl.SSLSocket` does
-            # the same.
+            # It hung up without the farewell of TLS. HTTP mostly knows whether that was the end.
             return b""
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -163,8 +162,8 @@ class KeptStream(httpcore.NetworkStream):
         self._stream.write(buffer, timeout)
 
     def _is_over(self, answered_at: float) -> bool:
-        # Nobody has asked for anything, so what can be read is most likely the end. If not, a new connection does no
-        # harm.
+        # Nobody has asked for anything, so what can be read is most likely the end. If it is not, a new connection
+        # does no harm.
         return time.monotonic() - answered_at > KEEP_S or bool(self._stream.get_extra_info("is_readable"))
 
     def start_tls(
