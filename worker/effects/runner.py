@@ -24,6 +24,7 @@ from worker.effects.action_table import ACTIONS
 from worker.effects.answers import About, Answer
 from worker.effects.circuit import Change
 from worker.effects.coalescer import Coalescer, one_is_to_blame
+from worker.effects.slots import FREE, Slot
 from worker.errors import Crowded, Gone, Permanent, ServiceError, Transient, TryAgainError, TryFailedError
 from worker.kinds import QUEUES, EffectKind, Service
 from worker.lms.connect import Services
@@ -98,11 +99,10 @@ class Runner:
         """
         try:
             owed = self._owed(effect_id, kind)
-            with self.tools.slots.taken(kind, None if owed is None else owed.subscriber) as free:
-                claim = self.claim(effect_id, kind) if free else None
-                if claim is not None:
-                    return self.run_claimed(claim, owed)
-            return self._left_alone(effect_id, kind, free)
+            with self.tools.slots.taken(kind, None if owed is None else owed.subscriber) as slot:
+                if slot is not None and (claim := self.claim(effect_id, kind)) is not None:
+                    return self.run_claimed(claim, owed, slot)
+            return self._left_alone(effect_id, kind, slot is not None)
         except DBAPIError as error:
             reason = _reason(error, effect=effect_id)
             logger.warning("an effect was not claimed", effect=effect_id, kind=kind, reason=reason)
@@ -129,28 +129,29 @@ class Runner:
         logger.info("an offer was left alone", effect=effect_id, kind=kind, reason=why)
         return answers.nothing_to_do(effect_id, seen, why)
 
-    def run_claimed(self, claim: Claim, owed: Owed | None = None) -> Answer:
+    def run_claimed(self, claim: Claim, owed: Owed | None = None, slot: Slot = FREE) -> Answer:
         """Run one try of a claimed effect and record what came of it. Raises what `run` raises.
 
         Parameters:
             owed: what it brings to whom, if it is a delivery.
+            slot: for the call. It is given back before the result is recorded, because that calls nobody.
         """
         if claim.lost_tries:
             logger.warning("the try before was lost", lost=claim.lost_tries, **reporting.fields(claim))
         with spans.of_try(claim) as span:
-            return self._run_traced(replace(claim, traceparent=span.traceparent), owed)
+            return self._run_traced(replace(claim, traceparent=span.traceparent), owed, slot)
 
-    def _run_traced(self, claim: Claim, owed: Owed | None) -> Answer:
+    def _run_traced(self, claim: Claim, owed: Owed | None, slot: Slot) -> Answer:
         about = About.claimed(claim)
         try:
-            return self._run(about, owed)
+            return self._run(about, owed, slot)
         except DBAPIError as error:
             # The result is not recorded: the effect stays running until its lease ends, then it is offered again.
             reason = _reason(error, **reporting.fields(claim))
             logger.warning("a try was not recorded", reason=reason, **reporting.fields(claim))
             raise TryAgainError(about.says(reason)) from None
 
-    def _run(self, about: About, owed: Owed | None) -> Answer:
+    def _run(self, about: About, owed: Owed | None, slot: Slot) -> Answer:
         claim = about.claim
         if claim.lost_tries >= LOST_TRIES and claim.retrying_for_s >= self.tools.retry.retry_for_s:
             # Most likely the effect ends its workers.
@@ -159,7 +160,10 @@ class Runner:
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
             payload = EffectKind(claim.kind).entry.read(claim.payload)
-            recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline, owed))
+            try:
+                recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline, owed))
+            finally:
+                slot.give_back()
         except Permanent as error:
             return self._fail(about, str(error), error, _cause_of(claim, error))
         except Transient as error:

@@ -5,7 +5,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.kinds import QUEUES, EffectKind, Service
@@ -48,8 +47,8 @@ class Slots:
         }
 
     @contextmanager
-    def taken(self, kind: str, webhook: str | None = None) -> Iterator[bool]:
-        """Take a slot for the duration of the `with`, and tell whether there was one.
+    def taken(self, kind: str, webhook: str | None = None) -> Iterator["Slot | None"]:
+        """Take a slot until it is given back, or at the latest until the `with` ends. None: there was none.
 
         A kind that calls no service always gets one.
 
@@ -58,15 +57,12 @@ class Slots:
                 slow one, so that others are served.
         """
         limit = self._limits.get(QUEUES[kind]) if webhook is None else self._of_webhook(webhook)
-        if limit is None:
-            yield True
-        elif slot := limit.take(PATIENCE_S if webhook is None else limit.soon_s()):
-            try:
-                yield True
-            finally:
-                limit.give_back(slot)
-        else:
-            yield False
+        slot = FREE if limit is None else limit.take(PATIENCE_S if webhook is None else limit.soon_s())
+        try:
+            yield slot
+        finally:
+            if slot is not None:
+                slot.give_back()
 
     def shrink(self, kind: str, number: int) -> None:
         """Reduce the slots of a kind's service to a number for a while, because it takes no more calls at once."""
@@ -77,14 +73,26 @@ class Slots:
             return self._webhooks[name]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Slot:
-    """A slot that is held, since a moment of the monotonic clock."""
+class Slot:
+    """A slot that is held. It is given back once, however often that is asked for."""
 
-    since: float
+    def __init__(self, limit: "_Limit | None") -> None:
+        self._limit = limit
+        self._since = time.monotonic()
+
+    def give_back(self) -> None:
+        """Let another thread have it. The thread that holds it does this, as soon as its call has ended."""
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            limit.give_back(self)
 
     def is_early(self) -> bool:
-        return time.monotonic() - self.since <= SOON_S
+        """Return whether it has not been held for long."""
+        return time.monotonic() - self._since <= SOON_S
+
+
+FREE = Slot(None)
+"""The slot of a kind that calls nobody."""
 
 
 class _Limit:
@@ -93,17 +101,17 @@ class _Limit:
     def __init__(self, most: int, line: threading.Semaphore) -> None:
         self._most = self._size = most
         self._line = line
-        self._taken: list[_Slot] = []
+        self._taken: list[Slot] = []
         self._is_quick = True
         self._sized_at = time.monotonic()
         self._changed = threading.Condition()
 
-    def take(self, patience_s: float) -> "_Slot | None":
+    def take(self, patience_s: float) -> Slot | None:
         with self._changed:
             if not self._changed.wait_for(self._is_free, patience_s) and not self._waited_in_line():
                 self._is_quick = False
                 return None
-            slot = _Slot(time.monotonic())
+            slot = Slot(self)
             self._taken.append(slot)
             if self._is_free():  # it has grown
                 self._changed.notify()
@@ -117,7 +125,7 @@ class _Limit:
         finally:
             self._line.release()
 
-    def give_back(self, slot: "_Slot") -> None:
+    def give_back(self, slot: Slot) -> None:
         with self._changed:
             self._taken.remove(slot)
             self._is_quick = slot.is_early()

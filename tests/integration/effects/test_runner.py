@@ -340,7 +340,7 @@ def test_a_result_that_cannot_be_recorded_is_tried_again(
     broke, line = logged
     assert "in misfit" in broke["exception"]
     assert (line["event"], line["effect"], line["number"]) == ("a try was not recorded", effect_id, 1)
-    assert "ada" not in str(logged)
+    assert "ada@" not in str(logged)
     assert bench.row(effect_id).state == "running"
 
 

@@ -102,6 +102,25 @@ def test_a_failed_call_frees_its_slot(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert shared.run(second, EffectKind.SET_CREDIT_STATUS).text.endswith("done")
 
 
+def test_a_slot_is_free_while_the_result_of_its_call_is_recorded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0)
+    monkeypatch.setattr(module, "LINE_S", 0)
+    bench.max_calls = 1
+    [effect_id] = owed(bench)
+    shared = bench.runner
+    free: list[bool] = []
+
+    def look() -> None:
+        with shared.tools.slots.taken(EffectKind.SET_CREDIT_STATUS) as slot:
+            free.append(slot is not None)
+
+    shared.claims.on_lead = shared.results.on_lead = look
+    shared.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+    assert free == [False, True]
+
+
 def test_a_message_about_another_kind_is_nothing_to_do(bench: Bench) -> None:
     [effect_id] = owed(bench)
     assert (

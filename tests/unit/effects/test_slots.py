@@ -44,7 +44,8 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def free(slots: Slots, kind: EffectKind = MAIL, webhook: str | None = None) -> int:
     """Count the free slots."""
     with ExitStack() as stack:
-        return [stack.enter_context(slots.taken(kind, webhook)) for _ in range(CALLS + 1)].count(True)
+        held = [stack.enter_context(slots.taken(kind, webhook)) for _ in range(CALLS + 1)]
+        return sum(slot is not None for slot in held)
 
 
 def waiters(slots: Slots, number: int) -> tuple[list[threading.Thread], Queue[bool]]:
@@ -52,8 +53,8 @@ def waiters(slots: Slots, number: int) -> tuple[list[threading.Thread], Queue[bo
     found: Queue[bool] = Queue()
 
     def send() -> None:
-        with slots.taken(MAIL) as is_taken:
-            found.put(is_taken)
+        with slots.taken(MAIL) as slot:
+            found.put(slot is not None)
 
     return [threading.Thread(target=send) for _ in range(number)], found
 
@@ -66,6 +67,17 @@ def test_mails_have_as_many_as_connections_and_others_as_many_as_calls() -> None
 
 def test_who_calls_nobody_always_has_one() -> None:
     assert free(Slots(1, 1), EffectKind.CASCADE_DECLINE) == CALLS + 1
+
+
+def test_a_slot_is_given_back_once_and_before_its_thread_is_done() -> None:
+    slots = Slots(CALLS, CONNECTIONS)
+    with slots.taken(MAIL) as slot:
+        assert slot is not None
+        assert free(slots) == CONNECTIONS - 1
+        for _ in range(2):
+            slot.give_back()
+            assert free(slots) == CONNECTIONS
+    assert free(slots) == CONNECTIONS
 
 
 def test_a_service_that_takes_no_more_has_fewer_for_a_while(clock: Clock) -> None:
@@ -190,8 +202,8 @@ def test_a_thread_waits_for_a_slot_of_a_webhook_that_is_quick(monkeypatch: pytes
     found: list[bool] = []
 
     def other() -> None:
-        with slots.taken(EffectKind.DELIVER_EVENT, ACME) as free:
-            found.append(free)
+        with slots.taken(EffectKind.DELIVER_EVENT, ACME) as slot:
+            found.append(slot is not None)
         ended.set()
 
     # When another thread wants it, and it is given back
