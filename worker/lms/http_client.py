@@ -132,9 +132,10 @@ class HttpClient:
         headers = {**self._headers, **call.headers}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        body = None
         if call.json is not None:
             headers["Content-Type"] = "application/json"
-        body = None if call.json is None else orjson.dumps(call.json)
+            body = orjson.dumps(call.json)
         query = f"?{urlencode(call.params)}" if call.params else ""
         target = self._base_path + f"{quote(call.path)}{query}".encode("ascii")
         request = Request.to(self._base_url, call.method, headers, body, target)

@@ -35,18 +35,11 @@ BROKEN = (
 Done = TypeVar("Done")
 
 
-class TimedStream(httpcore.NetworkStream):
-    """A connection of httpcore's. Each wait gets the time that is left until the moment."""
+class _Over(httpcore.NetworkStream):
+    """A connection over another one."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left_s(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), WRITE_BYTES):
-            self._stream.write(buffer[start : start + WRITE_BYTES], _left_s(timeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -55,7 +48,18 @@ class TimedStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-class TlsStream(httpcore.NetworkStream):
+class TimedStream(_Over):
+    """A connection of httpcore's. Each wait gets the time that is left until the moment."""
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left_s(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), WRITE_BYTES):
+            self._stream.write(buffer[start : start + WRITE_BYTES], _left_s(timeout))
+
+
+class TlsStream(_Over):
     """TLS over another connection, perhaps one that is encrypted already.
 
     It is done in memory. With a socket of its own, OpenSSL reads on while the other side sends records without
@@ -74,7 +78,7 @@ class TlsStream(httpcore.NetworkStream):
         Raises:
             OSError: and the others of `BROKEN`: it fails.
         """
-        self._stream = stream
+        super().__init__(stream)
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         try:
             self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=server_hostname)
@@ -94,30 +98,27 @@ class TlsStream(httpcore.NetworkStream):
         while buffer:
             buffer = buffer[self._run(partial(self._tls.write, buffer), timeout) :]
 
-    def close(self) -> None:
-        self._stream.close()
-
     def get_extra_info(self, info: str) -> Any:
         if info == "ssl_object":
             return self._tls
         if info == "is_readable" and self._received.pending:
             return True
-        return self._stream.get_extra_info(info)
+        return super().get_extra_info(info)
 
     def _run(self, step: Callable[[], Done], ends_at: float | None) -> Done:
         while True:
-            done: list[Done] = []
             try:
-                done.append(step())
+                done = step()
             except ssl.SSLWantReadError:
                 pass  # an error of the connection below must not seem to follow from this
             except ssl.SSLError:
                 with suppress(*BROKEN):
                     self._flush(ends_at)  # says why
                 raise
+            else:
+                self._flush(ends_at)
+                return done
             self._flush(ends_at)
-            if done:
-                return done[0]
             self._feed(ends_at)
 
     def _flush(self, ends_at: float | None) -> None:
@@ -132,7 +133,7 @@ class TlsStream(httpcore.NetworkStream):
             self._received.write_eof()
 
 
-class KeptStream(httpcore.NetworkStream):
+class KeptStream(_Over):
     """A connection that a pool keeps. Whoever takes it again looks whether it is still good.
 
     httpcore's pool looks at every idle connection instead, at each call. Between two threads that goes wrong: one
@@ -141,7 +142,7 @@ class KeptStream(httpcore.NetworkStream):
     """
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._answered_at: float | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -171,11 +172,8 @@ class KeptStream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         return KeptStream(TlsStream(self._stream, ssl_context, server_hostname, timeout))
 
-    def close(self) -> None:
-        self._stream.close()
-
     def get_extra_info(self, info: str) -> Any:
-        return False if info == "is_readable" else self._stream.get_extra_info(info)
+        return False if info == "is_readable" else super().get_extra_info(info)
 
 
 def _left_s(ends_at: float | None) -> float:

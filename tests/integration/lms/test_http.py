@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -104,24 +103,11 @@ def asked_name(body: str | bytes, status: str = "200 OK") -> str | None:
 # What is sent
 
 
-def test_a_name_server_that_hangs_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, asked, system = threading.Event(), [], socket.getaddrinfo
-
-    def getaddrinfo(host: str | bytes, *args: Any, **more: Any) -> Any:
-        if host != b"dead.test":  # text when it is only asked whether it is an address
-            return system(host, *args, **more)
-        asked.append(host)
-        answers.wait()
-        raise socket.gaierror
-
+def test_a_name_server_that_hangs_is_asked_once(hanging: list[bytes]) -> None:
     with client("http://dead.test") as lms:
-        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-        try:
-            for _ in range(3):
-                assert "took longer than" in str(failure_of(lms, Deadline.after(0.2)))
-            assert len(asked) == 1
-        finally:
-            answers.set()
+        for _ in range(3):
+            assert "took longer than" in str(failure_of(lms, Deadline.after(0.2)))
+    assert len(hanging) == 1
 
 
 def test_the_calls_are_those_of_the_contract() -> None:
@@ -480,8 +466,14 @@ def test_time_outs_leave_no_connection_behind() -> None:
         assert [one.status for one in ours].count(psutil.CONN_ESTABLISHED) == 1  # the last one, kept alive
 
 
+def printed(script: str) -> str:
+    """What a process of its own prints that runs a script, and ends by itself."""
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 def test_a_name_server_that_hangs_keeps_no_process() -> None:
-    hanging = """
+    script = """
 import socket, threading
 from worker.errors import Transient
 from worker.lms.http import HttpLms
@@ -493,11 +485,7 @@ try:
 except Transient:
     print("done")
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", hanging], capture_output=True, text=True, timeout=60, check=True
-    )
-
-    assert ended.stdout == "done\n"
+    assert printed(script) == "done\n"
 
 
 def test_closing_twice_or_unused_is_fine() -> None:
@@ -509,7 +497,7 @@ def test_closing_twice_or_unused_is_fine() -> None:
 
 
 def test_a_process_that_forgets_to_close_ends_all_the_same() -> None:
-    forgetful = """
+    script = """
 from worker.errors import Transient
 from worker.lms.http import HttpLms
 from worker.lms.ports import Deadline
@@ -518,11 +506,7 @@ try:
 except Transient:
     print("done")
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", forgetful], capture_output=True, text=True, timeout=60, check=True
-    )
-
-    assert ended.stdout == "done\n"
+    assert printed(script) == "done\n"
 
 
 # TLS
@@ -544,15 +528,6 @@ def serve_tls(
 def answer_once(connection: socket.socket) -> None:
     read_request(connection)
     connection.sendall(answer("200 OK", "{}"))
-
-
-@pytest.fixture
-def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """An authority that the worker trusts."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    return authority
 
 
 def test_a_certificate_of_a_trusted_authority_is_taken(trusted: trustme.CA) -> None:

@@ -434,18 +434,13 @@ def test_a_proxy_that_refuses_the_request_for_a_token_is_not_the_token_server(sc
 # Client certificates
 
 
-def test_an_lms_that_asks_for_a_certificate_gets_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    ours = authority.issue_cert("invigilator.example")
+def test_an_lms_that_asks_for_a_certificate_gets_ours(tmp_path: Path, trusted: trustme.CA) -> None:
+    ours = trusted.issue_cert("invigilator.example")
     ours.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     ours.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.configure_trust(context)
+    trusted.issue_cert("127.0.0.1").configure_cert(context)
+    trusted.configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
 
     def script(connection: socket.socket) -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
@@ -325,21 +324,10 @@ def test_a_dripping_server_is_cut_off(first: bytes) -> None:
     assert str(failure) == "the mail server took longer than 0.2 s"
 
 
-def test_a_name_server_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, system = threading.Event(), socket.getaddrinfo
-
-    def getaddrinfo(host: str | bytes, *args: Any, **more: Any) -> Any:
-        if host not in ("mail.test", b"mail.test") or "flags" in more:
-            return system(host, *args, **more)
-        answers.wait()
-        raise socket.gaierror
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    try:
-        failure = failure_of(SmtpMailer("smtp://mail.test", FROM), deadline=Deadline.after(0.2))
-        assert str(failure) == "the mail server took longer than 0.2 s"
-    finally:
-        answers.set()
+@pytest.mark.usefixtures("hanging")
+def test_a_name_server_that_hangs_is_left() -> None:
+    failure = failure_of(SmtpMailer("smtp://dead.test", FROM), deadline=Deadline.after(0.2))
+    assert str(failure) == "the mail server took longer than 0.2 s"
 
 
 def test_a_silent_server_is_cut_off() -> None:
@@ -440,14 +428,6 @@ class Sink(MailSink):
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-@pytest.fixture
-def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """The authority, and the process trusts it."""
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    return authority
 
 
 def server_tls(authority: trustme.CA, host: str = "127.0.0.1") -> ssl.SSLContext:
