@@ -134,7 +134,8 @@ class Runner:
 
         Parameters:
             owed: what it brings to whom, if it is a delivery.
-            slot: for the call. It is given back before the result is recorded, because that calls nobody.
+            slot: for the call. After a success it is given back before the result is recorded, because that
+                calls nobody.
         """
         if claim.lost_tries:
             logger.warning("the try before was lost", lost=claim.lost_tries, **reporting.fields(claim))
@@ -160,10 +161,9 @@ class Runner:
         deadline = Deadline.after(self.tools.call_timeout_s)
         try:
             payload = EffectKind(claim.kind).entry.read(claim.payload)
-            try:
-                recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline, owed))
-            finally:
-                slot.give_back()
+            recorded = self.actions[claim.kind](Run(claim, payload, self.tools, deadline, owed))
+            # After a failure it is kept until the circuit knows, so that no other thread calls before that.
+            slot.give_back()
         except Permanent as error:
             return self._fail(about, str(error), error, _cause_of(claim, error))
         except Transient as error:

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -102,13 +103,17 @@ def test_a_failed_call_frees_its_slot(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert shared.run(second, EffectKind.SET_CREDIT_STATUS).text.endswith("done")
 
 
-def test_a_slot_is_free_while_the_result_of_its_call_is_recorded(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_served", [True, False])
+def test_a_slot_is_free_while_a_success_is_recorded_and_not_a_failure(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_served: bool
 ) -> None:
+    """Until a failure is recorded its circuit is not open, and a free slot would have another thread call."""
     monkeypatch.setattr(module, "PATIENCE_S", 0)
     monkeypatch.setattr(module, "LINE_S", 0)
     bench.max_calls = 1
     [effect_id] = owed(bench)
+    if not is_served:
+        bench.credit.fail_with(Transient("down"))
     shared = bench.runner
     free: list[bool] = []
 
@@ -117,8 +122,9 @@ def test_a_slot_is_free_while_the_result_of_its_call_is_recorded(
             free.append(slot is not None)
 
     shared.claims.on_lead = shared.results.on_lead = look
-    shared.run(effect_id, EffectKind.SET_CREDIT_STATUS)
-    assert free == [False, True]
+    with nullcontext() if is_served else pytest.raises(TryFailedError):
+        shared.run(effect_id, EffectKind.SET_CREDIT_STATUS)
+    assert free == [False, is_served]
 
 
 def test_a_message_about_another_kind_is_nothing_to_do(bench: Bench) -> None:
