@@ -51,6 +51,7 @@ class HttpWebhooks:
         """
         tls = create_default_context() if webhooks else None  # reading the system's authorities takes a while
         self._webhooks = webhooks
+        self._definitions = {name: webhook.definition() for name, webhook in webhooks.items()}
         self._pools = {
             name: connections(tls, choose=Guard(webhook.may_reach, f"url and allow_private of {name}"))
             for name, webhook in webhooks.items()
@@ -70,7 +71,7 @@ class HttpWebhooks:
         webhook = self._webhooks.get(delivery.subscriber)
         if webhook is None:
             raise NotCalled(f"{delivery.subscriber} is not in the file of subscriptions of this process")
-        if delivery.definition not in (None, webhook.definition()):
+        if delivery.definition not in (None, self._definitions[delivery.subscriber]):
             warn_once(
                 "the file of subscriptions differs",
                 subscribers=delivery.subscriber,
