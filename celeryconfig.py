@@ -14,6 +14,8 @@ worker_consumer = "worker.celery.strict_consumer:StrictConsumer"
 # task runs: a task that runs twice costs one query, and one that is lost costs one poll.
 task_acks_late = False
 task_ignore_result = True
+# Nothing is stored, so threads may share what would store it (`worker.app`).
+result_backend_thread_safe = True
 task_routes = {task_name(kind): {"queue": queue} for kind, queue in QUEUES.items()}
 
 # A worker without --queues serves every queue of effects (`worker.celery.queues`).

@@ -7,10 +7,11 @@ Celery, no calls. It has two stages:
 - *commands*: each shard's process commits batches that were decoded before.
 - *effects*: as many processes offer, claim and record what the commands owe, and do the cascades.
 
-For each stage it says how much of its core PostgreSQL has used. Where that is all that it had, the rate is the
-limit. Where it is less, the other cores were; then the rate for each CPU second of PostgreSQL counts. With few
-cores `--share 0.3` gives PostgreSQL a third of its core, in a control group, which needs root. PostgreSQL is as
-durable as by default: `fsync` and `synchronous_commit` are on.
+For each stage it says how much CPU PostgreSQL has used, and how much our code has, which runs in one thread of each
+process: no thread waits for another. It also says how much of its core PostgreSQL has used. Where that is all that
+it had, the rate is the limit. Where it is less, the other cores were; then the rate for each CPU second of
+PostgreSQL counts. With few cores `--share 0.3` gives PostgreSQL a third of its core, in a control group, which
+needs root. PostgreSQL is as durable as by default: `fsync` and `synchronous_commit` are on.
 """
 
 import argparse
@@ -25,7 +26,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
 import psutil
@@ -79,8 +79,9 @@ INSERT INTO learners (user_id, username, email, full_name)
 SELECT n, 'learner' || n, 'learner' || n || '@example.org', 'Learner ' || n FROM generate_series(0, %s - 1) AS n
 """
 
-Work = Callable[[Barrier], None]
-"""Prepares itself, waits at the barrier, and does what is measured."""
+Begin = Callable[[], None]
+Work = Callable[[Begin], None]
+"""Prepares itself, calls what waits for the others, and does what is measured."""
 Figures = dict[str, float]
 
 
@@ -127,7 +128,7 @@ class Server:
 # --- what the processes do ---------------------------------------------------------------------------------
 
 
-def commit(settings: Settings, shard: int, todo: Sequence[Step], batch: int, barrier: Barrier) -> None:
+def commit(settings: Settings, shard: int, todo: Sequence[Step], batch: int, begin: Begin) -> None:
     """Commit the commands of one shard, as its owner does."""
     engine = wiring.database_engine(
         settings, f"shard {shard}", session_settings=session_settings(settings), pre_ping=False
@@ -137,19 +138,19 @@ def commit(settings: Settings, shard: int, todo: Sequence[Step], batch: int, bar
     with engine.begin() as connection:
         fence = owners.take(connection, shard, f"limit-{os.getpid()}", LEASE_S)
     assert fence is not None, "somebody else has the shard"
-    barrier.wait()
+    begin()
     for first in range(0, len(items), batch):
         batches.commit(fence, items[first : first + batch])
     with engine.begin() as connection:
         owners.release(connection, fence)
 
 
-def work_off(settings: Settings, barrier: Barrier) -> None:
+def work_off(settings: Settings, begin: Begin) -> None:
     """Offer effects, and run them, until none is due. Their calls reach nobody."""
     relay = wiring.database_engine(settings, "relay", session_settings=RELAY_SESSION, pre_ping=False)
     runner = effects_wiring.runner(settings)
     rooms = dict.fromkeys(QUEUES, ROOM)
-    barrier.wait()
+    begin()
     while True:
         with relay.begin() as connection:
             due = offers.find_due(connection, list(QUEUES))
@@ -181,10 +182,12 @@ def _run(runner: Runner, wanted: Sequence[Wanted]) -> None:
 
 
 def measured(server: Server, works: Sequence[Work]) -> Figures:
-    """Run each in a process of its own, and return what PostgreSQL has used for them."""
+    """Run each in a process of its own, and return what PostgreSQL and they have used."""
     context = get_context("fork")
-    barrier = context.Barrier(len(works) + 1, timeout=READY_S)
-    processes = [context.Process(target=_pinned, args=(server.others, work, barrier)) for work in works]
+    barrier, spent_s = context.Barrier(len(works) + 1, timeout=READY_S), context.Value("d", 0.0)
+    processes = [
+        context.Process(target=_pinned, args=(server.others, work, barrier, spent_s)) for work in works
+    ]
     for process in processes:
         process.start()
     _execute(server.url, "CHECKPOINT")
@@ -197,12 +200,22 @@ def measured(server: Server, works: Sequence[Work]) -> Figures:
     if any(process.exitcode for process in processes):
         raise SystemExit("a process has failed")
     after = server.counters()
-    return {"seconds": seconds, "cpu_s": used, **{name: after[name] - counted[name] for name in after}}
+    counts = {name: after[name] - counted[name] for name in after}
+    return {"seconds": seconds, "cpu_s": used, "ours_cpu_s": spent_s.value, **counts}
 
 
-def _pinned(cores: Sequence[int], work: Work, barrier: Barrier) -> None:
+def _pinned(cores: Sequence[int], work: Work, barrier: Any, spent_s: Any) -> None:
     os.sched_setaffinity(0, cores)
-    work(barrier)
+    before_s = 0.0
+
+    def begin() -> None:
+        nonlocal before_s
+        barrier.wait()
+        before_s = time.process_time()
+
+    work(begin)
+    with spent_s.get_lock():
+        spent_s.value += time.process_time() - before_s
 
 
 def _execute(url: str, statement: str, *values: object) -> None:
@@ -267,6 +280,7 @@ def _rates(figures: Figures, unit: str, number: float) -> Figures:
         f"{unit}s_per_s": number / figures["seconds"],
         f"{unit}s_per_cpu_s": number / figures["cpu_s"],
         f"cpu_ms_per_{unit}": 1000 * figures["cpu_s"] / number,
+        f"ours_cpu_ms_per_{unit}": 1000 * figures["ours_cpu_s"] / number,
         "core_in_use": figures["cpu_s"] / figures["seconds"],
         f"wal_bytes_per_{unit}": figures["wal_bytes"] / number,
         f"page_images_per_{unit}": figures["wal_fpi"] / number,

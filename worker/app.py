@@ -232,6 +232,16 @@ def spare_the_search_for_cycles(**_: Any) -> None:
     look_for_cycles_rarely()
 
 
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def make_the_backend(**_: Any) -> None:
+    """Make Celery's backend, which stores nothing here, before there are threads.
+
+    Its class is looked for among all installed packages. Otherwise each thread would do that at its first task,
+    which takes half a second of CPU for sixteen.
+    """
+    assert app.backend.thread_safe, "each thread makes its own"
+
+
 class _Beating:
     """The heartbeat of this worker, from its start to its end."""
 

@@ -4,6 +4,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -69,6 +70,12 @@ def test_celerys_banner_is_for_people(monkeypatch: pytest.MonkeyPatch, form: str
     worker = SimpleNamespace(quiet=False)
     module.leave_out_the_banner(instance=worker)
     assert worker.quiet is is_left_out
+
+
+def test_the_threads_of_a_worker_share_what_would_store_results() -> None:
+    module.make_the_backend()
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: module.app.backend).result() is module.app.backend
 
 
 def test_the_tasks_run_their_effect(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
