@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import psutil
@@ -88,7 +89,7 @@ class Meter:
         machine = psutil.cpu_times()
         return Reading(
             at=time.perf_counter(),
-            cpu={name: sum(map(_cpu_s, self._processes(pids))) for name, pids in self._roots.items()},
+            cpu={name: sum(map(self._tree_cpu_s, pids)) for name, pids in self._roots.items()},
             machine_busy=machine.user + machine.nice + machine.system + getattr(machine, "softirq", 0.0),
             machine_stolen=getattr(machine, "steal", 0.0),
         )
@@ -100,26 +101,44 @@ class Meter:
         """
         figures: dict[str, float] = {}
         for name, pids in self._roots.items():
-            infos = list(filter(None, map(_memory, self._processes(pids))))
+            infos = list(filter(None, map(_memory, chain.from_iterable(map(self._tree, pids)))))
             figures[f"rss_mb.{name}"] = sum(info.rss for info in infos) / MEGABYTE
             figures[f"pss_mb.{name}"] = sum(getattr(info, "pss", info.uss) for info in infos) / MEGABYTE
         figures["pss_mb"] = sum(value for name, value in figures.items() if name.startswith("pss_mb."))
         return figures
 
-    def _processes(self, pids: Sequence[int]) -> Iterator[psutil.Process]:
-        for pid in pids:
-            with suppress(psutil.NoSuchProcess):
-                root = psutil.Process(pid)
-                for process in (root, *root.children(recursive=True)):
-                    if process.pid not in self._ignored:
-                        yield process
+    def _tree_cpu_s(self, pid: int) -> float:
+        """The CPU of a tree. It is read again when the root has waited for a child meanwhile.
+
+        What the child has used would be missing, or count twice.
+        """
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            while True:
+                waited_s = _waited_s(root)
+                tree_s = sum(map(_cpu_s, self._tree(pid)))
+                if _waited_s(root) == waited_s:
+                    return tree_s
+        return 0.0
+
+    def _tree(self, pid: int) -> Iterator[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            for process in (root, *root.children(recursive=True)):
+                if process.pid not in self._ignored:
+                    yield process
+
+
+def _waited_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.children_user + times.children_system)
 
 
 def _cpu_s(process: psutil.Process) -> float:
     # A process's times include the children that it has waited for. Living children are read separately.
     with suppress(psutil.NoSuchProcess):
         times = process.cpu_times()
-        return float(times.user + times.system + times.children_user + times.children_system)
+        return float(times.user + times.system) + _waited_s(process)
     return 0.0
 
 
