@@ -32,7 +32,7 @@ def test_of_a_message_of_ours_the_call_is_left_and_its_label() -> None:
     hostile = {"eta": "2999-01-01", "shadow": "x", "group": "g", "timelimit": [1, 1], "root_id": {}}
     one = message({**HEADERS, **hostile}, json.dumps([[EFFECT], {}, {"callbacks": [{"task": "x"}]}]))
     reduce_message(one)
-    assert one.headers == {**HEADERS, "lang": "py", "kwargsrepr": "{}"}
+    assert one.headers == {**HEADERS, "lang": "py", "kwargsrepr": "{}", "headers": {}}
     assert (one.body, one.properties, one.content_type) == (REDUCED, {}, None)
 
 

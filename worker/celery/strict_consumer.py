@@ -142,6 +142,7 @@ def reduce_message(message: Any) -> None:
         "id": task_id,
         "argsrepr": label[:MAX_LABEL_CHARS] if isinstance(label, str) else effect_id,
         "kwargsrepr": "{}",
+        "headers": {},  # or Celery goes through the names of all that it knows, to find that there are no others
     }
     message.properties = {}
     message.content_type = message.content_encoding = None  # nothing is left to decode
