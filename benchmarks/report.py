@@ -44,9 +44,10 @@ def write() -> None:
 def _lines(found: Results, pictures: Sequence[str]) -> Iterator[str]:
     samples = found.samples
     yield (
-        "One warm-up round, and then those that count, alternating. Each figure is the median of the rounds, "
-        "with the least and the most of them. CPU is summed over all processes that do the work: ours, "
-        "PostgreSQL, the broker, the publisher. Memory is proportional: what several of these processes share "
+        "One warm-up round (none in *effects*, *memory*, *operators* and *api*), and then those that count, "
+        "alternating. Each figure is the median of the rounds, with the least and the most of them. CPU is "
+        "summed over all processes that do the work: ours, PostgreSQL, the broker, the publisher. Memory is "
+        "proportional: what several of these processes share "
         "counts once.\n"
     )
     yield "### Goals\n"

@@ -1,6 +1,6 @@
 """Whether the length of the queue matters: the rate while 1,000 and 100,000 queued commands are drained.
 
-The short queue is drained in a third of a second, so its rates scatter.
+The short queue is drained in less than a second, so its rates scatter.
 """
 
 from collections.abc import Sequence

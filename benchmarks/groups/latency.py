@@ -7,7 +7,7 @@ services. Half of them owe effects, and only these count for the end of the last
 rate is set, not measured.
 
 The time of a commit is PostgreSQL's timestamp of it. PostgreSQL takes the timestamp before it flushes the commit to
-disk, so the mean time of a flush (about half a millisecond) is added. The p99 therefore misses the extra time
+disk, so the mean time of a flush in that run (0.7 to 2 ms) is added. The p99 therefore misses the extra time
 of slow flushes. The tables are read only afterwards, because reading them meanwhile would take CPU from the system.
 
 *The floor*: code written by hand sends a message, waits for it, parses its JSON, and commits with prepared

@@ -1,7 +1,7 @@
 """Whether a process grows: its resident memory after 10,000 commands with all effects, and after 200,000.
 
-Goal 4 is about our processes only. Resident memory counts shared pages for each process that has touched them, so
-PostgreSQL's grows until each session has touched all shared buffers. There is one round without a warm-up,
+The limit is about our processes only. Resident memory counts shared pages for each process that has touched them,
+so PostgreSQL's grows until each session has touched all shared buffers. There is one round without a warm-up,
 because a round has to handle 200,000 commands and their effects.
 """
 
