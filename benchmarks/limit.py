@@ -206,16 +206,17 @@ def measured(server: Server, works: Sequence[Work]) -> Figures:
 
 def _pinned(cores: Sequence[int], work: Work, barrier: Any, spent_s: Any) -> None:
     os.sched_setaffinity(0, cores)
-    before_s = 0.0
+
+    def add(seconds: float) -> None:
+        with spent_s.get_lock():
+            spent_s.value += seconds
 
     def begin() -> None:
-        nonlocal before_s
         barrier.wait()
-        before_s = time.process_time()
+        add(-time.process_time())
 
     work(begin)
-    with spent_s.get_lock():
-        spent_s.value += time.process_time() - before_s
+    add(time.process_time())
 
 
 def _execute(url: str, statement: str, *values: object) -> None:

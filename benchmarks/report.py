@@ -43,12 +43,12 @@ def write() -> None:
 
 def _lines(found: Results, pictures: Sequence[str]) -> Iterator[str]:
     samples = found.samples
+    not_warmed_up = ", ".join(f"*{group.NAME}*" for group in ALL if hasattr(group, "ROUNDS"))
     yield (
-        "One warm-up round (none in *effects*, *memory*, *operators* and *api*), and then those that count, "
-        "alternating. Each figure is the median of the rounds, with the least and the most of them. CPU is "
-        "summed over all processes that do the work: ours, PostgreSQL, the broker, the publisher. Memory is "
-        "proportional: what several of these processes share "
-        "counts once.\n"
+        f"One warm-up round (none in {not_warmed_up}), and then those that count, alternating. Each figure is the "
+        "median of the rounds, with the least and the most of them. CPU is summed over all processes that do the "
+        "work: ours, PostgreSQL, the broker, the publisher. Memory is proportional: what several of these "
+        "processes share counts once.\n"
     )
     yield "### Goals\n"
     yield from _checks(checks(samples))

@@ -81,7 +81,7 @@ class Slot:
         self._since = time.monotonic()
 
     def give_back(self) -> None:
-        """Let another thread have it. The thread that holds it does this, as soon as its call has ended."""
+        """Let another thread have it. The thread that holds it does this."""
         limit, self._limit = self._limit, None
         if limit is not None:
             limit.give_back(self)
