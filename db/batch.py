@@ -1,6 +1,7 @@
 """The hot path of a batch: one statement begins it, one reads and one writes, however many commands there are.
 
-A session of its own prepares these statements: PostgreSQL takes longer to plan a small batch than to run it.
+A session of its own prepares these statements: PostgreSQL takes longer to plan a small batch than to run it. They
+travel in two messages (`db.round_trips`): the beginning with the reading, and the writing with COMMIT.
 """
 
 import hashlib
@@ -31,8 +32,8 @@ class Begun:
 
     inbox_ids: dict[Key, int]
     """The ids in the inbox of the commands that were never seen."""
-    learners: set[str]
-    """The learners that are known. They are locked."""
+    found: "Found"
+    """What is recorded of what the commands look at."""
     now: datetime
     """The database's clock."""
 
@@ -43,6 +44,9 @@ class Begun:
 #
 # Any shard may describe a course or an exam, so it is locked before it is read. Its row may not be there yet, so
 # the lock is an advisory one.
+#
+# What is read must be from after the locks, so another statement reads. A setting of the transaction brings it the
+# answer of this one, because both travel in one message, which has one answer.
 _BEGIN = """
 WITH fence AS (
     UPDATE shards
@@ -71,13 +75,13 @@ WITH fence AS (
     FROM unnest(%(descriptions)s::bigint[]) AS key
     WHERE EXISTS (SELECT FROM fence) AND (SELECT count(*) FROM locked) >= 0
 )
-SELECT json_build_object(
+SELECT set_config('invigilator.locked', json_build_object(
     'is_fenced', EXISTS (SELECT FROM fence),
     'entered', (SELECT json_agg(entered) FROM entered),
     'learners', (SELECT json_agg(user_id) FROM locked),
     'descriptions', (SELECT count(*) FROM locked_descriptions),
     'now', clock_timestamp()
-)::text
+)::text, true)
 """
 
 
@@ -86,9 +90,9 @@ def begin(
     renewal: Renewal,
     arrivals: Sequence[Arrival],
     user_ids: Collection[str],
-    descriptions: Collection[tuple[str, str]] = (),
+    needs: "Needs",
 ) -> Begun | None:
-    """Renew the lease, insert the commands that were never seen, and lock what they are about.
+    """Renew the lease, insert the commands that were never seen, lock what they are about, and read it.
 
     Returns None when the tenure is over; then nothing was written. A key that another transaction is inserting is
     waited for.
@@ -96,11 +100,12 @@ def begin(
     Parameters:
         renewal: of the shard whose commands they are.
         arrivals: the commands, each key once.
-        user_ids: the learners, as for `lock_learners`.
-        descriptions: the courses and exams that are described. Each is a pair of the table's name and the id.
+        user_ids: the learners, as for `lock_and_read`.
+        needs: what the commands look at. The courses and exams that are described are locked, too.
     """
     fence = renewal.fence
-    answer = _answer(
+    described = [("courses", one) for one in needs.courses] + [("exams", one) for one in needs.exams]
+    prepared.execute_later(
         connection,
         _BEGIN,
         {
@@ -112,16 +117,16 @@ def begin(
             "in_hand": renewal.in_hand,
             "arrivals": recordset([_arrival(one) for one in sorted(arrivals, key=lambda one: one.key)]),
             "user_ids": list(user_ids),
-            "descriptions": sorted({_lock_key(*one) for one in descriptions}),
+            "descriptions": sorted({_lock_key(*one) for one in described}),
         },
     )
-    if not answer["is_fenced"]:
+    locked, found = _read(connection, needs)
+    if not locked["is_fenced"]:
         return None
-    inbox_ids = {(one["source"], one["command_id"]): one["id"] for one in answer["entered"] or ()}
     return Begun(
-        inbox_ids=inbox_ids,
-        learners=set(answer["learners"] or ()),
-        now=datetime.fromisoformat(answer["now"]),
+        inbox_ids={(one["source"], one["command_id"]): one["id"] for one in locked["entered"] or ()},
+        found=_all_locked(connection, locked, found, needs),
+        now=datetime.fromisoformat(locked["now"]),
     )
 
 
@@ -140,27 +145,6 @@ def _arrival(arrival: Arrival) -> Row:
         "fingerprint": in_hex(arrival.fingerprint.digest),
         "sent_defaults": arrival.fingerprint.sent_defaults,
     }
-
-
-_LOCK_LEARNERS = """
-SELECT user_id
-FROM learners
-WHERE user_id = ANY (%(user_ids)s::text[])
-ORDER BY user_id
-FOR NO KEY UPDATE
-"""
-
-
-def lock_learners(connection: Connection, user_ids: Collection[str]) -> set[str]:
-    """Lock learners in the order of their ids, and return those that are known.
-
-    This one lock covers all attempts of a learner, also those that do not exist yet, and orders the effects on
-    each target. Foreign keys to the row do not wait for it.
-
-    Lock first, then read what belongs to a learner in a second statement: a statement that waits for the lock
-    would use a snapshot from before it.
-    """
-    return set(connection.exec_driver_sql(_LOCK_LEARNERS, {"user_ids": list(user_ids)}).scalars())
 
 
 # --- read --------------------------------------------------------------------------------------------------
@@ -190,17 +174,13 @@ class Needs:
     exams: set[str] = field(default_factory=set)
     learners: set[str] = field(default_factory=set)
 
-    def any(self) -> bool:
-        """Return whether there is anything to read."""
-        return bool(self.user_ids or self.courses or self.exams or self.learners)
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What is recorded. Each row has the columns that `_READ` names."""
 
     learners: set[str]
-    """The learners that are known, locked or not."""
+    """The learners that are known. They are locked."""
     exams: Sequence[Row]
     providers: Mapping[str, str | None]
     """The providers of the courses that are known, by course."""
@@ -223,12 +203,14 @@ class Found:
 # An older release has stored that credit was owed for an attempt, but not under which names. They are those of its
 # effects, and the present one, because the effects may have been pruned. OFFSET 0 keeps PostgreSQL from looking the
 # effects up by their kind instead.
+#
+# The first column is the answer of the statement that has taken the locks.
 _READ = """
 WITH named AS MATERIALIZED (
     SELECT %(course_ids)s::text[]
         || ARRAY(SELECT course_id FROM exams WHERE exam_id = ANY (%(exam_ids)s::text[])) AS course_ids
 )
-SELECT json_build_object(
+SELECT current_setting('invigilator.locked') AS locked, json_build_object(
     'learners', (SELECT json_agg(user_id) FROM learners WHERE user_id = ANY (%(user_ids)s::text[])),
     'exams', (
         SELECT json_agg(exam)
@@ -306,15 +288,57 @@ SELECT json_build_object(
         'exams', (SELECT json_agg(exams) FROM exams WHERE exam_id = ANY (%(exams)s::text[])),
         'learners', (SELECT json_agg(learners) FROM learners WHERE user_id = ANY (%(learners)s::text[]))
     )
-)::text
+)::text AS found
+"""
+
+_LOCK_LEARNERS = """
+SELECT set_config('invigilator.locked', json_build_object('learners', (
+    SELECT json_agg(user_id)
+    FROM (
+        SELECT user_id
+        FROM learners
+        WHERE user_id = ANY (%(user_ids)s::text[])
+        ORDER BY user_id
+        FOR NO KEY UPDATE
+    ) AS locked
+))::text, true)
 """
 
 
-def read(connection: Connection, needs: Needs) -> Found:
-    """Read what the commands of a batch may look at. The learners, and what is described, must be locked."""
-    answer = _answer(
-        connection, _READ, {wanted.name: list(getattr(needs, wanted.name)) for wanted in fields(needs)}
-    )
+def lock_and_read(connection: Connection, user_ids: Collection[str], needs: Needs) -> Found:
+    """Lock learners in the order of their ids, and then read.
+
+    This one lock covers all attempts of a learner, also those that do not exist yet, and orders the effects on
+    each target. Foreign keys to the row do not wait for it.
+
+    Lock first, then read what belongs to a learner in a second statement: a statement that waits for the lock
+    would use a snapshot from before it.
+
+    Parameters:
+        user_ids: the learners to lock.
+        needs: what to read. Its learners are locked in any case.
+    """
+    prepared.execute_later(connection, _LOCK_LEARNERS, {"user_ids": list(user_ids)})
+    locked, found = _read(connection, needs)
+    return _all_locked(connection, locked, found, needs)
+
+
+def _read(connection: Connection, needs: Needs) -> tuple[dict[str, Any], Found]:
+    """Return the answer of the statement before, which has taken the locks, and what was found."""
+    wanted = {one.name: list(getattr(needs, one.name)) for one in fields(needs)}
+    row = prepared.execute(connection, _READ, wanted).one()
+    return orjson.loads(row.locked), _found(orjson.loads(row.found))
+
+
+def _all_locked(connection: Connection, locked: Mapping[str, Any], found: Found, needs: Needs) -> Found:
+    """Return what was found, or find it again if another shard has added a learner since the locks were taken."""
+    if found.learners <= set(locked["learners"] or ()):
+        return found
+    return lock_and_read(connection, needs.user_ids, needs)
+
+
+def _found(answer: Row) -> Found:
+    """What was read. PostgreSQL returns null for an empty list."""
     return Found(
         learners=set(answer["learners"] or ()),
         exams=answer["exams"] or (),
@@ -326,12 +350,6 @@ def read(connection: Connection, needs: Needs) -> Found:
         has_subscribers=answer["has_subscribers"],
         described={table: rows or () for table, rows in answer["described"].items()},
     )
-
-
-def _answer(connection: Connection, statement: str, values: Row) -> dict[str, Any]:
-    """The one JSON object that a statement returns. PostgreSQL returns null for an empty list."""
-    answer: dict[str, Any] = orjson.loads(prepared.execute(connection, statement, values).scalar_one())
-    return answer
 
 
 # --- write -------------------------------------------------------------------------------------------------
@@ -500,7 +518,7 @@ def write(connection: Connection, changes: Changes, result: TryResult = TryResul
     values |= totals.parameters(changes.counts)
     if changes.finished:
         values |= {"finished": list(changes.finished), "result": result.value}
-    prepared.execute(connection, _write_statement(tuple(rows), bool(changes.finished)), values)
+    prepared.execute_later(connection, _write_statement(tuple(rows), bool(changes.finished)), values)
 
 
 @cache

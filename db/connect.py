@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from db import dsn, wake
 from db.errors import Failure, UnfitDatabaseError, classify, is_full
 from db.prepared import PREPARES
+from db.round_trips import Session, later
 
 CONNECT_TIMEOUT_S = 10
 POOL_SIZE = 8  # connections that are kept. There may be as many more as a process has threads
@@ -70,7 +71,8 @@ def make_engine(
         isolation_level="AUTOCOMMIT" if autocommit else None,
         hide_parameters=True,  # names and addresses may be among them
         execution_options={PREPARES: bool(session_settings)},
-        connect_args=_parameters(database_url, application_name, session_settings, writes),
+        connect_args=_parameters(database_url, application_name, session_settings, writes)
+        | ({"connection_factory": Session} if session_settings else {}),
     )
     event.listen(engine, "handle_error", _on_error)
     if writes:
@@ -136,7 +138,7 @@ SELECT
 def limit_statements(connection: Connection, seconds: float) -> None:
     """Let no statement of this transaction take longer than so many seconds, waits for locks included."""
     milliseconds = max(1, int(seconds * 1000))
-    connection.exec_driver_sql(_LIMIT_STATEMENTS, {"limit": f"{milliseconds}ms"})
+    later(connection, _LIMIT_STATEMENTS, {"limit": f"{milliseconds}ms"})
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import prepared
-from db.wake import notify
+from db.wake import EFFECTS_CHANNEL, notification
 
 # With stale statistics PostgreSQL may scan a partial index of all pending or running effects. The CASE hides the
 # state from the planner, so the rows are found by their key.
@@ -48,35 +48,39 @@ RETURNING effects.id
 # Lock by sequence, the order of every other multi-effect lock, to avoid deadlocks. So one statement serves targets
 # and order keys. The row is written even if it is due already. Otherwise a relay that has locked it would hold it
 # back after all, and nobody would free it.
-_LET_NEXT = """
-UPDATE effects
-SET offered_until = NULL,
-    due_at = CASE WHEN order_key IS NULL THEN due_at ELSE least(due_at, statement_timestamp()) END
-WHERE id = ANY (ARRAY(
-    SELECT id
-    FROM effects
+_LET_NEXT = f"""
+WITH freed AS (
+    UPDATE effects
+    SET offered_until = NULL,
+        due_at = CASE WHEN order_key IS NULL THEN due_at ELSE least(due_at, statement_timestamp()) END
     WHERE id = ANY (ARRAY(
-            SELECT effect.id
-            FROM effects AS effect
-            WHERE effect.target = ANY (%(targets)s::text[])
-                AND CASE effect.state WHEN 'pending' THEN effect.offered_until IS NOT NULL ELSE false END
-            UNION ALL
-            SELECT next.id
-            FROM unnest(%(keys)s::text[]) AS freed (order_key)
-            CROSS JOIN LATERAL (
+        SELECT id
+        FROM effects
+        WHERE id = ANY (ARRAY(
                 SELECT effect.id
                 FROM effects AS effect
-                WHERE effect.order_key = freed.order_key
-                    AND CASE effect.state WHEN 'pending' THEN true ELSE false END
-                ORDER BY effect.sequence
-                LIMIT 1
-            ) AS next
-        ))
-        AND CASE state WHEN 'pending' THEN true ELSE false END
-    ORDER BY sequence
-    FOR UPDATE
-))
-"""
+                WHERE effect.target = ANY (%(targets)s::text[])
+                    AND CASE effect.state WHEN 'pending' THEN effect.offered_until IS NOT NULL ELSE false END
+                UNION ALL
+                SELECT next.id
+                FROM unnest(%(keys)s::text[]) AS freed (order_key)
+                CROSS JOIN LATERAL (
+                    SELECT effect.id
+                    FROM effects AS effect
+                    WHERE effect.order_key = freed.order_key
+                        AND CASE effect.state WHEN 'pending' THEN true ELSE false END
+                    ORDER BY effect.sequence
+                    LIMIT 1
+                ) AS next
+            ))
+            AND CASE state WHEN 'pending' THEN true ELSE false END
+        ORDER BY sequence
+        FOR UPDATE
+    ))
+    RETURNING id
+)
+SELECT {notification(EFFECTS_CHANNEL)} WHERE EXISTS (SELECT FROM freed)
+"""  # noqa: S608 - all parts are ours
 
 WAITS_FOR = f"""
 CASE WHEN effects.state = 'pending' THEN (
@@ -110,6 +114,4 @@ def let_next(connection: Connection, *, targets: Collection[str] = (), keys: Col
     """
     if not targets and not keys:
         return
-    ended = {"targets": list(targets), "keys": list(keys)}
-    if prepared.execute(connection, _LET_NEXT, ended).rowcount:
-        notify(connection)
+    prepared.execute_later(connection, _LET_NEXT, {"targets": list(targets), "keys": list(keys)})

@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, CursorResult
 
+from db import round_trips
+
 PREPARES = "invigilator_prepares"
 """The execution option of connections that are direct."""
 
@@ -33,9 +35,21 @@ def execute(connection: Connection, statement: str, values: Mapping[str, Any]) -
             prepared as long as the session lives, so there must be few.
         values: of the parameters, by name.
     """
+    return connection.exec_driver_sql(_text(connection, statement), dict(values))
+
+
+def execute_later(connection: Connection, statement: str, values: Mapping[str, Any]) -> None:
+    """Run a statement whose answer nobody needs together with the next one (`round_trips.later`).
+
+    Parameters: as for `execute`.
+    """
+    round_trips.later(connection, _text(connection, statement), values)
+
+
+def _text(connection: Connection, statement: str) -> str:
     if connection.get_execution_options().get(PREPARES):
-        statement = _prepared(connection, statement)
-    return connection.exec_driver_sql(statement, dict(values))
+        return _prepared(connection, statement)
+    return statement
 
 
 def _prepared(connection: Connection, statement: str) -> str:

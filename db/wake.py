@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from db.round_trips import later
+
 EFFECTS_CHANNEL = "invigilator_effects"
 """The channel on which a transaction that owes effects notifies the relays."""
 
@@ -47,12 +49,12 @@ FULL = 0.5
 
 def notify(connection: Connection) -> None:
     """Wake the relays when this transaction commits."""
-    connection.exec_driver_sql(NOTIFY_EFFECTS)
+    later(connection, NOTIFY_EFFECTS)
 
 
 def notify_outcomes(connection: Connection) -> None:
     """Wake those who wait for the outcome of a command when this transaction commits."""
-    connection.exec_driver_sql(_NOTIFY_OUTCOMES)
+    later(connection, _NOTIFY_OUTCOMES)
 
 
 def who_fills_the_queue(connection: Connection, suspects: Sequence[int]) -> str | None:

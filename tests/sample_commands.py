@@ -24,6 +24,7 @@ from events.commands import (
 )
 from events.envelope import render
 from events.sharding import shard_of
+from worker.commands import command_types
 from worker.commands.decoding import Received
 from worker.commands.handler import Handler, Written
 from worker.commands.sources import Message
@@ -91,9 +92,8 @@ def apply(
 ) -> list[Handled]:
     """Decide commands and write what follows, without inbox and outcomes."""
     learners = {one.data.learner_id for one, _ in commands if one.data.learner_id is not None}
-    unit_of_work, outcomes = handler.decide(
-        connection, commands, batch.lock_learners(connection, learners), datetime.now(UTC)
-    )
+    found = batch.lock_and_read(connection, learners, command_types.needs_of(one for one, _ in commands))
+    unit_of_work, outcomes = handler.decide(commands, found, datetime.now(UTC))
     unit_of_work.write(connection)
     return outcomes
 

@@ -1,6 +1,6 @@
 """The one writer of attempts: it decides and writes a batch of commands in one transaction."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from db import batch, inbox, quarantine
-from db.batch import Needs
+from db.batch import Found, Needs
 from db.ids import Receipt
 from db.inbox import Handled, Key
 from db.quarantine import DEFAULT_BOUNDS, Bounds, Unreadable
@@ -100,7 +100,7 @@ class Handler:
             renewal,
             [item.arrival() for item in first.values()],
             _learners(item.command for item in first.values()),
-            _descriptions(item.command for item in first.values()),
+            command_types.needs_of(item.command for item in first.values()),
         )
         if begun is None:
             raise ShardLostError
@@ -112,7 +112,7 @@ class Handler:
         kept = quarantine.write(connection, renewal.fence.shard, quarantined, self.bounds)
         fresh = [item for key, item in first.items() if key in new]
         unit_of_work, outcomes = self.decide(
-            connection, [(item.command, item.receipt) for item in fresh], begun.learners, begun.now
+            [(item.command, item.receipt) for item in fresh], begun.found, begun.now
         )
         if kept.has_subscribers:
             unit_of_work.telling.quarantined(quarantined, kept.ids)
@@ -136,26 +136,19 @@ class Handler:
         return Written(decided, quarantined, kept.discarded)
 
     def decide(
-        self,
-        connection: Connection,
-        commands: Sequence[tuple[Command, Receipt]],
-        learners: Collection[str],
-        now: datetime,
+        self, commands: Sequence[tuple[Command, Receipt]], found: Found, now: datetime
     ) -> tuple[UnitOfWork, list[Handled]]:
-        """Decide commands in their order, on what is recorded, in the caller's transaction.
+        """Decide commands in their order, on what is recorded.
 
         Parameters:
             commands: each with its receipt.
-            learners: those learners of the commands who are known. The caller has locked them.
+            found: what is recorded of what they look at.
             now: the database's clock.
 
         Returns:
             what is to be written, and the outcome of each command.
         """
-        unit_of_work = UnitOfWork(set(learners))
-        needs = command_types.needs_of(command for command, _ in commands)
-        if needs.any():
-            unit_of_work.load(connection, needs)
+        unit_of_work = UnitOfWork.on(found)
         fold = Fold(unit_of_work, self.policies, self.instructor)
         clock = Clock(now, timedelta(seconds=self.believe_time_for_s))
         return unit_of_work, [
@@ -170,9 +163,8 @@ class Handler:
             command has carried it out or another worker has claimed it; nothing was changed.
         """
         user_ids = {one.payload.user_id for one in claimed}
-        unit_of_work = UnitOfWork(batch.lock_learners(connection, user_ids))
-        course_ids = {one.payload.course_id for one in claimed}
-        unit_of_work.load(connection, Needs(user_ids=user_ids, course_ids=course_ids))
+        needs = Needs(user_ids=user_ids, course_ids={one.payload.course_id for one in claimed})
+        unit_of_work = UnitOfWork.on(batch.lock_and_read(connection, user_ids, needs))
         fold = Fold(unit_of_work, self.policies, self.instructor)
         causes = {(one.effect_id, one.number): one.cause for one in claimed}
         settled: set[UUID] = set()
@@ -187,11 +179,6 @@ class Handler:
 
 def _learners(commands: Iterable[Command]) -> set[str]:
     return {command.data.learner_id for command in commands if command.data.learner_id is not None}
-
-
-def _descriptions(commands: Iterable[Command]) -> set[tuple[str, str]]:
-    needs = command_types.needs_of(commands)
-    return {("courses", one) for one in needs.courses} | {("exams", one) for one in needs.exams}
 
 
 def _about(command: Command) -> dict[str, str | None]:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from db import batch, totals
-from db.batch import Changes, Needs
+from db.batch import Changes, Found
 from db.recordset import Row
 from db.states import EffectState, TryResult
 from events.commands import CourseUpsert, ExamUpsert, LearnerUpsert
@@ -77,15 +77,16 @@ class UnitOfWork:
     _spans: list[Span] = field(default_factory=list)
     """Of the effects that are new. What is not written was no effect, so its span never ends."""
 
-    def load(self, connection: Connection, needs: Needs) -> None:
-        """Read what commands look at. The learners must be locked: lock first, then read in a second statement."""
-        found = batch.read(connection, needs)
-        if not found.learners <= self.learners:
-            # Another shard has added a learner since the locks were taken.
-            self.learners = batch.lock_learners(connection, needs.user_ids)
-            found = batch.read(connection, needs)
-        self.exams = {row["exam_id"]: Exam(**row) for row in found.exams}
-        self.providers = dict(found.providers)
+    @classmethod
+    def on(cls, found: Found) -> Self:
+        """Return a unit of work on what was read."""
+        self = cls(
+            learners=found.learners,
+            exams={row["exam_id"]: Exam(**row) for row in found.exams},
+            providers=dict(found.providers),
+            attempt_codes=found.attempt_codes,
+            requesters=found.requesters,
+        )
         for row in found.attempts:
             record = _record(row)
             self.attempts.setdefault(record.user_id, {})[record.exam_id] = record
@@ -94,12 +95,11 @@ class UnitOfWork:
             # cascades that can be read.
             with suppress(UnreadablePayloadError):
                 self._remember_cascade(_cascade(row))
-        self.attempt_codes = found.attempt_codes
-        self.requesters = found.requesters
         self.telling.is_on = found.has_subscribers
         self._courses.load(found.described["courses"])
         self._exams.load(found.described["exams"])
         self._learners.load(found.described["learners"])
+        return self
 
     # --- reading -------------------------------------------------------------------------------------
 

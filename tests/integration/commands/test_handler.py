@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from db import batch
 from db.effects import Wanted, claim
 from db.ids import new_receipt
 from db.inbox import Handled
@@ -26,6 +27,7 @@ from events.commands import CommandData
 from events.vocabulary import Outcome, OutcomeCode, QuarantineCode
 from tests import sample_commands as c
 from tests.kinds import KINDS_OF_0_1_0
+from worker.commands import command_types
 from worker.commands.handler import ClaimedCascade, Handler, Written
 from worker.commands.records import Cause
 from worker.kinds import EffectKind
@@ -297,10 +299,9 @@ def test_a_learner_who_comes_while_a_batch_waits_for_its_locks_is_known(
     apply: Apply, connection: Connection
 ) -> None:
     # Given locks that were taken before a learner was there
-    unit_of_work, outcomes = HANDLER.decide(
-        connection, [c.stamped(c.create("A"))], learners=(), now=datetime.now(UTC)
-    )
+    found = batch.lock_and_read(connection, [], command_types.needs_of([c.command(c.create("A"))]))
     # Then the reading finds the learner, who is locked before anything is decided
+    unit_of_work, outcomes = HANDLER.decide([c.stamped(c.create("A"))], found, datetime.now(UTC))
     assert codes(outcomes) == [(Outcome.APPLIED, None)]
     assert unit_of_work.learners == {"42"}
     unit_of_work.write(connection)

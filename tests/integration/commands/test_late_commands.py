@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from db import batch
 from db.inbox import Handled
 from tests.unit.commands.sessions import NOW, PROVIDER, Delivery, Session, delivery, sessions
+from worker.commands import command_types
 from worker.commands.handler import Handler
 from worker.policies import Policies
 from worker.rules.policy import PRESETS
@@ -32,8 +33,10 @@ def play(connection: Connection, commands: Delivery, size: int) -> list[Handled]
     """Handle commands in batches of some size."""
     outcomes: list[Handled] = []
     for start in range(0, len(commands), size):
-        learners = batch.lock_learners(connection, ["42", "43"])
-        unit_of_work, handled = HANDLER.decide(connection, commands[start : start + size], learners, NOW)
+        some = commands[start : start + size]
+        needs = command_types.needs_of(command for command, _ in some)
+        found = batch.lock_and_read(connection, ["42", "43"], needs)
+        unit_of_work, handled = HANDLER.decide(some, found, NOW)
         unit_of_work.write(connection)
         outcomes += handled
     return outcomes

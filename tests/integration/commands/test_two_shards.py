@@ -48,6 +48,7 @@ def at_the_same_time(engine: Engine, first: Sequence[Received], second: Sequence
 
     with engine.connect() as other, ThreadPoolExecutor() as threads:
         HANDLER.handle(other, Renewal(others, LEASE_S, len(first)), first, [])
+        other.exec_driver_sql("SELECT")  # what it has written is sent, too
         committing = threads.submit(Batches(engine, HANDLER, LEASE_S).commit, ours, second)
         until(somebody_waits)
         other.commit()

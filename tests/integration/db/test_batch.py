@@ -204,7 +204,8 @@ def test_what_changes_replaces_what_was_written(written: Engine) -> None:
 
 def test_the_next_batch_reads_what_was_written(written: Engine) -> None:
     with written.begin() as connection:
-        found = batch.read(connection, Needs(user_ids={"42", "unknown"}, exam_ids={"exam-1"}))
+        needs = Needs(user_ids={"42", "unknown"}, exam_ids={"exam-1"})
+        found = batch.lock_and_read(connection, needs.user_ids, needs)
     assert found.learners == {"42"}
     assert found.providers == {"course": "remote"}
     assert sorted(found.exams, key=lambda exam: str(exam["exam_id"])) == [

@@ -30,6 +30,7 @@ from db import (
     parts,
     totals,
 )
+from db.batch import Needs
 from db.connect import looking, make_engine
 from db.dropping import Dropped
 from db.inbox import Arrival
@@ -425,8 +426,9 @@ def test_a_batch_that_is_waited_for_gets_on(record: Engine, step: Step) -> None:
     SELECT :id, 'send_email', 'pending', id, user_id, '{}', '/lms', '1' FROM attempts WHERE user_id = '1'
     """
     with ThreadPoolExecutor() as threads, record.connect() as writing:
-        batch.begin(writing, Renewal(fence, 60, 0), [arrival("1")], ["1"])
-        assert len(batch.read(writing, batch.Needs(user_ids={"1"})).attempts) == 1
+        begun = batch.begin(writing, Renewal(fence, 60, 0), [arrival("1")], ["1"], Needs(user_ids={"1"}))
+        assert begun is not None
+        assert len(begun.found.attempts) == 1
         stepping = threads.submit(pruning.patiently, record, step)
         wait_for_lock(record, 1, stepping)
         # Then it writes
@@ -441,8 +443,7 @@ def test_a_batch_that_is_waited_for_gets_on(record: Engine, step: Step) -> None:
 def test_who_begins_while_others_are_waited_for_does_not_get_between(record: Engine, step: Step) -> None:
     def cascade() -> None:
         with record.begin() as connection:
-            batch.lock_learners(connection, ["2"])
-            batch.read(connection, batch.Needs(user_ids={"2"}))
+            batch.lock_and_read(connection, ["2"], Needs(user_ids={"2"}))
 
     with ThreadPoolExecutor() as threads, record.connect() as worker:
         worker.execute(text("SELECT FROM effects FOR UPDATE"))
@@ -486,7 +487,7 @@ def test_a_command_is_seen_once_across_the_beginning_of_a_period(
     settings = SESSION_SETTINGS if prepares else ""
     engine = make_engine(database_url, application_name="test", session_settings=settings)
     with ThreadPoolExecutor() as threads, engine.connect() as first, engine.connect() as second:
-        first_begun = batch.begin(first, renewals[0], [arrival("1"), arrival("2")], [])
+        first_begun = batch.begin(first, renewals[0], [arrival("1"), arrival("2")], [], Needs())
         assert first_begun is not None
         assert len(first_begun.inbox_ids) == 2
         # When a period begins, and the other process gets one of them again meanwhile
@@ -494,7 +495,7 @@ def test_a_command_is_seen_once_across_the_beginning_of_a_period(
             pruning.patiently, divided, lambda one: partitions.begin_commands(one, "2026_02")
         )
         wait_for_lock(divided, 1)
-        waiting = threads.submit(batch.begin, second, renewals[1], [arrival("2"), arrival("3")], [])
+        waiting = threads.submit(batch.begin, second, renewals[1], [arrival("2"), arrival("3")], [], Needs())
         wait_for_lock(divided, 2)
         first.commit()
         switching.result()
@@ -592,8 +593,7 @@ def test_hot_statements_find_rows_by_an_index_in_each_partition(divided: Engine,
         offers.offer(connection, due, {kind: 10}, 60)
         claims = effects.claim(connection, [effects.Wanted(one, kind, "credit") for one in ids], 60)
         effects.end_tries(connection, [effects.TryEnd(one, 2, TryResult.DONE) for one in claims])
-        batch.begin(connection, Renewal(fence, 60, 0), [arrival("1")], ["1"])
-        batch.read(connection, batch.Needs(user_ids={"1"}))
+        batch.begin(connection, Renewal(fence, 60, 0), [arrival("1")], ["1"], Needs(user_ids={"1"}))
         event_log.number(connection)
         seen_before = "SELECT FROM inbox WHERE source = '/lms' AND command_id = '1' AND id < 10 * %(period)s"
         connection.exec_driver_sql(seen_before, {"period": partitions.NUMBERS_OF_A_PERIOD})

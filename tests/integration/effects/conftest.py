@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 
 from db import effects
+from db.connect import make_engine
 from db.effects import Claim, RecordedTry, TryEnd, Wanted
 from db.ids import new_receipt
 from db.models import Effect, Try
+from db.prepared import SESSION_SETTINGS
 from db.states import TryResult
 from events.commands import CommandData
 from tests import sample_commands as c
@@ -170,6 +172,16 @@ def run_together(runner: Runner, effects: Sequence[tuple[UUID, EffectKind]]) -> 
         for serve, number in serves:
             serve(number)
         return [answer.result().text for answer in answers]
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """As workers have it that own their sessions."""
+    engine = make_engine(
+        database_url, application_name="tests", session_settings=SESSION_SETTINGS, pre_ping=False
+    )
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The circuit of a service: when it opens, who probes, what closes it, and in which order the rest follows."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from structlog.typing import EventDict
 from db import offers
 from db.models import Circuit, Effect
 from db.prepared import SESSION_SETTINGS
+from tests import engines
 from tests import sample_commands as c
 from tests.integration.effects.conftest import LEASE_S, Bench, run_together
 from tests.integration.effects.test_relay import FakeDispatcher, owed
@@ -522,16 +523,17 @@ def deadlocks(bench: Bench) -> int:
 
 
 @pytest.fixture
-def statements(bench: Bench) -> list[str]:
-    """The beginning of every statement that is executed from now on."""
+def statements(bench: Bench, database_url: str) -> Iterator[list[str]]:
+    """The beginning of every statement that is executed from now on, none of them prepared."""
     seen: list[str] = []
 
     def see(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         seen.append(" ".join(statement.split()[:2]).rstrip(","))
 
-    event.listen(bench.engine, "before_cursor_execute", see)
-    event.listen(bench.engine, "commit", lambda _: seen.append("COMMIT"))
-    return seen
+    with engines.disposed(database_url) as bench.engine:
+        event.listen(bench.engine, "before_cursor_execute", see)
+        event.listen(bench.engine, "commit", lambda _: seen.append("COMMIT"))
+        yield seen
 
 
 HEALTHY = [
@@ -539,7 +541,7 @@ HEALTHY = [
     "WITH seen",  # the claim
     "COMMIT",
     "WITH ended",  # the record
-    "UPDATE effects",  # who waits for the target
+    "WITH freed",  # who waits for the target
     "COMMIT",
 ]
 
@@ -571,8 +573,8 @@ def test_one_and_several_cost_the_same_round_trips(bench: Bench, database_url: s
         for group in (ids[1:2], ids[2:]):
             trips()
             run_together(bench.runner, group)
-            # of each transaction: BEGIN, two statements, COMMIT
-            assert trips() == 2 * 4
+            # the lock with BEGIN, the claim, COMMIT; the end with BEGIN, and COMMIT with who waits for the target
+            assert trips() == 3 + 2
 
 
 def test_a_failure_that_comes_late_does_not_wait_for_the_probes_lease(bench: Bench) -> None:

@@ -15,7 +15,9 @@ from structlog.typing import EventDict
 from db import circuits, effects
 from db.effects import Claim, RecordedTry, TryEnd
 from db.errors import Failure, classify
+from db.listening import listening
 from db.states import TryResult
+from db.wake import EFFECTS_CHANNEL
 from tests import sample_commands as c
 from tests.gathering import gathering
 from tests.integration.effects.conftest import LEASE_S, Bench, claim, end, ending, run_together, until, wanted
@@ -525,16 +527,11 @@ def test_ends_set_free_who_waits_for_their_targets_and_say_so_once(bench: Bench)
 
 
 @contextmanager
-def counting_notices(engine: Engine) -> Iterator[list[str]]:
-    """Every statement that wakes the relays."""
-    notices: list[str] = []
-
-    def see(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if "pg_notify" in statement:
-            notices.append(statement)
-
-    event.listen(engine, "before_cursor_execute", see)
-    try:
+def counting_notices(engine: Engine) -> Iterator[list[Any]]:
+    """Every notification that wakes the relays. The list is filled at the end."""
+    notices: list[Any] = []
+    with listening(engine, EFFECTS_CHANNEL) as connection:
         yield notices
-    finally:
-        event.remove(engine, "before_cursor_execute", see)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT")  # an answer comes after the notifications of what was committed before
+        notices.extend(connection.notifies)
