@@ -5,7 +5,7 @@ it. All times are the database's, so that the clocks of the workers do not matte
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -94,22 +94,32 @@ class ProbeTakenError(Exception):
 
 # --- claim ---------------------------------------------------------------------------------------------
 
-# Lock first, then check the target in a second statement: a statement that waits for the lock would use a snapshot
-# from before it.
+# Lock first, then look at the target and at what is ahead in a second statement: a statement that both locks and
+# looks could miss what has just ended. A setting of the transaction says which effects are locked, because both
+# travel in one message, which has one answer. Nobody waits for a lock here: an effect that is passed over is
+# offered again when its offer expires, or when the worker that ends another effect on the target frees it.
 #
 # With stale statistics, or with none yet, PostgreSQL may scan the index of all pending effects, or of a whole kind.
 # The CASE hides the conditions from the planner, so the row is found by id.
 _LOCK = """
-SELECT id, order_key, set_config('idle_in_transaction_session_timeout', '5s', true)
-FROM effects
-WHERE id = ANY (%(ids)s::uuid[])
-    AND CASE
-        WHEN state = 'pending' THEN due_at <= statement_timestamp()
-        WHEN state = 'running' THEN lease_until < statement_timestamp()
-        ELSE false
-    END
-FOR UPDATE SKIP LOCKED
+SELECT
+    coalesce(array_agg(id), '{}') AS ids,
+    set_config('invigilator.locked', coalesce(array_agg(id), '{}')::text, true),
+    set_config('idle_in_transaction_session_timeout', '5s', true)
+FROM (
+    SELECT id
+    FROM effects
+    WHERE id = ANY (%(ids)s::uuid[])
+        AND CASE
+            WHEN state = 'pending' THEN due_at <= statement_timestamp()
+            WHEN state = 'running' THEN lease_until < statement_timestamp()
+            ELSE false
+        END
+    FOR UPDATE SKIP LOCKED
+) AS locked
 """
+
+_LOCKED = "current_setting('invigilator.locked')::uuid[]"
 
 # `seen` is materialised, or PostgreSQL would look at the target once for each column that the UPDATE sets.
 _CLAIM = f"""
@@ -122,9 +132,13 @@ WITH seen AS MATERIALIZED (
         circuit.open_until IS NOT NULL AS probe,
         target.overtaken,
         target.blocked,
-        target.last_sequence
+        target.last_sequence,
+        ahead.id IS NOT NULL AS waits,
+        greatest(effect.due_at, effect.offered_until, ahead.due_at, ahead.lease_until) AS waits_until
     FROM (
-        SELECT * FROM json_to_recordset(%(wanted)s) AS one (id uuid, kind text, queue text)
+        SELECT *
+        FROM json_to_recordset(%(wanted)s) AS one (id uuid, kind text, queue text)
+        WHERE id = ANY ({_LOCKED})
         LIMIT %(number)s
     ) AS wanted
     JOIN effects AS effect ON effect.id = wanted.id
@@ -140,6 +154,7 @@ WITH seen AS MATERIALIZED (
         LEFT JOIN tries AS last_try ON last_try.effect_id = other.id AND last_try.number = other.tries
         WHERE other.target = effect.target OR other.id = effect.id
     ) AS target
+    LEFT JOIN LATERAL ({order.AHEAD}) AS ahead ON true
     WHERE CASE
             WHEN effect.kind <> wanted.kind THEN false
             WHEN effect.state = 'pending' THEN effect.due_at <= statement_timestamp()
@@ -161,7 +176,7 @@ WITH seen AS MATERIALIZED (
         dropped_at = CASE WHEN seen.overtaken THEN clock_timestamp() END,
         offered_until = NULL
     FROM seen
-    WHERE effect.id = seen.id AND (seen.overtaken OR NOT seen.blocked)
+    WHERE effect.id = seen.id AND NOT seen.waits AND (seen.overtaken OR NOT seen.blocked)
     RETURNING
         effect.id,
         effect.kind,
@@ -185,11 +200,21 @@ WITH seen AS MATERIALIZED (
 ), begun AS (
     INSERT INTO tries (effect_id, number, sequence, started_at)
     SELECT id, number, sequence, clock_timestamp() FROM claimed WHERE state = 'running'
+), held_back AS (
+    UPDATE effects AS effect
+    SET due_at = seen.waits_until, offered_until = NULL
+    FROM seen
+    WHERE effect.id = seen.id AND seen.waits
+    RETURNING effect.id
 )
 SELECT
-    *,
+    locked.id AS locked_id,
+    held_back.id IS NOT NULL AS is_held_back,
+    claimed.*,
     (SELECT coalesce(attempt_code, id::text) FROM attempts WHERE id = claimed.attempt_id) AS attempt_code
-FROM claimed
+FROM unnest({_LOCKED}) AS locked (id)
+LEFT JOIN claimed ON claimed.id = locked.id
+LEFT JOIN held_back ON held_back.id = locked.id
 """  # noqa: S608 - no values
 
 # The effect waits until the lease of the effect that runs on its target ends. But it waits at least until its own
@@ -251,16 +276,14 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
         sqlalchemy.exc.IntegrityError: another worker has just claimed an effect on the same target, or with the
             same order key; roll back.
     """
-    locked = _lock_claimable(connection, [one.id for one in wanted])
-    if not locked:
-        return {}
-    chosen = [{"id": one.id, "kind": one.kind, "queue": one.queue} for one in wanted if one.id in locked]
-    rows = prepared.execute(
+    chosen = [{"id": one.id, "kind": one.kind, "queue": one.queue} for one in wanted]
+    prepared.execute_later(connection, _LOCK, {"ids": [one.id for one in wanted]})
+    locked = prepared.execute(
         connection, _CLAIM, {"wanted": recordset(chosen), "number": len(chosen), "lease_s": lease_s}
     ).all()
+    rows = [row for row in locked if row.id is not None]
     lost_tries = _close_lost_tries(connection, [row.id for row in rows if row.before == EffectState.RUNNING])
-    if left := locked.difference(row.id for row in rows):
-        _wait_locked(connection, left)
+    _wait_locked(connection, [row.locked_id for row in locked if row.id is None and not row.is_held_back])
     superseded = [row for row in rows if row.state == EffectState.SUPERSEDED]
     totals.add(connection, Counter((totals.EFFECTS, row.kind, row.state) for row in superseded))
     begun = [row for row in rows if row.state == EffectState.RUNNING]
@@ -299,24 +322,14 @@ def wait(connection: Connection, effect_id: UUID) -> None:
     back. While an effect of its order key is ahead of it, it waits for that one. Otherwise its offer is withdrawn,
     and the relay offers it again as soon as its circuit is not open.
     """
-    if locked := _lock_claimable(connection, [effect_id]):
-        _wait_locked(connection, locked)
+    locked: list[UUID] = prepared.execute(connection, _LOCK, {"ids": [effect_id]}).one().ids
+    held_back = order.hold_back(connection, locked)
+    _wait_locked(connection, [one for one in locked if one not in held_back])
 
 
-def _lock_claimable(connection: Connection, effect_ids: Collection[UUID]) -> set[UUID]:
-    """Lock those of the effects that may be claimed and that no other transaction has locked.
-
-    Nobody waits for a lock here. An effect that is passed over is offered again when its offer expires, or when
-    the worker that ends another effect on the target frees it. An effect with another one ahead of it in its order
-    is held back.
-    """
-    rows = prepared.execute(connection, _LOCK, {"ids": list(effect_ids)}).all()
-    held_back = order.hold_back(connection, [row.id for row in rows if row.order_key is not None])
-    return {row.id for row in rows} - held_back
-
-
-def _wait_locked(connection: Connection, effect_ids: Collection[UUID]) -> None:
-    prepared.execute(connection, _WAIT, {"ids": list(effect_ids)})
+def _wait_locked(connection: Connection, effect_ids: Sequence[UUID]) -> None:
+    if effect_ids:
+        prepared.execute_later(connection, _WAIT, {"ids": effect_ids})
 
 
 def put_off(connection: Connection, effect_id: UUID, seconds: float) -> None:

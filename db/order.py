@@ -97,8 +97,8 @@ def hold_back(connection: Connection, effect_ids: Sequence[UUID]) -> set[UUID]:
     """Make those of the effects wait that have another one ahead, and withdraw their offers. Returns their ids.
 
     Parameters:
-        effect_ids: effects with an order key, which an earlier statement of this transaction has locked. A
-            statement that both locks and looks could miss that the one ahead has just ended.
+        effect_ids: effects that an earlier statement of this transaction has locked. A statement that both
+            locks and looks could miss that the one ahead has just ended.
     """
     if not effect_ids:
         return set()
