@@ -7,8 +7,11 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from invigilator.local import postgres, unprivileged
+
+PROMOTION_S = 60
 
 
 def copy(primary_url: str, primary: Path, standby: Path) -> None:
@@ -64,6 +67,13 @@ def number(url: str, query: str) -> int:
     return answer
 
 
+@retry(retry=retry_if_result(bool), wait=wait_fixed(0.05), stop=stop_after_delay(PROMOTION_S))
+def _is_standby(url: str) -> int:
+    return number(url, "SELECT pg_is_in_recovery()::int")
+
+
 def promote(standby_url: str) -> None:
-    """Make the standby a primary."""
-    execute(standby_url, "SELECT pg_promote()")
+    """Make the standby a primary, and return when it is one."""
+    # A statement that waits for the end would be cancelled if what is still replayed removes rows that it may see.
+    execute(standby_url, "SELECT pg_promote(wait => false)")
+    _is_standby(standby_url)
