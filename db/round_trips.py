@@ -8,11 +8,14 @@ last. PostgreSQL runs them one after the other, each on a snapshot of its own, a
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from psycopg2 import Error, InternalError
 from psycopg2.extensions import (
     ISOLATION_LEVEL_AUTOCOMMIT,
     ISOLATION_LEVEL_DEFAULT,
     ISOLATION_LEVEL_READ_COMMITTED,
+    ISOLATION_LEVEL_READ_UNCOMMITTED,
     ISOLATION_LEVEL_REPEATABLE_READ,
+    ISOLATION_LEVEL_SERIALIZABLE,
     TRANSACTION_STATUS_IDLE,
     connection,
     cursor,
@@ -23,8 +26,10 @@ from sqlalchemy import Connection
 _BEGIN: Mapping[int | None, Sequence[bytes]] = {
     ISOLATION_LEVEL_AUTOCOMMIT: [],
     ISOLATION_LEVEL_DEFAULT: [b"BEGIN"],
-    ISOLATION_LEVEL_READ_COMMITTED: [b"BEGIN"],
+    ISOLATION_LEVEL_READ_UNCOMMITTED: [b"BEGIN ISOLATION LEVEL READ UNCOMMITTED"],
+    ISOLATION_LEVEL_READ_COMMITTED: [b"BEGIN ISOLATION LEVEL READ COMMITTED"],
     ISOLATION_LEVEL_REPEATABLE_READ: [b"BEGIN ISOLATION LEVEL REPEATABLE READ"],
+    ISOLATION_LEVEL_SERIALIZABLE: [b"BEGIN ISOLATION LEVEL SERIALIZABLE"],
 }
 
 
@@ -39,6 +44,7 @@ class Session(connection):
         super().set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
         self.cursor_factory = _Cursor
         self._begin = _BEGIN[ISOLATION_LEVEL_DEFAULT]
+        self._has_begun = False
         self._waiting: list[bytes] = []
 
     @property
@@ -59,23 +65,37 @@ class Session(connection):
         self._waiting.append(statement)
 
     def message(self, statement: bytes) -> bytes:
-        """The statement with what comes before it: BEGIN, and what has waited for it."""
-        is_first = self.get_transaction_status() == TRANSACTION_STATUS_IDLE
-        before = [*(self._begin if is_first else ()), *self._waiting]
+        """The statement with what comes before it: BEGIN, and what has waited for it.
+
+        Raises:
+            psycopg2.InternalError: PostgreSQL could not read the first message of the transaction, so it has not
+                begun; roll back.
+        """
+        if self._has_begun and self.get_transaction_status() == TRANSACTION_STATUS_IDLE:
+            raise InternalError("the transaction has not begun, because its first message could not be read")
+        before = [*(() if self._has_begun else self._begin), *self._waiting]
+        self._has_begun = bool(self._begin)
         self._waiting.clear()
         # A statement may end with a comment, and that with its line.
         return b"\n;".join([*before, statement])
 
     def commit(self) -> None:
-        """Commit, and run before that what still waits."""
-        if self._waiting or self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-            self._run(b"COMMIT")
+        """Commit, and run before that what still waits. If that fails, the transaction is rolled back."""
+        try:
+            if self._waiting or self._has_begun:
+                self._run(b"COMMIT")
+        except Error:
+            if not self.closed:
+                self.rollback()
+            raise
+        self._has_begun = False
 
     def rollback(self) -> None:
         """Roll back. What still waits is not run."""
         self._waiting.clear()
+        self._has_begun = False
         if self.closed or self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-            self._run(b"ROLLBACK")
+            super().cursor(cursor_factory=cursor).execute("ROLLBACK")
 
     def _run(self, statement: bytes) -> None:
         with self.cursor() as one:
@@ -102,15 +122,20 @@ def later(connection: Connection, statement: str, values: Mapping[str, Any] | No
     """Run a statement of a transaction whose answer nobody needs.
 
     A `Session` runs it in one message with the next one, or with COMMIT, which then raises the error that it meets.
-    Any other connection runs it at once.
+    It is run at once on any other connection, and where no transaction has been begun.
 
     Parameters:
         statement: SQL with psycopg2's placeholders (`%(name)s`).
         values: of the placeholders.
     """
     session = connection.connection.dbapi_connection
-    if isinstance(session, Session) and not session.autocommit:
+    if isinstance(session, Session) and connection.in_transaction() and not session.autocommit:
         with session.cursor() as one:
             session.run_later(one.mogrify(statement, values))
     else:
         connection.exec_driver_sql(statement, dict(values or {}))
+
+
+def flush(connection: Connection) -> None:
+    """Run what waits, so that an error of it is raised here."""
+    connection.exec_driver_sql("SELECT")

@@ -23,6 +23,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from db import round_trips
+
 Action = Literal["kill", "stop", "raise", "hold", "clock_back", "clock_forward"]
 """`hold` lets every thread wait at the point, from the nth passing on, until `Process.release`.
 
@@ -46,12 +48,15 @@ class Point:
         attribute: of a function, with dots into classes.
         when: `before` the function is called, or `after` it has returned.
         meaning: what has happened by then, and what has not.
+        writes: whether it is a method that writes to the connection that is its first argument. What waits for
+            COMMIT is then run first.
     """
 
     module: str
     attribute: str
     when: Literal["before", "after"]
     meaning: str
+    writes: bool = False
 
 
 POINTS = {
@@ -63,6 +68,7 @@ POINTS = {
         "Handler.handle",
         "after",
         "everything of a batch is written, not committed",
+        writes=True,
     ),
     "before_acknowledge": Point(
         "worker.commands.batches", "Batches.commit", "after", "a batch is committed, not acknowledged"
@@ -116,6 +122,7 @@ POINTS = {
         "Handler.settle_cascades",
         "after",
         "everything of a cascade is written, not committed",
+        writes=True,
     ),
     "before_numbering_commit": Point(
         "db.subscribers", "store", "after", "the events until the start are numbered, not committed"
@@ -167,7 +174,7 @@ def install(crash: Crash, marker: Path) -> None:
     owner: Any = import_module(point.module)
     for part in path:
         owner = getattr(owner, part)
-    original = getattr(owner, name)
+    original = (_written if point.writes else _as_it_is)(getattr(owner, name))
     passings = count(1)
 
     def replaced(*args: Any, **kwargs: Any) -> Any:
@@ -187,6 +194,21 @@ def install(crash: Crash, marker: Path) -> None:
             _hold(released_by(marker))
 
     setattr(owner, name, replaced)
+
+
+def _as_it_is(function: Any) -> Any:
+    return function
+
+
+def _written(method: Any) -> Any:
+    """The method, after which PostgreSQL has all that it writes."""
+
+    def written(itself: Any, connection: Any, *rest: Any) -> Any:
+        result = method(itself, connection, *rest)
+        round_trips.flush(connection)
+        return result
+
+    return written
 
 
 def released_by(marker: Path) -> Path:

@@ -12,7 +12,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import Engine, text
 
 from db import shards
+from db.connect import make_engine
 from db.ids import new_receipt
+from db.prepared import SESSION_SETTINGS
 from db.quarantine import Unreadable
 from db.shards import Fence
 from events.commands import CommandData
@@ -114,6 +116,35 @@ def test_a_batch_has_a_span_and_so_has_each_command(
     assert [f"{link.context.span_id:016x}" for link in batch.links] == [
         span_id(one) for one in (exam, learner, create)
     ]
+
+
+COLLIDE_TWICE = """
+CREATE SEQUENCE collisions;
+CREATE FUNCTION collide() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('collisions') <= 2 THEN
+        RAISE EXCEPTION USING ERRCODE = 'deadlock_detected';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER collides AFTER INSERT ON outcomes EXECUTE FUNCTION collide()
+"""
+
+
+def test_what_was_not_written_has_no_span(
+    database_url: str, bench: Bench, fence: Fence, spans: InMemorySpanExporter
+) -> None:
+    # Given a batch that collides with others when it writes
+    with bench.engine.begin() as connection:
+        connection.exec_driver_sql(COLLIDE_TWICE)
+    ours = make_engine(database_url, application_name="tests", session_settings=SESSION_SETTINGS)
+    # When it is run again until it is written
+    batches(ours).commit(fence, [traced(c.create("A"), TRACE), traced(c.update("A", "submitted"), TRACE)])
+    ours.dispose()
+    # Then only the effects that are there have spans
+    owed = [str(one) for one in bench.ids(EffectKind.SET_CREDIT_STATUS)]
+    assert [said(one, "messaging.message.id") for one in named(spans, f"owe {CREDIT}")] == owed
 
 
 def test_one_trace_leads_from_the_publisher_to_the_call(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import batch, totals
+from db import batch, round_trips, totals
 from db.batch import Changes, Found
 from db.recordset import Row
 from db.states import EffectState, TryResult
@@ -282,6 +282,8 @@ class UnitOfWork:
             counts=self._counts(outcomes, result),
         )
         batch.write(connection, changes, result)
+        if tracing.is_on():
+            round_trips.flush(connection)
         for span in self._spans:
             span.end()
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, text
 
-from db import shards
+from db import round_trips, shards
 from db.shards import Fence, Renewal
 from events.commands import CommandData, CourseUpsert
 from tests import sample_commands as c
@@ -48,7 +48,7 @@ def at_the_same_time(engine: Engine, first: Sequence[Received], second: Sequence
 
     with engine.connect() as other, ThreadPoolExecutor() as threads:
         HANDLER.handle(other, Renewal(others, LEASE_S, len(first)), first, [])
-        other.exec_driver_sql("SELECT")  # what it has written is sent, too
+        round_trips.flush(other)
         committing = threads.submit(Batches(engine, HANDLER, LEASE_S).commit, ours, second)
         until(somebody_waits)
         other.commit()

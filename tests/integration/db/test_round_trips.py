@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from db import prepared
-from db.connect import looking, reading
-from db.round_trips import later
+from db.connect import looking, make_engine, reading
+from db.round_trips import flush, later
 from tests.roundtrips import counted
 
 ADD = "INSERT INTO kept VALUES (%(number)s)"
@@ -112,6 +112,12 @@ def test_a_transaction_is_committed_with_what_waits_or_not_at_all(
     assert kept(session) == [3]
 
 
+def committed(connection: Connection, steps: Sequence[Step]) -> None:
+    for step in steps:
+        step(connection)
+    connection.commit()
+
+
 def in_a_transaction(engine: Engine, steps: Sequence[Step]) -> None:
     with engine.begin() as connection:
         for step in steps:
@@ -156,6 +162,67 @@ def test_who_only_reads_cannot_write(session: Engine) -> None:
     with session.begin() as connection:
         add(connection, 2)
     assert kept(session) == [2]
+
+
+@pytest.mark.parametrize("level", ["read uncommitted", "read committed", "repeatable read", "serializable"])
+def test_a_database_may_have_another_isolation_level(database_url: str, session: Engine, level: str) -> None:
+    with session.connect() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+    set_level = f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'"
+    in_a_transaction(session, [now(set_level)])
+    settings = prepared.SESSION_SETTINGS
+    engine = make_engine(database_url, application_name="tests", session_settings=settings, pre_ping=False)
+    assert kept(engine) == []
+    # Then a transaction has it, also after a look, which has had none
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW transaction_isolation").scalar_one() == level
+    engine.dispose()
+
+
+DEFERRED = (
+    "ALTER TABLE kept ADD CONSTRAINT once EXCLUDE USING btree ((0) WITH =) DEFERRABLE INITIALLY DEFERRED"
+)
+
+
+@pytest.mark.parametrize(
+    "steps", [[now(DEFERRED), waiting(1, 2)], [now("SELECT"), waiting(1, -1)]], ids=["COMMIT", "what waits"]
+)
+def test_a_commit_that_fails_leaves_nothing_open(session: Engine, steps: Sequence[Step]) -> None:
+    with session.connect() as connection, pytest.raises(IntegrityError):
+        committed(connection, steps)
+    # Then whoever gets the session next begins a transaction
+    in_a_transaction(session, [now("SELECT"), waiting(3)])
+    assert kept(session) == [3]
+
+
+def test_a_transaction_whose_first_message_cannot_be_read_is_over(session: Engine) -> None:
+    with session.connect() as connection, connection.begin():
+        add(connection, 1)
+        with pytest.raises(DBAPIError):
+            connection.exec_driver_sql("SELEKT")
+        # Then whoever goes on regardless is told
+        with pytest.raises(DBAPIError, match=r"has not begun|transaction is aborted"):
+            connection.exec_driver_sql(ADD, {"number": 2})
+        connection.rollback()
+    assert kept(session) == []
+
+
+def test_what_begins_a_transaction_does_not_wait(session: Engine) -> None:
+    with session.connect() as connection:
+        add(connection, 1)
+        connection.commit()
+    assert kept(session) == [1]
+
+
+def test_what_waits_can_be_run_now(session: Engine) -> None:
+    with pytest.raises(IntegrityError), session.begin() as connection:
+        refused_now(connection)
+    assert kept(session) == []
+
+
+def refused_now(connection: Connection) -> None:
+    add(connection, 1, -1)
+    flush(connection)
 
 
 def test_a_statement_that_ends_with_a_comment_hides_none(session: Engine) -> None:
