@@ -2,8 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from sqlalchemy.exc import DBAPIError
 
@@ -89,9 +88,9 @@ class Coalescer(Generic[Item, Result]):
                 self.on_wait()
         if not leads:
             call.turn.acquire()
-        if not call.future.done():
+        if not call.is_done:
             self._lead(call)
-        return call.future.result()
+        return call.returned()
 
     def _lead(self, call: "_Call[Item, Result]") -> None:
         try:
@@ -119,47 +118,65 @@ class Coalescer(Generic[Item, Result]):
 
     def _serve(self, batch: Sequence["_Call[Item, Result]"]) -> None:
         try:
-            results = list(zip(batch, self._work([call.item for call in batch]), strict=True))
+            self._serve_together(batch)
         except BaseException as error:  # noqa: BLE001 - it is raised again in each thread
             if len(batch) > 1 and self._isolate(error):
                 self._serve_isolated(batch)
             else:
                 self._fail(batch, error)
-        else:
-            # Each caller goes on as soon as it is served. A claim's lease already runs, so it must not wait for
-            # the rest of its batch.
-            for call, result in results:
-                call.future.set_result(result)
-                call.turn.release()
 
     def _serve_isolated(self, batch: Sequence["_Call[Item, Result]"]) -> None:
         for number, call in enumerate(batch, 1):
-            self._serve([call])
-            error = call.future.exception()
-            if error is not None and not self._isolate(error):
-                return self._fail(batch[number:], error)
+            try:
+                self._serve_together([call])
+            except BaseException as error:  # noqa: BLE001 - as above
+                if not self._isolate(error):
+                    return self._fail(batch[number - 1 :], error)
+                self._fail([call], error)
         return None
+
+    def _serve_together(self, batch: Sequence["_Call[Item, Result]"]) -> None:
+        # Each caller goes on as soon as it is served. A claim's lease already runs, so it must not wait for the
+        # rest of its batch.
+        for call, result in list(zip(batch, self._work([call.item for call in batch]), strict=True)):
+            call.end(result, None)
 
     def _fail(self, batch: Sequence["_Call[Item, Result]"], error: BaseException) -> None:
         for call in batch:
-            call.future.set_exception(error)
-            call.turn.release()
+            call.end(None, error)
 
 
 class _Call(Generic[Item, Result]):
     """A call that waits for its turn: until it is served, or until its thread is to serve the next batch.
 
     Each call has a lock of its own to wait for. A condition that all share would wake everybody, and most of them
-    only to wait again; that took a twentieth of a worker's CPU.
+    only to wait again; that took a twentieth of a worker's CPU. A `Future` has another lock and a condition.
     """
 
-    __slots__ = ("future", "item", "turn")
+    __slots__ = ("_error", "_result", "is_done", "item", "turn")
 
     def __init__(self, item: Item) -> None:
         self.item = item
-        self.future: Future[Result] = Future()
+        self.is_done = False
         self.turn = threading.Lock()
         self.turn.acquire()
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+
+    def end(self, result: Result | None, error: BaseException | None) -> None:
+        """Let the caller go on, with a result or an error."""
+        self._result, self._error, self.is_done = result, error, True
+        self.turn.release()
+
+    def returned(self) -> Result:
+        """Return the result, or raise the error. To be called once."""
+        error, self._error = self._error, None
+        if error is None:
+            return cast("Result", self._result)
+        try:
+            raise error
+        finally:
+            del error  # its traceback leads here, and so would never be given back
 
 
 def one_is_to_blame(error: BaseException) -> bool:
