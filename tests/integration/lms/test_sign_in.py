@@ -29,7 +29,7 @@ from worker.lms.connect import connect_lms, credentials
 from worker.lms.http import HttpLms
 from worker.lms.oauth import ClientCredentials
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
-from worker.lms.transport import Request, connections, exchange
+from worker.lms.transport import BROKEN, Request, connections, exchange
 from worker.settings import Settings
 
 ID, SECRET = "invigilator: lms", "s3cret/& ü"
@@ -404,7 +404,7 @@ def test_a_tunnel_whose_handshake_fails_is_forgotten() -> None:
         request = Request.to(httpx.URL("https://lms.invalid"), "GET", {}, None)
         with connections(ssl.create_default_context(), through) as pool:
             for _ in range(3):
-                with pytest.raises(OSError):
+                with pytest.raises(BROKEN):
                     exchange(pool, request, Deadline.after(30), "a call")
             assert [one.is_closed() for one in pool.connections] in ([], [True])
 
