@@ -29,7 +29,8 @@ from worker.lms.connect import connect_lms, credentials
 from worker.lms.http import HttpLms
 from worker.lms.oauth import ClientCredentials
 from worker.lms.ports import CallKey, CreditRequirement, Deadline
-from worker.lms.transport import BROKEN, Request, connections, exchange
+from worker.lms.streams import BROKEN
+from worker.lms.transport import Request, connections, exchange
 from worker.settings import Settings
 
 ID, SECRET = "invigilator: lms", "s3cret/& ü"
