@@ -93,8 +93,10 @@ class Pair:
     def wake_demoted(self, for_s: float) -> None:
         """The primary stands still until it is replaced. It wakes, and takes itself for the primary for a while."""
         signal_all(self.primary, signal.SIGSTOP)
-        self._promote()
-        signal_all(self.primary, signal.SIGCONT)
+        try:
+            self._promote()
+        finally:  # a backend that stands still does not notice that its server has ended
+            signal_all(self.primary, signal.SIGCONT)
         time.sleep(for_s)
         engines.end(self.primary, signal.SIGQUIT)
         self._rebuild()
