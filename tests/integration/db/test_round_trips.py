@@ -1,6 +1,7 @@
 """Sessions that make fewer round trips keep every promise of a transaction."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,29 +17,26 @@ ADD = "INSERT INTO kept VALUES (%(number)s)"
 REFUSED = {"number": -1}
 
 
-@pytest.fixture(params=[True, False], ids=["its own session", "a pooler's"])
-def ours(request: pytest.FixtureRequest, database_url: str) -> Iterator[tuple[Engine, Callable[[], int]]]:
+@contextmanager
+def with_a_table(database_url: str, session_settings: str) -> Iterator[tuple[Engine, Callable[[], int]]]:
     """An engine with a table, and what counts its round trips."""
-    settings = prepared.SESSION_SETTINGS if request.param else ""
-    with counted(database_url, pre_ping=False, session_settings=settings) as (engine, trips):
+    with counted(database_url, pre_ping=False, session_settings=session_settings) as (engine, trips):
         with engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE kept (number int PRIMARY KEY CHECK (number >= 0))")
         trips()
         yield engine, trips
 
 
-@pytest.fixture
-def session(ours: tuple[Engine, Callable[[], int]]) -> Engine:
-    return ours[0]
+@pytest.fixture(params=[prepared.SESSION_SETTINGS, ""], ids=["its own session", "a pooler's"])
+def session(request: pytest.FixtureRequest, database_url: str) -> Iterator[Engine]:
+    with with_a_table(database_url, request.param) as (engine, _):
+        yield engine
 
 
 @pytest.fixture
 def shared(database_url: str) -> Iterator[tuple[Engine, Callable[[], int]]]:
     """An engine whose sessions are its own, and what counts its round trips."""
-    with counted(database_url, pre_ping=False, session_settings=prepared.SESSION_SETTINGS) as both:
-        with both[0].begin() as connection:
-            connection.exec_driver_sql("CREATE TABLE kept (number int PRIMARY KEY CHECK (number >= 0))")
-        both[1]()
+    with with_a_table(database_url, prepared.SESSION_SETTINGS) as both:
         yield both
 
 

@@ -72,7 +72,7 @@ def test_due_effects_are_offered_once_oldest_first(
     assert [offer.id for offer in dispatcher.offers] == ids
 
 
-def test_a_round_is_four_round_trips(bench: Bench, database_url: str, dispatcher: FakeDispatcher) -> None:
+def test_a_round_is_three_round_trips(bench: Bench, database_url: str, dispatcher: FakeDispatcher) -> None:
     with counted(database_url, pre_ping=False, session_settings=SESSION_SETTINGS) as (engine, trips):
         relay = Relay(engine, dispatcher, poll_s=60, offer_ttl_s=60)
         # Given a relay that has connected, prepared its statements and asked for the room
