@@ -37,7 +37,7 @@ from benchmarks.preload import body_of
 from benchmarks.workload import FIRST_WAVE, SECOND_WAVE, Step, steps
 from db import offers
 from db import shards as owners
-from db.effects import TryEnd, Wanted
+from db.effects import Claim, TryEnd, Wanted
 from db.states import TryResult
 from events.sharding import shard_of
 from invigilator.local import postgres
@@ -162,7 +162,7 @@ def work_off(settings: Settings, begin: Begin) -> None:
 
 
 def _run(runner: Runner, wanted: Sequence[Wanted]) -> None:
-    claims = [claim for claim in runner.claim_together(wanted) if claim is not None]
+    claims = [claim for claim in runner.claim_together(wanted) if isinstance(claim, Claim)]
     cascades = [claim for claim in claims if claim.kind == EffectKind.CASCADE_DECLINE]
     if cascades:
         deadline = Deadline.after(LEASE_S)

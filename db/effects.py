@@ -96,8 +96,7 @@ class ProbeTakenError(Exception):
 
 # Lock first, then look at the target and at what is ahead in a second statement: a statement that both locks and
 # looks could miss what has just ended. A setting of the transaction says which effects are locked, because both
-# travel in one message, which has one answer. Nobody waits for a lock here: an effect that is passed over is
-# offered again when its offer expires, or when the worker that ends another effect on the target frees it.
+# travel in one message, which has one answer. Nobody waits for a lock here, because a batch would wait with it.
 #
 # With stale statistics, or with none yet, PostgreSQL may scan the index of all pending effects, or of a whole kind.
 # The CASE hides the conditions from the planner, so the row is found by id.
@@ -118,6 +117,10 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS locked
 """
+
+# Where one effect is locked alone, its worker holds no other lock, so waiting for it ends in no deadlock.
+_LOCK_AND_WAIT = _LOCK.replace("SKIP LOCKED", "")
+_WAIT_BRIEFLY = "SELECT set_config('lock_timeout', '1s', true)"
 
 _LOCKED = "current_setting('invigilator.locked')::uuid[]"
 
@@ -260,8 +263,10 @@ GROUP BY effect_id
 """
 
 
-def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> dict[UUID, Claim]:
-    """Claim due effects for one try each. Effects that cannot be claimed are missing in the result.
+def claim(
+    connection: Connection, wanted: Sequence[Wanted], lease_s: float, *, waits: bool = False
+) -> dict[UUID, Claim | None]:
+    """Claim due effects for one try each.
 
     An effect with a newer one on its target becomes `superseded`. An effect whose target another one is changing
     waits for that one, an effect waits for those of its order key that are ahead of it, an effect whose circuit is
@@ -270,14 +275,23 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
     Parameters:
         wanted: the effects, each once.
         lease_s: seconds until another worker may claim an effect, or probe the service.
+        waits: whether to wait, for a second, for a transaction that has locked an effect. Only for one effect.
+
+    Returns:
+        the claims by effect. None stands for an effect that has to wait, or that is superseded. An effect that is
+        missing is not due, or taken, or locked by another transaction.
 
     Raises:
+        sqlalchemy.exc.OperationalError: the effect stayed locked for a second; roll back.
         ProbeTakenError: another worker probes the service; roll back.
         sqlalchemy.exc.IntegrityError: another worker has just claimed an effect on the same target, or with the
             same order key; roll back.
     """
     chosen = [{"id": one.id, "kind": one.kind, "queue": one.queue} for one in wanted]
-    prepared.execute_later(connection, _LOCK, {"ids": [one.id for one in wanted]})
+    if waits:
+        prepared.execute_later(connection, _WAIT_BRIEFLY, {})
+    lock = _LOCK_AND_WAIT if waits else _LOCK
+    prepared.execute_later(connection, lock, {"ids": [one.id for one in wanted]})
     locked = prepared.execute(
         connection, _CLAIM, {"wanted": recordset(chosen), "number": len(chosen), "lease_s": lease_s}
     ).all()
@@ -293,7 +307,8 @@ def claim(connection: Connection, wanted: Sequence[Wanted], lease_s: float) -> d
             raise ProbeTakenError
     if any(row.probe for row in superseded):
         notify(connection)  # it was to probe the service, so the next effect may
-    return {row.id: _claim(row, lost_tries.get(row.id, 0)) for row in begun}
+    claims = {row.id: _claim(row, lost_tries.get(row.id, 0)) for row in begun}
+    return {row.locked_id: claims.get(row.locked_id) for row in locked}
 
 
 def _claim(row: Row[Any], lost_tries: int) -> Claim:

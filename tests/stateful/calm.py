@@ -58,6 +58,7 @@ def _replay(world: World, connection: Connection, what: str, entries: Iterable[A
 def _settle(world: World, connection: Connection, effect_id: UUID) -> None:
     kind = EffectKind.CASCADE_DECLINE
     taken = claim(connection, [Wanted(effect_id, kind, QUEUES[kind])], LEASE_S)[effect_id]
+    assert taken is not None
     moment = new_receipt()
     cause = Cause(taken.source, taken.command_id, moment.at, moment.at, moment.ids(), effect_id)
     cascade = ClaimedCascade(effect_id, taken.number, kind.entry.read(taken.payload), cause)

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import Enum, auto
 from traceback import format_tb
 from typing import Any, TypeVar
 from uuid import UUID
@@ -60,6 +61,12 @@ class Result:
     end: TryEnd
     note: Note
     cause: Cause | None = None
+
+
+class Passed(Enum):
+    """Stands for an effect that was passed over: it is not due, or taken, or another transaction has locked it."""
+
+    OVER = auto()
 
 
 class Runner:
@@ -198,20 +205,36 @@ class Runner:
 
     def claim(self, effect_id: UUID, kind: str) -> Claim | None:
         """Claim an effect, perhaps in one transaction with others. None when it is not due or not free."""
+        wanted = Wanted(effect_id, kind, QUEUES[kind])
         try:
-            return self._claiming(self.claims, Wanted(effect_id, kind, QUEUES[kind]))
+            claim = self._claiming(self.claims, wanted)
+            return self._claiming(self.claim_alone, wanted) if claim is Passed.OVER else claim
         except (IntegrityError, effects.ProbeTakenError):
             # At this moment another worker began an effect on the same target, or the probe of the service.
             with self.tools.engine.begin() as connection:
                 effects.wait(connection, effect_id)
             return None
 
-    def claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | None]:
-        """Claim effects in one transaction. Returns one claim, or None, for each of them, in their order."""
+    def claim_together(self, wanted: Sequence[Wanted]) -> list[Claim | Passed | None]:
+        """Claim effects in one transaction. Returns one claim, or what stands for it, in their order."""
         distinct = {one.id: one for one in wanted}  # the same offer may be in hand twice
         with self.tools.engine.begin() as connection:
             claims = effects.claim(connection, list(distinct.values()), self.tools.lease_s)
-        return [claims.pop(one.id, None) for one in wanted]
+        return [claims.pop(one.id, Passed.OVER) for one in wanted]
+
+    def claim_alone(self, wanted: Wanted) -> Claim | None:
+        """Claim an effect that was passed over.
+
+        Another transaction may have had it locked for a moment, and will not run it: a relay locks an effect that
+        another relay has just offered, before it sees that. The offer would be lost until it expires.
+        """
+        try:
+            with self.tools.engine.begin() as connection:
+                return effects.claim(connection, [wanted], self.tools.lease_s, waits=True).get(wanted.id)
+        except DBAPIError as error:
+            if classify(error) is Failure.RETRY:  # it is locked for longer than a moment
+                return None
+            raise
 
     def _delay_s(self, claim: Claim, error: Transient | None) -> float | None:
         return delay_before_retry(

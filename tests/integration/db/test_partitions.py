@@ -649,7 +649,7 @@ def test_an_older_effect_is_still_overtaken_by_one_of_a_period_that_goes(divided
     execute(divided, "UPDATE effects SET state = 'pending', due_at = now() WHERE id = :id", id=failed)
     with divided.begin() as connection:
         kind = EffectKind.SET_CREDIT_STATUS
-        assert effects.claim(connection, [effects.Wanted(failed, kind, "credit")], 60) == {}
+        assert effects.claim(connection, [effects.Wanted(failed, kind, "credit")], 60) == {failed: None}
     assert execute(divided, "SELECT state FROM effects WHERE id = :id", id=failed) == [("superseded",)]
 
 

@@ -393,7 +393,7 @@ def retry(connection: Connection, effect_id: UUID) -> Any:
 
 def claim(connection: Connection, effect_id: UUID) -> Any:
     wanted = effects.Wanted(effect_id, EffectKind.SET_CREDIT_STATUS, "queue")
-    return effect_id in effects.claim(connection, [wanted], 60)
+    return effects.claim(connection, [wanted], 60).get(effect_id) is not None
 
 
 actions = st.lists(st.tuples(st.sampled_from((cancel, retry, claim)), st.integers(0, 11)), max_size=5)

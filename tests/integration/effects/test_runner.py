@@ -546,6 +546,21 @@ def test_who_ends_an_effect_while_another_begins_to_wait_sets_it_free(bench: Ben
     assert bench.run(newer).endswith("done")
 
 
+def test_an_offer_is_not_lost_to_who_had_its_effect_locked_for_a_moment(bench: Bench) -> None:
+    # Given an effect that is locked, as by a relay that has found out too late that another one has offered it
+    effect_id = submitted(bench)
+    answers: list[str] = []
+    with bench.engine.connect() as connection, connection.begin():
+        connection.execute(select(Effect.id).where(Effect.id == effect_id).with_for_update())
+        # When a worker is asked to run it
+        worker = threading.Thread(target=lambda: answers.append(bench.run(effect_id)))
+        worker.start()
+        until(lambda: waiting_for_a_lock(bench))
+    # Then it does so as soon as it can
+    worker.join()
+    assert answers == ["credit submitted · exam A · learner 42 · try 1: done"]
+
+
 def test_who_looks_at_an_effect_that_is_locked_judges_nothing_by_what_was(bench: Bench) -> None:
     # Given an older effect with its row locked, as by a relay that is stopped before it commits
     older = submitted(bench)
