@@ -7,16 +7,18 @@ standard error.
 
 import atexit
 import functools
+import json
 import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
 from logging.handlers import WatchedFileHandler
 from typing import Any, Literal, TextIO
 
+import orjson
 import structlog
 from structlog.stdlib import ProcessorFormatter, add_logger_name
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -92,6 +94,7 @@ def configure(format: Format | None, level: Level, file: str | None = None) -> N
         processors=[add_logger_name, *_SHARED, _flatten, *_renderers(chosen)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=partial(_Lines, writer),
+        cache_logger_on_first_use=True,
     )
 
 
@@ -179,13 +182,21 @@ class _Lines:
 
 def _renderers(format: Format) -> Sequence[Processor]:  # noqa: A002
     if format == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_in_ascii)]
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(),
         repr_native_str=True,  # no id can forge a line, or send a terminal a control character
         exception_formatter=structlog.dev.plain_traceback,
     )
     return [console]
+
+
+def _in_ascii(fields: EventDict, default: Callable[[Any], Any]) -> str:
+    # orjson takes a sixth of the time of json. It writes no escapes, and refuses lone surrogates.
+    try:
+        return orjson.dumps(fields, default=default).decode("ascii")
+    except (TypeError, UnicodeDecodeError):
+        return json.dumps(fields, default=default)
 
 
 def _flatten(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

@@ -144,9 +144,23 @@ except ValueError:
 """
 
 
+ODD = """
+from worker import logs
+
+logs.configure("json", "info")
+for value in ("Zoë", "\\ud800", 2**70, [1], float("inf")):
+    logs.get_logger("worker.example").info("odd", value=value)
+"""
+
+
 def lines(form: str | None, level: str = "info") -> list[str]:
     """What the program writes to its standard error, which is no terminal."""
-    command = [sys.executable, "-c", PROGRAM.format(form=form, level=level)]
+    return written_by(PROGRAM.format(form=form, level=level))
+
+
+def written_by(program: str) -> list[str]:
+    """What a program writes to its standard error."""
+    command = [sys.executable, "-c", program]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert ran.stdout == ""
     return ran.stderr.splitlines()
@@ -174,6 +188,12 @@ def test_each_line_is_an_object_where_nobody_reads_it() -> None:
         "timestamp": "",
     }
     assert broken["exception"].endswith("ValueError: its text")
+
+
+def test_a_line_is_an_object_in_ascii_whatever_is_in_it() -> None:
+    written = written_by(ODD)
+    assert all(line.isascii() for line in written)
+    assert [json.loads(line)["value"] for line in written] == ["Zoë", "\ud800", 2**70, "[1]", None]
 
 
 def test_a_person_can_read_it_and_no_field_forges_a_line() -> None:
