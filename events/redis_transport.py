@@ -97,7 +97,7 @@ class _TakingSeveral(_KeepingNothing):
 
 
 class _OneClient(_KeepingNothing):
-    """Gives a channel one client, which holds no connection: each command borrows one from the channel's pool."""
+    """Gives a channel one client, which keeps one connection. To borrow one for each command takes longer."""
 
     _one_client: Any = None
 
@@ -107,7 +107,7 @@ class _OneClient(_KeepingNothing):
         channel: Any = self
         # After a fork it has another pool.
         if self._one_client is None or self._one_client.connection_pool is not channel.pool:
-            self._one_client = channel._create_client()
+            self._one_client = channel.Client(connection_pool=channel.pool, single_connection_client=True)
         yield client or self._one_client
 
 

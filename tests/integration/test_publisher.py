@@ -100,14 +100,24 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return clients
 
 
-def test_one_client_serves_a_publisher(publisher: Publisher, built: list[object]) -> None:
+def test_one_client_with_one_connection_serves_a_publisher(
+    publisher: Publisher, built: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a publisher that has connected
     publisher.publish_raw(b"1", 0)
     built.clear()
-    # When it publishes more, then nothing is built for that
+    # When it publishes more, then nothing is built or borrowed for that
+    borrow = redis.ConnectionPool.get_connection
+    borrowed: list[object] = []
+
+    def recorded(self: redis.ConnectionPool, *arguments: Any) -> Any:
+        borrowed.append(self)
+        return borrow(self, *arguments)
+
+    monkeypatch.setattr(redis.ConnectionPool, "get_connection", recorded)
     for number in range(10):
         publisher.publish_raw(b"%d" % number, 0)
-    assert built == []
+    assert (built, borrowed) == ([], [])
 
 
 FORKED = """
