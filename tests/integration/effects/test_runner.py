@@ -27,6 +27,10 @@ from worker.lms.log import LogLms, LogMailer
 from worker.lms.ports import CreditRequirement, Origin
 from worker.rules.retry import RetryPolicy
 
+END_WAITING = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
 MISFIT = "SELECT nothing FROM nowhere -- ada@example.org"
 CREDIT = CreditRequirement("42", c.COURSE, "content-A")
 
@@ -546,7 +550,10 @@ def test_who_ends_an_effect_while_another_begins_to_wait_sets_it_free(bench: Ben
     assert bench.run(newer).endswith("done")
 
 
-def test_an_offer_is_not_lost_to_who_had_its_effect_locked_for_a_moment(bench: Bench) -> None:
+@pytest.mark.parametrize("loses_its_session", [False, True])
+def test_an_offer_is_not_lost_to_who_had_its_effect_locked_for_a_moment(
+    bench: Bench, loses_its_session: bool
+) -> None:
     # Given an effect that is locked, as by a relay that has found out too late that another one has offered it
     effect_id = submitted(bench)
     answers: list[str] = []
@@ -556,6 +563,8 @@ def test_an_offer_is_not_lost_to_who_had_its_effect_locked_for_a_moment(bench: B
         worker = threading.Thread(target=lambda: answers.append(bench.run(effect_id)))
         worker.start()
         until(lambda: waiting_for_a_lock(bench))
+        if loses_its_session:
+            bench.execute(END_WAITING)
     # Then it does so as soon as it can
     worker.join()
     assert answers == ["credit submitted · exam A · learner 42 · try 1: done"]
