@@ -253,7 +253,8 @@ def world_engine(postgres_url: str) -> Iterator[Engine]:
 @pytest.fixture(autouse=True)
 def _quick_and_quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("worker.effects.runner.RECORD_PAUSE_S", 0)
-    monkeypatch.setattr("worker.effects.runner.random", SimpleNamespace(random=lambda: 0.5))
+    chance = SimpleNamespace(random=lambda: 0.5, uniform=lambda least, _most: least)
+    monkeypatch.setattr("worker.effects.runner.random", chance)
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
